@@ -1,0 +1,135 @@
+"""Flow ``build``: from a source of music to clips, features, spectrograms and splits."""
+
+from collections import Counter
+from typing import Literal
+
+import pandas as pd
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import tracking
+from flows.cli import main
+from genre import datasets, parameters, splits, store
+from genre.config import AudioConfig, Variant
+from genre.errors import DataError
+from genre.workspace import Workspace
+
+Deal = Literal["dealt", "source"]
+
+
+@flow(name="build")
+def build(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    split: Deal = "dealt",
+    options: str = "{}",
+    n_jobs: int = -1,
+) -> dict[str, int]:
+    """Bring a data set's clips, features, spectrograms and splits up to date; what exists is kept.
+
+    Parameters
+    ----------
+    dataset : str
+        ``demo``, ``folder`` or ``published``.
+    source : str
+        Path of the music, or of the table; the demo has none.
+    variant : {"corrected", "paper"}
+        ``paper`` keeps the flaws of the published features.
+    split : {"dealt", "source"}
+        ``source`` takes the split that the source publishes.
+    options : str
+        JSON object of the data set's own options.
+    n_jobs : int
+        Processes; -1 for one per core.
+
+    Returns
+    -------
+    dict
+        Number of clips by status.
+    """
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
+    chosen = parameters.parse(options, "options")
+    settings = {"dataset": dataset, "source": source, "variant": variant, "split": split, "options": options}
+    with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
+        scan(workspace, dataset, source, chosen)
+        compute(workspace, config, dataset, source, n_jobs)
+        deal(workspace, split)
+        return report(workspace, run_id)
+
+
+@task(cache_policy=NO_CACHE)
+def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> None:
+    """List the source's clips as they are now."""
+    clips = datasets.clips(dataset, source, workspace.directory, options)
+    workspace.write_clips(clips)
+    log = get_run_logger()
+    log.info("%s: %d clips of %d recordings", workspace.dataset_id, len(clips), clips["recording"].nunique())
+    if datasets.get(dataset).synthetic:
+        log.info("the demo corpus is synthetic: its scores say nothing about real music")
+
+
+@task(cache_policy=NO_CACHE)
+def compute(workspace: Workspace, config: AudioConfig, dataset: str, source: str, n_jobs: int) -> None:
+    """Fill the store with the features and spectrograms that it lacks, and note what became of each clip."""
+    clips, directory = workspace.clips(), workspace.store_dir(config)
+    if datasets.get(dataset).has_audio:
+        n_new = store.build(clips, config, directory, n_jobs=n_jobs)
+        get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
+    else:
+        store.adopt(clips, datasets.features(dataset, source), directory)
+    workspace.write_clips(store.with_outcomes(clips, directory))
+
+
+@task(cache_policy=NO_CACHE)
+def deal(workspace: Workspace, split: Deal) -> None:
+    """Give every new recording its split."""
+    clips = usable(workspace)
+    workspace.write_splits(splits.deal(clips, workspace.splits()) if split == "dealt" else splits.from_source(clips))
+
+
+@task(cache_policy=NO_CACHE)
+def report(workspace: Workspace, run_id: str) -> dict[str, int]:
+    """Count the clips by status, name those left out, and log both."""
+    clips = workspace.clips()
+    counts = dict(Counter(clips["status"]))
+    tracking.log_metrics(run_id, {f"clips_{status}": n for status, n in counts.items()})
+    left_out = clips.loc[clips["status"] != "ok", ["clip_id", "status", "reason"]]
+    log = get_run_logger()
+    log.info("clips: %s", ", ".join(f"{n} {status}" for status, n in counts.items()))
+    for clip in left_out.head(10).itertuples():
+        log.warning("left out: %s: %s", clip.clip_id, clip.reason)
+    if len(left_out):
+        # reasons name files of the user's disk: the ids are enough for others
+        tracking.log_table(run_id, left_out[["clip_id", "status"]], "clips_left_out")
+    return counts
+
+
+def usable(workspace: Workspace) -> pd.DataFrame:
+    """Clips that have features.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    clips = workspace.clips()
+    good = clips[clips["status"] == "ok"]
+    if good.empty:
+        first = clips["reason"].iloc[0] if len(clips) else ""
+        raise DataError(f"none of {len(clips)} clips of {workspace.dataset_id} can be used; the first: {first}")
+    return good
+
+
+def training_clips(workspace: Workspace) -> pd.DataFrame:
+    """Usable clips in the order of their ids, each with the split of its recording."""
+    dealt = workspace.splits()
+    clips = usable(workspace)
+    if dealt is None:
+        raise DataError(f'no splits in {workspace.directory}; run "mlflow run . -e build" for this data set first')
+    return splits.assign(clips, dealt)
+
+
+if __name__ == "__main__":
+    main(build)

@@ -1,0 +1,90 @@
+"""The models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from mlflow import MlflowClient
+from prefect.artifacts import create_table_artifact
+
+from flows import tracking
+from genre import plots
+
+#: Columns that come from the scores, and how they are named.
+SCORES = {
+    "validation_macro_auc": "validation AUC",
+    "test_macro_auc": "test AUC",
+    "test_accuracy": "accuracy",
+    "test_macro_f1": "macro F1",
+    "test_log_loss": "log-loss",
+    "fit_seconds": "fit, s",
+}
+
+
+def table(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
+    """One row per model, the best on validation first.
+
+    Parameters
+    ----------
+    scores : mapping
+        Model name to its scores, as `genre.evaluate.summary` names them, with ``fit_seconds``.
+    outcomes : mapping
+        Model name to what became of it: trained, reused, or why it has no scores.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by model: the columns of `SCORES`, the test AUC's interval, ``outcome``.
+    """
+    rows = {name: scores.get(name, {}) for name in outcomes}
+    out = pd.DataFrame.from_dict(rows, orient="index")
+    out = out.reindex(columns=[*SCORES, "test_macro_auc_low", "test_macro_auc_high"])
+    out = out.assign(outcome=pd.Series(outcomes)).sort_values("validation_macro_auc", ascending=False)
+    return out.rename_axis("model")
+
+
+def text(board: pd.DataFrame) -> str:
+    """The table for a terminal."""
+    return _readable(board).to_string(index=False, na_rep="")
+
+
+def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
+    """Log the table and its figure to a run, as its description, and as a Prefect artifact."""
+    shown = _readable(board)
+    tracking.log_table(run_id, board.reset_index(), "leaderboard")
+    long = _long(scores)
+    if len(long):
+        tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")
+    MlflowClient().set_tag(run_id, "mlflow.note.content", f"{note}\n\n{_markdown(shown)}")
+    create_table_artifact(key="leaderboard", table=shown.to_dict("records"), description=note)
+
+
+def _readable(board: pd.DataFrame) -> pd.DataFrame:
+    """Figures rounded for people, the interval in brackets."""
+    shown = pd.DataFrame({"model": board.index})
+    for column, title in SCORES.items():
+        digits = 1 if column == "fit_seconds" else 3
+        shown[title] = [f"{v:.{digits}f}" if pd.notna(v) else "" for v in board[column]]
+        if column == "test_macro_auc":
+            bounds = zip(board["test_macro_auc_low"], board["test_macro_auc_high"], strict=True)
+            shown["95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
+    return shown.assign(outcome=board["outcome"].to_numpy())
+
+
+def _markdown(shown: pd.DataFrame) -> str:
+    lines = [shown.columns, ["---"] * len(shown.columns), *shown.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _long(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """One row per model and split, as the figure wants it."""
+    return pd.DataFrame(
+        {
+            "model": name,
+            "split": split,
+            "macro_auc": s[f"{split}_macro_auc"],
+            "low": s[f"{split}_macro_auc_low"],
+            "high": s[f"{split}_macro_auc_high"],
+        }
+        for name, s in scores.items()
+        for split in ("validation", "test")
+    )

@@ -1,0 +1,187 @@
+"""All of MLflow's registry: the logged model, its versions and aliases, and scoring a version in a fresh process."""
+
+import base64
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import soundfile as sf
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import DataType, Map
+
+from genre import audio, models
+from genre.config import AudioConfig
+from genre.ensemble import Ensemble
+from genre.errors import GenreError
+from genre.workspace import PROJECT_DIR, write_json
+
+#: What the packaged code imports whatever its members are; members add theirs.
+BASE_REQUIREMENTS = {
+    *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
+    *("librosa", "soundfile", "soxr", "av"),
+}
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, "audio")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "genre", required=False),
+            ColSpec(DataType.double, "confidence", required=False),
+            ColSpec(Map(DataType.double), "probabilities", required=False),
+            ColSpec(DataType.string, "error", required=False),
+        ]
+    ),
+)
+
+
+def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], tags: Mapping[str, str]) -> str:
+    """Log an ensemble as the pyfunc that is served, with its own copy of the code.
+
+    Parameters
+    ----------
+    run_id : str
+        Run that it belongs to.
+    ensemble : Ensemble
+        What to log; its members need not be loaded.
+    trainings : mapping
+        Member name to the folder of its training.
+    tags : mapping
+        Of the logged model.
+
+    Returns
+    -------
+    str
+        URI, ``models:/m-...``.
+    """
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        for name in ensemble.members:
+            file = models.get(name).file
+            (Path(folder) / name).mkdir()
+            shutil.copy2(trainings[name] / "model" / file, Path(folder) / name / file)
+        ensemble.write_spec(Path(folder))
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(PROJECT_DIR / "serving" / "model.py"),
+            artifacts={"ensemble": folder},
+            code_paths=[str(PROJECT_DIR / "genre")],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"audio": [_example(ensemble.config)]}),
+            pip_requirements=_requirements(ensemble.members),
+            tags=dict(tags),
+        )
+    return info.model_uri
+
+
+def by_alias(name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias of a registered model points to; None where there is none."""
+    try:
+        return MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+def with_digest(name: str, digest: str) -> ModelVersion | None:
+    """The version registered for the very same ensemble, if there is one."""
+    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.ensemble_digest = '{digest}'")
+    return found[0] if found else None
+
+
+def register(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """Make a logged model a new version of a registered one, which is made where it is missing."""
+    client = MlflowClient()
+    registered = mlflow.register_model(model_uri, name, tags=dict(tags))
+    client.update_model_version(name, registered.version, description)
+    return client.get_model_version(name, registered.version)
+
+
+def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
+    """Point ``champion`` at `new`, and ``previous`` at the version it had."""
+    client = MlflowClient()
+    if old is not None:
+        client.set_registered_model_alias(name, "previous", old.version)
+    client.set_registered_model_alias(name, "champion", new.version)
+
+
+def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+    """Probabilities that a logged model gives to clips, in a fresh process with the code it was logged with.
+
+    Parameters
+    ----------
+    model_uri : str
+        ``models:/...``.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``path``, ``start_s``, ``end_s``.
+    config : AudioConfig
+        Rate at which the clips are handed over.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by ``clip_id``; one column per genre.
+
+    Raises
+    ------
+    GenreError
+        If the process fails, or the model refuses a clip.
+    """
+    local = mlflow.artifacts.download_artifacts(model_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
+        write_json(listed, _cut(clips, config, Path(folder)))
+        script = str(PROJECT_DIR / "serving" / "score.py")
+        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH")}
+        done = subprocess.run(
+            [sys.executable, "-I", script, local, str(listed), str(out)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise GenreError(
+                f"{model_uri} cannot be scored: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+            )
+        scored = pd.read_parquet(out)
+    refused = scored[scored["error"].notna()]
+    if len(refused):
+        raise GenreError(f"{model_uri} refuses {len(refused)} clips; {refused.index[0]}: {refused['error'].iloc[0]}")
+    return scored.drop(columns="error")
+
+
+def _cut(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, str]:
+    """Write each clip as a file of its own, float samples at the models' rate; clip id to path."""
+    files = {}
+    for n, clip in enumerate(clips.itertuples()):
+        y = audio.decode(str(clip.path), sr=config.sr, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
+        path = folder / f"{n}.wav"
+        sf.write(path, y[: config.n_samples], config.sr, subtype="FLOAT")
+        files[str(clip.clip_id)] = str(path)
+    return files
+
+
+def _requirements(members: Iterable[str]) -> list[str]:
+    """Exact versions of what the model imports."""
+    names = BASE_REQUIREMENTS.union(*(models.requirements(m) for m in members))
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+def _example(config: AudioConfig) -> str:
+    """Two seconds of a synthesised chord, as a client would send them."""
+    t = np.arange(2 * config.sr) / config.sr
+    y = sum(0.2 * np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6))
+    file = io.BytesIO()
+    sf.write(file, y, config.sr, format="FLAC")
+    return base64.b64encode(file.getvalue()).decode()

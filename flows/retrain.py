@@ -1,0 +1,64 @@
+"""Flow ``retrain``, the main job: build, train, promote."""
+
+from prefect import flow
+
+from flows import tracking
+from flows.build import Deal, build
+from flows.cli import main
+from flows.promote import promote
+from flows.train import FAST, check, chosen, train
+from genre import datasets
+from genre.config import Variant
+from genre.workspace import Workspace
+
+
+@flow(name="retrain")
+def retrain(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    split: Deal = "dealt",
+    options: str = "{}",
+    model: str = FAST,
+    params: str = "{}",
+    seed: int = 0,
+    registry_name: str = "genre",
+    n_jobs: int = -1,
+) -> str:
+    """Build the data set, train the models, register the best ensemble, and make it champion if it is better.
+
+    Parameters
+    ----------
+    dataset, source, variant, split, options, n_jobs
+        As for the flow ``build``.
+    model, params, seed
+        As for the flow ``train``.
+    registry_name
+        As for the flow ``promote``.
+
+    Returns
+    -------
+    str
+        What was decided, in words.
+    """
+    check(chosen(model), params)
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    settings = {
+        "dataset": dataset,
+        "source": source,
+        "variant": variant,
+        "split": split,
+        "options": options,
+        "model": model,
+        "params": params,
+        "seed": seed,
+        "registry_name": registry_name,
+    }
+    with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
+        build(dataset, source, variant, split, options, n_jobs)
+        train(dataset, source, variant, model, params, seed)
+        return promote(dataset, source, variant, registry_name)
+
+
+if __name__ == "__main__":
+    main(retrain)

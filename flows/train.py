@@ -1,0 +1,240 @@
+"""Flow ``train``: one experiment, in which each model is trained in its own process and is its own MLflow run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import leaderboard, registry, tracking
+from flows.build import training_clips
+from flows.cli import main
+from genre import datasets, evaluate, models, parameters, plots, store, training
+from genre.config import AudioConfig, Variant
+from genre.ensemble import Ensemble
+from genre.errors import TrainingError, UsageError
+from genre.workspace import Workspace, read_json
+
+#: What ``model=fast`` stands for: the models that train in minutes on two cores.
+FAST = "fast"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every training of an experiment shares."""
+
+    workspace: Workspace
+    config: AudioConfig
+    has_audio: bool
+    synthetic: bool
+    clips: pd.DataFrame
+    data_digest: str
+    splits_digest: str
+
+    @property
+    def genres(self) -> list[str]:
+        """Classes, in order."""
+        return list(self.clips["genre"].cat.categories)
+
+
+@flow(name="train")
+def train(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    model: str = FAST,
+    params: str = "{}",
+    seed: int = 0,
+) -> dict[str, str]:
+    """Train models on a data set that was built, log each to MLflow, and print the leaderboard.
+
+    Parameters
+    ----------
+    dataset, source, variant
+        As for the flow ``build``.
+    model : str
+        A model, several separated by commas, or ``fast``.
+    params : str
+        JSON object of hyper-parameters; for several models, one such object by model name.
+    seed : int
+        Of everything drawn at random.
+
+    Returns
+    -------
+    dict
+        Model to what became of it.
+    """
+    names = chosen(model)
+    overrides = check(names, params)
+    material = gather(dataset, source, variant)
+    workspace = material.workspace
+    settings = {
+        "dataset": dataset,
+        "source": source,
+        "variant": variant,
+        "model": model,
+        "params": params,
+        "seed": seed,
+    }
+    with workspace.lock(), tracking.experiment(workspace, f"train {model}", settings) as run_id:
+        describe(run_id, material)
+        jobs = {name: _job(material, name, overrides[name], seed) for name in names}
+        outcomes = {name: _outcome(material, job, run_id) for name, job in jobs.items()}
+        done = {n: _folder(material, jobs[n]) for n in names if outcomes[n] in ("trained", "reused")}
+        publish(run_id, material, {name: scores(folder) for name, folder in done.items()}, outcomes)
+        if not done:
+            raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
+    return outcomes
+
+
+def chosen(model: str) -> list[str]:
+    """Names that ``model=`` stands for.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown.
+    """
+    names = models.names() if model == FAST else [name.strip() for name in model.split(",")]
+    return [models.get(name).name for name in dict.fromkeys(names)]
+
+
+def check(names: list[str], params: str) -> dict[str, dict[str, Any]]:
+    """Full hyper-parameters of each model, from the JSON given.
+
+    Raises
+    ------
+    UsageError
+        If the JSON, a model or a hyper-parameter is wrong.
+    """
+    given = parameters.parse(params, "params")
+    by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
+    if not by_model and len(names) > 1 and given:
+        example = f'{{"{names[0]}": {{...}}}}'
+        raise UsageError(f"params for several models must name them, as in {example}; got {params}")
+    if by_model:
+        parameters.complete(dict.fromkeys(names), given, "params")
+    return {name: models.check_params(name, given.get(name, {}) if by_model else given) for name in names}
+
+
+def gather(dataset: str, source: str, variant: Variant) -> Material:
+    """Read what `build` left.
+
+    Raises
+    ------
+    DataError
+        If it left nothing.
+    """
+    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    clips, kind = training_clips(workspace), datasets.get(dataset)
+    known = clips.set_index("clip_id")
+    features = store.load_features(clips, workspace.store_dir(config))
+    return Material(
+        workspace=workspace,
+        config=config,
+        has_audio=kind.has_audio,
+        synthetic=kind.synthetic,
+        clips=clips,
+        data_digest=training.digest(known[["genre", "recording"]].astype(str).join(features)),
+        splits_digest=training.digest(known[["split"]].astype(str)),
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def describe(run_id: str, material: Material) -> None:
+    """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
+    client = MlflowClient()
+    client.set_tag(run_id, "synthetic", str(material.synthetic).lower())
+    tracking.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
+    if not material.has_audio:
+        return
+    first = material.clips.drop_duplicates("genre").sort_values("genre")
+    pictures = store.Spectrograms(first, material.workspace.store_dir(material.config))[:]
+    by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
+    tracking.log_figure(run_id, plots.spectrograms_per_genre(by_genre, material.config), "spectrograms")
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
+def train_model(material: Material, job: training.Job, parent: str) -> str:
+    """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
+    folder = _folder(material, job)
+    run_id, logged = tracking.open_training(parent, folder, job.model)
+    result = training.finished(folder)
+    if result and logged:
+        return "reused"
+    try:
+        if not result:
+            training.prepare(folder, job, material.clips)
+            training.run(folder, lambda epoch, metrics: tracking.log_epoch(run_id, epoch, metrics))
+        tracking.log_training(run_id, folder)
+        if material.has_audio:
+            tags = {"data_set": material.workspace.dataset_id, "synthetic": str(material.synthetic).lower()}
+            registry.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, tags)
+    except Exception as error:
+        tracking.fail(run_id, str(error))
+        raise
+    tracking.close_training(folder, run_id)
+    return "reused" if result else "trained"
+
+
+def alone(material: Material, name: str, folder: Path) -> Ensemble:
+    """One model as an ensemble of one."""
+    table = pd.read_parquet(folder / "probabilities.parquet")
+    threshold = evaluate.min_confidence(table[table["split"] == "validation"])
+    return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold)
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """Scores of a finished training, with the seconds it took."""
+    return read_json(folder / "scores.json") | {"fit_seconds": (training.finished(folder) or {}).get("fit_seconds")}
+
+
+def publish(
+    run_id: str, material: Material, scored: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]
+) -> None:
+    """Print the leaderboard and log it to the experiment's run."""
+    board = leaderboard.table(scored, outcomes)
+    note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
+    if material.synthetic:
+        note += " **Synthetic demo corpus: the scores say nothing about real music.**"
+    leaderboard.log(run_id, board, scored, note)
+    print(f"\n{leaderboard.text(board)}\n", flush=True)
+
+
+def _job(material: Material, name: str, params: dict[str, Any], seed: int) -> training.Job:
+    return training.Job(
+        model=name,
+        params=params,
+        seed=seed,
+        genres=material.genres,
+        config=material.config.to_dict(),
+        store=str(material.workspace.store_dir(material.config)),
+        data_digest=material.data_digest,
+        splits_digest=material.splits_digest,
+    )
+
+
+def _folder(material: Material, job: training.Job) -> Path:
+    return material.workspace.training_dir(job.model, job.key)
+
+
+def _outcome(material: Material, job: training.Job, parent: str) -> str:
+    """What becomes of one model; a failure is told and does not end the experiment."""
+    if not material.has_audio and models.get(job.model).needs == "spectrograms":
+        return f"left out: needs spectrograms, and {material.workspace.dataset_id} has no audio"
+    log = get_run_logger()
+    log.info("%s ...", job.model)
+    state = train_model(material, job, parent, return_state=True)
+    if state.is_completed():
+        return state.result()
+    error = state.result(raise_on_failure=False)
+    log.error("%s failed: %s", job.model, error)
+    return f"failed: {error}"
+
+
+if __name__ == "__main__":
+    main(train)

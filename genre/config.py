@@ -1,0 +1,71 @@
+"""What training and serving must agree on about the audio."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Variant = Literal["corrected", "paper"]
+
+#: Raised by hand whenever the same audio and configuration give other features or spectrograms.
+FEATURES_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """How a clip becomes 97 features and a log-mel spectrogram.
+
+    The values are those of the paper's published code (Bahuleyan 2018, arXiv 1804.01149, sections 3 and 4).
+
+    Attributes
+    ----------
+    sr : int
+        Sampling rate, Hz.
+    clip_s : float
+        Length of a clip, seconds: that of an AudioSet segment.
+    min_s : float
+        Shortest clip accepted, seconds: that of the shortest AudioSet segment.
+    n_fft, hop_length : int
+        Frame and hop of the STFT, samples.
+    n_mels : int
+        Mel bands of the spectrogram, between 0 Hz and half of `sr`.
+    pre_emphasis : float
+        Coefficient of the filter before the spectrogram. The features have none, as in the published code.
+    top_db : float
+        Range of the spectrogram below the clip's maximum, dB.
+    resampler : str
+        Quality name that soxr takes. Part of the contract: another resampler moves half of the features by over 1 %.
+    variant : {"corrected", "paper"}
+        ``paper`` keeps the published code's offsets, rounding, chroma hop and repeated bandwidth column.
+    """
+
+    sr: int = 22050
+    clip_s: float = 10.0
+    min_s: float = 1.0
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 96
+    pre_emphasis: float = 0.97
+    top_db: float = 80.0
+    resampler: str = "soxr_hq"
+    variant: Variant = "corrected"
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in a clip of full length."""
+        return round(self.clip_s * self.sr)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of a clip of full length, the first and the last centred on its ends."""
+        return 1 + self.n_samples // self.hop_length
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that name the store of this configuration."""
+        text = json.dumps({"features_version": FEATURES_VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary that ``AudioConfig(**d)`` takes back."""
+        return asdict(self)

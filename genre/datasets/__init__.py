@@ -1,0 +1,136 @@
+"""Sources of clips: one module each, every one yielding the same clips table.
+
+A module has ``clips(source, directory, *, option=default, ...)``. A source that brings features instead of audio
+has ``features(source)`` too. To add a source: write its module, add its line to `DATASETS`.
+"""
+
+import hashlib
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from genre import parameters
+from genre.errors import DataError, UsageError
+
+#: Columns of every clips table, in order.
+COLUMNS = ["clip_id", "path", "genre", "recording", "dataset", "start_s", "end_s", "split", "stamp", "status", "reason"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One source of clips.
+
+    Attributes
+    ----------
+    name : str
+        What ``-P dataset=`` takes; the module of this package.
+    source : str or None
+        What ``-P source=`` must be, for the error message; None where the project makes the clips itself.
+    has_audio : bool
+        Whether clips can be decoded; otherwise the source brings the features, and its models cannot be served.
+    synthetic : bool
+        Whether it is music that nobody made.
+    """
+
+    name: str
+    source: str | None
+    has_audio: bool = True
+    synthetic: bool = False
+
+    @property
+    def module(self) -> ModuleType:
+        """The module, imported when asked for."""
+        return importlib.import_module(f"{__name__}.{self.name}")
+
+
+DATASETS = {
+    d.name: d
+    for d in (
+        Dataset("demo", source=None, synthetic=True),
+        Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
+        Dataset(
+            "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False
+        ),
+    )
+}
+
+
+def get(name: str) -> Dataset:
+    """Data set called `name`.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"unknown data set {name!r}; choose from {', '.join(sorted(DATASETS))}")
+    return DATASETS[name]
+
+
+def dataset_id(name: str, source: str | None) -> str:
+    """Name that keeps two sources apart in the workspace and in MLflow: kind, file name, and a hash of the whole path.
+
+    Raises
+    ------
+    UsageError
+        If the data set is unknown, or needs a source and has none.
+    """
+    dataset = get(name)
+    if dataset.source is None:
+        return name
+    if not source:
+        raise UsageError(f"data set {name!r} needs -P source=PATH: {dataset.source}")
+    path = Path(source).expanduser().resolve()
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", path.name.split(".")[0]).strip("-")[:40]
+    return f"{name}-{slug}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
+    """Clips table of a source as it is now.
+
+    Parameters
+    ----------
+    name, source
+        As for `dataset_id`.
+    directory : Path
+        Folder of the data set, for what has to be made or downloaded.
+    options : mapping
+        Overrides of the keyword defaults of the module's ``clips``.
+
+    Returns
+    -------
+    pd.DataFrame
+        `COLUMNS`; ``status`` is ``pending``, or an `AudioError` status for a file that cannot be opened.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown or of the wrong type.
+    DataError
+        If the source is not there, is empty, or holds one genre only.
+    """
+    module = get(name).module
+    options = parameters.complete(parameters.defaults(module.clips), options, f"data set {name!r}")
+    path = Path(source).expanduser().resolve() if source else None
+    if path is not None and not path.exists():
+        raise DataError(f"there is no {path}; -P source= takes {get(name).source}")
+    table = module.clips(path, directory, **options)[COLUMNS]
+    twice = table.loc[table["clip_id"].duplicated(), "clip_id"]
+    if len(twice):
+        raise DataError(f"clip {twice.iloc[0]!r} is listed twice, and {len(twice) - 1} more; name each clip once")
+    if table["genre"].nunique() < 2:
+        found = ", ".join(map(str, table["genre"].unique())) or "none"
+        raise DataError(f"only one genre in {path}: {found}; a classifier needs at least two")
+    return table.reset_index(drop=True)
+
+
+def features(name: str, source: str) -> pd.DataFrame:
+    """Features that a source without audio brings, 97 columns indexed by ``clip_id``."""
+    return get(name).module.features(Path(source).expanduser().resolve())

@@ -1,0 +1,144 @@
+"""A person's own music: one sub-folder per genre, or a CSV that lists the files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from genre import audio
+from genre.config import AudioConfig
+from genre.errors import AudioError, DataError
+
+#: What libsndfile or PyAV's FFmpeg decodes.
+SUFFIXES = {
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".m4a",
+    ".aac",
+    ".mp4",
+    ".au",
+    ".aif",
+    ".aiff",
+    ".wma",
+    ".webm",
+}
+
+
+def clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.DataFrame:
+    """Cut every track into ten-second clips.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with one sub-folder per genre, searched to any depth; or a CSV with the columns ``path`` (absolute, or
+        relative to the CSV) and ``genre``, and optionally ``recording``, ``split``, ``start_s`` and ``end_s``.
+    directory : Path
+        Not used: the files stay where they are.
+    max_clips_per_track : int
+        At most so many clips of one track, spread evenly over it.
+
+    Returns
+    -------
+    pd.DataFrame
+        Clips table; genres in alphabetical order. The track is the recording, unless the CSV says otherwise.
+
+    Raises
+    ------
+    DataError
+        If there is no audio, a file named in the CSV has no genre, or the CSV lacks a column.
+    """
+    if max_clips_per_track < 1:
+        raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
+    tracks = _from_folder(source) if source.is_dir() else _from_csv(source)
+    found = Parallel(n_jobs=4, prefer="threads")(delayed(_cut)(track, max_clips_per_track) for track in tracks)
+    table = pd.DataFrame([row for rows in found for row in rows])
+    table["genre"] = pd.Categorical(table["genre"], categories=sorted(table["genre"].unique()))
+    return table
+
+
+def _from_folder(source: Path) -> list[dict[str, Any]]:
+    """One record per track: path, genre, recording."""
+    genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
+    tracks = [
+        {"path": path, "genre": genre.name, "recording": path.relative_to(source).as_posix()}
+        for genre in genres
+        for path in _audio_files(genre)
+    ]
+    if not tracks:
+        raise DataError(
+            f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "
+            f"{', '.join(sorted(s[1:] for s in SUFFIXES))}"
+        )
+    return tracks
+
+
+def _audio_files(folder: Path) -> Iterable[Path]:
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+
+
+def _from_csv(source: Path) -> list[dict[str, Any]]:
+    """One record per row: path, genre, recording, and the optional columns where given."""
+    try:
+        table = pd.read_csv(source, dtype={"path": str, "genre": str, "recording": str, "split": str})
+    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} cannot be read as CSV: {error}") from None
+    missing = {"path", "genre"} - set(table.columns)
+    if missing:
+        raise DataError(f"{source} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(table.columns)}")
+    empty = table.index[table["path"].isna() | table["genre"].isna()]
+    if len(empty):
+        raise DataError(f"{source}, line {empty[0] + 2}: path or genre is empty ({len(empty)} such lines)")
+    if table.empty:
+        raise DataError(f"{source} lists no file")
+    records = table[[c for c in ("path", "genre", "recording", "split", "start_s", "end_s") if c in table]].to_dict(
+        "records"
+    )
+    return [_record(record, source.parent) for record in records]
+
+
+def _record(record: dict[str, Any], base: Path) -> dict[str, Any]:
+    given = {k: v for k, v in record.items() if not pd.isna(v)}
+    return {"recording": given["path"], **given, "path": (base / given["path"]).resolve()}
+
+
+def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
+    """Rows of the clips table for one track, or for one listed stretch of it."""
+    path = track["path"]
+    row = {
+        "split": None,
+        "start_s": 0.0,
+        **track,
+        "path": str(path),
+        "dataset": "folder",
+        "status": "pending",
+        "reason": "",
+    }
+    try:
+        stat = path.stat()
+        end_s = track.get("end_s") or audio.duration_s(path)
+    except (AudioError, OSError) as error:
+        reason = error.reason if isinstance(error, AudioError) else f"{path}: {error.strerror}"
+        return [
+            row | {"clip_id": _clip_id(row, 0.0), "end_s": 0.0, "stamp": "", "status": "undecodable", "reason": reason}
+        ]
+    config = AudioConfig()
+    starts = audio.window_starts(end_s - row["start_s"], config, max_windows=max_clips)
+    row["stamp"] = f"{stat.st_size}-{stat.st_mtime_ns}"
+    offset = row["start_s"]
+    return [
+        row
+        | {"clip_id": _clip_id(row, offset + s), "start_s": offset + s, "end_s": min(end_s, offset + s + config.clip_s)}
+        for s in starts
+    ]
+
+
+def _clip_id(row: dict[str, Any], start_s: float) -> str:
+    return f"{row['recording']}@{start_s:g}"

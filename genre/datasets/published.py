@@ -1,0 +1,80 @@
+"""The features table as published with the paper: 98 columns, the file name first, the label in it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from genre.errors import DataError
+from genre.features import FEATURE_NAMES
+
+
+def clips(source: Path, directory: Path) -> pd.DataFrame:
+    """One clip per row of the table; the genre is what stands behind the number in the file name.
+
+    Names have the form ``NUMBER_Genre_name.wav`` (PAPER: the published scripts read the label back from there, and it
+    is nowhere else). Each AudioSet video gave one clip, so each file is a recording of its own.
+
+    Parameters
+    ----------
+    source : Path
+        CSV, gzip allowed.
+    directory : Path
+        Not used.
+
+    Raises
+    ------
+    DataError
+        If the table has other columns, or a name no genre.
+    """
+    names = _read(source).index.to_series()
+    genre = names.str.extract(r"^[^_]+_(.+?)(?:\.\w+)?$", expand=False)
+    if genre.isna().any():
+        raise DataError(f"no genre in the file name {names[genre.isna()].iloc[0]!r}; expected NUMBER_Genre.wav")
+    genre = genre.str.replace("_", " ")
+    return pd.DataFrame(
+        {
+            "clip_id": names,
+            "path": "",
+            "genre": pd.Categorical(genre, categories=sorted(genre.unique())),
+            "recording": names,
+            "dataset": "published",
+            "start_s": 0.0,
+            "end_s": 10.0,
+            "split": None,
+            "stamp": "",
+            "status": "ok",
+            "reason": "",
+        }
+    )
+
+
+def features(source: Path) -> pd.DataFrame:
+    """The 97 columns, float32, indexed by file name.
+
+    Raises
+    ------
+    DataError
+        If the table has other columns or values that are not finite numbers.
+    """
+    return _read(source)
+
+
+def _read(source: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(source, index_col=0)
+    except (ValueError, OSError, pd.errors.ParserError) as error:
+        raise DataError(f"{source} cannot be read as CSV: {error}") from None
+    if list(table.columns) != list(FEATURE_NAMES):
+        odd = [c for c in table.columns if c not in FEATURE_NAMES][:3]
+        raise DataError(
+            f"{source} has {len(table.columns) + 1} columns{', among them ' + ', '.join(odd) if odd else ''}; expected 98: "
+            f"the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
+        )
+    try:
+        table = table.astype("float32")
+    except ValueError as error:
+        raise DataError(f"{source} holds something that is no number: {error}") from None
+    bad = table.index[table.isna().any(axis=1)]
+    if len(bad):
+        raise DataError(f"{source}: {len(bad)} rows have missing values, {bad[0]!r} the first; remove them")
+    return table.rename_axis("clip_id")

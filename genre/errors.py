@@ -1,0 +1,32 @@
+"""Everything that can go wrong and is not a bug, each with a sentence a user can act on."""
+
+
+class GenreError(Exception):
+    """Base of this project's errors; the command line prints it without a traceback and exits with 1."""
+
+
+class UsageError(GenreError, ValueError):
+    """The caller's mistake: an unknown name, a value out of range, a missing argument."""
+
+
+class AudioError(GenreError):
+    """A fact about one piece of audio that keeps it out of the data set.
+
+    Attributes
+    ----------
+    status : str
+        What the clips table records: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class DataError(GenreError):
+    """A fact about a data set: nothing there, one genre only, too few recordings, a table of another shape."""
+
+
+class TrainingError(GenreError):
+    """A model that could not be trained, with the reason."""

@@ -1,0 +1,70 @@
+"""Options that are the keyword defaults of a function, overridden by a JSON object."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from genre.errors import UsageError
+
+
+def parse(text: str | None, what: str) -> dict[str, Any]:
+    """Parse a JSON object given on the command line; nothing is an empty one.
+
+    Raises
+    ------
+    UsageError
+        If `text` is not a JSON object.
+    """
+    if not text or not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{what} is not JSON: {error} in {text!r}; give an object such as '{{\"depth\": 6}}'"
+        ) from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{what} must be a JSON object such as '{{\"depth\": 6}}', got {text!r}")
+    return value
+
+
+def defaults(function: Callable[..., Any], leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    """Keyword-only arguments of `function` that have a default, by name."""
+    arguments = inspect.signature(function).parameters.values()
+    return {
+        a.name: a.default
+        for a in arguments
+        if a.kind is a.KEYWORD_ONLY and a.default is not a.empty and a.name not in set(leave_out)
+    }
+
+
+def complete(known: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`known` overridden by `given`.
+
+    Raises
+    ------
+    UsageError
+        If a name in `given` is not in `known`, or its value is of another type than the default.
+    """
+    for name, value in given.items():
+        if name not in known:
+            accepted = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"unknown parameter {name!r} of {what}; accepted: {accepted}")
+        if not _fits(value, known[name]):
+            wanted = type(known[name]).__name__
+            raise UsageError(
+                f"parameter {name!r} of {what} must be of type {wanted} (default {known[name]!r}), got {value!r}"
+            )
+    return {**known, **given}
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether `value` may stand where `default` stands: same type, an integer for a float, anything for None."""
+    if default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))

@@ -1,0 +1,131 @@
+"""Train, validation and test, dealt by recording, append-only."""
+
+import hashlib
+from collections.abc import Mapping
+
+import pandas as pd
+
+from genre.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+#: Where each genre's first three recordings go, so that no split lacks a genre.
+_FIRST = ("train", "test", "validation")
+
+#: The paper's proportions (section 4.1), for data sets large enough that a twentieth is worth its name.
+LARGE = {"train": 0.90, "validation": 0.05, "test": 0.05}
+SMALL = {"train": 0.70, "validation": 0.15, "test": 0.15}
+LARGE_CLIPS = 5000
+
+
+def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Give every recording a split and leave those that have one where they are.
+
+    New recordings are taken in the order of the hash of their name, genre by genre; the first three go to
+    training, test and validation, each later one to the split that lacks most of its share of clips: 90/5/5 above
+    5,000 clips, 70/15/15 below.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Usable clips; columns ``clip_id``, ``genre`` (categorical), ``recording``. A recording whose clips bear
+        several genres counts for the most frequent.
+    dealt : pd.DataFrame, optional
+        Columns ``recording``, ``genre`` and ``split``, as returned before.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns ``recording``, ``genre``, ``split``: all of `dealt`, then the new ones.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two genres, or a genre has fewer than three recordings.
+    """
+    recordings = clips.groupby("recording", observed=True).agg(
+        genre=("genre", lambda g: g.astype(str).mode()[0]), n_clips=("clip_id", "size")
+    )
+    _check(recordings, list(clips["genre"].cat.categories))
+    shares = LARGE if len(clips) > LARGE_CLIPS else SMALL
+    known = {} if dealt is None else dict(zip(dealt["recording"], dealt["split"], strict=True))
+    rows = [] if dealt is None else [dealt]
+    for genre, group in recordings.groupby("genre"):
+        sides = _deal_genre(group["n_clips"], known, shares)
+        rows.append(pd.DataFrame({"recording": sides.keys(), "genre": genre, "split": sides.values()}, dtype=str))
+    return pd.concat(rows, ignore_index=True)
+
+
+def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """`clips` in the order of their ids, each with the split of its recording.
+
+    Raises
+    ------
+    DataError
+        If a recording was never dealt.
+    """
+    side = splits.drop_duplicates("recording").set_index("recording")["split"]
+    clips = clips.sort_values("clip_id").assign(split=clips["recording"].map(side))
+    if clips["split"].isna().any():
+        raise DataError("some clips have no split yet; run \"mlflow run . -e build\" for this data set")
+    return clips.reset_index(drop=True)
+
+
+def from_source(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the split that the source publishes, as `deal` would.
+
+    Raises
+    ------
+    DataError
+        If the source has none, it is incomplete or unknown, or puts one recording on two sides.
+    """
+    published = clips[["recording", "genre", "split"]].drop_duplicates()
+    wrong = sorted({str(s) for s in published["split"]} - set(SPLITS))
+    if wrong:
+        raise DataError(
+            f"the source's split has {', '.join(wrong)}; each clip needs one of {', '.join(SPLITS)}, or use split=dealt"
+        )
+    torn = published.loc[published["recording"].duplicated(), "recording"]
+    if len(torn):
+        raise DataError(
+            f"the source puts recording {torn.iloc[0]!r} (and {len(torn) - 1} more) on two sides or under two genres; "
+            "use split=dealt"
+        )
+    for split in SPLITS:
+        missing = set(clips["genre"].cat.categories) - set(published.loc[published["split"] == split, "genre"])
+        if missing:
+            raise DataError(f"the source's {split} split has no clip of {', '.join(sorted(missing))}; use split=dealt")
+    return published.astype({"genre": str, "split": str}).reset_index(drop=True)
+
+
+def _check(recordings: pd.DataFrame, genres: list[str]) -> None:
+    counts = recordings["genre"].value_counts().reindex(genres, fill_value=0)
+    if len(genres) < 2:
+        raise DataError(f"only one genre, {', '.join(genres) or 'none'}; a classifier needs at least two")
+    poor = counts[counts < len(SPLITS)]
+    if len(poor):
+        names = ", ".join(f"{genre} has {n}" for genre, n in poor.items())
+        raise DataError(
+            f"too few usable recordings for train, validation and test: {names}; each genre needs at least "
+            f"{len(SPLITS)} (a recording is a track: all of its clips stay on one side)"
+        )
+
+
+def _deal_genre(n_clips: pd.Series, known: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, str]:
+    """Split of each new recording of one genre."""
+    held = dict.fromkeys(SPLITS, 0)
+    for recording, n in n_clips.items():
+        if recording in known:
+            held[known[str(recording)]] += n
+    sides: dict[str, str] = {}
+    for recording in sorted((str(r) for r in n_clips.index if r not in known), key=_order):
+        held_total = sum(held.values()) + n_clips[recording]
+        empty = [s for s in _FIRST if not held[s]]
+        side = empty[0] if empty else max(SPLITS, key=lambda s: shares[s] * held_total - held[s])
+        sides[recording] = side
+        held[side] += n_clips[recording]
+    return sides
+
+
+def _order(recording: str) -> str:
+    return hashlib.sha256(recording.encode()).hexdigest()

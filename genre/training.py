@@ -1,0 +1,238 @@
+"""One training of one model, in a process of its own.
+
+The process frees the GPU when it ends, survives nothing but itself when the system kills it for memory, and keeps its
+seed to itself (Keras's is process-global). Everything it needs and everything it leaves lies in one folder::
+
+    job.json  clips.parquet            what is asked for
+    model/                             the saved model, and the checkpoints on the way there
+    probabilities.parquet              of the saved model, for every clip
+    scores.json                        its metrics per split, with intervals
+    importances.parquet                its own and permutation importances, where it takes features
+    history.parquet                    loss and scores per epoch, where it has epochs
+    result.json                        written last: the training is finished
+    training.log                       what the libraries said
+
+``python -m genre.training FOLDER`` runs one by hand.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from genre import evaluate, models, store
+from genre.errors import GenreError, TrainingError
+from genre.workspace import PROJECT_DIR, read_json, write_json, write_table
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What makes a training what it is; equal jobs on equal code give the same model.
+
+    Attributes
+    ----------
+    model : str
+        Name in `genre.models.MODELS`.
+    params : dict
+        All of its hyper-parameters.
+    seed : int
+        Of everything drawn at random.
+    genres : list of str
+        Classes, in order.
+    config : dict
+        Of the `AudioConfig` whose store is read.
+    store : str
+        Folder of that store.
+    data_digest, splits_digest : str
+        Of the clips with their features, and of who is on which side.
+    """
+
+    model: str
+    params: dict[str, Any]
+    seed: int
+    genres: list[str]
+    config: dict[str, Any]
+    store: str
+    data_digest: str
+    splits_digest: str
+    code_digest: str = field(default_factory=lambda: code_digest())
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that name the training; where the store lies does not count."""
+        identity = {k: v for k, v in asdict(self).items() if k != "store"}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def code_digest() -> str:
+    """Hash of this package's sources: what is logged with every model."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Twelve hexadecimal digits of a table's index and values."""
+    return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()[:12]
+
+
+def prepare(directory: Path, job: Job, clips: pd.DataFrame) -> None:
+    """Write what the training needs.
+
+    Parameters
+    ----------
+    directory : Path
+        Its folder.
+    job : Job
+        What to train.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``stamp``, ``genre`` (categorical), ``recording``, ``split``.
+    """
+    columns = ["clip_id", "stamp", "genre", "recording", "split"]
+    write_table(directory / "clips.parquet", clips[columns].reset_index(drop=True))
+    write_json(directory / "job.json", asdict(job))
+
+
+def finished(directory: Path) -> dict[str, Any] | None:
+    """What a finished training reports of itself; None where it is not finished."""
+    return read_json(directory / "result.json")
+
+
+def job_of(directory: Path) -> Job:
+    """The job that `prepare` wrote."""
+    return Job(**read_json(directory / "job.json"))
+
+
+def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+    """Train in a new process, or go on where a killed one stopped, and wait for it.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder that `prepare` filled.
+    on_epoch : callable, optional
+        Called with the epoch (from 0) and its metrics as each ends.
+
+    Returns
+    -------
+    dict
+        As `finished`.
+
+    Raises
+    ------
+    TrainingError
+        If the process ended without a result, with its reason.
+    """
+    error = ""
+    with (directory / "training.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "genre.training", str(directory)],
+            cwd=PROJECT_DIR,
+            env={k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            for message in map(json.loads, process.stdout or ()):
+                if "error" in message:
+                    error = message["error"]
+                elif on_epoch:
+                    on_epoch(message["epoch"], message["metrics"])
+    result = finished(directory)
+    if process.returncode or result is None:
+        raise TrainingError(error or _how_it_died(process.returncode, directory))
+    return result
+
+
+def fit(directory: Path, on_epoch: OnEpoch) -> None:
+    """Train in this process; every result is written before ``result.json``."""
+    started = time.perf_counter()
+    job, clips = job_of(directory), pd.read_parquet(directory / "clips.parquet")
+    needs, X = models.get(job.model).needs, _inputs(job, clips)
+    train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
+    y = clips["genre"].cat.codes.to_numpy()
+    data = models.Data(
+        genres=job.genres,
+        X_train=X[train],
+        y_train=y[train],
+        recordings_train=clips["recording"].to_numpy(str)[train],
+        X_validation=X[validation],
+        y_validation=y[validation],
+    )
+    model = models.train(job.model, data, job.params, job.seed, directory / "model", on_epoch)
+    fitted = time.perf_counter()
+    models.save(job.model, model, directory / "model")
+    saved = models.load(job.model, directory / "model")
+    proba = models.predict_proba(job.model, saved, X)
+    table = evaluate.probability_table(
+        clips["clip_id"], clips["split"], clips["genre"], clips["recording"], proba, job.genres
+    )
+    write_table(directory / "probabilities.parquet", table)
+    write_json(directory / "scores.json", evaluate.summary(table))
+    if needs == "features":
+        write_table(directory / "importances.parquet", _importances(job, saved, data))
+    write_json(directory / "result.json", _report(job, started, fitted))
+
+
+def _inputs(job: Job, clips: pd.DataFrame) -> Any:
+    """What the model takes, one row per clip."""
+    if models.get(job.model).needs == "features":
+        return store.load_features(clips, Path(job.store)).to_numpy()
+    return store.Spectrograms(clips, Path(job.store))
+
+
+def _report(job: Job, started: float, fitted: float) -> dict[str, Any]:
+    return {
+        "fit_seconds": fitted - started,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "python": platform.python_version(),
+    }
+
+
+def _how_it_died(returncode: int, directory: Path) -> str:
+    log = directory / "training.log"
+    if returncode == -9:
+        return f"the training process was killed (signal 9), most likely for memory; try a smaller batch; log: {log}"
+    return f"the training process ended with code {returncode}; log: {log}"
+
+
+def _main(directory: Path, messages: TextIO) -> int:
+    def say(**message: Any) -> None:
+        print(json.dumps(message), file=messages, flush=True)
+
+    try:
+        fit(directory, lambda epoch, metrics: say(epoch=epoch, metrics=metrics))
+    except GenreError as error:
+        say(error=str(error))
+    except Exception as error:  # the parent gets the reason, the log the traceback
+        traceback.print_exc()
+        say(error=f"{type(error).__name__}: {error} (log: {directory / 'training.log'})")
+    else:
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print goes to the log
+    sys.exit(_main(Path(sys.argv[1]), channel))

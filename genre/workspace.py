@@ -1,0 +1,151 @@
+"""Where everything lies: the only module that knows a path of the workspace.
+
+One folder a data set, below ``GENRE_HOME``::
+
+    <data set>/clips.parquet                    every clip known, with its status
+               splits.parquet                   every recording ever dealt, append-only
+               audio/                           what the project synthesised or downloaded
+               store/<configuration>/           features and spectrograms, in parts
+               trainings/<model>-<key>/         a model, its probability table, how it went
+               ensembles/<digest>/              an ensemble's probability table
+               experiment.json                  the experiment under way
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from genre.config import AudioConfig
+from genre.errors import DataError, GenreError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Folder of all data sets: ``GENRE_HOME``, by default ``workspace`` beside the package."""
+    return Path(os.environ.get("GENRE_HOME") or PROJECT_DIR / "workspace").expanduser().resolve()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Have `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a Parquet table, whole or not at all; the index is kept."""
+    return write_atomically(path, table.to_parquet)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON, whole or not at all."""
+    return write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, default=str)))
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote, or None where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths and tables of one data set.
+
+    Attributes
+    ----------
+    dataset_id : str
+        Name of its folder, of its MLflow experiment, and in messages.
+    """
+
+    dataset_id: str
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the data set."""
+        return home() / self.dataset_id
+
+    @property
+    def experiment_path(self) -> Path:
+        """What is known of the experiment under way."""
+        return self.directory / "experiment.json"
+
+    def store_dir(self, config: AudioConfig) -> Path:
+        """Folder of the features and spectrograms that `config` makes."""
+        return self.directory / "store" / f"{config.variant}-{config.fingerprint}"
+
+    def training_dir(self, model: str, key: str) -> Path:
+        """Folder of one training of one model."""
+        return self.directory / "trainings" / f"{model}-{key}"
+
+    def ensemble_dir(self, digest: str) -> Path:
+        """Folder of one ensemble of trainings."""
+        return self.directory / "ensembles" / digest
+
+    def training_dirs(self) -> list[Path]:
+        """Folders of every training begun."""
+        return sorted((self.directory / "trainings").glob("*/"))
+
+    def clips(self) -> pd.DataFrame:
+        """Read the clips table.
+
+        Raises
+        ------
+        DataError
+            If nothing was built yet.
+        """
+        path = self.directory / "clips.parquet"
+        if not path.exists():
+            raise DataError(
+                f'no clips in workspace {self.directory}; run "mlflow run . -e build" for this data set first'
+            )
+        return pd.read_parquet(path)
+
+    def write_clips(self, clips: pd.DataFrame) -> None:
+        """Replace the clips table."""
+        write_table(self.directory / "clips.parquet", clips)
+
+    def splits(self) -> pd.DataFrame | None:
+        """Read the table of recordings and their splits; None before the first deal."""
+        path = self.directory / "splits.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+    def write_splits(self, splits: pd.DataFrame) -> None:
+        """Replace the table of recordings and their splits."""
+        write_table(self.directory / "splits.parquet", splits)
+
+    @contextmanager
+    def lock(self, timeout_s: float = 10) -> Iterator[None]:
+        """Hold the data set, so that two runs never write it at once; left free by the system if the holder dies.
+
+        Raises
+        ------
+        GenreError
+            If another process holds it for longer than `timeout_s`.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.directory / ".lock", timeout=timeout_s, is_singleton=True, thread_local=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise GenreError(
+                f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"
+            ) from None
+        try:
+            for leftover in self.directory.rglob("*.tmp"):
+                leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()

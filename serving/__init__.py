@@ -1,0 +1,1 @@
+"""What answers: the model that MLflow starts, and a client for it."""

@@ -1,0 +1,44 @@
+"""Score audio files with a logged model, with the code it was logged with: ``python -I score.py MODEL LIST OUT``.
+
+A script of its own, run outside the project: two versions of one package cannot live in one process.
+"""
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas as pd
+
+#: Files sent to the model at once: some tens of megabytes.
+BATCH_FILES = 32
+
+
+def score(model: str, files: dict[str, str]) -> pd.DataFrame:
+    """Probabilities of some files.
+
+    Parameters
+    ----------
+    model : str
+        Folder of the logged model.
+    files : dict
+        Clip id to path.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by ``clip_id``; one column per genre, and ``error``.
+    """
+    loaded, ids, rows = mlflow.pyfunc.load_model(model), list(files), []
+    for start in range(0, len(ids), BATCH_FILES):
+        batch = ids[start : start + BATCH_FILES]
+        audio = [base64.b64encode(Path(files[i]).read_bytes()).decode() for i in batch]
+        answers = loaded.predict(pd.DataFrame({"audio": audio}))
+        rows += [(a.probabilities or {}) | {"error": a.error} for a in answers.itertuples()]
+    return pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
+
+
+if __name__ == "__main__":
+    model_dir, list_path, out_path = sys.argv[1:]
+    score(model_dir, json.loads(Path(list_path).read_text())).to_parquet(out_path)
