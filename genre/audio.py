@@ -1,0 +1,381 @@
+"""Sound from any file or bytes: decoded, mono, resampled, and cut into clips."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import soundfile
+import soxr
+
+from genre.config import AudioConfig
+from genre.errors import AudioError, UsageError
+
+Source = str | Path | bytes
+T = TypeVar("T")
+
+#: A clip whose loudest sample lies below this is silent: -80 dBFS, under the quietest 13-bit step, and the same
+#: 80 dB that a spectrogram shows below its maximum.
+SILENCE_PEAK = 1e-4
+
+#: Above this the power of an STFT overflows float32. Nothing recorded comes near; damaged float files do.
+_FLOAT32_SAFE_PEAK = 1e12
+
+#: Frames decoded at a time. A header may promise any length: memory follows what is really there.
+_BLOCK = 1 << 21
+
+#: Seconds that PyAV decodes before a window and throws away: an AAC or Opus frame leans on those before it
+#: (RFC 7845 asks for 80 ms), and a container may seek to a whole second.
+_PREROLL_S = 1.0
+
+#: FFmpeg's demuxers that PyAV may use. Playlists (hls, dash, concat) are out: they open the files and URLs they name,
+#: and bytes may come from anybody.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
+
+
+def duration_s(path: str | Path) -> float:
+    """Length of an audio file by its container's header.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that soundfile (wav, flac, mp3, ogg, opus, aiff, au) or else PyAV (m4a, aac, webm, wma) opens.
+
+    Returns
+    -------
+    float
+        Seconds. Headers lie, and that of a bare AAC stream is a guess: what `decode` returns is the truth.
+
+    Raises
+    ------
+    AudioError
+        ``undecodable`` if neither library opens the file or finds audio in it.
+    """
+    return _first_that_reads(path, _duration_by_soundfile, _duration_by_pyav)
+
+
+def decode(
+    source: Source, *, sr: int, start_s: float = 0.0, duration_s: float | None = None, resampler: str = "soxr_hq"
+) -> np.ndarray:
+    """Mono audio of a file, or of a window of it, at the sampling rate asked for.
+
+    Only the window is decoded and resampled, so it does not depend on what lies around it. Channels are averaged.
+    The result is that of ``librosa.load`` wherever soundfile reads the format.
+
+    Parameters
+    ----------
+    source : str, Path or bytes
+        The path of a file, or the contents of one.
+    sr : int
+        Sampling rate of the result, Hz.
+    start_s : float, default 0
+        Where the window begins, seconds.
+    duration_s : float, optional
+        Length of the window, seconds, and the bound on how much is decoded; by default all that follows.
+    resampler : str, default "soxr_hq"
+        Quality by soxr's name; `AudioConfig.resampler`.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=float32]
+        At least one sample, nominally within ±1, shorter than the window where the file ends in it. Not checked
+        for silence or finiteness: see `clip`.
+
+    Raises
+    ------
+    AudioError
+        ``undecodable`` if neither soundfile nor PyAV gets audio out of it, ``too_short`` if it ends before
+        `start_s`.
+    UsageError
+        If `start_s` is negative or `duration_s` not positive.
+    """
+    if not start_s >= 0 or (duration_s is not None and not duration_s > 0):
+        raise UsageError(f"window of {duration_s} s at {start_s} s; give a start >= 0 and a duration > 0")
+
+    y, sr_native = _decode_native(source, start_s, duration_s)
+    return _resample(y, sr_native, sr, resampler)
+
+
+def decode_windows(
+    source: Source, config: AudioConfig, *, duration_s: float | None = None
+) -> list[tuple[float, np.ndarray]]:
+    """Consecutive clips of a track, each as `decode` gives it alone, from one pass over the file.
+
+    Cutting before resampling is what makes them the clips that models are trained on: cut afterwards, the filter has
+    heard the neighbours, and a feature of the quiet top band moves by several per cent.
+
+    Parameters
+    ----------
+    source : str, Path or bytes
+        The path of a file, or the contents of one.
+    config : AudioConfig
+        Its ``sr``, ``clip_s`` and ``resampler`` are used.
+    duration_s : float, optional
+        Seconds decoded at most; by default all.
+
+    Returns
+    -------
+    list of (float, np.ndarray [shape=(n,), dtype=float32])
+        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `clip`: one of them
+        may be silent where the track is not.
+
+    Raises
+    ------
+    AudioError
+        ``undecodable`` if neither soundfile nor PyAV gets audio out of it, ``too_short`` if there is none in it.
+    """
+    y, sr = _decode_native(source, 0.0, duration_s)
+    n = round(config.clip_s * sr)
+    starts = window_starts(y.size / sr, config)
+    cuts = [y[first : first + n] for first in (round(start * sr) for start in starts)]
+    return [(start, _resample(cut, sr, config.sr, config.resampler)) for start, cut in zip(starts, cuts, strict=True)]
+
+
+def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """One clip, cut to its full length and found fit for features.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,)]
+        Mono audio at ``config.sr``.
+    config : AudioConfig
+        Its ``n_samples`` is the full length, its ``min_s`` the shortest accepted.
+
+    Returns
+    -------
+    np.ndarray [shape=(m,), dtype=float32]
+        The first samples, at most ``config.n_samples``; finite, not silent.
+
+    Raises
+    ------
+    AudioError
+        In this order: ``too_short`` below ``config.min_s``, ``not_finite`` with NaN or infinity in it, ``silent``
+        with a peak below `SILENCE_PEAK`.
+    """
+    if y.size < config.min_s * config.sr:
+        raise AudioError("too_short", f"{y.size / config.sr:.2f} s of audio; a clip needs at least {config.min_s:g} s")
+    y = checked(y[: config.n_samples]).astype(np.float32, copy=False)
+    peak = float(np.abs(y).max())
+    if peak < SILENCE_PEAK:
+        raise AudioError("silent", f"loudest sample {peak:.1e} of full scale; a clip needs at least {SILENCE_PEAK:g}")
+    return y
+
+
+def checked(y: np.ndarray) -> np.ndarray:
+    """Audio that can be analysed at all, silent or not.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,)]
+        Mono audio.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=float32]
+        The same, contiguous; as float64 in the absurd case that its power would overflow float32.
+
+    Raises
+    ------
+    AudioError
+        ``too_short`` without a sample, ``not_finite`` with NaN or infinity.
+    UsageError
+        If `y` is not one-dimensional.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
+    if y.size == 0:
+        raise AudioError("too_short", "no samples; give at least one")
+    if not np.isfinite(y).all():
+        raise AudioError("not_finite", "some samples are NaN or infinite; export the audio again as integer PCM")
+    absurd = np.abs(y).max() > _FLOAT32_SAFE_PEAK
+    return np.ascontiguousarray(y, dtype=np.float64 if absurd else np.float32)
+
+
+def window_starts(duration_s: float, config: AudioConfig, max_windows: int | None = None) -> list[float]:
+    """Where the consecutive clips of a track begin.
+
+    Parameters
+    ----------
+    duration_s : float
+        Length of the track, seconds.
+    config : AudioConfig
+        Its ``clip_s`` is the length of a window.
+    max_windows : int, optional
+        At most so many, spread evenly over the track (each the middle one of its equal share) rather than its
+        first ones; by default all.
+
+    Returns
+    -------
+    list of float
+        Seconds, multiples of ``config.clip_s``, ascending. A last window shorter than half a clip is left out,
+        unless it is the only one.
+
+    Raises
+    ------
+    UsageError
+        If `max_windows` is below 1.
+    """
+    if max_windows is not None and max_windows < 1:
+        raise UsageError(f"max_windows is {max_windows}; give at least 1, or nothing for all")
+    # Half a clip left over rounds up to one more window.
+    n = max(1, math.floor(duration_s / config.clip_s + 0.5))
+    kept = n if max_windows is None else min(n, max_windows)
+    return [(2 * i + 1) * n // (2 * kept) * config.clip_s for i in range(kept)]
+
+
+def _first_that_reads(source: Source, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]) -> T:
+    """What soundfile reads, else what PyAV reads, else both their reasons."""
+    try:
+        with _opened(source) as file:
+            return by_soundfile(file)
+    except (soundfile.SoundFileError, TypeError, MemoryError) as error:  # TypeError: a name that ends in .raw
+        first = error
+    import av
+
+    try:
+        with _opened(source) as file:
+            return by_pyav(file)
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as second:  # OSError: a damaged index seeks anywhere
+        raise AudioError(
+            "undecodable",
+            f"{_name(source)}: neither soundfile ({_why(first)}) nor PyAV ({_why(second)}) can read it; "
+            "convert it to wav or flac",
+        ) from second
+
+
+def _decode_native(source: Source, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Window of a source, mono, at least one sample, and its own sampling rate."""
+    y, sr = _first_that_reads(
+        source,
+        lambda file: _decode_by_soundfile(file, start_s, duration_s),
+        lambda file: _decode_by_pyav(file, start_s, duration_s),
+    )
+    if y.size == 0:
+        raise AudioError("too_short", f"{_name(source)}: ends before {start_s:g} s, where the clip should begin")
+    return y, sr
+
+
+def _opened(source: Source) -> BinaryIO:
+    """The source as a file object: a name could be a URL, which PyAV would fetch."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise AudioError("undecodable", f"{source}: cannot be opened: {_why(error)}") from error
+
+
+def _name(source: Source) -> str:
+    """What error texts call the source."""
+    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+
+
+def _why(error: BaseException) -> str:
+    """A library's own words, without the reprs and numbers around them."""
+    for attribute in ("error_string", "strerror"):
+        if text := getattr(error, attribute, None):
+            return str(text).rstrip(".")
+    return str(error) or type(error).__name__
+
+
+def _resample(y: np.ndarray, sr_native: int, sr: int, resampler: str) -> np.ndarray:
+    """`librosa.resample`, which however refuses NaN before anybody could count it."""
+    if sr_native == sr:
+        return y
+    n = math.ceil(y.size * (sr / sr_native))
+    y = soxr.resample(y, sr_native, sr, quality=resampler)
+    return np.pad(y, (0, max(0, n - y.size)))[:n]
+
+
+def _duration_by_soundfile(file: BinaryIO) -> float:
+    """Length of an open file, seconds."""
+    with soundfile.SoundFile(file) as sound:
+        return sound.frames / sound.samplerate
+
+
+def _decode_by_soundfile(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Window of an open file, mono, and its sampling rate."""
+    with soundfile.SoundFile(file) as sound:
+        sr = sound.samplerate
+        first = min(round(start_s * sr), sound.frames)
+        wanted = sound.frames - first if duration_s is None else round(duration_s * sr)
+        sound.seek(first)
+        parts = [np.empty(0, np.float32)]
+        while wanted > 0:
+            block = sound.read(min(wanted, _BLOCK), dtype="float32", always_2d=True)
+            if len(block) == 0:
+                break
+            # The mean of the channels, twenty times faster than `mean` over so short an axis.
+            parts.append(block @ np.full(sound.channels, 1 / sound.channels, np.float32))
+            wanted -= len(block)
+        if len(parts) == 1 and first < sound.frames:
+            raise soundfile.SoundFileRuntimeError(f"none of {sound.frames} frames decoded")
+    return np.concatenate(parts), sr
+
+
+@contextmanager
+def _pyav_stream(file: BinaryIO) -> Iterator[Any]:
+    """First audio stream of an open file."""
+    import av
+
+    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+        if not container.streams.audio:
+            raise ValueError("no audio stream")
+        yield container.streams.audio[0]
+
+
+def _duration_by_pyav(file: BinaryIO) -> float:
+    """Length of an open file, seconds; a recording that was never closed has it in its packets only."""
+    with _pyav_stream(file) as stream:
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        if stream.container.duration:
+            return stream.container.duration / 1e6
+        packets = (p for p in stream.container.demux(stream) if p.pts is not None)
+        return max((float((p.pts + (p.duration or 0)) * p.time_base) for p in packets), default=0.0)
+
+
+def _decode_by_pyav(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Window of an open file, mono, and its sampling rate."""
+    import av
+
+    to_float = av.AudioResampler(format="fltp")
+    parts, n, sr, position_s = [np.empty(0, np.float32)], 0, 0, 0.0
+    with _pyav_stream(file) as stream:
+        # What YouTube cuts may not begin at zero; what begins before it is the codec's priming.
+        origin_s = max(0.0, float((stream.start_time or 0) * stream.time_base))
+        if start_s > _PREROLL_S:
+            stream.container.seek(int((origin_s + start_s - _PREROLL_S) / stream.time_base), stream=stream)
+        for frame in _pyav_frames(stream):
+            sr = frame.sample_rate
+            position_s = position_s if frame.time is None else frame.time - origin_s
+            early = max(0, round((start_s - position_s) * sr))
+            position_s += frame.samples / sr
+            parts += [part.to_ndarray().mean(axis=0)[early:] for part in to_float.resample(frame)]
+            n += max(0, frame.samples - early)
+            if duration_s is not None and n >= round(duration_s * sr):
+                break
+    return np.concatenate(parts)[: None if duration_s is None else round(duration_s * sr)], sr
+
+
+def _pyav_frames(stream: Any) -> Iterator[Any]:
+    """Decoded frames; damaged packets are stepped over, as every player does, unless most are."""
+    import av
+
+    n_good = n_damaged = 0
+    for packet in stream.container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            n_damaged += 1
+            continue
+        n_good += len(frames)
+        yield from frames
+    if n_damaged >= n_good:
+        raise ValueError(f"{n_damaged} damaged packets, {n_good} good ones")
