@@ -66,4 +66,5 @@ def _settings() -> dict[Any, Any]:
     }
     if not PREFECT_API_URL.value() and "PREFECT_HOME" not in os.environ:
         settings[PREFECT_HOME] = home() / "prefect"
+        settings[PREFECT_HOME].mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
     return settings

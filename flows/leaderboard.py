@@ -55,7 +55,7 @@ def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, floa
     if len(long):
         tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")
     MlflowClient().set_tag(run_id, "mlflow.note.content", f"{note}\n\n{_markdown(shown)}")
-    create_table_artifact(key="leaderboard", table=shown.to_dict("records"), description=note)
+    create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 
 def _readable(board: pd.DataFrame) -> pd.DataFrame:
@@ -71,8 +71,8 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(shown: pd.DataFrame) -> str:
-    lines = [shown.columns, ["---"] * len(shown.columns), *shown.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _long(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import DataType, Map
 
-from genre import audio, models
+from genre import models, store
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
 from genre.errors import GenreError
@@ -31,7 +31,7 @@ from genre.workspace import PROJECT_DIR, write_json
 #: What the packaged code imports whatever its members are; members add theirs.
 BASE_REQUIREMENTS = {
     *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
-    *("librosa", "soundfile", "soxr", "av"),
+    *("librosa", "soundfile", "soxr", "av", "threadpoolctl"),
 }
 
 SIGNATURE = ModelSignature(
@@ -165,9 +165,8 @@ def _cut(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, st
     """Write each clip as a file of its own, float samples at the models' rate; clip id to path."""
     files = {}
     for n, clip in enumerate(clips.itertuples()):
-        y = audio.decode(str(clip.path), sr=config.sr, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
         path = folder / f"{n}.wav"
-        sf.write(path, y[: config.n_samples], config.sr, subtype="FLOAT")
+        sf.write(path, store.read_clip(clip, config), config.sr, subtype="FLOAT")
         files[str(clip.clip_id)] = str(path)
     return files
 

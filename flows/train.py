@@ -215,6 +215,7 @@ def _job(material: Material, name: str, params: dict[str, Any], seed: int) -> tr
         store=str(material.workspace.store_dir(material.config)),
         data_digest=material.data_digest,
         splits_digest=material.splits_digest,
+        code_digest=training.code_digest(),
     )
 
 

@@ -23,6 +23,9 @@ class AudioError(GenreError):
         self.status = status
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.status, self.reason)
+
 
 class DataError(GenreError):
     """A fact about a data set: nothing there, one genre only, too few recordings, a table of another shape."""

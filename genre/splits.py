@@ -67,7 +67,7 @@ def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     side = splits.drop_duplicates("recording").set_index("recording")["split"]
     clips = clips.sort_values("clip_id").assign(split=clips["recording"].map(side))
     if clips["split"].isna().any():
-        raise DataError("some clips have no split yet; run \"mlflow run . -e build\" for this data set")
+        raise DataError('some clips have no split yet; run "mlflow run . -e build" for this data set')
     return clips.reset_index(drop=True)
 
 

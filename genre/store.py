@@ -7,10 +7,12 @@ clip with what became of it and its features. The index is written last and make
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from genre import audio, features, spectrogram
@@ -57,17 +59,33 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     return len(todo)
 
 
+def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
+    """Audio of one row of the clips table, mono float32 at ``config.sr``, as features and spectrogram take it.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be decoded, or is too short, not finite or silent.
+    """
+    y = audio.decode(
+        str(clip.path),
+        sr=config.sr,
+        start_s=clip.start_s,
+        duration_s=clip.end_s - clip.start_s,
+        resampler=config.resampler,
+    )
+    return audio.clip(y, config)
+
+
+@threadpool_limits.wrap(limits=1)
 def write_part(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int:
     """Compute the clips of one batch and write them as one part; returns their number."""
     digest = hashlib.sha256("\n".join(_key(batch)).encode()).hexdigest()[:16]
-    rows, images = [], []
+    rows, images = [], list[np.ndarray]()
     for clip in batch.itertuples():
         row = {"clip_id": clip.clip_id, "stamp": clip.stamp, "status": "ok", "reason": "", "row": -1}
         try:
-            y = audio.clip(
-                audio.decode(str(clip.path), sr=config.sr, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s),
-                config,
-            )
+            y = read_clip(clip, config)
             row |= dict(zip(features.FEATURE_NAMES, features.extract(y, config), strict=True)) | {"row": len(images)}
             images.append(spectrogram.log_mel(y, config))
         except AudioError as error:

@@ -25,7 +25,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,8 +33,9 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from genre import evaluate, models, store
+from genre import evaluate, features, models, store
 from genre.errors import GenreError, TrainingError
+from genre.importance import permutation_importances
 from genre.workspace import PROJECT_DIR, read_json, write_json, write_table
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -58,8 +59,8 @@ class Job:
         Of the `AudioConfig` whose store is read.
     store : str
         Folder of that store.
-    data_digest, splits_digest : str
-        Of the clips with their features, and of who is on which side.
+    data_digest, splits_digest, code_digest : str
+        Of the clips with their features, of who is on which side, and of this package.
     """
 
     model: str
@@ -70,7 +71,7 @@ class Job:
     store: str
     data_digest: str
     splits_digest: str
-    code_digest: str = field(default_factory=lambda: code_digest())
+    code_digest: str
 
     @property
     def key(self) -> str:
@@ -184,7 +185,7 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
     saved = models.load(job.model, directory / "model")
     proba = models.predict_proba(job.model, saved, X)
     table = evaluate.probability_table(
-        clips["clip_id"], clips["split"], clips["genre"], clips["recording"], proba, job.genres
+        pd.Index(clips["clip_id"]), clips["split"], clips["genre"], clips["recording"], proba, job.genres
     )
     write_table(directory / "probabilities.parquet", table)
     write_json(directory / "scores.json", evaluate.summary(table))
@@ -198,6 +199,21 @@ def _inputs(job: Job, clips: pd.DataFrame) -> Any:
     if models.get(job.model).needs == "features":
         return store.load_features(clips, Path(job.store)).to_numpy()
     return store.Spectrograms(clips, Path(job.store))
+
+
+def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
+    """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
+    names = list(features.FEATURE_NAMES)
+    table = permutation_importances(
+        lambda X: models.predict_proba(job.model, model, X),
+        data.X_validation,
+        data.y_validation,
+        columns=names,
+        genres=job.genres,
+        seed=job.seed,
+    )
+    own = models.importances(job.model, model, names)
+    return table if own is None else table.assign(own=own)
 
 
 def _report(job: Job, started: float, fitted: float) -> dict[str, Any]:

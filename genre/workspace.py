@@ -136,9 +136,9 @@ class Workspace:
             If another process holds it for longer than `timeout_s`.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.directory / ".lock", timeout=timeout_s, is_singleton=True, thread_local=False)
+        lock = filelock.FileLock(self.directory / ".lock", is_singleton=True, thread_local=False)
         try:
-            lock.acquire()
+            lock.acquire(timeout=timeout_s)
         except filelock.Timeout:
             raise GenreError(
                 f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"

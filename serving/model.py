@@ -87,8 +87,7 @@ class GenreModel(PythonModel):
         """The ten-second windows of a file that can be judged; a silent one in a longer track is passed over."""
         config, usable = self.ensemble.config, []
         last = AudioError("too_short", "the file holds no audio")
-        y = audio.decode(data, sr=config.sr, duration_s=MAX_SECONDS)
-        for _, window in audio.windows(y, config):
+        for _, window in audio.decode_windows(data, config, duration_s=MAX_SECONDS):
             try:
                 usable.append(audio.clip(window, config))
             except AudioError as error:

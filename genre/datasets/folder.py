@@ -1,6 +1,6 @@
 """A person's own music: one sub-folder per genre, or a CSV that lists the files."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,13 @@ def _from_csv(source: Path) -> list[dict[str, Any]]:
         raise DataError(f"{source}, line {empty[0] + 2}: path or genre is empty ({len(empty)} such lines)")
     if table.empty:
         raise DataError(f"{source} lists no file")
-    records = table[[c for c in ("path", "genre", "recording", "split", "start_s", "end_s") if c in table]].to_dict(
-        "records"
-    )
-    return [_record(record, source.parent) for record in records]
+    known = [c for c in ("path", "genre", "recording", "split", "start_s", "end_s") if c in table]
+    return [_record(record, source.parent) for record in table[known].to_dict("records")]
 
 
-def _record(record: dict[str, Any], base: Path) -> dict[str, Any]:
-    given = {k: v for k, v in record.items() if not pd.isna(v)}
+def _record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
+    """One line of the CSV without its empty fields."""
+    given = {str(k): v for k, v in record.items() if not pd.isna(v)}
     return {"recording": given["path"], **given, "path": (base / given["path"]).resolve()}
 
 
@@ -114,31 +113,22 @@ def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     path = track["path"]
     row = {
         "split": None,
-        "start_s": 0.0,
         **track,
         "path": str(path),
         "dataset": "folder",
         "status": "pending",
         "reason": "",
+        "stamp": "",
     }
+    config, offset_s, starts = AudioConfig(), track.get("start_s", 0.0), [0.0]
     try:
         stat = path.stat()
         end_s = track.get("end_s") or audio.duration_s(path)
-    except (AudioError, OSError) as error:
-        reason = error.reason if isinstance(error, AudioError) else f"{path}: {error.strerror}"
-        return [
-            row | {"clip_id": _clip_id(row, 0.0), "end_s": 0.0, "stamp": "", "status": "undecodable", "reason": reason}
-        ]
-    config = AudioConfig()
-    starts = audio.window_starts(end_s - row["start_s"], config, max_windows=max_clips)
-    row["stamp"] = f"{stat.st_size}-{stat.st_mtime_ns}"
-    offset = row["start_s"]
-    return [
-        row
-        | {"clip_id": _clip_id(row, offset + s), "start_s": offset + s, "end_s": min(end_s, offset + s + config.clip_s)}
-        for s in starts
-    ]
-
-
-def _clip_id(row: dict[str, Any], start_s: float) -> str:
-    return f"{row['recording']}@{start_s:g}"
+        row["stamp"] = f"{stat.st_size}-{stat.st_mtime_ns}"
+        starts = audio.window_starts(end_s - offset_s, config, max_windows=max_clips)
+    except AudioError as error:
+        end_s, row = offset_s, row | {"status": error.status, "reason": error.reason}
+    except OSError as error:
+        end_s, row = offset_s, row | {"status": "undecodable", "reason": f"{path}: {error.strerror}"}
+    spans = [(offset_s + start, min(end_s, offset_s + start + config.clip_s)) for start in starts]
+    return [row | {"clip_id": f"{row['recording']}@{a:g}", "start_s": a, "end_s": b} for a, b in spans]

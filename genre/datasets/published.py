@@ -67,8 +67,8 @@ def _read(source: Path) -> pd.DataFrame:
     if list(table.columns) != list(FEATURE_NAMES):
         odd = [c for c in table.columns if c not in FEATURE_NAMES][:3]
         raise DataError(
-            f"{source} has {len(table.columns) + 1} columns{', among them ' + ', '.join(odd) if odd else ''}; expected 98: "
-            f"the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
+            f"{source} has {len(table.columns) + 1} columns{', among them ' + ', '.join(odd) if odd else ''}; "
+            f"expected 98: the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
         )
     try:
         table = table.astype("float32")
@@ -77,4 +77,5 @@ def _read(source: Path) -> pd.DataFrame:
     bad = table.index[table.isna().any(axis=1)]
     if len(bad):
         raise DataError(f"{source}: {len(bad)} rows have missing values, {bad[0]!r} the first; remove them")
-    return table.rename_axis("clip_id")
+    # a row that stands twice is one clip; the same name over other values stays and is refused as a clip listed twice
+    return table.rename_axis("clip_id").reset_index().drop_duplicates().set_index("clip_id")

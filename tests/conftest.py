@@ -1,0 +1,47 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real material that is not part of the project."""
+    path = Path(os.environ.get("GENRE_SHARED", ROOT.parent / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip(f"no shared data in {path}; set GENRE_SHARED")
+    return path / "data"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace of this test."""
+    monkeypatch.setenv("GENRE_HOME", str(tmp_path / "workspace"))
+    return tmp_path / "workspace"
+
+
+def tone(seconds: float, *, hz: float, seed: int = 0, sr: int = 22050) -> np.ndarray:
+    """A chord over noise that beats twice a second: enough music for every feature to be defined."""
+    rng, t = np.random.default_rng(seed), np.arange(round(seconds * sr)) / sr
+    y = sum(np.sin(2 * np.pi * hz * k * t) / k for k in (1, 1.25, 1.5)) + rng.normal(0, 0.2, len(t))
+    return (0.2 * y * (1 + 0.5 * np.sign(np.sin(4 * np.pi * t)))).astype(np.float32)
+
+
+def write_music(folder: Path, *, genres: dict[str, float], tracks: int = 4, seconds: float = 12.0) -> Path:
+    """A folder of music: one sub-folder per genre, each with its own pitch."""
+    for genre, hz in genres.items():
+        (folder / genre).mkdir(parents=True)
+        for n in range(tracks):
+            y = tone(seconds, hz=hz * (1 + 0.02 * n), seed=n)
+            sf.write(folder / genre / f"{n}.wav", y, 22050)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight tracks in two genres, never written to."""
+    return write_music(tmp_path_factory.mktemp("music"), genres={"high": 880.0, "low": 110.0})

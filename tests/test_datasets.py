@@ -1,0 +1,166 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import tone, write_music
+
+from genre import datasets
+from genre.errors import DataError, UsageError
+from genre.features import FEATURE_NAMES
+
+
+def scan(source, tmp_path, name="folder", **options) -> pd.DataFrame:
+    return datasets.clips(name, str(source), tmp_path, options)
+
+
+def write_published(path, names, n_columns=97):
+    table = pd.DataFrame(
+        np.arange(len(names) * n_columns).reshape(len(names), -1), columns=list(FEATURE_NAMES)[:n_columns]
+    )
+    table.insert(0, "file_name", names)
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(datasets.DATASETS))
+def test_every_source_yields_the_same_table(name, music, tmp_path):
+    sources = {
+        "demo": "",
+        "folder": str(music),
+        "published": str(write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])),
+    }
+    options = {"recordings_per_genre": 1} if name == "demo" else {}
+    table = datasets.clips(name, sources[name], tmp_path, options)
+    assert list(table.columns) == datasets.COLUMNS
+    assert table["clip_id"].is_unique
+    assert set(table["genre"]) == set(table["genre"].cat.categories)
+    assert (table["dataset"] == name).all()
+    assert ((table["end_s"] - table["start_s"]) <= 10).all()
+    assert table["stamp"].notna().all()
+
+
+def test_an_unknown_source_or_option_lists_the_known_ones(music, tmp_path):
+    with pytest.raises(UsageError, match="choose from demo, folder, published"):
+        datasets.dataset_id("fodler", None)
+    with pytest.raises(UsageError, match=r"needs -P source=PATH"):
+        datasets.dataset_id("folder", "")
+    with pytest.raises(UsageError, match="accepted: max_clips_per_track"):
+        scan(music, tmp_path, max_clips=3)
+
+
+def test_two_sources_of_one_name_lie_apart():
+    assert datasets.dataset_id("folder", "/a/music") != datasets.dataset_id("folder", "/b/music")
+    assert datasets.dataset_id("folder", "/a/music").startswith("folder-music-")
+
+
+def test_tracks_are_cut_into_clips_that_share_a_recording(tmp_path):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
+    table = scan(folder, tmp_path)
+    a = table[table["genre"] == "a"]
+    assert a["start_s"].tolist() == [0, 10, 20, 30, 40]
+    assert a["end_s"].tolist() == [10, 20, 30, 40, 47]
+    assert a["recording"].unique().tolist() == ["a/0.wav"]
+
+
+def test_a_cap_spreads_the_clips_over_the_track(tmp_path):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=90)
+    starts = scan(folder, tmp_path, max_clips_per_track=3)["start_s"][:3].tolist()
+    assert len(starts) == 3
+    assert starts[0] < 30 <= starts[1] < 60 <= starts[2]
+
+
+def test_deep_folders_count_and_hidden_files_and_texts_do_not(tmp_path):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
+    (folder / "a" / "album").mkdir()
+    sf.write(folder / "a" / "album" / "deep.flac", tone(10, hz=100), 22050)
+    (folder / "a" / "._0.wav").write_bytes(b"resource fork")
+    (folder / "a" / "notes.txt").write_text("no music")
+    (folder / ".trash").mkdir()
+    assert set(scan(folder, tmp_path)["recording"]) == {"a/0.wav", "b/0.wav", "a/album/deep.flac"}
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match="there is no"):
+        scan(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="one sub-folder per genre"):
+        scan(tmp_path / "empty", tmp_path)
+    with pytest.raises(DataError, match="only one genre"):
+        scan(write_music(tmp_path / "one", genres={"a": 200}), tmp_path)
+
+
+def test_a_csv_may_give_recordings_splits_and_stretches(tmp_path):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=30)
+    (tmp_path / "list.csv").write_text(
+        "path,genre,recording,split,start_s,end_s\n"
+        "m/a/0.wav,rock,artist 1,train,2.5,9\n"
+        "m/a/0.wav,rock,artist 1,train,12,\n"
+        f"{folder / 'b' / '0.wav'},pop,,test,,\n"
+    )
+    table = scan(tmp_path / "list.csv", tmp_path).set_index("clip_id")
+    first = table.loc["artist 1@2.5"]
+    assert (first["start_s"], first["end_s"], first["split"], first["genre"]) == (2.5, 9.0, "train", "rock")
+    assert table.loc["artist 1@12", "end_s"] == 22
+    assert table[table["genre"] == "pop"]["recording"].unique().tolist() == [str(folder / "b" / "0.wav")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,genre\nx.wav,a\n", "lacks the column path; it has file, genre"),
+        ("path,genre\nx.wav,\n", "line 2: path or genre is empty"),
+        ("path,genre\n", "lists no file"),
+        ("", "cannot be read as CSV"),
+        ("path,genre\nx.wav,a\nx.wav,b\n", "listed twice"),
+    ],
+)
+def test_a_bad_csv_says_what_is_wrong(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        scan(tmp_path / "list.csv", tmp_path)
+
+
+def test_a_listed_file_that_is_not_there_is_a_row_with_its_reason(tmp_path, music):
+    (tmp_path / "list.csv").write_text(f"path,genre\n{music / 'low' / '0.wav'},a\ngone.wav,b\n")
+    row = scan(tmp_path / "list.csv", tmp_path).set_index("recording").loc["gone.wav"]
+    assert row["status"] == "undecodable"
+    assert "gone.wav" in row["reason"]
+
+
+def test_the_published_table_names_its_genres(tmp_path):
+    path = write_published(tmp_path / "t.csv", ["38359_Rock_music.wav", "53#_Reggae.wav", "7_Rhythm_blues.wav"])
+    table = scan(path, tmp_path, "published")
+    assert table["genre"].tolist() == ["Rock music", "Reggae", "Rhythm blues"]
+    values = datasets.features("published", str(path))
+    assert values.loc["53#_Reggae.wav"].tolist() == list(range(97, 194))
+
+
+def test_a_published_table_may_be_zipped_and_must_be_whole(tmp_path):
+    path = write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert len(scan(tmp_path / "t.csv.gz", tmp_path, "published")) == 2
+    with pytest.raises(DataError, match="has 97 columns; expected 98"):
+        scan(write_published(tmp_path / "u.csv", ["1_a.wav", "2_b.wav"], 96), tmp_path, "published")
+    with pytest.raises(DataError, match=r"no genre in the file name '1.wav'"):
+        scan(write_published(tmp_path / "v.csv", ["1.wav", "2_b.wav"]), tmp_path, "published")
+    (tmp_path / "w.csv").write_text(path.read_text().replace(",5,", ",,"))
+    with pytest.raises(DataError, match="missing values"):
+        scan(tmp_path / "w.csv", tmp_path, "published")
+
+
+def test_a_row_that_stands_twice_is_one_clip_and_one_name_over_two_rows_is_refused(tmp_path):
+    path = write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]))
+    assert len(scan(path, tmp_path, "published")) == 2
+    assert len(datasets.features("published", str(path))) == 2
+    with pytest.raises(DataError, match=r"'1_a\.wav' is listed twice"):
+        scan(write_published(tmp_path / "u.csv", ["1_a.wav", "1_a.wav", "2_b.wav"]), tmp_path, "published")
+
+
+def test_the_real_published_style_table(shared, tmp_path):
+    table = scan(shared / "audioset_4_genres_features.csv.gz", tmp_path, "published")
+    counts = {"Pop music": 1095, "Hip hop music": 1071, "Mbalax": 984, "Reggae": 984}  # one row stands twice
+    assert table["genre"].value_counts().to_dict() == counts

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tone
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from genre import ensemble, evaluate, models
+from genre.config import AudioConfig
+from genre.errors import DataError, UsageError
+
+DATA = Path(__file__).parent / "data" / "paper_probabilities.npz"
+probas = hnp.arrays(float, (5, 4), elements=st.floats(0.001, 1)).map(lambda p: p / p.sum(axis=1, keepdims=True))
+
+
+def paper_table(name: str, n: int = 2016) -> pd.DataFrame:
+    with np.load(DATA) as published:
+        genres, y = [str(g) for g in published["genres"]], published["y_true"][:n]
+        ids = [f"clip {i:04d}" for i in range(n)]
+        return evaluate.probability_table(ids, "test", [genres[k] for k in y], ids, published[name][:n], genres)
+
+
+@given(probas, probas)
+def test_means_are_probabilities_and_symmetric(a, b):
+    for mean in ensemble.MEANS:
+        combined = ensemble.combine([a, b], mean)
+        np.testing.assert_allclose(combined.sum(axis=1), 1)
+        np.testing.assert_allclose(combined, ensemble.combine([b, a], mean))
+        np.testing.assert_allclose(ensemble.combine([a], mean), a)
+
+
+def test_a_member_that_is_certain_of_the_contrary_is_no_division_by_zero():
+    combined = ensemble.combine([np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])], "geometric")
+    np.testing.assert_allclose(combined, [[0.5, 0.5]])
+
+
+def test_an_unknown_mean_lists_the_known_ones():
+    with pytest.raises(UsageError, match="arithmetic, geometric"):
+        ensemble.combine([np.ones((1, 1))], "harmonic")
+
+
+@pytest.mark.parametrize(
+    ("mean", "accuracy", "macro_f1", "macro_auc"),
+    [("arithmetic", 0.6503, 0.6222, 0.8938), ("geometric", 0.6543, 0.6286, 0.8978)],
+)
+def test_the_papers_own_ensemble(mean, accuracy, macro_f1, macro_auc):
+    table = ensemble.combine_tables([paper_table("xgboost"), paper_table("vgg16_fine_tune")], mean)
+    scores = evaluate.metrics(evaluate.labels_of(table), evaluate.proba_of(table), evaluate.genres_of(table))
+    found = [scores[k] for k in ("accuracy", "macro_f1", "macro_auc")]
+    np.testing.assert_allclose(found, [accuracy, macro_f1, macro_auc], atol=6e-5)
+
+
+def test_the_search_finds_the_best_subset_of_the_papers_models():
+    tables = {n: paper_table(n, 600) for n in ("logistic_regression", "random_forest", "xgboost", "vgg16_fine_tune")}
+    ranked = ensemble.search(tables, split="test")
+    assert len(ranked) == 4 + 2 * 6 + 2 * 4
+    assert ranked["macro_auc"].is_monotonic_decreasing
+    assert "vgg16_fine_tune" in ranked["members"][0]
+    assert len(ranked["members"][0]) > 1
+    alone = ranked[ranked["members"].map(len) == 1].set_index("members")["macro_auc"]
+    assert alone.idxmax() == ("vgg16_fine_tune",)
+
+
+def test_tables_of_other_clips_are_refused():
+    with pytest.raises(DataError, match="other clips"):
+        ensemble.combine_tables([paper_table("xgboost", 50), paper_table("svm", 51)], "arithmetic")
+
+
+def test_an_ensemble_hears_what_its_members_were_trained_on(tmp_path):
+    config, rng = AudioConfig(), np.random.default_rng(0)
+    low, high = [[tone(10, hz=hz * (1 + n / 50), seed=n) for n in range(4)] for hz in (110, 880)]
+    members = ("logistic_regression", "random_forest")
+    from genre.features import extract
+
+    X = np.stack([extract(y, config) for y in low + high])
+    y = np.repeat([0, 1], 4)
+    data = models.Data(["low", "high"], X, y, np.arange(8).astype(str), X, y)
+    for name in members:
+        model = models.train(name, data, {}, 0, tmp_path / name)
+        models.save(name, model, tmp_path / name)
+    spec = ensemble.Ensemble(["low", "high"], config, members, "geometric", 0.6)
+    spec.write_spec(tmp_path)
+    loaded = ensemble.Ensemble.load(tmp_path)
+    assert loaded == spec
+    proba = loaded.predict_proba([tone(10, hz=118, seed=9), tone(3, hz=930, seed=9)])
+    assert proba.argmax(axis=1).tolist() == [0, 1]
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    noise = [rng.normal(0, 0.1, 22050).astype(np.float32)]
+    np.testing.assert_array_equal(loaded.predict_proba(noise), loaded.predict_proba(noise))

@@ -1,0 +1,81 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genre import splits
+from genre.errors import DataError
+
+
+def clips_of(counts: dict[str, list[int]], split=None) -> pd.DataFrame:
+    """Clips by genre: one number per recording, the clips it has."""
+    rows = [
+        {"clip_id": f"{genre}/{r}@{c}", "genre": genre, "recording": f"{genre}/{r}", "split": split}
+        for genre, recordings in counts.items()
+        for r, n in enumerate(recordings)
+        for c in range(n)
+    ]
+    return pd.DataFrame(rows).assign(genre=lambda t: pd.Categorical(t["genre"], categories=list(counts)))
+
+
+counts = st.dictionaries(
+    st.sampled_from("abcd"), st.lists(st.integers(1, 5), min_size=3, max_size=40), min_size=2, max_size=4
+)
+
+
+@given(counts)
+@settings(deadline=None, max_examples=40)
+def test_no_recording_straddles_and_no_split_lacks_a_genre(counts):
+    clips = clips_of(counts)
+    dealt = splits.deal(clips)
+    assert dealt["recording"].is_unique
+    assigned = splits.assign(clips, dealt)
+    assert (assigned.groupby("recording")["split"].nunique() == 1).all()
+    assert set(assigned.groupby("genre", observed=True)["split"].nunique()) == {3}
+
+
+@given(counts, st.integers(0, 20))
+@settings(deadline=None, max_examples=40)
+def test_a_grown_data_set_moves_nobody(counts, more):
+    before = splits.deal(clips_of(counts))
+    grown = {genre: recordings + [2] * more for genre, recordings in counts.items()}
+    after = splits.deal(clips_of(grown), before)
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
+    assert set(after["recording"]) == set(clips_of(grown)["recording"])
+
+
+def test_the_order_of_the_clips_does_not_matter():
+    clips = clips_of({"a": [2] * 20, "b": [2] * 20})
+    shuffled = clips.sample(frac=1, random_state=1)
+    assert splits.deal(clips).equals(splits.deal(shuffled))
+
+
+@pytest.mark.parametrize(("n", "shares"), [(100, splits.SMALL), (2600, splits.LARGE)])
+def test_proportions(n, shares):
+    dealt = splits.deal(clips_of({"a": [1] * n, "b": [1] * n}))
+    found = dealt.groupby("genre")["split"].value_counts(normalize=True)
+    for genre in "ab":
+        for split, share in shares.items():
+            assert abs(found[genre, split] - share) < 0.01
+
+
+def test_too_few_recordings_are_named():
+    with pytest.raises(DataError, match=r"b has 2; each genre needs at least 3"):
+        splits.deal(clips_of({"a": [3, 3, 3], "b": [9, 9]}))
+
+
+def test_a_published_split_is_taken_as_it_is():
+    parts = [
+        clips_of({"a": [2], "b": [2]}, split=s).assign(recording=lambda t, s=s: t["recording"] + s)
+        for s in splits.SPLITS
+    ]
+    clips = pd.concat(parts, ignore_index=True)
+    dealt = splits.from_source(clips)
+    assert dealt.set_index("recording")["split"].to_dict() == dict(zip(clips["recording"], clips["split"], strict=True))
+
+
+def test_a_published_split_must_be_whole():
+    with pytest.raises(DataError, match="None"):
+        splits.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}))
+    with pytest.raises(DataError, match="has no clip of a, b"):
+        splits.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}, split="train"))

@@ -1,0 +1,95 @@
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import tone, write_music
+
+from genre import datasets, features, spectrogram, store
+from genre.config import AudioConfig
+from genre.errors import DataError
+
+CONFIG = AudioConfig()
+
+
+@pytest.fixture
+def clips(music, tmp_path) -> pd.DataFrame:
+    return datasets.clips("folder", str(music), tmp_path, {"max_clips_per_track": 1})
+
+
+def test_what_comes_out_is_what_was_computed(clips, tmp_path):
+    assert store.build(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
+    y = sf.read(clips["path"].iloc[3], dtype="float32")[0][: CONFIG.n_samples]
+    table = store.load_features(clips, tmp_path)
+    assert list(table.index) == list(clips["clip_id"])
+    # how many threads BLAS has in a worker changes the last digit
+    np.testing.assert_allclose(table.iloc[3], features.extract(y, CONFIG), rtol=1e-5, atol=1e-7)
+    pictures = store.Spectrograms(clips, tmp_path)
+    assert pictures.shape == (len(clips), 96, 431)
+    np.testing.assert_array_equal(pictures[3], spectrogram.log_mel(y, CONFIG))
+
+
+def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
+    for start in (0, 3):  # two parts
+        store.write_part(clips.iloc[start : start + 3], CONFIG, tmp_path)
+    wanted = clips.iloc[[5, 0, 4]]
+    pictures = store.Spectrograms(wanted, tmp_path)
+    one_by_one = [store.Spectrograms(clips.iloc[[i]], tmp_path)[0] for i in (5, 0, 4)]
+    np.testing.assert_array_equal(pictures[:], one_by_one)
+    np.testing.assert_array_equal(pictures[np.array([2, 0, 2])], [one_by_one[i] for i in (2, 0, 2)])
+    assert list(store.load_features(wanted, tmp_path).index) == list(wanted["clip_id"])
+
+
+def test_a_second_build_computes_nothing_and_a_changed_file_again(tmp_path):
+    folder = write_music(tmp_path / "music", genres={"a": 200, "b": 400}, tracks=1)
+    scan = lambda: datasets.clips("folder", str(folder), tmp_path, {})  # noqa: E731
+    assert store.build(scan(), CONFIG, tmp_path / "s") == 2
+    assert store.build(scan(), CONFIG, tmp_path / "s") == 0
+    before = store.load_features(scan(), tmp_path / "s")
+    sf.write(folder / "a" / "0.wav", tone(12, hz=900), 22050)
+    assert store.build(scan(), CONFIG, tmp_path / "s") == 1
+    after = store.load_features(scan(), tmp_path / "s")
+    assert not np.array_equal(before.iloc[0], after.iloc[0])
+    np.testing.assert_array_equal(before.iloc[1], after.iloc[1])
+
+
+def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
+    folder = write_music(tmp_path / "music", genres={"a": 200, "b": 400}, tracks=1)
+    sf.write(folder / "a" / "silent.wav", np.zeros(22050 * 10), 22050)
+    sf.write(folder / "a" / "short.wav", tone(0.5, hz=300), 22050)
+    sf.write(folder / "b" / "nan.wav", np.full(22050 * 10, np.nan, np.float32), 22050, subtype="FLOAT")
+    (folder / "b" / "noise.mp3").write_bytes(b"this is no music" * 100)
+    (folder / "b" / "empty.flac").write_bytes(b"")
+    clips = datasets.clips("folder", str(folder), tmp_path, {})
+    store.build(clips, CONFIG, tmp_path / "s")
+    built = store.with_outcomes(clips, tmp_path / "s").set_index("recording")
+    assert built["status"].to_dict() == {
+        "a/0.wav": "ok",
+        "b/0.wav": "ok",
+        "a/silent.wav": "silent",
+        "a/short.wav": "too_short",
+        "b/nan.wav": "not_finite",
+        "b/noise.mp3": "undecodable",
+        "b/empty.flac": "undecodable",
+    }
+    assert (built.loc[built["status"] != "ok", "reason"].str.len() > 10).all()
+
+
+def test_a_part_without_its_index_does_not_exist(clips, tmp_path):
+    store.build(clips, CONFIG, tmp_path)
+    next(tmp_path.glob("part-*.parquet")).unlink()  # killed between the two files
+    assert store.outcomes(tmp_path).empty
+    assert store.build(clips, CONFIG, tmp_path) == len(clips)
+
+
+def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
+    store.build(clips.iloc[1:], CONFIG, tmp_path)
+    with pytest.raises(DataError, match=r"1 clips are not in the store .* 'high/0.wav@0'"):
+        store.load_features(clips, tmp_path)
+
+
+def test_features_that_the_source_brought(tmp_path):
+    clips = pd.DataFrame({"clip_id": ["x", "y"], "stamp": "1", "status": "ok", "reason": ""})
+    table = pd.DataFrame(1.5, index=pd.Index(["y", "x"]), columns=list(features.FEATURE_NAMES))
+    table.loc["y"] = 2.5
+    store.adopt(clips, table, tmp_path)
+    assert store.load_features(clips, tmp_path)["tempo"].to_dict() == {"x": 1.5, "y": 2.5}
