@@ -67,18 +67,13 @@ def promote(
                 f'no model is trained on {workspace.dataset_id} as it is now; run "mlflow run . -e train" first'
             )
         chosen = choose(material, candidates, run_id)
-        decision = (
-            decide(material, chosen, registry_name, run_id)
-            if material.has_audio
-            else (f"not registered: {workspace.dataset_id} brings features and no audio, so its models cannot hear")
-        )
-        all_scores = {name: scores(folder) for name, folder in candidates.items()}
-        label = f"ensemble: {chosen.spec.mean} mean of {', '.join(chosen.spec.members)}"
-        board = all_scores | {label: evaluate.summary(chosen.table)}
-        outcomes = dict.fromkeys(candidates, "trained") | {label: decision}
-        publish(run_id, material, board, outcomes)
+        decision = decide(material, chosen, registry_name, run_id)
+        label = f"{chosen.spec.mean} mean of {', '.join(chosen.spec.members)}"
+        scored = {name: scores(folder) for name, folder in candidates.items()} | {label: evaluate.summary(chosen.table)}
+        outcomes = dict.fromkeys(candidates, "trained") | {label: "best on validation"} | tracking.failures(run_id)
+        publish(run_id, material, scored, outcomes)
         MlflowClient().set_tag(run_id, "decision", decision)
-        print(f"{decision}\n\n{next_command(registry_name) if material.has_audio else ''}", flush=True)
+        print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
 
@@ -136,7 +131,9 @@ def decide(material: Material, candidate: Candidate, name: str, run_id: str) -> 
 
 
 def next_command(name: str) -> str:
-    """What to type to serve the champion."""
+    """What to type to serve the champion; where there is none, what to do about it."""
+    if registry.by_alias(name, "champion") is None:
+        return 'there is no champion yet; more music helps: "mlflow run . -P dataset=folder -P source=PATH"'
     uri = shlex.quote(mlflow.get_tracking_uri())
     serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
     return f"next, serve it:\n  MLFLOW_TRACKING_URI={uri} {serve}\nand ask it:\n  python -m serving.request FILE..."
@@ -158,6 +155,8 @@ def _gives_way(material: Material, champion: ModelVersion) -> bool:
 
 def _objection(material: Material, champion: ModelVersion | None, name: str) -> str:
     """Why no version of this data set may stand beside the champion; empty where one may."""
+    if not material.has_audio:
+        return f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
     if champion is None or _gives_way(material, champion):
         return ""
     known = json.loads(champion.tags["genres"])

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,7 +19,7 @@ import soundfile as sf
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import DataType, Map
 
@@ -66,16 +67,21 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
     str
         URI, ``models:/m-...``.
     """
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "ensemble"
         for name in ensemble.members:
             file = models.get(name).file
-            (Path(folder) / name).mkdir()
-            shutil.copy2(trainings[name] / "model" / file, Path(folder) / name / file)
-        ensemble.write_spec(Path(folder))
-        info = mlflow.pyfunc.log_model(
+            (folder / name).mkdir(parents=True)
+            shutil.copy2(trainings[name] / "model" / file, folder / name / file)
+        ensemble.write_spec(folder)
+        info = Model.log(
+            artifact_path=None,
+            flavor=sys.modules[__name__],
+            run_id=run_id,
             name="model",
+            validate_serving_input=False,
             python_model=str(PROJECT_DIR / "serving" / "model.py"),
-            artifacts={"ensemble": folder},
+            artifacts={"ensemble": str(folder)},
             code_paths=[str(PROJECT_DIR / "genre")],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"audio": [_example(ensemble.config)]}),
@@ -83,6 +89,14 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
             tags=dict(tags),
         )
     return info.model_uri
+
+
+def save_model(validate_serving_input: bool, **arguments: Any) -> None:
+    """MLflow's pyfunc flavour for `log_model`, which has no word for not loading the model in this process.
+
+    Loading it would take TensorFlow and the GPU into the flow; `score` tries it in a process of its own.
+    """
+    mlflow.pyfunc.save_model(**arguments)
 
 
 def by_alias(name: str, alias: str) -> ModelVersion | None:

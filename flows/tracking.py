@@ -37,6 +37,7 @@ def connect() -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         if uri.startswith("http"):
             # MLflow's own client would go on trying for minutes
@@ -139,6 +140,14 @@ def fail(run_id: str, reason: str) -> None:
     client = MlflowClient()
     client.set_tag(run_id, "reason", reason)
     client.set_terminated(run_id, "FAILED")
+
+
+def failures(parent: str) -> dict[str, str]:
+    """Models below `parent` whose run failed, each with the reason."""
+    client = MlflowClient()
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FAILED'"
+    runs = client.search_runs([client.get_run(parent).info.experiment_id], query)
+    return {run.info.run_name: f"failed: {run.data.tags.get('reason', 'no reason known')}" for run in runs}
 
 
 def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:

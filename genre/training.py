@@ -130,7 +130,7 @@ def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
     directory : Path
         Folder that `prepare` filled.
     on_epoch : callable, optional
-        Called with the epoch (from 0) and its metrics as each ends.
+        Called with the epoch (from 1) and its metrics as each ends.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
     """Train in this process; every result is written before ``result.json``."""
     started = time.perf_counter()
     job, clips = job_of(directory), pd.read_parquet(directory / "clips.parquet")
-    needs, X = models.get(job.model).needs, _inputs(job, clips)
+    X = _inputs(job, clips)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
     data = models.Data(
@@ -189,8 +189,11 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
     )
     write_table(directory / "probabilities.parquet", table)
     write_json(directory / "scores.json", evaluate.summary(table))
-    if needs == "features":
+    if models.get(job.model).needs == "features":
         write_table(directory / "importances.parquet", _importances(job, saved, data))
+    history = models.history(job.model, directory / "model")
+    if history is not None:
+        write_table(directory / "history.parquet", history)
     write_json(directory / "result.json", _report(job, started, fitted))
 
 
@@ -209,7 +212,6 @@ def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
         data.X_validation,
         data.y_validation,
         columns=names,
-        genres=job.genres,
         seed=job.seed,
     )
     own = models.importances(job.model, model, names)

@@ -65,7 +65,8 @@ class GenreModel(PythonModel):
                 "the request needs a column 'audio': a file's bytes in base64"
             )
         rows = [self._answer(text) for text in model_input["audio"]]
-        return pd.DataFrame(rows, columns=["genre", "confidence", "probabilities", "error"])
+        # as objects, or pandas makes a NaN of None, which is no JSON
+        return pd.DataFrame(rows, columns=["genre", "confidence", "probabilities", "error"], dtype=object)
 
     def _answer(self, text: Any) -> dict[str, Any]:
         """One row of the response."""

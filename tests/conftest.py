@@ -1,8 +1,14 @@
 import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import soundfile as sf
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,3 +51,46 @@ def write_music(folder: Path, *, genres: dict[str, float], tracks: int = 4, seco
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight tracks in two genres, never written to."""
     return write_music(tmp_path_factory.mktemp("music"), genres={"high": 880.0, "low": 110.0})
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """API address of a Prefect server for all tests, so that no command has to start one of its own."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    server = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/api"
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=own | server, stdout=log, stderr=log)
+    try:
+        wait_until_up(f"{url}/health", process, home / "server.log")
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_up(url: str, process: subprocess.Popen, log: Path, timeout_s: float = 180) -> None:
+    """Wait for a server to answer; fail with the end of its log if it dies or stays silent."""
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.3)
+    process.kill()
+    pytest.fail(f"{url} did not answer in {timeout_s:.0f} s: {log.read_text()[-2000:]}")

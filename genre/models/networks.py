@@ -1,0 +1,245 @@
+"""What every Keras model shares: batches, training that survives a kill, files, predicting.
+
+Loads Keras and its backend (TensorFlow unless ``KERAS_BACKEND`` says otherwise); nothing here is particular to one.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+import pandas as pd
+
+from genre.errors import DataError, TrainingError
+from genre.models import Data, OnEpoch
+
+#: Clips that cross the network at once when predicting.
+PREDICT_BATCH = 64
+
+
+class Batches(keras.utils.PyDataset):
+    """Clips with one-hot labels, read batch by batch; with a seed, in another order each epoch.
+
+    Parameters
+    ----------
+    X : array-like [shape=(n, ...), dtype=uint8]
+        Read by increasing position, which is what a memory map likes.
+    y : np.ndarray [shape=(n,), dtype=int]
+        Codes in ``0 .. n_genres - 1``.
+    n_genres : int
+        Length of a label.
+    batch_size : int
+        Clips; the last batch of an epoch may be smaller.
+    seed : int, optional
+        Of the order; without it the clips come as they lie.
+    epoch : int
+        Epochs already done: the order depends on the seed and the epoch only, so that a resumed training sees the same.
+    """
+
+    def __init__(
+        self, X: Any, y: np.ndarray, n_genres: int, batch_size: int, *, seed: int | None = None, epoch: int = 0
+    ) -> None:
+        super().__init__()
+        self.X, self.labels, self.batch_size = X, np.eye(n_genres, dtype=np.float32)[y], batch_size
+        self.seed, self.epoch = seed, epoch
+        self._deal()
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
+        return np.asarray(self.X[chosen]), self.labels[chosen]
+
+    def on_epoch_end(self) -> None:
+        """Deal the clips anew."""
+        self.epoch += 1
+        self._deal()
+
+    def _deal(self) -> None:
+        """Order of this epoch."""
+        n = len(self.labels)
+        self.order = (
+            np.arange(n) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(n)
+        )
+
+
+class Progress(keras.callbacks.Callback):
+    """Report, keep and judge each epoch.
+
+    Keras's BackupAndRestore brings back weights and epoch, but neither the history nor which epoch was best nor the
+    patience spent. Here the history, written last, is the truth: of the weights the last and the best epoch's are kept.
+
+    Parameters
+    ----------
+    directory : Path
+        Where ``history.json`` and ``epoch-*.keras`` go.
+    key : dict
+        What is trained, its ``seed`` among it; a history of something else is not continued.
+    patience : int
+        Epochs without a lower validation loss after which to stop.
+    on_epoch : callable, optional
+        Called before the epoch is kept, so that a kill in between makes it report twice rather than never.
+    """
+
+    def __init__(self, directory: Path, key: dict[str, Any], patience: int, on_epoch: OnEpoch | None = None) -> None:
+        super().__init__()
+        self.directory, self.key, self.patience, self.on_epoch = directory, key, patience, on_epoch
+        kept = _read(directory)
+        self.rows: list[dict[str, float]] = kept["epochs"] if kept["key"] == key else []
+
+    @property
+    def done(self) -> int:
+        """Epochs kept."""
+        return len(self.rows)
+
+    @property
+    def best(self) -> int:
+        """Epoch, from 1, of the lowest validation loss."""
+        return 1 + int(np.argmin([row["val_loss"] for row in self.rows]))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the patience is spent."""
+        return bool(self.rows) and self.done - self.best >= self.patience
+
+    def file(self, epoch: int) -> Path:
+        """Where the model as it was after an epoch lies."""
+        return self.directory / f"epoch-{epoch:04d}.keras"
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock, and the dropout of this epoch: a saved model does not hold where its random numbers were."""
+        self.started = time.perf_counter()
+        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        for state, start in zip(states, _starts(self.key["seed"], epoch, len(states)), strict=True):
+            state.assign([start, 0])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Report the epoch, keep it, and stop if the patience is spent."""
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["seconds"] = time.perf_counter() - self.started
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
+            raise TrainingError(f"the loss is not finite after epoch {epoch + 1}; try a lower learning_rate")
+        if self.on_epoch:
+            self.on_epoch(epoch + 1, row)
+        self._keep(row)
+        self.model.stop_training = self.exhausted
+
+    def _keep(self, row: dict[str, float]) -> None:
+        """Write the weights, then the history that names them, then drop what it no longer needs."""
+        self.rows.append(row)
+        partial = self.directory / "partial.keras"
+        self.model.save(partial)
+        partial.replace(self.file(self.done))
+        partial = self.directory / "partial.json"
+        partial.write_text(json.dumps({"key": self.key, "epochs": self.rows}))
+        partial.replace(self.directory / "history.json")
+        for path in set(self.directory.glob("epoch-*.keras")) - {self.file(self.done), self.file(self.best)}:
+            path.unlink()
+
+
+def fit(
+    model: keras.Model,
+    data: Data,
+    directory: Path,
+    *,
+    key: dict[str, Any],
+    epochs: int,
+    batch_size: int,
+    patience: int,
+    on_epoch: OnEpoch | None = None,
+) -> keras.Model:
+    """Train until the epochs or the patience are spent, going on where a killed training stopped.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, with one-hot labels, and `accuracy` as a metric.
+    data : Data
+        Spectrograms and labels.
+    directory : Path
+        Of the state; it may be deleted once the model is saved.
+    key : dict
+        What is trained, in JSON's types, with the ``seed`` of the order of the clips and of dropout; the state of
+        anything else in `directory` is not continued.
+    epochs, batch_size, patience : int
+        At most; clips; epochs without a lower validation loss.
+    on_epoch : callable, optional
+        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate`` and ``seconds``.
+
+    Returns
+    -------
+    keras.Model
+        As it was after the epoch of the lowest validation loss, not compiled.
+
+    Raises
+    ------
+    TrainingError
+        If there is no validation clip or the loss is not finite.
+    """
+    if not len(data.y_validation):
+        raise TrainingError("no validation clip to choose the best epoch by; add recordings")
+    progress = Progress(directory, key, patience, on_epoch)
+    if progress.done:
+        model = keras.saving.load_model(progress.file(progress.done))
+    k = len(data.genres)
+    if progress.done < epochs and not progress.exhausted:
+        model.fit(
+            Batches(data.X_train, data.y_train, k, batch_size, seed=key["seed"], epoch=progress.done),
+            validation_data=Batches(data.X_validation, data.y_validation, k, PREDICT_BATCH),
+            initial_epoch=progress.done,
+            epochs=epochs,
+            callbacks=[progress],
+            shuffle=False,  # of batches, by Keras, from where a resumed training could not go on; Batches does its own
+            verbose=0,
+        )
+    return load(progress.file(progress.best))
+
+
+def history(directory: Path) -> pd.DataFrame:
+    """Epochs trained so far: index ``epoch`` from 1, columns as `fit` reports them; empty if there are none."""
+    rows = pd.DataFrame(_read(directory)["epochs"])
+    return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write a model in Keras's own format; `path` ends with ``.keras``."""
+    model.save(path)
+
+
+def load(path: Path) -> keras.Model:
+    """Read what `save` wrote, in safe mode: no code from the file is run.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or asks for code.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as a Keras model ({error}); train it again") from error
+
+
+def predict_proba(model: keras.Model, X: Any) -> np.ndarray:
+    """Softmax outputs [shape=(n, k), dtype=float32] of clips [shape=(n, ...)]; may be called by several threads.
+
+    The model is called, not its ``predict``, which costs tens of milliseconds and builds its function on first use.
+    """
+    batches = (np.asarray(X[start : start + PREDICT_BATCH]) for start in range(0, len(X), PREDICT_BATCH))
+    return np.concatenate([keras.ops.convert_to_numpy(model(batch, training=False)) for batch in batches])
+
+
+def _starts(seed: int, epoch: int, n: int) -> np.ndarray:
+    """A number for each of n generators, this epoch's."""
+    return np.random.default_rng([seed, epoch]).integers(2**32, size=n, dtype=np.uint32)
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """Contents of the history file."""
+    path = directory / "history.json"
+    return json.loads(path.read_text()) if path.exists() else {"key": None, "epochs": []}

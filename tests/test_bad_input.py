@@ -1,0 +1,307 @@
+"""What a person sees who typed something wrong: one sentence, a non-zero exit status, no traceback."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import ROOT, free_port, tone, write_music
+from mlflow import MlflowClient
+
+from genre.datasets import DATASETS, dataset_id
+from genre.features import FEATURE_NAMES
+from genre.models import MODELS
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+
+#: Runs what it is told as ``python -m MODULE ...``, each in a process of its own, forked from one that has imported
+#: Prefect, MLflow and pandas already: a second instead of five.
+FORKS = """
+import json, os, runpy, sys
+import flows.promote, flows.retrain
+for line in sys.stdin:
+    asked = json.loads(line)
+    if not (pid := os.fork()):
+        for fd in (1, 2):
+            os.dup2(os.open(asked["out"][fd - 1], os.O_WRONLY | os.O_CREAT), fd)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ.update(asked["env"])
+        del sys.modules[asked["module"]]
+        sys.argv = [asked["module"], *asked["arguments"]]
+        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def forks(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "GENRE_HOME"))}
+    home = str(tmp_path_factory.mktemp("client"))
+    environment = kept | {"PREFECT_API_URL": prefect_server, "PREFECT_HOME": home}
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKS], cwd=ROOT, env=environment, stdin=-1, stdout=-1, stderr=-3, text=True
+    )
+    with process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database, copied for each test: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def command(forks: subprocess.Popen, empty_store: Path, tmp_path: Path) -> Command:
+    """``command("flows.build --dataset demo")``, in an empty workspace with an empty MLflow store of its own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    own = {"GENRE_HOME": str(tmp_path / "workspace"), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+
+    def run(line: str, **environment: str) -> Done:
+        module, *arguments = shlex.split(line)
+        out = [str(tmp_path / name) for name in ("stdout", "stderr")]
+        for path in out:
+            Path(path).unlink(missing_ok=True)
+        asked = {"module": module, "arguments": arguments, "env": own | environment, "out": out}
+        print(json.dumps(asked), file=forks.stdin, flush=True)
+        returncode = int(forks.stdout.readline())
+        return subprocess.CompletedProcess(line, returncode, *(Path(path).read_text() for path in out))
+
+    return run
+
+
+def sentence(done: Done) -> str:
+    """The one sentence of a command that was refused."""
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, done.stderr
+    return said[0]
+
+
+def says(text: str, *parts: str) -> None:
+    for part in parts:
+        assert part in text
+
+
+@pytest.fixture(scope="module")
+def sources(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders and files, each wrong in its way, next to music that is right."""
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "music").symlink_to(music)
+    (folder / "empty").mkdir()
+    write_music(folder / "one_genre", genres={"low": 110.0}, tracks=1, seconds=2)
+    write_music(folder / "two_tracks", genres={"high": 880.0, "low": 110.0}, tracks=2, seconds=2)
+    for name in ("high", "low"):
+        (folder / "text" / name).mkdir(parents=True)
+        for n in range(3):
+            (folder / "text" / name / f"{n}.wav").write_text("this is no music\n")
+    for reserved in ("split", "recording"):
+        write_music(folder / reserved, genres={reserved: 880.0, "low": 110.0}, tracks=3, seconds=2)
+    sf.write(folder / "song.wav", tone(1, hz=110), 22050)
+    (folder / "no_path.csv").write_text("file,genre\na.wav,low\n")
+    (folder / "blank.csv").write_text("")
+    table = pd.DataFrame(1.0, index=["0_low.wav", "1_high.wav"], columns=list(FEATURE_NAMES))
+    table.iloc[:, :-1].to_csv(folder / "97_columns.csv")
+    table.assign(rms_mean="loud").to_csv(folder / "words.csv") if "rms_mean" in table else None
+    return folder
+
+
+#: id, what is typed, and what the answer must name: what came, and what to do.
+REFUSED = [
+    ("missing-folder", "build --dataset folder --source {0}/nothing", ["there is no {0}/nothing", "sub-folder per genre"]),
+    ("empty-folder", "build --dataset folder --source {0}/empty", ["no audio", "{0}/empty", "sub-folder per genre"]),
+    ("one-genre", "build --dataset folder --source {0}/one_genre", ["only one genre", "low", "at least two"]),
+    ("too-few", "build --dataset folder --source {0}/two_tracks", ["high has 2, low has 2", "at least 3"]),
+    ("undecodable", "build --dataset folder --source {0}/text", ["none of 6 clips", ".wav"]),
+    ("folder-of-a-file", "build --dataset folder --source {0}/song.wav", ["{0}/song.wav", "CSV"]),
+    ("csv-without-path", "build --dataset folder --source {0}/no_path.csv", ["lacks the column path", "file, genre"]),
+    ("blank-csv", "build --dataset folder --source {0}/blank.csv", ["{0}/blank.csv", "CSV"]),
+    ("published-audio", "build --dataset published --source {0}/song.wav", ["{0}/song.wav", "CSV"]),
+    ("published-folder", "build --dataset published --source {0}/music", ["{0}/music", "CSV"]),
+    ("published-columns", "build --dataset published --source {0}/97_columns.csv", ["97 columns", "expected 98"]),
+    ("published-blank", "build --dataset published --source {0}/blank.csv", ["{0}/blank.csv", "CSV"]),
+    ("no-source", "build --dataset folder", ["needs -P source=PATH", "sub-folder per genre"]),
+    ("data-set", "build --dataset gtzan", ["unknown data set 'gtzan'", *DATASETS]),
+    ("option", "build --options '{{\"sekonds\": 1}}'", ["unknown parameter 'sekonds'", "accepted"]),
+    (
+        "option-type",
+        "build --dataset folder --source {0}/music --options '{{\"max_clips_per_track\": \"6\"}}'",
+        ["'max_clips_per_track'", "of type int", "'6'"],
+    ),
+    (
+        "option-range",
+        "build --dataset folder --source {0}/music --options '{{\"max_clips_per_track\": 0}}'",
+        ["max_clips_per_track must be at least 1", "0"],
+    ),
+    ("options-json", "build --options '{{max: 1}}'", ["options is not JSON", "{{max: 1}}", "such as"]),
+    ("options-list", "build --options '[1]'", ["options must be a JSON object", "[1]"]),
+    (
+        "split-of-source",
+        "build --dataset folder --source {0}/music --split source",
+        ["split", "train, validation, test", "split=dealt"],
+    ),
+    ("model", "train --model vgg19", ["unknown model 'vgg19'", *MODELS]),
+    ("no-model", "train --model ''", ["unknown model ''", *MODELS]),
+    ("model-of-retrain", "retrain --model svm,vgg19", ["unknown model 'vgg19'", *MODELS]),
+    ("params-json", "train --model svm --params '{{depth: 6}}'", ["params is not JSON", "{{depth: 6}}", "such as"]),
+    ("params-list", "train --model svm --params 6", ["params must be a JSON object", "6"]),
+    ("param", "train --model svm --params '{{\"depth\": 6}}'", ["unknown parameter 'depth' of svm", "accepted", "C"]),
+    ("param-type", "train --model svm --params '{{\"C\": \"big\"}}'", ["'C' of svm", "of type float", "'big'"]),
+    ("params-of-several", "train --model svm,catboost --params '{{\"C\": 1}}'", ["must name them", '{{"svm": {{...}}}}']),
+    (
+        "params-of-another",
+        "train --model svm --params '{{\"svn\": {{\"C\": 1}}}}'",
+        ["unknown parameter 'svn'", "accepted: svm"],
+    ),
+    (
+        "train-before-build",
+        "train --dataset folder --source {0}/music",
+        ["no clips in", "mlflow run . -e build"],
+    ),
+    (
+        "promote-before-build",
+        "promote --dataset folder --source {0}/music",
+        ["no clips in", "mlflow run . -e build"],
+    ),
+    ("genre-split", "build --dataset folder --source {0}/split", ["genre", "'split'"]),
+    ("genre-recording", "build --dataset folder --source {0}/recording", ["genre", "'recording'"]),
+]
+
+
+@pytest.mark.parametrize(("line", "parts"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_wrong_input_is_answered_with_a_sentence(line: str, parts: list[str], command: Command, sources: Path):
+    said = sentence(command("flows." + line.format(sources)))
+    says(said, *(part.format(sources) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("flows.build --datasett demo", ["No such option", "--datasett"]),
+        ("flows.build --variant published", ["published", "corrected", "paper"]),
+        ("flows.build --split mine", ["mine", "dealt", "source"]),
+        ("flows.train --seed many", ["--seed", "many"]),
+        ("flows.build --n-jobs all", ["--n-jobs", "all"]),
+        ("flows.train --model", ["--model", "argument"]),
+        ("flows.promote demo", ["unexpected", "demo"]),
+    ],
+)
+def test_a_wrong_command_line_is_answered_with_its_usage(line: str, parts: list[str], command: Command):
+    done = command(line)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    says(done.stderr, "Usage", *parts)
+
+
+def test_promote_before_train(command: Command, music: Path):
+    source = f"--dataset folder --source {music}"
+    assert command(f'flows.build {source} --options \'{{"max_clips_per_track": 1}}\'').returncode == 0
+    says(sentence(command(f"flows.promote {source}")), "no model is trained", "mlflow run . -e train")
+    says(sentence(command(f"flows.train {source} --variant paper")), "not in the store", "mlflow run . -e build")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "warehouse://somewhere/db", "sqlite:////nowhere/mlflow.db", "http://", "nonsense"]
+)
+def test_an_mlflow_that_does_not_answer(uri: str, command: Command):
+    started = time.monotonic()
+    says(sentence(command("flows.build", MLFLOW_TRACKING_URI=uri)), uri, "MLFLOW_TRACKING_URI")
+    assert time.monotonic() - started < 60
+
+
+def test_a_workspace_that_is_a_file(command: Command, tmp_path: Path, sources: Path):
+    (tmp_path / "file").write_text("")
+    said = sentence(command(f"flows.build --dataset folder --source {sources}/music", GENRE_HOME=str(tmp_path / "file")))
+    says(said, str(tmp_path / "file"), "GENRE_HOME")
+
+
+def test_a_workspace_in_use(command: Command, music: Path, tmp_path: Path):
+    folder = tmp_path / "workspace" / dataset_id("folder", str(music))
+    folder.mkdir(parents=True)
+    started = time.monotonic()
+    with filelock.FileLock(folder / ".lock"):
+        said = sentence(command(f"flows.build --dataset folder --source {music}"))
+    says(said, "another run is working", str(folder), "GENRE_HOME")
+    assert time.monotonic() - started >= 10
+
+
+def test_a_model_that_fails_does_not_end_the_experiment(command: Command, music: Path, tmp_path: Path, monkeypatch):
+    source = f"--dataset folder --source {music}"
+    assert command(f'flows.build {source} --options \'{{"max_clips_per_track": 1}}\'').returncode == 0
+    params = json.dumps({"catboost": {"depth": 50, "iterations": 2}})
+    done = command(f"flows.train {source} --model catboost,logistic_regression --params {shlex.quote(params)}")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout + done.stderr
+    board = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert board["logistic_regression"].endswith("trained")
+    says(board["catboost"], "failed", "depth")
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(dataset_id("folder", str(music)))
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert runs["catboost"].info.status == "FAILED"
+    assert "depth" in runs["catboost"].data.tags["reason"]
+    assert runs["logistic_regression"].info.status == "FINISHED"
+
+    says(sentence(command(f"flows.train {source} --model catboost --params {shlex.quote(params)}")), "catboost", "depth")
+
+
+def test_what_is_not_served_says_what_to_do(command: Command, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    names = [f"{n}_{genre}.wav" for n, genre in enumerate(["high", "low"] * 12)]
+    table = pd.DataFrame(rng.normal(size=(len(names), len(FEATURE_NAMES))), index=names, columns=list(FEATURE_NAMES))
+    table.to_csv(tmp_path / "features.csv")
+    done = command(f"flows.retrain --dataset published --source {tmp_path}/features.csv --model logistic_regression")
+    assert done.returncode == 0, done.stderr
+    says(done.stdout, "not registered", "no audio", "there is no champion yet", "mlflow run .")
+
+
+@pytest.mark.parametrize("file", ["nothing.wav", "folder"])
+def test_a_request_with_a_file_that_is_none(file: str, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    done = request(str(tmp_path / file))
+    assert done.returncode == 1
+    says(done.stderr, str(tmp_path / file))
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_request_without_a_server(tmp_path: Path):
+    (tmp_path / "song.wav").write_bytes(b"")
+    url = f"http://127.0.0.1:{free_port()}"
+    done = request(str(tmp_path / "song.wav"), "--url", url)
+    assert done.returncode == 1
+    says(done.stderr, "nothing answers", url, "mlflow models serve -m models:/genre@champion")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5001", "nonsense", "http://"])
+def test_a_request_to_no_address(url: str, tmp_path: Path):
+    (tmp_path / "song.wav").write_bytes(b"")
+    done = request(str(tmp_path / "song.wav"), "--url", url)
+    assert done.returncode == 1
+    says(done.stderr, url, "http")
+    assert "Traceback" not in done.stderr
+
+
+def request(*arguments: str) -> Done:
+    command = [sys.executable, "-m", "serving.request", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -1,0 +1,145 @@
+"""The demo corpus: the same for the same seed, whole or absent on disk, and fit to be listened to."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from genre.datasets import demo
+from genre.errors import UsageError
+
+PAPER_ORDER = ["Hip hop", "Pop", "Vocal", "Rhythm and blues", "Reggae", "Rock", "Techno"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    directory = tmp_path_factory.mktemp("demo")
+    return directory, demo.clips(None, directory, recordings_per_genre=2, seed=3)
+
+
+@pytest.fixture
+def two_genres(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller corpus, for the sake of time."""
+    monkeypatch.setattr(demo, "GENRES", {genre: demo.GENRES[genre] for genre in PAPER_ORDER[:2]})
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_table_lists_three_clips_a_recording(corpus):
+    directory, table = corpus
+    assert list(table["genre"].cat.categories) == PAPER_ORDER
+    assert table["genre"].value_counts().to_dict() == dict.fromkeys(PAPER_ORDER, 6)
+    assert table["clip_id"].is_unique
+    assert table.groupby("recording")["start_s"].apply(list).map(lambda s: s == [0.0, 10.0, 20.0]).all()
+    assert ((table["end_s"] - table["start_s"]) == 10).all()
+    assert (table["dataset"] == "demo").all() and (table["status"] == "pending").all() and (table["reason"] == "").all()
+    assert table["split"].isna().all()
+    row = table.set_index("clip_id").loc["Rhythm and blues/01@10"]
+    assert row["recording"] == "Rhythm and blues/01"
+    assert Path(row["path"]) == directory.resolve() / "audio" / "Rhythm and blues" / "01.flac"
+
+
+def test_files_are_mono_half_minutes_that_say_they_are_synthetic(corpus):
+    _, table = corpus
+    for path in table["path"].unique():
+        with sf.SoundFile(path) as f:
+            assert (f.samplerate, f.channels, f.frames, f.subtype) == (22050, 1, 661500, "PCM_16")
+            assert "synthetic" in f.comment
+
+
+def test_every_clip_sounds_and_none_is_clipped(corpus):
+    _, table = corpus
+    for row in table.itertuples():
+        y, _ = sf.read(row.path, start=round(row.start_s * 22050), stop=round(row.end_s * 22050))
+        assert np.abs(y).max() <= 0.96
+        assert y.std() > 0.003, row.clip_id
+        assert abs(y.mean()) < 0.01
+
+
+@pytest.mark.parametrize("genre", PAPER_ORDER)
+def test_recordings_are_finite_and_start_and_end_in_range(genre):
+    y = demo.recording(genre, 5, seed=1)
+    assert y.shape == (661500,) and np.isfinite(y).all() and np.abs(y).max() <= 0.951
+
+
+def test_same_seed_same_samples_other_seed_others():
+    y = demo.recording("Techno", 4, seed=11)
+    assert np.array_equal(y, demo.recording("Techno", 4, seed=11))
+    others = [("Techno", 4, 12), ("Techno", 5, 11), ("Rock", 4, 11)]
+    assert not any(np.array_equal(y, demo.recording(g, n, seed=s)) for g, n, s in others)
+
+
+def test_a_recording_does_not_depend_on_how_many_there_are(corpus, tmp_path):
+    directory, table = corpus
+    fewer = demo.clips(None, tmp_path, recordings_per_genre=1, seed=3)
+    assert contents(tmp_path).items() <= contents(directory).items()
+    stamps = table.set_index("clip_id")["stamp"]
+    assert (fewer.set_index("clip_id")["stamp"] == stamps[fewer["clip_id"]]).all()
+
+
+def test_finished_files_are_kept_and_broken_ones_made_anew(tmp_path, two_genres):
+    table = demo.clips(None, tmp_path, recordings_per_genre=3)
+    before = contents(tmp_path)
+    paths = [Path(p) for p in table["path"].unique()]
+    cut, garbage, empty, gone, *whole = paths
+    cut.write_bytes(cut.read_bytes()[:50_000])
+    garbage.write_bytes(b"not audio")
+    empty.write_bytes(b"")
+    gone.unlink()
+    (gone.parent / "00.flac.77.tmp").write_bytes(b"left by a killed run")
+    times = [p.stat().st_mtime_ns for p in whole]
+    again = demo.clips(None, tmp_path, recordings_per_genre=3)
+    pd.testing.assert_frame_equal(table, again)
+    assert {k: v for k, v in contents(tmp_path).items() if not k.endswith(".tmp")} == before
+    assert [p.stat().st_mtime_ns for p in whole] == times
+
+
+def test_files_of_another_seed_are_replaced_and_their_stamp_changes(tmp_path, two_genres):
+    first = demo.clips(None, tmp_path, recordings_per_genre=1, seed=0)
+    before = contents(tmp_path)
+    second = demo.clips(None, tmp_path, recordings_per_genre=1, seed=1)
+    assert all(before[k] != v for k, v in contents(tmp_path).items())
+    assert (first["stamp"] != second["stamp"]).all()
+
+
+def test_no_half_file_when_writing_fails(tmp_path, monkeypatch):
+    def broken(genre: str, number: int, *, seed: int) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "recording", broken)
+    with pytest.raises(KeyboardInterrupt):
+        demo.clips(None, tmp_path, recordings_per_genre=1)
+    assert contents(tmp_path) == {}
+
+
+def test_no_note_ends_in_a_click():
+    """Each pitched instrument has faded by its last samples."""
+    for genre, (_, timbre, _) in demo.GENRES.items():
+        for instrument in {*timbre.bass, *timbre.chords, *timbre.lead}:
+            y = instrument(196.0, 9000)
+            assert y.shape == (9000,) and np.isfinite(y).all()
+            assert np.abs(y[-5:]).max() < 0.05 * np.abs(y).max(), (genre, instrument.__name__)
+
+
+def test_patterns_fill_a_bar():
+    for rhythm, _, _ in demo.GENRES.values():
+        for part in ("kick", "snare", "hat", "bass", "chords", "lead"):
+            assert all(len(p) == 16 and set(p) <= set("xo.") for p in getattr(rhythm, part))
+
+
+def test_unknown_genre_is_refused():
+    with pytest.raises(UsageError, match="'Jazz'"):
+        demo.recording("Jazz", 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"source": "music"}, {"recordings_per_genre": 0}, {"recordings_per_genre": -1}, {"seed": -1}]
+)
+def test_wrong_arguments_are_refused(tmp_path, wrong):
+    with pytest.raises(UsageError, match=str(*wrong.values())):
+        demo.clips(**{"source": None, "directory": tmp_path, **wrong})
+    assert not list(tmp_path.iterdir())

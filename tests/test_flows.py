@@ -1,0 +1,210 @@
+"""The flows as a user runs them: real processes, a real Prefect server, a real MLflow store."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, write_music
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+FAST_PARAMS = '{"catboost": {"iterations": 30}}'
+FAST = ("--model", "logistic_regression,catboost", "--params", FAST_PARAMS)
+
+
+@dataclass
+class Place:
+    """A workspace and an MLflow store of their own."""
+
+    folder: Path
+    api_url: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        uri = f"sqlite:///{self.folder / 'mlflow.db'}"
+        mine = {"GENRE_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": uri, "PREFECT_API_URL": self.api_url}
+        return os.environ | mine | {"PYTHONPATH": str(ROOT)}
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.env["MLFLOW_TRACKING_URI"])
+
+    def start(self, flow: str, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a flow, in a process group of its own."""
+        command = [sys.executable, "-m", f"flows.{flow}", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, flow: str, *arguments: str) -> str:
+        """Run a flow to its end; returns what it printed."""
+        output, _ = (process := self.start(flow, *arguments)).communicate(timeout=400)
+        assert process.returncode == 0, output
+        return output
+
+    def runs(self) -> list[Run]:
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        return list(self.client.search_runs(experiments))
+
+    def versions(self, name: str = "genre") -> int:
+        return len(self.client.search_model_versions(f"name = '{name}'"))
+
+    def trainings(self) -> dict[str, float]:
+        """When each finished training ended, by folder name."""
+        return {p.parent.name: p.stat().st_mtime for p in self.folder.glob("home/*/trainings/*/result.json")}
+
+
+@pytest.fixture
+def place(tmp_path: Path, prefect_server: str) -> Place:
+    return Place(tmp_path, prefect_server)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Place, str]:
+    """A folder of music retrained once; and what that printed."""
+    folder = tmp_path_factory.mktemp("first")
+    write_music(folder / "music", genres={"low & slow": 110, "high/ish".replace("/", "-"): 880}, tracks=10)
+    place = Place(folder, prefect_server)
+    return place, place.run("retrain", "--dataset", "folder", "--source", str(folder / "music"), *FAST)
+
+
+def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
+    place, output = first
+    champion = place.client.get_model_version_by_alias("genre", "champion")
+    assert champion.version == "1"
+    assert "version 1 of genre: promoted" in output
+    assert "mlflow models serve -m models:/genre@champion" in output
+    assert f"MLFLOW_TRACKING_URI={place.env['MLFLOW_TRACKING_URI']}" in output
+    assert "Traceback" not in output
+    runs = {run.info.run_name: run for run in place.runs()}
+    parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        run = runs[name]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        wanted = {
+            "test_macro_auc",
+            "test_macro_auc_low",
+            "validation_log_loss",
+            "train_accuracy",
+            "test_auc/low _ slow",
+        }
+        assert wanted <= set(run.data.metrics)
+    assert runs["catboost"].data.params["hp.iterations"] == "30"
+    assert runs["catboost"].data.params["audio.sr"] == "22050"
+    assert parent.data.tags["synthetic"] == "false"
+    assert parent.inputs.dataset_inputs[0].dataset.digest
+    figures = {f.path for f in place.client.list_artifacts(runs["catboost"].info.run_id, "figures")}
+    names = ("roc_test", "precision_recall_test", "confusion_matrix_test", "importances", "permutation_importances")
+    assert {f"figures/{name}.png" for name in names} <= figures
+    on_parent = {f.path for f in place.client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/leaderboard.png", "figures/spectrograms.png"} <= on_parent
+
+
+def test_a_second_run_reuses_everything_and_registers_nothing(first):
+    place, _ = first
+    before = place.trainings()
+    output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    assert "0 clips computed, 40 reused" in output
+    assert "nothing to register: version 1 of genre is this very ensemble" in output
+    assert place.trainings() == before
+    assert place.versions() == 1
+
+
+def test_an_experiment_of_one_model_that_is_not_better_is_refused(first):
+    place, _ = first
+    source = ("--dataset", "folder", "--source", str(place.folder / "music"))
+    place.run("train", *source, "--model", "random_forest", "--params", '{"n_estimators": 10, "min_samples_split": 2}')
+    forest = next(run for run in place.runs() if run.info.run_name == "random_forest")
+    assert forest.data.params["hp.n_estimators"] == "10"
+    place.run("train", *source, "--model", "catboost", "--params", '{"iterations": 40}')
+    output = place.run("promote", *source)
+    champion = place.client.get_model_version_by_alias("genre", "champion")
+    if place.versions() == 1:
+        assert "nothing to register" in output
+    else:
+        assert "is not certain" in output
+        assert place.client.get_model_version_by_alias("genre", "challenger").version == "2"
+        assert "refused" in place.client.get_model_version("genre", "2").tags["decision"]
+    assert champion.version == "1"
+
+
+def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
+    place, _ = first
+    before = pd.read_parquet(next(place.folder.glob("home/folder-*/splits.parquet")))
+    write_music(place.folder / "more", genres={"x": 115}, tracks=4)
+    for path in (place.folder / "more" / "x").iterdir():
+        shutil.copy(path, place.folder / "music" / "low & slow" / f"new {path.name}")
+    (place.folder / "music" / "low & slow" / "broken.mp3").write_bytes(b"no music")
+    output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    assert "8 clips computed, 41 reused" not in output
+    assert "1 undecodable" in output
+    after = pd.read_parquet(next(place.folder.glob("home/folder-*/splits.parquet")))
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
+    assert len(after) == len(before) + 4
+    newest = max(place.runs(), key=lambda run: run.info.start_time if "retrain" in run.info.run_name else 0)
+    assert newest.data.metrics["clips_undecodable"] == 1
+
+
+def test_another_list_of_genres_needs_another_name(first):
+    place, _ = first
+    write_music(place.folder / "other", genres={"a": 110, "b": 880}, tracks=8)
+    source = ("--dataset", "folder", "--source", str(place.folder / "other"))
+    output = place.run("retrain", *source, *FAST)
+    assert "not registered: the champion of genre knows high-ish, low & slow, this data set a, b" in output
+    assert "registry_name" in output
+    place.run("promote", *source, "--registry-name", "other")
+    assert place.client.get_model_version_by_alias("other", "champion").version == "1"
+
+
+def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+    """Kill a flow and all it started the moment something is there."""
+    for _ in range(2400):
+        if happened() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("stage", "marker"),
+    [
+        ("build", "home/*/store/*/part-*.parquet"),
+        ("training", "home/*/trainings/catboost-*/training.log"),
+        ("promotion", "home/*/ensembles/*/run.json"),
+    ],
+)
+def test_killed_and_started_again_it_completes_and_repeats_nothing(place, stage, marker):
+    write_music(place.folder / "music", genres={"low": 110, "high": 880}, tracks=8, seconds=50)
+    command = ("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    kill_when(place.start(*command), lambda: list(place.folder.glob(marker)))
+    parts = {p: p.stat().st_mtime_ns for p in place.folder.glob("home/*/store/*/part-*.parquet")}
+    trained = place.trainings()
+    output = place.run(*command)
+    assert place.client.get_model_version_by_alias("genre", "champion").version == "1"
+    assert place.versions() == 1
+    assert {p: p.stat().st_mtime_ns for p in parts} == parts
+    assert trained.items() <= place.trainings().items()
+    assert len(place.trainings()) == 2
+    by_status = {run.info.run_name: run.info.status for run in place.runs()}
+    assert "RUNNING" not in [run.info.status for run in place.runs()], by_status
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        assert [run.info.run_name for run in place.runs()].count(name) == 1
+    assert not list(place.folder.rglob("*.tmp"))
+    assert "80 clips" in output

@@ -1,0 +1,181 @@
+"""The contract that every model keeps, walked over the registry."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genre import models
+from genre.errors import DataError, TrainingError, UsageError
+
+GENRES = ["Dub", "Choir", "Surf rock"]
+#: Small enough for seconds, enough to learn the toy.
+FAST = {
+    "random_forest": {"n_estimators": 20},
+    "catboost": {"iterations": 30, "depth": 3},
+    "mel_cnn": {"epochs": 6, "width": 4, "learning_rate": 0.01, "batch_size": 6},
+}
+
+
+def toy(name, order=(0, 1, 2), seed=0):
+    """Clips whose genre is plain: three features of their own, or a band of the spectrogram of their own."""
+    rng = np.random.default_rng(seed)
+    kind = np.tile([0, 1, 2], 16)
+    if models.get(name).needs == "features":
+        X = rng.normal(size=(48, 97)).astype(np.float32)
+        for k in range(3):
+            X[kind == k, 3 * k : 3 * k + 3] += 4
+    else:
+        X = rng.integers(0, 120, (48, 96, 431), dtype=np.uint8)
+        for k in range(3):
+            X[kind == k, 30 * k : 30 * k + 30] += 120
+    y = np.asarray(order)[kind]
+    recordings = np.array([f"{k}-{i // 6}" for i, k in enumerate(kind)])
+    genres = [GENRES[order.index(code)] for code in range(3)]
+    return models.Data(genres, X[:36], y[:36], recordings[:36], X[36:], y[36:])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Each model trained once, for the tests that only look at it."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            directory = tmp_path_factory.mktemp(name)
+            made[name] = models.train(name, toy(name), FAST.get(name, {}), 7, directory), directory
+        return made[name]
+
+    return get
+
+
+every_model = pytest.mark.parametrize("name", models.names())
+
+
+@every_model
+def test_probabilities(name, trained):
+    data = toy(name)
+    proba = models.predict_proba(name, trained(name)[0], data.X_validation)
+    assert proba.shape == (12, 3)
+    assert proba.dtype == np.float64
+    assert (proba >= 0).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+    assert (proba.argmax(axis=1) == data.y_validation).mean() > 0.8
+    np.testing.assert_allclose(
+        models.predict_proba(name, trained(name)[0], data.X_validation[3:4]), proba[3:4], atol=1e-5
+    )
+
+
+@every_model
+def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
+    model, X = trained(name)[0], toy(name).X_validation
+    path = models.save(name, model, tmp_path / "new")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == [path.name] == [models.get(name).file]
+    loaded = models.load(name, tmp_path / "new")
+    np.testing.assert_allclose(
+        models.predict_proba(name, loaded, X), models.predict_proba(name, model, X), rtol=0, atol=1e-12
+    )
+
+
+@every_model
+def test_same_seed_same_model(name, trained, tmp_path):
+    again = models.train(name, toy(name), FAST.get(name, {}), 7, tmp_path)
+    X = toy(name).X_validation
+    np.testing.assert_array_equal(models.predict_proba(name, again, X), models.predict_proba(name, trained(name)[0], X))
+
+
+@every_model
+def test_order_of_genres_moves_columns_only(name, trained, tmp_path):
+    moved = toy(name, order=(2, 0, 1))
+    model = models.train(name, moved, FAST.get(name, {}), 7, tmp_path)
+    proba = models.predict_proba(name, model, moved.X_validation)
+    table = pd.DataFrame(proba, columns=moved.genres)[GENRES].to_numpy()
+    reference = models.predict_proba(name, trained(name)[0], moved.X_validation)
+    assert (table.argmax(axis=1) == reference.argmax(axis=1)).mean() > 0.8
+
+
+@every_model
+def test_hyper_parameters(name):
+    known = models.defaults(name)
+    assert known
+    assert models.check_params(name, {}) == known
+    key, value = next((k, v) for k, v in known.items() if isinstance(v, int | float))
+    assert models.check_params(name, {key: value + 1}) == known | {key: value + 1}
+    with pytest.raises(UsageError, match="numberof_trees.*" + min(known)):
+        models.check_params(name, {"numberof_trees": 1})
+    for wrong in ("1", True, None, [1]):
+        with pytest.raises(UsageError, match=key):
+            models.check_params(name, {key: wrong})
+
+
+@every_model
+def test_genre_without_training_clips(name, tmp_path):
+    data = toy(name)
+    fewer = models.Data(
+        data.genres,
+        data.X_train[data.y_train != 1],
+        data.y_train[data.y_train != 1],
+        data.recordings_train[data.y_train != 1],
+        data.X_validation,
+        data.y_validation,
+    )
+    with pytest.raises(TrainingError, match="Choir"):
+        models.train(name, fewer, FAST.get(name, {}), 0, tmp_path)
+
+
+@every_model
+def test_importances_name_the_features(name, trained):
+    columns = [f"feature {i}" for i in range(97)]
+    values = models.importances(name, trained(name)[0], columns)
+    if name in ("svm", "mel_cnn"):
+        assert values is None
+        return
+    assert sorted(values.index) == sorted(columns)
+    assert values.is_monotonic_decreasing
+    assert set(values.index[:3]) <= set(columns[:9])
+    if name != "logistic_regression":
+        assert values.sum() == pytest.approx(1)
+
+
+@every_model
+def test_nothing_or_rubbish_to_load(name, tmp_path):
+    with pytest.raises(DataError, match="train it first"):
+        models.load(name, tmp_path)
+    (tmp_path / models.get(name).file).write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=models.get(name).file):
+        models.load(name, tmp_path)
+
+
+@every_model
+def test_entry(name):
+    model = models.get(name)
+    assert model.name == name
+    assert model.needs in ("features", "spectrograms")
+    assert name in models.names(model.needs)
+    assert models.requirements(name)
+
+
+def test_unknown_model():
+    with pytest.raises(UsageError, match=r"unknown model 'vgg19'; choose from catboost, logistic_regression"):
+        models.get("vgg19")
+
+
+def test_names():
+    assert models.names() == list(models.MODELS)
+    assert set(models.names("features")) | set(models.names("spectrograms")) == set(models.MODELS)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("", "sklearn catboost keras tensorflow"),
+        ("; models.defaults('catboost')", "keras tensorflow"),
+        ("; models.defaults('mel_cnn')", "sklearn catboost keras tensorflow"),
+    ],
+)
+def test_libraries_are_loaded_when_asked_for(code, absent):
+    script = f"import sys; from genre import models{code}; print(*(set({absent.split()!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,129 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genre import models, training
+from genre.config import AudioConfig
+from genre.errors import TrainingError
+from genre.features import FEATURE_NAMES
+from genre.store import adopt
+from genre.workspace import PROJECT_DIR
+
+GENRES = ["a", "b", "c"]
+
+
+def make_clips(n: int = 90) -> pd.DataFrame:
+    """Clips of three genres, three to a recording."""
+    number = np.arange(n)
+    return pd.DataFrame(
+        {
+            "clip_id": [f"clip {i:03d}" for i in number],
+            "stamp": "1",
+            "status": "ok",
+            "reason": "",
+            "genre": pd.Categorical([GENRES[i // 3 % 3] for i in number], categories=GENRES),
+            "recording": [f"recording {i // 3}" for i in number],
+            "split": [("train", "train", "train", "validation", "test")[i // 9 % 5] for i in number],
+        }
+    )
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Function that readies a training of one model on features of which the first tells the genre."""
+    clips = make_clips()
+    X = np.random.default_rng(0).normal(size=(len(clips), len(FEATURE_NAMES)))
+    X[:, 0] += 3 * clips["genre"].cat.codes
+    adopt(clips, pd.DataFrame(X, index=pd.Index(clips["clip_id"]), columns=list(FEATURE_NAMES)), tmp_path / "store")
+
+    def prepare(model="logistic_regression", genres=None, **params):
+        job = training.Job(
+            model=model,
+            params=models.check_params(model, params),
+            seed=0,
+            genres=genres or GENRES,
+            config=AudioConfig().to_dict(),
+            store=str(tmp_path / "store"),
+            data_digest="d",
+            splits_digest="s",
+            code_digest=training.code_digest(),
+        )
+        training.prepare(tmp_path / job.key, job, clips)
+        return tmp_path / job.key
+
+    return prepare
+
+
+def test_a_training_leaves_what_it_promises(prepared):
+    folder = prepared()
+    assert training.finished(folder) is None
+    result = training.run(folder)
+    assert result == training.finished(folder)
+    assert 0 < result["fit_seconds"] < result["seconds"]
+    assert 50 < result["peak_memory_mb"] < 10_000
+    table = pd.read_parquet(folder / "probabilities.parquet")
+    assert len(table) == 90
+    np.testing.assert_allclose(table[GENRES].sum(axis=1), 1)
+    assert json.loads((folder / "scores.json").read_text())["test_macro_auc"] > 0.8
+    importances = pd.read_parquet(folder / "importances.parquet")
+    assert importances["mean"].idxmax() == importances["own"].idxmax() == FEATURE_NAMES[0]
+
+
+def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
+    folder = prepared("catboost", iterations=20)
+    training.run(folder)
+    job, clips = training.job_of(folder), pd.read_parquet(folder / "clips.parquet")
+    X = training.store.load_features(clips, tmp_path / "store").to_numpy()
+    proba = models.predict_proba(job.model, models.load(job.model, folder / "model"), X)
+    np.testing.assert_allclose(pd.read_parquet(folder / "probabilities.parquet")[GENRES], proba, atol=1e-9)
+
+
+def test_the_key_names_what_matters(prepared):
+    job = training.job_of(prepared())
+    fields = training.asdict(job)
+    assert training.Job(**fields | {"store": "elsewhere"}).key == job.key
+    for change in ({"seed": 1}, {"params": {}}, {"data_digest": "x"}, {"splits_digest": "x"}, {"code_digest": "x"}):
+        assert training.Job(**fields | change).key != job.key
+
+
+def test_a_reason_comes_back_from_the_process(prepared):
+    with pytest.raises(TrainingError, match="cannot learn z"):
+        training.run(prepared(genres=[*GENRES, "z"]))
+
+
+def test_a_killed_training_says_so_and_can_be_run_again(prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    script = f"from pathlib import Path; from genre import training; training.run(Path({str(folder)!r}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=PROJECT_DIR,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child = wait_for_child(process.pid)
+    os.kill(child, signal.SIGKILL)
+    assert "killed (signal 9), most likely for memory" in process.communicate(timeout=60)[1]
+    assert training.finished(folder) is None
+    job = json.loads((folder / "job.json").read_text())
+    job["params"]["n_estimators"] = 10
+    (folder / "job.json").write_text(json.dumps(job))
+    assert training.run(folder)["fit_seconds"] > 0
+
+
+def wait_for_child(pid: int) -> int:
+    """Process that `pid` started, once it runs Python."""
+    for _ in range(600):
+        found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+        for line in found.splitlines():
+            if "genre.training" in line:
+                time.sleep(1)
+                return int(line.split()[0])
+        time.sleep(0.1)
+    raise AssertionError("the training process never started")
