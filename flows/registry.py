@@ -67,7 +67,8 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
     str
         URI, ``models:/m-...``.
     """
-    with tempfile.TemporaryDirectory() as temporary:
+    # the run must be the active one, or the model ends up in the default experiment
+    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=run_id):
         folder = Path(temporary) / "ensemble"
         for name in ensemble.members:
             file = models.get(name).file
@@ -77,7 +78,6 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
         info = Model.log(
             artifact_path=None,
             flavor=sys.modules[__name__],
-            run_id=run_id,
             name="model",
             validate_serving_input=False,
             python_model=str(PROJECT_DIR / "serving" / "model.py"),

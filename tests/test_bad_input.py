@@ -126,7 +126,11 @@ def sources(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 #: id, what is typed, and what the answer must name: what came, and what to do.
 REFUSED = [
-    ("missing-folder", "build --dataset folder --source {0}/nothing", ["there is no {0}/nothing", "sub-folder per genre"]),
+    (
+        "missing-folder",
+        "build --dataset folder --source {0}/nothing",
+        ["there is no {0}/nothing", "sub-folder per genre"],
+    ),
     ("empty-folder", "build --dataset folder --source {0}/empty", ["no audio", "{0}/empty", "sub-folder per genre"]),
     ("one-genre", "build --dataset folder --source {0}/one_genre", ["only one genre", "low", "at least two"]),
     ("too-few", "build --dataset folder --source {0}/two_tracks", ["high has 2, low has 2", "at least 3"]),
@@ -143,7 +147,7 @@ REFUSED = [
     ("option", "build --options '{{\"sekonds\": 1}}'", ["unknown parameter 'sekonds'", "accepted"]),
     (
         "option-type",
-        "build --dataset folder --source {0}/music --options '{{\"max_clips_per_track\": \"6\"}}'",
+        'build --dataset folder --source {0}/music --options \'{{"max_clips_per_track": "6"}}\'',
         ["'max_clips_per_track'", "of type int", "'6'"],
     ),
     (
@@ -164,11 +168,15 @@ REFUSED = [
     ("params-json", "train --model svm --params '{{depth: 6}}'", ["params is not JSON", "{{depth: 6}}", "such as"]),
     ("params-list", "train --model svm --params 6", ["params must be a JSON object", "6"]),
     ("param", "train --model svm --params '{{\"depth\": 6}}'", ["unknown parameter 'depth' of svm", "accepted", "C"]),
-    ("param-type", "train --model svm --params '{{\"C\": \"big\"}}'", ["'C' of svm", "of type float", "'big'"]),
-    ("params-of-several", "train --model svm,catboost --params '{{\"C\": 1}}'", ["must name them", '{{"svm": {{...}}}}']),
+    ("param-type", 'train --model svm --params \'{{"C": "big"}}\'', ["'C' of svm", "of type float", "'big'"]),
+    (
+        "params-of-several",
+        "train --model svm,catboost --params '{{\"C\": 1}}'",
+        ["must name them", '{{"svm": {{...}}}}'],
+    ),
     (
         "params-of-another",
-        "train --model svm --params '{{\"svn\": {{\"C\": 1}}}}'",
+        'train --model svm --params \'{{"svn": {{"C": 1}}}}\'',
         ["unknown parameter 'svn'", "accepted: svm"],
     ),
     (
@@ -213,7 +221,7 @@ def test_a_wrong_command_line_is_answered_with_its_usage(line: str, parts: list[
 
 def test_promote_before_train(command: Command, music: Path):
     source = f"--dataset folder --source {music}"
-    assert command(f'flows.build {source} --options \'{{"max_clips_per_track": 1}}\'').returncode == 0
+    assert command(f"flows.build {source} --options '{{\"max_clips_per_track\": 1}}'").returncode == 0
     says(sentence(command(f"flows.promote {source}")), "no model is trained", "mlflow run . -e train")
     says(sentence(command(f"flows.train {source} --variant paper")), "not in the store", "mlflow run . -e build")
 
@@ -229,7 +237,9 @@ def test_an_mlflow_that_does_not_answer(uri: str, command: Command):
 
 def test_a_workspace_that_is_a_file(command: Command, tmp_path: Path, sources: Path):
     (tmp_path / "file").write_text("")
-    said = sentence(command(f"flows.build --dataset folder --source {sources}/music", GENRE_HOME=str(tmp_path / "file")))
+    said = sentence(
+        command(f"flows.build --dataset folder --source {sources}/music", GENRE_HOME=str(tmp_path / "file"))
+    )
     says(said, str(tmp_path / "file"), "GENRE_HOME")
 
 
@@ -245,7 +255,7 @@ def test_a_workspace_in_use(command: Command, music: Path, tmp_path: Path):
 
 def test_a_model_that_fails_does_not_end_the_experiment(command: Command, music: Path, tmp_path: Path, monkeypatch):
     source = f"--dataset folder --source {music}"
-    assert command(f'flows.build {source} --options \'{{"max_clips_per_track": 1}}\'').returncode == 0
+    assert command(f"flows.build {source} --options '{{\"max_clips_per_track\": 1}}'").returncode == 0
     params = json.dumps({"catboost": {"depth": 50, "iterations": 2}})
     done = command(f"flows.train {source} --model catboost,logistic_regression --params {shlex.quote(params)}")
     assert done.returncode == 0
@@ -262,7 +272,9 @@ def test_a_model_that_fails_does_not_end_the_experiment(command: Command, music:
     assert "depth" in runs["catboost"].data.tags["reason"]
     assert runs["logistic_regression"].info.status == "FINISHED"
 
-    says(sentence(command(f"flows.train {source} --model catboost --params {shlex.quote(params)}")), "catboost", "depth")
+    says(
+        sentence(command(f"flows.train {source} --model catboost --params {shlex.quote(params)}")), "catboost", "depth"
+    )
 
 
 def test_what_is_not_served_says_what_to_do(command: Command, tmp_path: Path):
