@@ -60,6 +60,9 @@ class Place:
         experiments = [e.experiment_id for e in self.client.search_experiments()]
         return list(self.client.search_runs(experiments))
 
+    def alias(self, alias: str, name: str = "genre") -> int:
+        return int(self.client.get_model_version_by_alias(name, alias).version)
+
     def versions(self, name: str = "genre") -> int:
         return len(self.client.search_model_versions(f"name = '{name}'"))
 
@@ -84,8 +87,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tupl
 
 def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     place, output = first
-    champion = place.client.get_model_version_by_alias("genre", "champion")
-    assert champion.version == "1"
+    assert place.alias("champion") == 1
     assert "version 1 of genre: promoted" in output
     assert "mlflow models serve -m models:/genre@champion" in output
     assert f"MLFLOW_TRACKING_URI={place.env['MLFLOW_TRACKING_URI']}" in output
@@ -119,7 +121,7 @@ def test_a_second_run_reuses_everything_and_registers_nothing(first):
     place, _ = first
     before = place.trainings()
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
-    assert "0 clips computed, 40 reused" in output
+    assert "0 clips computed, 20 reused" in output
     assert "nothing to register: version 1 of genre is this very ensemble" in output
     assert place.trainings() == before
     assert place.versions() == 1
@@ -133,14 +135,13 @@ def test_an_experiment_of_one_model_that_is_not_better_is_refused(first):
     assert forest.data.params["hp.n_estimators"] == "10"
     place.run("train", *source, "--model", "catboost", "--params", '{"iterations": 40}')
     output = place.run("promote", *source)
-    champion = place.client.get_model_version_by_alias("genre", "champion")
     if place.versions() == 1:
         assert "nothing to register" in output
     else:
         assert "is not certain" in output
-        assert place.client.get_model_version_by_alias("genre", "challenger").version == "2"
+        assert place.alias("challenger") == 2
         assert "refused" in place.client.get_model_version("genre", "2").tags["decision"]
-    assert champion.version == "1"
+    assert place.alias("champion") == 1
 
 
 def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
@@ -151,7 +152,7 @@ def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
         shutil.copy(path, place.folder / "music" / "low & slow" / f"new {path.name}")
     (place.folder / "music" / "low & slow" / "broken.mp3").write_bytes(b"no music")
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
-    assert "8 clips computed, 41 reused" not in output
+    assert "4 clips computed, 21 reused" in output  # the broken one has nothing to compute
     assert "1 undecodable" in output
     after = pd.read_parquet(next(place.folder.glob("home/folder-*/splits.parquet")))
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
@@ -168,7 +169,7 @@ def test_another_list_of_genres_needs_another_name(first):
     assert "not registered: the champion of genre knows high-ish, low & slow, this data set a, b" in output
     assert "registry_name" in output
     place.run("promote", *source, "--registry-name", "other")
-    assert place.client.get_model_version_by_alias("other", "champion").version == "1"
+    assert place.alias("champion", "other") == 1
 
 
 def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
@@ -197,7 +198,7 @@ def test_killed_and_started_again_it_completes_and_repeats_nothing(place, stage,
     parts = {p: p.stat().st_mtime_ns for p in place.folder.glob("home/*/store/*/part-*.parquet")}
     trained = place.trainings()
     output = place.run(*command)
-    assert place.client.get_model_version_by_alias("genre", "champion").version == "1"
+    assert place.alias("champion") == 1
     assert place.versions() == 1
     assert {p: p.stat().st_mtime_ns for p in parts} == parts
     assert trained.items() <= place.trainings().items()
