@@ -48,32 +48,31 @@ def build(
     dict
         Number of clips by status.
     """
-    workspace = Workspace(datasets.dataset_id(dataset, source))
-    config = AudioConfig(variant=variant)
+    settings = dict(locals())
+    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
     chosen = parameters.parse(options, "options")
-    settings = {"dataset": dataset, "source": source, "variant": variant, "split": split, "options": options}
     with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
-        scan(workspace, dataset, source, chosen)
-        compute(workspace, config, dataset, source, n_jobs)
+        clips = scan(workspace, dataset, source, chosen)
+        compute(workspace, config, clips, source, n_jobs)
         deal(workspace, split)
         return report(workspace, run_id)
 
 
 @task(cache_policy=NO_CACHE)
-def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> None:
+def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.DataFrame:
     """List the source's clips as they are now."""
     clips = datasets.clips(dataset, source, workspace.directory, options)
-    workspace.write_clips(clips)
     log = get_run_logger()
     log.info("%s: %d clips of %d recordings", workspace.dataset_id, len(clips), clips["recording"].nunique())
     if datasets.get(dataset).synthetic:
         log.info("the demo corpus is synthetic: its scores say nothing about real music")
+    return clips
 
 
 @task(cache_policy=NO_CACHE)
-def compute(workspace: Workspace, config: AudioConfig, dataset: str, source: str, n_jobs: int) -> None:
-    """Fill the store with the features and spectrograms that it lacks, and note what became of each clip."""
-    clips, directory = workspace.clips(), workspace.store_dir(config)
+def compute(workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int) -> None:
+    """Fill the store with the features and spectrograms that it lacks, then write what became of each clip."""
+    dataset, directory = clips["dataset"].iloc[0], workspace.store_dir(config)
     if datasets.get(dataset).has_audio:
         n_new = store.build(clips, config, directory, n_jobs=n_jobs)
         get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
@@ -86,7 +85,12 @@ def compute(workspace: Workspace, config: AudioConfig, dataset: str, source: str
 def deal(workspace: Workspace, split: Deal) -> None:
     """Give every new recording its split."""
     clips = usable(workspace)
-    workspace.write_splits(splits.deal(clips, workspace.splits()) if split == "dealt" else splits.from_source(clips))
+    if split == "source":
+        workspace.write_splits(splits.from_source(clips))
+        return
+    dealt = splits.deal(clips, workspace.dealt())
+    workspace.write_dealt(dealt)
+    workspace.write_splits(dealt)
 
 
 @task(cache_policy=NO_CACHE)
@@ -124,11 +128,7 @@ def usable(workspace: Workspace) -> pd.DataFrame:
 
 def training_clips(workspace: Workspace) -> pd.DataFrame:
     """Usable clips in the order of their ids, each with the split of its recording."""
-    dealt = workspace.splits()
-    clips = usable(workspace)
-    if dealt is None:
-        raise DataError(f'no splits in {workspace.directory}; run "mlflow run . -e build" for this data set first')
-    return splits.assign(clips, dealt)
+    return splits.assign(usable(workspace), workspace.splits())
 
 
 if __name__ == "__main__":

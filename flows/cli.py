@@ -1,12 +1,16 @@
 """A flow's signature as a command line, and errors as sentences."""
 
+import contextvars
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import typer
 from prefect import Flow
 from prefect.settings import (
@@ -17,19 +21,20 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows import tracking
 from genre.errors import GenreError
-from genre.workspace import home
+from genre.workspace import home, make
 
 
 def main(flow: Flow[..., Any]) -> None:
     """Run a flow as a program: its parameters are the options; 1 is the exit status of every foreseen error."""
     quiet_foreseen_errors()
-    with temporary_settings(_settings()):
-        try:
+    try:
+        with temporary_settings(_settings()):
             typer.run(_command(flow))
-        except GenreError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+    except GenreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def quiet_foreseen_errors() -> None:
@@ -50,12 +55,39 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
     """The flow as a function that Typer can read: same parameters, no result."""
 
     def command(**parameters: Any) -> None:
+        signal.signal(signal.SIGINT, _interrupted)
+        _check_server()
         flow(**parameters)
 
     command.__signature__ = inspect.signature(flow.fn)  # type: ignore[attr-defined]
     command.__annotations__ = dict(flow.fn.__annotations__)
     command.__doc__ = (flow.fn.__doc__ or "").split("Parameters")[0]
     return command
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    """End at once on Ctrl-C: the terminal has interrupted Prefect's temporary server too, and its client would wait.
+
+    The frame interrupted may hold MLflow's connection, hence a thread and not for long; the next run ends what is left.
+    """
+    ending = threading.Thread(target=contextvars.copy_context().run, args=(tracking.abandon,), daemon=True)
+    ending.start()
+    ending.join(10)
+    print("\ninterrupted; what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+def _check_server() -> None:
+    """See whether the Prefect server that is named answers; Prefect's own complaint is a traceback."""
+    if not (url := PREFECT_API_URL.value()):
+        return
+    try:
+        httpx.get(f"{url.rstrip('/')}/health", timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise GenreError(
+            f"Prefect at {url} does not answer ({error}); "
+            'start it with "prefect server start", or unset PREFECT_API_URL'
+        ) from None
 
 
 def _settings() -> dict[Any, Any]:
@@ -65,6 +97,5 @@ def _settings() -> dict[Any, Any]:
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
     }
     if not PREFECT_API_URL.value() and "PREFECT_HOME" not in os.environ:
-        settings[PREFECT_HOME] = home() / "prefect"
-        settings[PREFECT_HOME].mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
+        settings[PREFECT_HOME] = make(home() / "prefect")  # Prefect makes one level only
     return settings

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -17,10 +18,10 @@ from prefect.cache_policies import NO_CACHE
 from flows import registry, tracking
 from flows.cli import main
 from flows.train import Material, gather, publish, scores
-from genre import ensemble, evaluate, training
+from genre import datasets, ensemble, evaluate, models, training
 from genre.config import Variant
-from genre.errors import DataError
-from genre.workspace import read_json, write_json, write_table
+from genre.errors import DataError, GenreError
+from genre.workspace import PROJECT_DIR, Workspace, read_json, write_json, write_table
 
 #: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
 MAX_GENRE_LOSS = 0.02
@@ -57,21 +58,24 @@ def promote(
     str
         What was decided, in words.
     """
-    material = gather(dataset, source, variant)
-    workspace = material.workspace
-    settings = {"dataset": dataset, "source": source, "variant": variant, "registry_name": registry_name}
+    settings = dict(locals())
+    registry.check_name(registry_name)
+    workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
+        material = gather(dataset, source, variant)
         candidates = finished(material)
         if not candidates:
             raise DataError(
-                f'no model is trained on {workspace.dataset_id} as it is now; run "mlflow run . -e train" first'
+                f"no model is trained on {workspace.dataset_id} as it is now; "
+                'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
         chosen = choose(material, candidates, run_id)
         decision = decide(material, chosen, registry_name, run_id)
-        label = f"{chosen.spec.mean} mean of {', '.join(chosen.spec.members)}"
-        scored = {name: scores(folder) for name, folder in candidates.items()} | {label: evaluate.summary(chosen.table)}
-        outcomes = dict.fromkeys(candidates, "trained") | {label: "best on validation"} | tracking.failures(run_id)
-        publish(run_id, material, scored, outcomes)
+        scored = {name: scores(folder) for name, folder in candidates.items()}
+        outcomes = dict.fromkeys(candidates, "trained")
+        scored[chosen.spec.label] = scored.get(chosen.spec.label) or evaluate.summary(chosen.table)
+        outcomes[chosen.spec.label] = "best on validation"
+        publish(run_id, material, scored, outcomes | tracking.failures(run_id))
         MlflowClient().set_tag(run_id, "decision", decision)
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
@@ -81,11 +85,12 @@ def finished(material: Material) -> dict[str, Path]:
     """The best finished training of each model on this very data, split, configuration and code."""
     best: dict[str, tuple[float, Path]] = {}
     for folder in material.workspace.training_dirs():
-        if not training.finished(folder) or not _is_current(material, training.job_of(folder)):
+        job = read_json(folder / "job.json")
+        if not training.finished(folder) or not _is_current(material, job):
             continue
-        job, auc = training.job_of(folder), read_json(folder / "scores.json")["validation_macro_auc"]
-        if job.model not in best or auc > best[job.model][0]:
-            best[job.model] = (auc, folder)
+        name, auc = job["model"], read_json(folder / "scores.json")["validation_macro_auc"]
+        if name not in best or auc > best[name][0]:
+            best[name] = (auc, folder)
     return {name: folder for name, (_, folder) in sorted(best.items())}
 
 
@@ -100,7 +105,8 @@ def choose(material: Material, candidates: Mapping[str, Path], run_id: str) -> C
     threshold = evaluate.min_confidence(table[table["split"] == "validation"])
     spec = ensemble.Ensemble(material.genres, material.config, tuple(best["members"]), best["mean"], threshold)
     trainings = {name: candidates[name] for name in spec.members}
-    identity = [spec.mean, [trainings[name].name for name in spec.members]]
+    code = (PROJECT_DIR / "serving" / "model.py").read_text()
+    identity = [spec.mean, [trainings[m].name for m in spec.members], registry.requirements(spec.members), code]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return Candidate(spec, trainings, table, digest)
 
@@ -112,40 +118,51 @@ def decide(material: Material, candidate: Candidate, name: str, run_id: str) -> 
     if objection := _objection(material, champion, name):
         return f"not registered: {objection}"
     version = registry.with_digest(name, candidate.digest)
-    if version and (made := version.tags.get("decision")):
-        return f"nothing to register: version {version.version} of {name} is this very ensemble ({made})"
+    if version and (known := _known(version, champion)):
+        return f"nothing to register: version {version.version} of {name} is this very ensemble ({known})"
     version = version or _register(material, candidate, name, run_id)
     reasons = _reasons_against(material, candidate, version, champion)
     client = MlflowClient()
     if reasons:
         client.set_registered_model_alias(name, "challenger", version.version)
         decision = "refused: " + "; ".join(reasons)
+        against = str(champion.version) if champion else ""
+        client.set_model_version_tag(name, version.version, "refused_against", against)
     else:
         registry.promote(name, version, champion)
-        decision = "promoted" + (
-            "" if champion is None or not _gives_way(material, champion) else " over a demo, uncompared"
-        )
+        decision = "promoted" + (" over a demo, uncompared" if champion and _gives_way(material, champion) else "")
     client.set_model_version_tag(name, version.version, "decision", decision)
     get_run_logger().info("version %s of %s: %s", version.version, name, decision)
     return f"version {version.version} of {name}: {decision}"
 
 
+def _known(version: ModelVersion, champion: ModelVersion | None) -> str:
+    """What was decided about a version, if that still holds; empty where it must be decided (again)."""
+    if champion and champion.version == version.version:
+        return "the champion"
+    against = str(champion.version) if champion else ""
+    return version.tags["decision"] if version.tags.get("refused_against") == against else ""
+
+
 def next_command(name: str) -> str:
     """What to type to serve the champion; where there is none, what to do about it."""
     if registry.by_alias(name, "champion") is None:
-        return 'there is no champion yet; more music helps: "mlflow run . -P dataset=folder -P source=PATH"'
+        more = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
+        return f'there is no champion yet; more music helps: "{more}"'
     uri = shlex.quote(mlflow.get_tracking_uri())
     serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
     return f"next, serve it:\n  MLFLOW_TRACKING_URI={uri} {serve}\nand ask it:\n  python -m serving.request FILE..."
 
 
-def _is_current(material: Material, job: training.Job) -> bool:
-    return (job.data_digest, job.splits_digest, job.config, job.code_digest) == (
-        material.data_digest,
-        material.splits_digest,
-        material.config.to_dict(),
-        training.code_digest(),
-    )
+def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
+    """Whether a training is of this data, split, configuration and code; `job` may be of an older version."""
+    wanted = {
+        "data_digest": material.data_digest,
+        "splits_digest": material.splits_digest,
+        "config": material.config.to_dict(),
+        "code_digest": training.code_digest(job["model"]) if job["model"] in models.MODELS else None,
+    }
+    return all(job.get(key) == value for key, value in wanted.items())
 
 
 def _gives_way(material: Material, champion: ModelVersion) -> bool:
@@ -159,7 +176,7 @@ def _objection(material: Material, champion: ModelVersion | None, name: str) -> 
         return f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
     if champion is None or _gives_way(material, champion):
         return ""
-    known = json.loads(champion.tags["genres"])
+    known = json.loads(champion.tags.get("genres", "[]"))
     other = "use -P registry_name= for another name"
     if champion.tags.get("synthetic") != "true" and material.synthetic:
         return f"the champion of {name} was trained on real music, this is the demo; {other}"
@@ -173,7 +190,7 @@ def _register(material: Material, candidate: Candidate, name: str, parent: str) 
     folder = material.workspace.ensemble_dir(candidate.digest)
     write_table(folder / "probabilities.parquet", candidate.table)
     write_json(folder / "scores.json", evaluate.summary(candidate.table))
-    run_id, _ = tracking.open_training(parent, folder, "ensemble")
+    run_id, _ = tracking.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
     client = MlflowClient()
     client.log_param(run_id, "members", ", ".join(candidate.spec.members))
     client.log_param(run_id, "mean", candidate.spec.mean)
@@ -187,7 +204,7 @@ def _register(material: Material, candidate: Candidate, name: str, parent: str) 
         "data_digest": material.data_digest,
     }
     model_uri = registry.log_model(run_id, candidate.spec, candidate.trainings, tags)
-    tracking.close_training(folder, run_id)
+    tracking.finish(run_id)
     return registry.register(name, model_uri, tags, _description(material, candidate, all_scores))
 
 
@@ -198,7 +215,7 @@ def _description(material: Material, candidate: Candidate, all_scores: Mapping[s
     low, high = all_scores["test_macro_auc_low"], all_scores["test_macro_auc_high"]
     lines = [
         "**Trained on the synthetic demo corpus: it has heard no real music.**" if material.synthetic else "",
-        f"{candidate.spec.mean.capitalize()} mean of {', '.join(candidate.spec.members)}.",
+        f"Members: {candidate.spec.label}.",
         f"Data set {material.workspace.dataset_id}: {len(clips)} clips of {clips['recording'].nunique()} recordings "
         f"({counts}).",
         f"Test: macro AUC {all_scores['test_macro_auc']:.3f} [{low:.3f}, {high:.3f}], "
@@ -224,10 +241,13 @@ def _reasons_against(
         return [f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"]
     if champion is None or _gives_way(material, champion):
         return []
+    try:
+        answers = registry.score(_uri(champion), test_clips, material.config)
+    except GenreError as error:
+        get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
+        return []
     theirs = test.copy()
-    theirs[material.genres] = registry.score(_uri(champion), test_clips, material.config).loc[
-        test.index, material.genres
-    ]
+    theirs[material.genres] = answers.loc[test.index, material.genres]
     return _not_better(evaluate.paired_gain(test, theirs))
 
 

@@ -3,11 +3,13 @@
 import base64
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,14 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import DataType, Map
 
 from genre import models, store
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
-from genre.errors import GenreError
+from genre.errors import GenreError, UsageError
 from genre.workspace import PROJECT_DIR, write_json
 
 #: What the packaged code imports whatever its members are; members add theirs.
@@ -85,7 +88,7 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
             code_paths=[str(PROJECT_DIR / "genre")],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"audio": [_example(ensemble.config)]}),
-            pip_requirements=_requirements(ensemble.members),
+            pip_requirements=requirements(ensemble.members),
             tags=dict(tags),
         )
     return info.model_uri
@@ -99,12 +102,28 @@ def save_model(validate_serving_input: bool, **arguments: Any) -> None:
     mlflow.pyfunc.save_model(**arguments)
 
 
+def check_name(name: str) -> str:
+    """Name of a registered model, if it can be one.
+
+    Raises
+    ------
+    UsageError
+        If it has other characters than those that MLflow, a URI and a shell all take as they are.
+    """
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
+    return name
+
+
 def by_alias(name: str, alias: str) -> ModelVersion | None:
     """The version that an alias of a registered model points to; None where there is none."""
     try:
-        return MlflowClient().get_model_version_by_alias(name, alias)
-    except MlflowException:
+        aliases = MlflowClient().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
         return None
+    return MlflowClient().get_model_version(name, str(aliases[alias])) if alias in aliases else None
 
 
 def with_digest(name: str, digest: str) -> ModelVersion | None:
@@ -116,14 +135,24 @@ def with_digest(name: str, digest: str) -> ModelVersion | None:
 def register(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
     """Make a logged model a new version of a registered one, which is made where it is missing."""
     client = MlflowClient()
-    registered = mlflow.register_model(model_uri, name, tags=dict(tags))
-    client.update_model_version(name, registered.version, description)
-    return client.get_model_version(name, registered.version)
+    with suppress(MlflowException):  # it may be there
+        client.create_registered_model(name)
+    return client.create_model_version(
+        name, model_uri, tags=dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
+    )
 
 
 def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
-    """Point ``champion`` at `new`, and ``previous`` at the version it had."""
-    client = MlflowClient()
+    """Point ``champion`` at `new`, and ``previous`` at `old`, the version it had.
+
+    Raises
+    ------
+    GenreError
+        If ``champion`` has meanwhile gone to another version than `old`.
+    """
+    client, now = MlflowClient(), by_alias(name, "champion")
+    if (now and now.version) != (old and old.version):
+        raise GenreError(f"the champion of {name} changed while this version was compared with it; promote again")
     if old is not None:
         client.set_registered_model_alias(name, "previous", old.version)
     client.set_registered_model_alias(name, "champion", new.version)
@@ -149,10 +178,13 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
     Raises
     ------
     GenreError
-        If the process fails, or the model refuses a clip.
+        If the model cannot be had or loaded, or refuses a clip.
     """
-    local = mlflow.artifacts.download_artifacts(model_uri)
     with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(Path(folder) / "model"))
+        except (MlflowException, OSError) as error:
+            raise GenreError(f"{model_uri} cannot be had: {error}") from error
         listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
         write_json(listed, _cut(clips, config, Path(folder)))
         script = str(PROJECT_DIR / "serving" / "score.py")
@@ -185,8 +217,8 @@ def _cut(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, st
     return files
 
 
-def _requirements(members: Iterable[str]) -> list[str]:
-    """Exact versions of what the model imports."""
+def requirements(members: Iterable[str]) -> list[str]:
+    """Exact versions of what a model with these members imports."""
     names = BASE_REQUIREMENTS.union(*(models.requirements(m) for m in members))
     return [f"{name}=={version(name)}" for name in sorted(names)]
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows import tracking
+from flows import registry, tracking
 from flows.build import Deal, build
 from flows.cli import main
 from flows.promote import promote
@@ -41,19 +41,10 @@ def retrain(
     str
         What was decided, in words.
     """
-    check(chosen(model), params)
+    settings = dict(locals())
+    check(chosen(model), params, seed)
+    registry.check_name(registry_name)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    settings = {
-        "dataset": dataset,
-        "source": source,
-        "variant": variant,
-        "split": split,
-        "options": options,
-        "model": model,
-        "params": params,
-        "seed": seed,
-        "registry_name": registry_name,
-    }
     with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
         build(dataset, source, variant, split, options, n_jobs)
         train(dataset, source, variant, model, params, seed)

@@ -1,9 +1,10 @@
 """All of MLflow's tracking: which store, which runs, what is logged. The registry is in `flows.registry`."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
@@ -11,20 +12,21 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-import requests
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import DatasetInput, InputTag, Metric, Run
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from genre import plots, training
 from genre.errors import GenreError
-from genre.workspace import PROJECT_DIR, Workspace, read_json, write_json
+from genre.workspace import PROJECT_DIR, Workspace, read_json
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
 
-_current: ContextVar[str | None] = ContextVar("experiment_run", default=None)
+_current: ContextVar[tuple[Workspace, str] | None] = ContextVar("experiment", default=None)
 
 
 def connect() -> str:
@@ -38,14 +40,18 @@ def connect() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
+    before = {variable: variable.get_raw() for variable in patience}
     try:
-        if uri.startswith("http"):
-            # MLflow's own client would go on trying for minutes
-            requests.get(f"{uri.rstrip('/')}/health", timeout=10).raise_for_status()
+        for variable, value in patience.items():  # by default it goes on trying for minutes
+            variable.set(value)
         MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GenreError(f"MLflow at {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
+    finally:
+        for variable, value in before.items():
+            variable.unset() if value is None else variable.set(value)
     return uri
 
 
@@ -54,8 +60,9 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
     """One run that holds everything a flow does; inside another such block, that one.
 
     Under ``mlflow run`` it is the project's own run where the user named an experiment. Otherwise it is a run of the
-    data set's experiment, and the project's run, which MLflow opened before knowing the data set, points to it. What
-    an experiment that was killed had logged is taken over.
+    data set's experiment, and the project's run, which MLflow opened before knowing the data set, points to it. The
+    caller holds the data set's lock, so any run of it that is still open was killed: it is ended, and what it had
+    trained is taken over.
 
     Parameters
     ----------
@@ -77,62 +84,73 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         If MLflow does not answer.
     """
     if current := _current.get():
-        yield current
+        yield current[1]
         return
-    uri = connect()
+    connect()
+    killed = _end_open_runs(workspace, "KILLED", "killed")
     run_id = _open_parent(workspace, title)
-    client = MlflowClient()
-    for key, value in settings.items():
-        client.log_param(run_id, f"settings.{key}", str(value))
-    _take_over(workspace, uri, run_id)
-    token = _current.set(run_id)
+    token = _current.set((workspace, run_id))
     try:
+        _adopt_children(killed, run_id)
+        for key, value in settings.items():
+            MlflowClient().log_param(run_id, f"settings.{key}", str(value))
         yield run_id
     except BaseException as error:
-        client.set_tag(run_id, "reason", str(error) or type(error).__name__)
-        client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with suppress(MlflowException):  # the first error is the one to tell
+            _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
         raise
     else:
-        client.set_terminated(run_id, "FINISHED")
+        MlflowClient().set_terminated(run_id, "FINISHED")
     finally:
         _current.reset(token)
-        workspace.experiment_path.unlink(missing_ok=True)
 
 
-def open_training(parent: str, directory: Path, name: str) -> tuple[str, bool]:
-    """Run of a training, the one it had before where there is one; and whether everything is logged in it already."""
-    known, uri, client = read_json(directory / "run.json") or {}, mlflow.get_tracking_uri(), MlflowClient()
-    if entry := known.get(uri):
-        run = _run_or_none(entry["run_id"])
-        if run and run.info.lifecycle_stage == "active":
-            if not entry["logged"]:
-                client.set_tag(entry["run_id"], "mlflow.parentRunId", parent)
-                client.update_run(entry["run_id"], status="RUNNING")
-            return entry["run_id"], entry["logged"]
-    run_id = new_run(parent, name)
-    write_json(directory / "run.json", known | {uri: {"run_id": run_id, "logged": False}})
-    return run_id, False
+def abandon() -> None:
+    """End every run that this process has open, as killed."""
+    if current := _current.get():
+        _end_open_runs(current[0], "KILLED", "interrupted")
 
 
-def close_training(directory: Path, run_id: str) -> None:
-    """Mark a training's run as finished and wholly logged."""
-    MlflowClient().set_terminated(run_id, "FINISHED")
-    known = read_json(directory / "run.json")
-    write_json(directory / "run.json", known | {mlflow.get_tracking_uri(): {"run_id": run_id, "logged": True}})
+def open_run(parent: str, workspace: Workspace, name: str, key: str, *, is_done: bool) -> tuple[str, bool]:
+    """Run below `parent` for one piece of work: the one it has where it has one, and whether all is logged in that.
 
+    Parameters
+    ----------
+    parent : str
+        Id of the experiment's run.
+    workspace : Workspace
+        Of the data set.
+    name : str
+        Name of the run.
+    key : str
+        What the work is known by, in letters, digits, ``-`` and ``_``.
+    is_done : bool
+        Whether its results are at hand; where they are lost, a finished run is left alone and a new one opened.
 
-def training_run_id(directory: Path) -> str | None:
-    """Id of the run that a training was logged in at this store."""
-    known = read_json(directory / "run.json") or {}
-    return known.get(mlflow.get_tracking_uri(), {}).get("run_id")
-
-
-def new_run(parent: str, name: str) -> str:
-    """Open a run below `parent`, in its experiment; returns its id."""
+    Returns
+    -------
+    run_id : str
+    is_logged : bool
+    """
     client = MlflowClient()
     experiment_id = client.get_run(parent).info.experiment_id
-    tags = {"mlflow.parentRunId": parent} | _source_tags()
-    return client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    query = f"tags.work = '{key}' and tags.workspace = '{_mark(workspace)}'"
+    query += "" if is_done else " and attributes.status != 'FINISHED'"
+    if found := client.search_runs([experiment_id], query, max_results=1):
+        run = found[0]
+        if run.info.status != "FINISHED":
+            client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
+            if "reason" in run.data.tags:
+                client.delete_tag(run.info.run_id, "reason")
+            client.update_run(run.info.run_id, status="RUNNING")
+        return run.info.run_id, run.info.status == "FINISHED"
+    tags = {"mlflow.parentRunId": parent, "work": key} | _own_tags(workspace)
+    return client.create_run(experiment_id, run_name=name, tags=tags).info.run_id, False
+
+
+def finish(run_id: str) -> None:
+    """Mark a run as finished: everything is logged in it."""
+    MlflowClient().set_terminated(run_id, "FINISHED")
 
 
 def fail(run_id: str, reason: str) -> None:
@@ -198,10 +216,11 @@ def log_evaluation(run_id: str, table: pd.DataFrame, scores: Mapping[str, float]
 def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:
     """Log the clips that an experiment works on as MLflow's data set, by digest; no audio and no path."""
     table = clips[["clip_id", "genre", "recording", "split"]].astype(str)
-    source = mlflow.data.pandas_dataset.from_pandas(table, targets="genre", name=name, digest=digest)
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_input(source, context="training")
-    MlflowClient().update_run(run_id, status="RUNNING")
+    entity = mlflow.data.pandas_dataset.from_pandas(
+        table, targets="genre", name=name, digest=digest
+    )._to_mlflow_entity()
+    context = InputTag("mlflow.data.context", "training")
+    MlflowClient().log_inputs(run_id, [DatasetInput(entity, [context])])
     log_table(run_id, table, "clips")
 
 
@@ -213,14 +232,6 @@ def log_figure(run_id: str, figure: Figure, name: str) -> None:
 def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
     """Log a table as ``tables/NAME.csv``, to read and to download."""
     MlflowClient().log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
-
-
-def url(run_id: str) -> str:
-    """Where a person sees the run: the page of a server, or the id where the store has none."""
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith("http"):
-        return f"run {run_id}"
-    return f"{uri.rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:
@@ -240,15 +251,15 @@ def _open_parent(workspace: Workspace, title: str) -> str:
     """The project's run, or a new one in the data set's experiment."""
     client, launcher = MlflowClient(), os.environ.pop("MLFLOW_RUN_ID", None)
     launched = _run_or_none(launcher) if launcher else None
-    if launched and launched.info.experiment_id != "0":
-        client.set_tag(launched.info.run_id, "data_set", workspace.dataset_id)
-        return launched.info.run_id
-    tags = {"data_set": workspace.dataset_id} | _source_tags()
-    run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=tags)
+    if launched:
+        for key, value in _own_tags(workspace).items():
+            client.set_tag(launched.info.run_id, key, value)
+        if launched.info.experiment_id != "0":
+            return launched.info.run_id
+    run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=_own_tags(workspace))
     if launched:
         note = f"The results are in experiment **{workspace.dataset_id}**, run **{title}** (`{run.info.run_id}`)."
         client.set_tag(launched.info.run_id, "mlflow.note.content", note)
-        client.set_tag(launched.info.run_id, "experiment_run_id", run.info.run_id)
     return run.info.run_id
 
 
@@ -256,44 +267,60 @@ def _experiment_id(name: str) -> str:
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
-        is_default = mlflow.get_tracking_uri() == DEFAULT_URI
-        location = (PROJECT_DIR / "mlruns" / name).as_uri() if is_default else None
-        return client.create_experiment(
-            name, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
-        )
+        # beside the database; MLflow's own choice would be below whatever folder the command was started in
+        database = re.fullmatch(r"sqlite:///(.+)", mlflow.get_tracking_uri())
+        location = (Path(database[1]).resolve().parent / "mlruns" / name).as_uri() if database else None
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(name, artifact_location=location, tags=tags)
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
 
 
-def _take_over(workspace: Workspace, uri: str, run_id: str) -> None:
-    """End the run that a killed experiment left open, move its trainings below `run_id`, and note `run_id` as open."""
-    left = read_json(workspace.experiment_path)
-    write_json(workspace.experiment_path, {"uri": uri, "run_id": run_id})
-    old = _run_or_none(left["run_id"]) if left and left["uri"] == uri and left["run_id"] != run_id else None
-    if old is None:
-        return
+def _end_open_runs(workspace: Workspace, status: str, reason: str) -> list[Run]:
+    """End all runs of a data set that are still open, and return them as they were."""
     client = MlflowClient()
-    if RunStatus.from_string(old.info.status) == RunStatus.RUNNING:
-        client.set_terminated(old.info.run_id, "KILLED")
-    client.set_tag(old.info.run_id, "continued_by", run_id)
-    query = f"tags.`mlflow.parentRunId` = '{old.info.run_id}'"
-    for child in client.search_runs([old.info.experiment_id], query):
-        client.set_tag(child.info.run_id, "mlflow.parentRunId", run_id)
+    query = f"attributes.status = 'RUNNING' and tags.workspace = '{_mark(workspace)}'"
+    found = list(client.search_runs([e.experiment_id for e in client.search_experiments()], query))
+    for run in found:
+        client.set_tag(run.info.run_id, "reason", reason)
+        client.set_terminated(run.info.run_id, status)
+    return found
 
 
-def _run_or_none(run_id: str) -> Any:
+def _adopt_children(killed: list[Run], run_id: str) -> None:
+    """Move what killed experiments had trained below the run that goes on with it."""
+    client = MlflowClient()
+    for run in killed:
+        query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+        for child in client.search_runs([run.info.experiment_id], query):
+            client.set_tag(child.info.run_id, "mlflow.parentRunId", run_id)
+
+
+def _run_or_none(run_id: str) -> Run | None:
     try:
         return MlflowClient().get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
         return None
 
 
-def _source_tags() -> dict[str, str]:
-    """User, file and git commit, as MLflow finds them."""
-    return dict(mlflow.tracking.context.registry.resolve_tags())
+def _mark(workspace: Workspace) -> str:
+    """What tells the runs of one data set in one workspace from all others, without naming a path."""
+    return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
+
+
+def _own_tags(workspace: Workspace) -> dict[str, str]:
+    """Data set and workspace; user, file and git commit as MLflow finds them."""
+    source = dict(mlflow.tracking.context.registry.resolve_tags())
+    return source | {"data_set": workspace.dataset_id, "workspace": _mark(workspace)}
 
 
 def _metric_name(name: str) -> str:
-    """A genre may be called anything; MLflow's metric names may not."""
-    return re.sub(r"[^\w\-. /]", "_", name)
+    """A genre may be called anything; MLflow's metric names may not. What had to change gets a hash, to stay apart."""
+    metric, slash, genre = name.partition("/")
+    plain = re.sub(r"[^\w\- ]", "_", genre)[:100]
+    if plain != genre:
+        plain += "-" + hashlib.sha256(genre.encode()).hexdigest()[:4]
+    return metric + slash + plain

@@ -68,19 +68,12 @@ def train(
     dict
         Model to what became of it.
     """
+    settings = dict(locals())
     names = chosen(model)
-    overrides = check(names, params)
-    material = gather(dataset, source, variant)
-    workspace = material.workspace
-    settings = {
-        "dataset": dataset,
-        "source": source,
-        "variant": variant,
-        "model": model,
-        "params": params,
-        "seed": seed,
-    }
+    overrides = check(names, params, seed)
+    workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"train {model}", settings) as run_id:
+        material = gather(dataset, source, variant)
         describe(run_id, material)
         jobs = {name: _job(material, name, overrides[name], seed) for name in names}
         outcomes = {name: _outcome(material, job, run_id) for name, job in jobs.items()}
@@ -103,14 +96,16 @@ def chosen(model: str) -> list[str]:
     return [models.get(name).name for name in dict.fromkeys(names)]
 
 
-def check(names: list[str], params: str) -> dict[str, dict[str, Any]]:
-    """Full hyper-parameters of each model, from the JSON given.
+def check(names: list[str], params: str, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Full hyper-parameters of each model, from the JSON given; and whether the seed is one.
 
     Raises
     ------
     UsageError
-        If the JSON, a model or a hyper-parameter is wrong.
+        If the JSON, a model, a hyper-parameter or the seed is wrong.
     """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed}")
     given = parameters.parse(params, "params")
     by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
     if not by_model and len(names) > 1 and given:
@@ -162,9 +157,11 @@ def describe(run_id: str, material: Material) -> None:
 def train_model(material: Material, job: training.Job, parent: str) -> str:
     """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
     folder = _folder(material, job)
-    run_id, logged = tracking.open_training(parent, folder, job.model)
     result = training.finished(folder)
-    if result and logged:
+    run_id, is_logged = tracking.open_run(
+        parent, material.workspace, job.model, folder.name, is_done=result is not None
+    )
+    if is_logged:
         return "reused"
     try:
         if not result:
@@ -177,7 +174,7 @@ def train_model(material: Material, job: training.Job, parent: str) -> str:
     except Exception as error:
         tracking.fail(run_id, str(error))
         raise
-    tracking.close_training(folder, run_id)
+    tracking.finish(run_id)
     return "reused" if result else "trained"
 
 
@@ -215,7 +212,7 @@ def _job(material: Material, name: str, params: dict[str, Any], seed: int) -> tr
         store=str(material.workspace.store_dir(material.config)),
         data_digest=material.data_digest,
         splits_digest=material.splits_digest,
-        code_digest=training.code_digest(),
+        code_digest=training.code_digest(name),
     )
 
 

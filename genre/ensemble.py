@@ -125,9 +125,14 @@ class Ensemble:
     min_confidence: float
     loaded: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def label(self) -> str:
+        """What a person reads: the model, or the mean of which."""
+        return f"{self.mean} mean of {', '.join(self.members)}" if len(self.members) > 1 else self.members[0]
+
     @classmethod
     def load(cls, directory: Path) -> "Ensemble":
-        """Load what `write` wrote, members and all."""
+        """Load what `write_spec` wrote, and the members beside it."""
         spec = read_json(directory / "ensemble.json")
         loaded = {name: models.load(name, directory / name) for name in spec["members"]}
         return cls(

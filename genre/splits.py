@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from genre.errors import DataError
+from genre.workspace import BUILD_FIRST
 
 SPLITS = ("train", "validation", "test")
 
@@ -31,17 +32,17 @@ def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame
         Usable clips; columns ``clip_id``, ``genre`` (categorical), ``recording``. A recording whose clips bear
         several genres counts for the most frequent.
     dealt : pd.DataFrame, optional
-        Columns ``recording``, ``genre`` and ``split``, as returned before.
+        Columns ``recording`` and ``split``, as returned before.
 
     Returns
     -------
     pd.DataFrame
-        Columns ``recording``, ``genre``, ``split``: all of `dealt`, then the new ones.
+        Columns ``recording`` and ``split``: all of `dealt`, then the new ones.
 
     Raises
     ------
     DataError
-        If there are fewer than two genres, or a genre has fewer than three recordings.
+        If there are fewer than two genres, a genre has fewer than three recordings, or a side lost all it had of one.
     """
     recordings = clips.groupby("recording", observed=True).agg(
         genre=("genre", lambda g: g.astype(str).mode()[0]), n_clips=("clip_id", "size")
@@ -50,10 +51,12 @@ def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame
     shares = LARGE if len(clips) > LARGE_CLIPS else SMALL
     known = {} if dealt is None else dict(zip(dealt["recording"], dealt["split"], strict=True))
     rows = [] if dealt is None else [dealt]
-    for genre, group in recordings.groupby("genre"):
+    for _, group in recordings.groupby("genre"):
         sides = _deal_genre(group["n_clips"], known, shares)
-        rows.append(pd.DataFrame({"recording": sides.keys(), "genre": genre, "split": sides.values()}, dtype=str))
-    return pd.concat(rows, ignore_index=True)
+        rows.append(pd.DataFrame({"recording": sides.keys(), "split": sides.values()}, dtype=str))
+    out = pd.concat(rows, ignore_index=True)
+    _check_sides(assign(clips, out), "each recording keeps its side for ever; add recordings")
+    return out
 
 
 def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +70,7 @@ def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     side = splits.drop_duplicates("recording").set_index("recording")["split"]
     clips = clips.sort_values("clip_id").assign(split=clips["recording"].map(side))
     if clips["split"].isna().any():
-        raise DataError('some clips have no split yet; run "mlflow run . -e build" for this data set')
+        raise DataError(f"some clips have no split yet; {BUILD_FIRST}")
     return clips.reset_index(drop=True)
 
 
@@ -91,11 +94,16 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
             f"the source puts recording {torn.iloc[0]!r} (and {len(torn) - 1} more) on two sides or under two genres; "
             "use split=dealt"
         )
+    _check_sides(clips, "complete it, or use split=dealt")
+    return published[["recording", "split"]].astype(str).reset_index(drop=True)
+
+
+def _check_sides(clips: pd.DataFrame, advice: str) -> None:
+    """Refuse a split that lacks a genre."""
     for split in SPLITS:
-        missing = set(clips["genre"].cat.categories) - set(published.loc[published["split"] == split, "genre"])
+        missing = set(clips["genre"].cat.categories) - set(clips.loc[clips["split"] == split, "genre"])
         if missing:
-            raise DataError(f"the source's {split} split has no clip of {', '.join(sorted(missing))}; use split=dealt")
-    return published.astype({"genre": str, "split": str}).reset_index(drop=True)
+            raise DataError(f"the {split} split has no clip of {', '.join(sorted(missing))}; {advice}")
 
 
 def _check(recordings: pd.DataFrame, genres: list[str]) -> None:

@@ -6,6 +6,7 @@ clip with what became of it and its features. The index is written last and make
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from tqdm import tqdm
 
 from genre import audio, features, spectrogram
 from genre.config import AudioConfig
-from genre.errors import AudioError, DataError
-from genre.workspace import write_atomically, write_table
+from genre.errors import AudioError, DataError, UsageError
+from genre.workspace import BUILD_FIRST, write_atomically, write_table
 
 #: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
 BATCH_CLIPS = 32
@@ -42,7 +43,14 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     -------
     int
         Number of clips computed now; the others were there.
+
+    Raises
+    ------
+    UsageError
+        If `n_jobs` is 0.
     """
+    if n_jobs == 0:
+        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
     todo = clips[clips["status"].isin(["pending", "ok"])]
     known = outcomes(directory)
     todo = todo[~_key(todo).isin(_key(known))] if len(known) else todo
@@ -90,6 +98,8 @@ def write_part(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int
             images.append(spectrogram.log_mel(y, config))
         except AudioError as error:
             row |= {"status": error.status, "reason": error.reason}
+        except Exception as error:  # one file must not stop the other million
+            row |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         rows.append(row)
     stacked = np.stack(images) if images else np.empty((0, config.n_mels, config.n_frames), np.uint8)
     write_atomically(directory / f"part-{digest}.npy", lambda p: _save(p, stacked))
@@ -155,8 +165,10 @@ class Spectrograms:
         table = _rows(clips, _index(directory, ["clip_id", "stamp", "row"], with_part=True), directory)
         self._row = table["row"].to_numpy()
         self._part, paths = pd.factorize(table["part"])
-        self._parts = [np.load(Path(p).with_suffix(".npy"), mmap_mode="r") for p in paths]
-        self.shape = (len(table), *self._parts[0].shape[1:])
+        self._paths = [Path(path).with_suffix(".npy") for path in paths]
+        # each map holds a file open, and systems allow a thousand or so
+        self._open = lru_cache(maxsize=256)(lambda part: np.load(self._paths[part], mmap_mode="r"))
+        self.shape = (len(table), *self._open(0).shape[1:])
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
@@ -168,7 +180,7 @@ class Spectrograms:
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for part in np.unique(parts):
             here = parts == part
-            out[here] = self._parts[part][rows[here]]
+            out[here] = self._open(part)[rows[here]]
         return out[0] if np.isscalar(at) else out
 
 
@@ -202,6 +214,6 @@ def _rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path) -> pd.DataF
     if missing.any():
         raise DataError(
             f"{missing.sum()} clips are not in the store {directory}, {clips['clip_id'][missing].iloc[0]!r} the first; "
-            'run "mlflow run . -e build" for this data set'
+            f"{BUILD_FIRST}"
         )
     return index.loc[_key(clips)].set_index("clip_id")

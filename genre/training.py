@@ -1,6 +1,6 @@
 """One training of one model, in a process of its own.
 
-The process frees the GPU when it ends, survives nothing but itself when the system kills it for memory, and keeps its
+The process frees the GPU when it ends, takes nothing else with it when the system kills it for memory, and keeps its
 seed to itself (Keras's is process-global). Everything it needs and everything it leaves lies in one folder::
 
     job.json  clips.parquet            what is asked for
@@ -22,11 +22,13 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,7 +62,7 @@ class Job:
     store : str
         Folder of that store.
     data_digest, splits_digest, code_digest : str
-        Of the clips with their features, of who is on which side, and of this package.
+        Of the clips with their features, of who is on which side, and of this package with its libraries.
     """
 
     model: str
@@ -81,10 +83,10 @@ class Job:
 
 
 @cache
-def code_digest() -> str:
-    """Hash of this package's sources: what is logged with every model."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
+def code_digest(model: str) -> str:
+    """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
+    package, libraries = Path(__file__).parent, ["numpy", "scipy", "librosa", "soxr", *models.requirements(model)]
+    digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -145,9 +147,10 @@ def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
     error = ""
     with (directory / "training.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "genre.training", str(directory)],
+            [sys.executable, "-m", "genre.training", str(directory), "--end-with-parent"],
             cwd=PROJECT_DIR,
             env={k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -250,7 +253,15 @@ def _main(directory: Path, messages: TextIO) -> int:
     return 1
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which closes the pipe, however it went."""
+    os.read(0, 1)  # not sys.stdin, whose lock would abort the interpreter's own end
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    if "--end-with-parent" in sys.argv:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print goes to the log
     sys.exit(_main(Path(sys.argv[1]), channel))

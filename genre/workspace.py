@@ -3,12 +3,12 @@
 One folder a data set, below ``GENRE_HOME``::
 
     <data set>/clips.parquet                    every clip known, with its status
-               splits.parquet                   every recording ever dealt, append-only
+               splits.parquet                   each recording's side, as training uses it
+               dealt.parquet                    every recording ever dealt, append-only
                audio/                           what the project synthesised or downloaded
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
                ensembles/<digest>/              an ensemble's probability table
-               experiment.json                  the experiment under way
 """
 
 import json
@@ -27,10 +27,30 @@ from genre.errors import DataError, GenreError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
+#: What to do where a data set was not built, for messages.
+BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
+
 
 def home() -> Path:
     """Folder of all data sets: ``GENRE_HOME``, by default ``workspace`` beside the package."""
     return Path(os.environ.get("GENRE_HOME") or PROJECT_DIR / "workspace").expanduser().resolve()
+
+
+def make(directory: Path) -> Path:
+    """Make a folder of the workspace where it is missing.
+
+    Raises
+    ------
+    GenreError
+        If that is not allowed, or a file stands in the way.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GenreError(
+            f"cannot make the folder {directory} ({error.strerror}); set GENRE_HOME to a folder that can be written to"
+        ) from None
+    return directory
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -77,11 +97,6 @@ class Workspace:
         """Folder of the data set."""
         return home() / self.dataset_id
 
-    @property
-    def experiment_path(self) -> Path:
-        """What is known of the experiment under way."""
-        return self.directory / "experiment.json"
-
     def store_dir(self, config: AudioConfig) -> Path:
         """Folder of the features and spectrograms that `config` makes."""
         return self.directory / "store" / f"{config.variant}-{config.fingerprint}"
@@ -108,23 +123,38 @@ class Workspace:
         """
         path = self.directory / "clips.parquet"
         if not path.exists():
-            raise DataError(
-                f'no clips in workspace {self.directory}; run "mlflow run . -e build" for this data set first'
-            )
+            raise DataError(f"no clips in workspace {self.directory}; {BUILD_FIRST}")
         return pd.read_parquet(path)
 
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
         write_table(self.directory / "clips.parquet", clips)
 
-    def splits(self) -> pd.DataFrame | None:
-        """Read the table of recordings and their splits; None before the first deal."""
+    def splits(self) -> pd.DataFrame:
+        """Read the table of recordings and the sides that training takes them on.
+
+        Raises
+        ------
+        DataError
+            If nothing was built yet.
+        """
         path = self.directory / "splits.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        if not path.exists():
+            raise DataError(f"no splits in workspace {self.directory}; {BUILD_FIRST}")
+        return pd.read_parquet(path)
 
     def write_splits(self, splits: pd.DataFrame) -> None:
-        """Replace the table of recordings and their splits."""
+        """Replace the table of recordings and the sides that training takes them on."""
         write_table(self.directory / "splits.parquet", splits)
+
+    def dealt(self) -> pd.DataFrame | None:
+        """Read the table of recordings dealt so far; None before the first deal."""
+        path = self.directory / "dealt.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+    def write_dealt(self, dealt: pd.DataFrame) -> None:
+        """Replace the table of recordings dealt so far."""
+        write_table(self.directory / "dealt.parquet", dealt)
 
     @contextmanager
     def lock(self, timeout_s: float = 10) -> Iterator[None]:
@@ -133,10 +163,9 @@ class Workspace:
         Raises
         ------
         GenreError
-            If another process holds it for longer than `timeout_s`.
+            If another process holds it for longer than `timeout_s`, or the folder cannot be made.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.directory / ".lock", is_singleton=True, thread_local=False)
+        lock = filelock.FileLock(make(self.directory) / ".lock", is_singleton=True, thread_local=False)
         try:
             lock.acquire(timeout=timeout_s)
         except filelock.Timeout:

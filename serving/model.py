@@ -5,7 +5,7 @@ model decodes base64 itself: MLflow's own decoding of binary columns passes the 
 """
 
 import base64
-import binascii
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ MAX_BYTES = 128 * 2**20
 UNKNOWN = "unknown"
 
 
+logger = logging.getLogger(__name__)
+
+
 class GenreModel(PythonModel):
     """An `Ensemble` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble, and let it hear half a second of noise, so that the first request finds it warm."""
+        """Load the ensemble, and let it hear ten seconds of noise, so that the first request finds it warm."""
         self.ensemble = Ensemble.load(Path(context.artifacts["ensemble"]))
         noise = np.random.default_rng(0).normal(0, 0.1, self.ensemble.config.n_samples).astype(np.float32)
         self.ensemble.predict_proba([noise])
@@ -74,7 +77,10 @@ class GenreModel(PythonModel):
             windows = self._windows(_decode(text))
             proba = self.ensemble.predict_proba(windows).mean(axis=0)
         except AudioError as error:
-            return {"genre": None, "confidence": None, "probabilities": None, "error": error.reason}
+            return _refusal(error.reason)
+        except Exception:  # whatever it is, the other rows get their answers and no client a traceback
+            logger.exception("a row could not be answered")
+            return _refusal("this file could not be analysed; the server's log says why")
         confidence = float(proba.max())
         best = self.ensemble.genres[int(proba.argmax())]
         return {
@@ -98,15 +104,19 @@ class GenreModel(PythonModel):
         return usable
 
 
+def _refusal(reason: str) -> dict[str, Any]:
+    return {"genre": None, "confidence": None, "probabilities": None, "error": reason}
+
+
 def _decode(text: Any) -> bytes:
-    """Bytes of a base64 string, strictly read."""
+    """Bytes of a base64 string, strictly read but for line breaks."""
     if not isinstance(text, str) or not text:
         raise AudioError("undecodable", "no audio in this row; send a file's bytes in base64")
     if len(text) > MAX_BYTES * 4 // 3 + 4:
         raise AudioError("undecodable", f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted")
     try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
         raise AudioError("undecodable", f"this row is not base64: {error}") from None
 
 

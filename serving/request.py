@@ -8,22 +8,28 @@ from typing import Any
 
 import requests
 
+#: What to do where no server is.
+NOBODY = (
+    'nothing answers at {url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
+    '--env-manager local", or name it with --url'
+)
 
-def ask(files: list[Path], url: str) -> list[dict[str, Any]]:
-    """Answers of the model served at `url`, one per file, in order.
+
+def ask(file: Path, url: str) -> dict[str, Any]:
+    """Answer of the model served at `url` to one file.
 
     Raises
     ------
     OSError
-        If a file cannot be read, or the server not be reached.
-    requests.HTTPError
-        If the server refuses the request.
+        If the file cannot be read, or the server not be reached (`requests.ConnectionError`), or refuses the request
+        (`requests.HTTPError`).
     """
-    rows = [{"audio": base64.b64encode(f.read_bytes()).decode()} for f in files]
+    rows = [{"audio": base64.b64encode(file.read_bytes()).decode()}]
     response = requests.post(f"{url.rstrip('/')}/invocations", json={"dataframe_records": rows}, timeout=300)
     if not response.ok:
         raise requests.HTTPError(f"{url} answered {response.status_code}: {response.text[:500]}")
-    return response.json()["predictions"]
+    answer: dict[str, Any] = response.json()["predictions"][0]
+    return answer
 
 
 def line(file: Path, answer: dict[str, Any]) -> str:
@@ -45,21 +51,18 @@ def main() -> int:
         "--url", default="http://127.0.0.1:5001", help="where the model is served (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    try:
-        answers = ask(arguments.files, arguments.url)
-    except requests.ConnectionError:
-        print(
-            f'nothing answers at {arguments.url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
-            '--env-manager local", or name it with --url',
-            file=sys.stderr,
-        )
-        return 1
-    except OSError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for file, answer in zip(arguments.files, answers, strict=True):
-        print(line(file, answer))
-    return int(any(answer["error"] for answer in answers))
+    n_failed = 0
+    for file in arguments.files:
+        try:
+            answer = ask(file, arguments.url)
+        except requests.ConnectionError:
+            print(NOBODY.format(url=arguments.url), file=sys.stderr)
+            return 1
+        except OSError as error:
+            answer = {"error": error.strerror or str(error)}
+        n_failed += bool(answer["error"])
+        print(line(file, answer), flush=True)
+    return int(n_failed > 0)
 
 
 if __name__ == "__main__":

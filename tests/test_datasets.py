@@ -1,4 +1,5 @@
 import gzip
+import os
 
 import numpy as np
 import pandas as pd
@@ -100,9 +101,10 @@ def test_a_csv_may_give_recordings_splits_and_stretches(tmp_path):
         f"{folder / 'b' / '0.wav'},pop,,test,,\n"
     )
     table = scan(tmp_path / "list.csv", tmp_path).set_index("clip_id")
-    first = table.loc["artist 1@2.5"]
+    first = table.loc["m/a/0.wav@2.5"]
+    assert table.loc[["m/a/0.wav@2.5", "m/a/0.wav@12"], "recording"].tolist() == ["artist 1"] * 2
     assert (first["start_s"], first["end_s"], first["split"], first["genre"]) == (2.5, 9.0, "train", "rock")
-    assert table.loc["artist 1@12", "end_s"] == 22
+    assert table.loc["m/a/0.wav@12", "end_s"] == 22
     assert table[table["genre"] == "pop"]["recording"].unique().tolist() == [str(folder / "b" / "0.wav")]
 
 
@@ -114,12 +116,55 @@ def test_a_csv_may_give_recordings_splits_and_stretches(tmp_path):
         ("path,genre\n", "lists no file"),
         ("", "cannot be read as CSV"),
         ("path,genre\nx.wav,a\nx.wav,b\n", "listed twice"),
+        ("path,genre,start_s\nx.wav,a,0\ny.wav,b,two\n", "line 3: start_s and end_s must be seconds"),
+        ("path,genre,start_s,end_s\nx.wav,a,5,5\ny.wav,b,,\n", "line 2: start_s and end_s must be seconds"),
+        ("path,genre,start_s\nx.wav,a,-1\ny.wav,b,\n", "line 2: start_s and end_s must be seconds"),
     ],
 )
 def test_a_bad_csv_says_what_is_wrong(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         scan(tmp_path / "list.csv", tmp_path)
+
+
+def test_tracks_of_one_artist_share_a_recording_and_keep_their_own_clips(tmp_path, music):
+    lines = [f"{music / 'low' / f'{n}.wav'},NA,artist" for n in range(2)] + [f"{music / 'high' / '0.wav'},b,other"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,genre,recording", *lines]))
+    table = scan(tmp_path / "list.csv", tmp_path)
+    assert table["recording"].tolist() == ["artist", "artist", "other"]
+    assert table["genre"].tolist() == ["NA", "NA", "b"]  # a name like any other
+
+
+def test_a_stretch_beyond_the_end_is_a_row_with_its_reason(tmp_path, music):
+    path = music / "low" / "0.wav"
+    (tmp_path / "list.csv").write_text(f"path,genre,start_s\n{path},a,100\n{path},b,1\n")
+    row = scan(tmp_path / "list.csv", tmp_path).iloc[0]
+    assert row["status"] == "too_short"
+    assert "ends after 12.0 s" in row["reason"]
+
+
+def test_another_stretch_is_another_clip(tmp_path, music):
+    path = music / "low" / "0.wav"
+    stamps = []
+    for end in (5, 8):
+        (tmp_path / "list.csv").write_text(f"path,genre,end_s\n{path},a,{end}\n{music / 'high' / '0.wav'},b,\n")
+        stamps.append(scan(tmp_path / "list.csv", tmp_path)["stamp"][0])
+    assert stamps[0] != stamps[1]
+
+
+def test_a_name_that_is_not_utf8_is_spelt_out_and_left_out(tmp_path):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
+    (folder / "a" / "0.wav").rename(os.fsdecode(os.fsencode(folder / "a") + b"/caf\xe9.wav"))
+    row = scan(folder, tmp_path).set_index("genre").loc["a"]
+    assert row["recording"] == r"a/caf\xe9.wav"
+    assert row["status"] == "undecodable"
+    assert "not UTF-8" in row["reason"]
+
+
+@pytest.mark.parametrize("name", ["split", "genre", "unknown"])
+def test_a_genre_cannot_bear_a_name_that_tables_need(tmp_path, name):
+    with pytest.raises(DataError, match=f"cannot be called '{name}'"):
+        scan(write_music(tmp_path / "m", genres={name: 200, "b": 300}, tracks=1), tmp_path)
 
 
 def test_a_listed_file_that_is_not_there_is_a_row_with_its_reason(tmp_path, music):
@@ -146,7 +191,7 @@ def test_a_published_table_may_be_zipped_and_must_be_whole(tmp_path):
     with pytest.raises(DataError, match=r"no genre in the file name '1.wav'"):
         scan(write_published(tmp_path / "v.csv", ["1.wav", "2_b.wav"]), tmp_path, "published")
     (tmp_path / "w.csv").write_text(path.read_text().replace(",5,", ",,"))
-    with pytest.raises(DataError, match="missing values"):
+    with pytest.raises(DataError, match="missing or infinite values"):
         scan(tmp_path / "w.csv", tmp_path, "published")
 
 

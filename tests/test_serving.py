@@ -91,13 +91,15 @@ def ask(url: str, rows: list, form: str = "dataframe_records") -> list[dict]:
 
 
 def test_each_row_has_its_answer_or_its_reason(url):
-    rows = [encoded(tone(10, hz=900)), "not base64!", encoded(np.zeros(220500)), encoded(tone(10, hz=112))]
-    high, bad, silent, low = ask(url, rows)
+    wrapped = base64.encodebytes(base64.b64decode(encoded(tone(10, hz=112)))).decode()
+    rows = [encoded(tone(10, hz=900)), "not base64!", "n\u00e4in", encoded(np.zeros(220500)), wrapped]
+    high, bad, foreign, silent, low = ask(url, rows)
     assert (high["genre"], low["genre"]) == ("high", "low")
     assert high["confidence"] == max(high["probabilities"].values()) > 0.5
     assert list(high["probabilities"]) == GENRES
     assert high["error"] is None
     assert "not base64" in bad["error"]
+    assert "not base64" in foreign["error"]
     assert "loudest sample" in silent["error"]
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
 

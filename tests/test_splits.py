@@ -53,7 +53,7 @@ def test_the_order_of_the_clips_does_not_matter():
 @pytest.mark.parametrize(("n", "shares"), [(100, splits.SMALL), (2600, splits.LARGE)])
 def test_proportions(n, shares):
     dealt = splits.deal(clips_of({"a": [1] * n, "b": [1] * n}))
-    found = dealt.groupby("genre")["split"].value_counts(normalize=True)
+    found = dealt.groupby(dealt["recording"].str[0])["split"].value_counts(normalize=True)
     for genre in "ab":
         for split, share in shares.items():
             assert abs(found[genre, split] - share) < 0.01
@@ -79,3 +79,20 @@ def test_a_published_split_must_be_whole():
         splits.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}))
     with pytest.raises(DataError, match="has no clip of a, b"):
         splits.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}, split="train"))
+
+
+def test_a_side_that_lost_its_only_recording_of_a_genre_is_named():
+    clips = clips_of({"a": [1] * 4, "b": [1] * 4})
+    dealt = splits.deal(clips)
+    lost = dealt.loc[(dealt["split"] == "test") & dealt["recording"].str.startswith("a"), "recording"]
+    with pytest.raises(DataError, match="the test split has no clip of a; each recording keeps its side"):
+        splits.deal(clips[~clips["recording"].isin(lost)], dealt)
+
+
+def test_a_new_recording_fills_the_hole():
+    clips = clips_of({"a": [1] * 5, "b": [1] * 4})
+    known, new = clips[clips["recording"] != "a/4"], clips[clips["recording"] == "a/4"]
+    dealt = splits.deal(known)
+    lost = dealt.loc[(dealt["split"] == "test") & dealt["recording"].str.startswith("a"), "recording"]
+    again = splits.deal(pd.concat([known[~known["recording"].isin(lost)], new]), dealt)
+    assert again.set_index("recording").loc["a/4", "split"] == "test"

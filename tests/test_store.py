@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,3 +95,20 @@ def test_features_that_the_source_brought(tmp_path):
     table.loc["y"] = 2.5
     store.adopt(clips, table, tmp_path)
     assert store.load_features(clips, tmp_path)["tempo"].to_dict() == {"x": 1.5, "y": 2.5}
+
+
+def test_more_parts_than_the_system_lets_open(clips, tmp_path):
+    store.write_part(clips.iloc[:1], CONFIG, tmp_path)
+    [index], [pictures] = tmp_path.glob("part-*.parquet"), tmp_path.glob("part-*.npy")
+    table, n = pd.read_parquet(index), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = min(n, 512)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        for i in range(limit + 20):
+            table.assign(clip_id=f"c{i}").to_parquet(tmp_path / f"part-{i:016d}.parquet")
+            (tmp_path / f"part-{i:016d}.npy").hardlink_to(pictures)
+        many = pd.DataFrame({"clip_id": [f"c{i}" for i in range(limit + 20)], "stamp": clips["stamp"].iloc[0]})
+        every = store.Spectrograms(many, tmp_path)[:]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    assert (every == np.load(pictures)[0]).all()

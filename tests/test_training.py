@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from genre import models, training
@@ -53,7 +54,7 @@ def prepared(tmp_path):
             store=str(tmp_path / "store"),
             data_digest="d",
             splits_digest="s",
-            code_digest=training.code_digest(),
+            code_digest=training.code_digest(model),
         )
         training.prepare(tmp_path / job.key, job, clips)
         return tmp_path / job.key
@@ -117,13 +118,23 @@ def test_a_killed_training_says_so_and_can_be_run_again(prepared):
     assert training.run(folder)["fit_seconds"] > 0
 
 
+def test_a_training_does_not_outlive_who_started_it(prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    script = f"from pathlib import Path; from genre import training; training.run(Path({str(folder)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_DIR)
+    child = psutil.Process(wait_for_child(process.pid))
+    process.kill()
+    process.wait()
+    child.wait(timeout=20)
+    assert training.finished(folder) is None
+
+
 def wait_for_child(pid: int) -> int:
-    """Process that `pid` started, once it runs Python."""
+    """Process that `pid` started, once it is under way."""
     for _ in range(600):
-        found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-        for line in found.splitlines():
-            if "genre.training" in line:
-                time.sleep(1)
-                return int(line.split()[0])
+        for child in psutil.Process(pid).children():
+            if "genre.training" in child.cmdline():
+                time.sleep(2)
+                return child.pid
         time.sleep(0.1)
     raise AssertionError("the training process never started")

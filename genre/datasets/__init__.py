@@ -22,6 +22,10 @@ from genre.errors import DataError, UsageError
 COLUMNS = ["clip_id", "path", "genre", "recording", "dataset", "start_s", "end_s", "split", "stamp", "status", "reason"]
 
 
+#: What a genre cannot be called: columns that stand beside the genres' in tables, and the served model's own answers.
+RESERVED = {"clip_id", "split", "genre", "recording", "error", "unknown"}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One source of clips.
@@ -114,7 +118,7 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     UsageError
         If an option is unknown or of the wrong type.
     DataError
-        If the source is not there, is empty, or holds one genre only.
+        If the source is not there, is empty, holds one genre only, or one whose name is taken.
     """
     module = get(name).module
     options = parameters.complete(parameters.defaults(module.clips), options, f"data set {name!r}")
@@ -128,6 +132,8 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     if table["genre"].nunique() < 2:
         found = ", ".join(map(str, table["genre"].unique())) or "none"
         raise DataError(f"only one genre in {path}: {found}; a classifier needs at least two")
+    if taken := sorted(RESERVED & set(table["genre"])):
+        raise DataError(f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED))}")
     return table.reset_index(drop=True)
 
 

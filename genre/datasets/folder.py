@@ -1,5 +1,6 @@
 """A person's own music: one sub-folder per genre, or a CSV that lists the files."""
 
+import os
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,7 @@ def clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.
 def _from_folder(source: Path) -> list[dict[str, Any]]:
     """One record per track: path, genre, recording."""
     genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    tracks = [
-        {"path": path, "genre": genre.name, "recording": path.relative_to(source).as_posix()}
-        for genre in genres
-        for path in _audio_files(genre)
-    ]
+    tracks = [_track(path, genre.name, source) for genre in genres for path in _audio_files(genre)]
     if not tracks:
         raise DataError(
             f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "
@@ -84,51 +81,76 @@ def _audio_files(folder: Path) -> Iterable[Path]:
     )
 
 
+def _track(path: Path, genre: str, source: Path) -> dict[str, Any]:
+    """Record of one file; a name that is not UTF-8, which no table can hold, is spelt out and the file left out."""
+    name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
+    return {"path": path, "listed": name, "recording": name, "genre": genre}
+
+
 def _from_csv(source: Path) -> list[dict[str, Any]]:
     """One record per row: path, genre, recording, and the optional columns where given."""
     try:
-        table = pd.read_csv(source, dtype={"path": str, "genre": str, "recording": str, "split": str})
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{source} cannot be read as CSV: {error}") from None
     missing = {"path", "genre"} - set(table.columns)
     if missing:
         raise DataError(f"{source} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(table.columns)}")
-    empty = table.index[table["path"].isna() | table["genre"].isna()]
-    if len(empty):
-        raise DataError(f"{source}, line {empty[0] + 2}: path or genre is empty ({len(empty)} such lines)")
     if table.empty:
         raise DataError(f"{source} lists no file")
-    known = [c for c in ("path", "genre", "recording", "split", "start_s", "end_s") if c in table]
-    return [_record(record, source.parent) for record in table[known].to_dict("records")]
+    _refuse(source, table["path"].isna() | table["genre"].isna(), "path or genre is empty")
+    spans = table.reindex(columns=["start_s", "end_s"]).apply(pd.to_numeric, errors="coerce")
+    given = table.reindex(columns=["start_s", "end_s"]).notna()
+    start, end = spans["start_s"].fillna(0), spans["end_s"]
+    wrong = (given & spans.isna()).any(axis=1) | (start < 0) | (end <= start)
+    _refuse(source, wrong, "start_s and end_s must be seconds, 0 <= start_s < end_s")
+    known = table[[c for c in ("path", "genre", "recording", "split") if c in table]].join(spans)
+    return [_record(record, source.parent) for record in known.to_dict("records")]
+
+
+def _refuse(source: Path, wrong: pd.Series, what: str) -> None:
+    """Name the first wrong line of a CSV."""
+    if wrong.any():
+        raise DataError(f"{source}, line {wrong.to_numpy().argmax() + 2}: {what} ({wrong.sum()} such lines)")
 
 
 def _record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
     """One line of the CSV without its empty fields."""
     given = {str(k): v for k, v in record.items() if not pd.isna(v)}
-    return {"recording": given["path"], **given, "path": (base / given["path"]).resolve()}
+    name = given["path"]
+    return {"recording": name, "listed": name, **given, "path": (base / name).expanduser().resolve()}
 
 
 def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     """Rows of the clips table for one track, or for one listed stretch of it."""
-    path = track["path"]
-    row = {
-        "split": None,
-        **track,
-        "path": str(path),
-        "dataset": "folder",
-        "status": "pending",
-        "reason": "",
-        "stamp": "",
-    }
-    config, offset_s, starts = AudioConfig(), track.get("start_s", 0.0), [0.0]
+    path, config, offset_s, starts, end_s, stamp = (
+        track["path"],
+        AudioConfig(),
+        track.get("start_s", 0.0),
+        [0.0],
+        0.0,
+        "",
+    )
+    row = {"split": None, **track, "path": str(path), "dataset": "folder", "status": "pending", "reason": ""}
     try:
-        stat = path.stat()
-        end_s = track.get("end_s") or audio.duration_s(path)
-        row["stamp"] = f"{stat.st_size}-{stat.st_mtime_ns}"
+        path.name.encode()
+        stat, whole_s = path.stat(), audio.duration_s(path)
+        stamp, end_s = f"{stat.st_size}-{stat.st_mtime_ns}", min(whole_s, track.get("end_s", whole_s))
+        if end_s <= offset_s:
+            raise AudioError("too_short", f"{path} ends after {whole_s:.1f} s, before start_s {offset_s:g}")
         starts = audio.window_starts(end_s - offset_s, config, max_windows=max_clips)
     except AudioError as error:
-        end_s, row = offset_s, row | {"status": error.status, "reason": error.reason}
+        row |= {"status": error.status, "reason": error.reason}
     except OSError as error:
-        end_s, row = offset_s, row | {"status": "undecodable", "reason": f"{path}: {error.strerror}"}
+        row |= {"status": "undecodable", "reason": f"{path}: {error.strerror}"}
+    except UnicodeEncodeError:
+        row |= {
+            "path": track["listed"],
+            "status": "undecodable",
+            "reason": f"rename {track['listed']}: it is not UTF-8",
+        }
     spans = [(offset_s + start, min(end_s, offset_s + start + config.clip_s)) for start in starts]
-    return [row | {"clip_id": f"{row['recording']}@{a:g}", "start_s": a, "end_s": b} for a, b in spans]
+    return [
+        row | {"clip_id": f"{track['listed']}@{a:g}", "start_s": a, "end_s": b, "stamp": f"{stamp}-{b:g}"}
+        for a, b in spans
+    ]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from genre.errors import DataError
@@ -61,7 +62,9 @@ def features(source: Path) -> pd.DataFrame:
 
 def _read(source: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(source, index_col=0)
+        table = pd.read_csv(source)
+        table = table.set_index(table.columns[0])
+        table.index = table.index.astype(str)
     except (ValueError, OSError, pd.errors.ParserError) as error:
         raise DataError(f"{source} cannot be read as CSV: {error}") from None
     if list(table.columns) != list(FEATURE_NAMES):
@@ -74,8 +77,8 @@ def _read(source: Path) -> pd.DataFrame:
         table = table.astype("float32")
     except ValueError as error:
         raise DataError(f"{source} holds something that is no number: {error}") from None
-    bad = table.index[table.isna().any(axis=1)]
+    bad = table.index[~np.isfinite(table.to_numpy()).all(axis=1)]
     if len(bad):
-        raise DataError(f"{source}: {len(bad)} rows have missing values, {bad[0]!r} the first; remove them")
+        raise DataError(f"{source}: {len(bad)} rows have missing or infinite values, {bad[0]!r} the first; remove them")
     # a row that stands twice is one clip; the same name over other values stays and is refused as a clip listed twice
     return table.rename_axis("clip_id").reset_index().drop_duplicates().set_index("clip_id")

@@ -118,7 +118,7 @@ class Progress(keras.callbacks.Callback):
             state.assign([start, 0])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Report the epoch, keep it, and stop if the patience is spent."""
+        """Report the epoch, keep it, and stop if the patience is spent; TrainingError if the loss is not finite."""
         row = {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = time.perf_counter() - self.started
