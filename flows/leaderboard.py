@@ -51,6 +51,8 @@ def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, floa
     """Log the table and its figure to a run, as its description, and as a Prefect artifact."""
     shown = _readable(board)
     tracking.log_table(run_id, board.reset_index(), "leaderboard")
+    best = scores.get(str(board.index[0]), {})
+    tracking.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORES if key in best})
     long = _long(scores)
     if len(long):
         tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")

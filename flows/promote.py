@@ -21,7 +21,7 @@ from flows.train import Material, gather, publish, scores
 from genre import datasets, ensemble, evaluate, models, training
 from genre.config import Variant
 from genre.errors import DataError, GenreError
-from genre.workspace import PROJECT_DIR, Workspace, read_json, write_json, write_table
+from genre.workspace import PROJECT_DIR, Workspace, read_json
 
 #: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
 MAX_GENRE_LOSS = 0.02
@@ -187,14 +187,11 @@ def _objection(material: Material, champion: ModelVersion | None, name: str) -> 
 
 def _register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
     """Log the ensemble in a run of its own and register it."""
-    folder = material.workspace.ensemble_dir(candidate.digest)
-    write_table(folder / "probabilities.parquet", candidate.table)
-    write_json(folder / "scores.json", evaluate.summary(candidate.table))
     run_id, _ = tracking.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
     client = MlflowClient()
     client.log_param(run_id, "members", ", ".join(candidate.spec.members))
     client.log_param(run_id, "mean", candidate.spec.mean)
-    all_scores = read_json(folder / "scores.json")
+    all_scores = evaluate.summary(candidate.table)
     tracking.log_evaluation(run_id, candidate.table, all_scores)
     tags = {
         "data_set": material.workspace.dataset_id,

@@ -226,3 +226,17 @@ def extract(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     if analysis.rules.decimals is not None:
         values = np.round(values, analysis.rules.decimals)
     return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def warm_up(config: AudioConfig) -> None:
+    """Have librosa compile, or load, all that it compiles, in this process alone.
+
+    Call it before several processes use `extract` for the first time on a machine: when two write numba's cache on disk
+    at once, it can end up such that every later process dies of it.
+
+    Parameters
+    ----------
+    config : AudioConfig
+        As for `extract`.
+    """
+    extract(np.random.default_rng(0).normal(0, 0.1, config.sr).astype(np.float32), config)

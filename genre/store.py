@@ -57,6 +57,7 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     if todo.empty:
         return 0
     directory.mkdir(parents=True, exist_ok=True)
+    features.warm_up(config)
     batches = [todo.iloc[i : i + BATCH_CLIPS] for i in range(0, len(todo), BATCH_CLIPS)]
     done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         delayed(write_part)(batch, config, directory) for batch in batches

@@ -8,7 +8,6 @@ One folder a data set, below ``GENRE_HOME``::
                audio/                           what the project synthesised or downloaded
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
-               ensembles/<digest>/              an ensemble's probability table
 """
 
 import json
@@ -104,10 +103,6 @@ class Workspace:
     def training_dir(self, model: str, key: str) -> Path:
         """Folder of one training of one model."""
         return self.directory / "trainings" / f"{model}-{key}"
-
-    def ensemble_dir(self, digest: str) -> Path:
-        """Folder of one ensemble of trainings."""
-        return self.directory / "ensembles" / digest
 
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""

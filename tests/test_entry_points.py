@@ -25,7 +25,7 @@ from genre.datasets import dataset_id
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 FLOWS = {"main": retrain, "retrain": retrain, "build": build, "train": train, "promote": promote}
 
-#: The tracks of `music`, its wrong genres included, listed with a split: the name has a blank and a quote.
+#: A list of the tracks of `music` with their split; its name has blanks and a quote.
 LISTED = "it's all music.csv"
 OPTIONS = '{"max_clips_per_track":  1}'
 PARAMS = '{"logistic_regression": {"C": 0.5}, "catboost": {"depth": 2, "iterations": 4, "learning_rate": 0.3}}'
@@ -118,11 +118,11 @@ class Place:
 
 
 def settings_of(entry_point: str, given: dict[str, Any]) -> dict[str, str]:
-    """The run's settings that `given` must leave: all but the number of processes, which changes no result."""
+    """The run's settings that `given` must leave."""
     assert set(given) == set(ENTRY_POINTS[entry_point]["parameters"]), "a parameter is not driven"
     defaults = {k: v["default"] for k, v in ENTRY_POINTS[entry_point]["parameters"].items()}
     assert not {k for k, v in given.items() if str(v) == defaults[k]}, "a parameter is driven with its default"
-    return {k: str(v) for k, v in given.items() if k != "n_jobs"}
+    return {k: str(v) for k, v in given.items()}
 
 
 @pytest.fixture(scope="module")
