@@ -197,9 +197,8 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
             text=True,
         )
         if done.returncode:
-            raise GenreError(
-                f"{model_uri} cannot be scored: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-            )
+            said = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
+            raise GenreError(f"{model_uri} cannot be scored: {said}")
         scored = pd.read_parquet(out)
     refused = scored[scored["error"].notna()]
     if len(refused):
