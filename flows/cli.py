@@ -31,7 +31,9 @@ def main(flow: Flow[..., Any]) -> None:
     quiet_foreseen_errors()
     try:
         with temporary_settings(_settings()):
-            typer.run(_command(flow))
+            program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            program.command()(_command(flow))
+            program()
     except GenreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

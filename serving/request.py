@@ -58,6 +58,9 @@ def main() -> int:
         except requests.ConnectionError:
             print(NOBODY.format(url=arguments.url), file=sys.stderr)
             return 1
+        except ValueError:  # of requests: no address
+            print(f"--url takes an address such as http://127.0.0.1:5001, got {arguments.url!r}", file=sys.stderr)
+            return 1
         except OSError as error:
             answer = {"error": error.strerror or str(error)}
         n_failed += bool(answer["error"])

@@ -355,7 +355,8 @@ def test_a_request_without_a_server(tmp_path: Path):
 @pytest.mark.parametrize("url", ["127.0.0.1:5001", "nonsense", "http://"])
 def test_a_request_to_no_address(url: str, tmp_path: Path):
     (tmp_path / "song.wav").write_bytes(b"")
-    says(answer(run_module(f"serving.request {tmp_path / 'song.wav'} --url {url}")), url.rstrip("/"))
+    done = run_module(f"serving.request {tmp_path / 'song.wav'} --url {url}")
+    says(answer(done), "--url takes an address such as http://127.0.0.1:5001", repr(url))
 
 
 def answer(done: Done) -> str:
