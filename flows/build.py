@@ -17,7 +17,7 @@ from genre.workspace import Workspace
 Deal = Literal["dealt", "source"]
 
 
-@flow(name="build")
+@flow(name="build", flow_run_name="build {dataset}")
 def build(
     dataset: str = "demo",
     source: str = "",

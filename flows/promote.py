@@ -40,7 +40,7 @@ class Candidate:
     digest: str
 
 
-@flow(name="promote")
+@flow(name="promote", flow_run_name="promote {dataset}")
 def promote(
     dataset: str = "demo", source: str = "", variant: Variant = "corrected", registry_name: str = "genre"
 ) -> str:
@@ -76,7 +76,7 @@ def promote(
         scored[chosen.spec.label] = scored.get(chosen.spec.label) or evaluate.summary(chosen.table)
         outcomes[chosen.spec.label] = "best on validation"
         publish(run_id, material, scored, outcomes | tracking.failures(run_id))
-        MlflowClient().set_tag(run_id, "decision", decision)
+        tracking.tag(run_id, {"decision": decision})
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
@@ -193,9 +193,8 @@ def _register(material: Material, candidate: Candidate, name: str, parent: str) 
     client.log_param(run_id, "mean", candidate.spec.mean)
     all_scores = evaluate.summary(candidate.table)
     tracking.log_evaluation(run_id, candidate.table, all_scores)
-    tags = {
-        "data_set": material.workspace.dataset_id,
-        "synthetic": str(material.synthetic).lower(),
+    tracking.tag(run_id, material.tags)
+    tags = material.tags | {
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,

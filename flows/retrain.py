@@ -12,7 +12,7 @@ from genre.config import Variant
 from genre.workspace import Workspace
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name="retrain {dataset}")
 def retrain(
     dataset: str = "demo",
     source: str = "",

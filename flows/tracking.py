@@ -153,6 +153,12 @@ def finish(run_id: str) -> None:
     MlflowClient().set_terminated(run_id, "FINISHED")
 
 
+def tag(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    for key, value in tags.items():
+        MlflowClient().set_tag(run_id, key, value)
+
+
 def fail(run_id: str, reason: str) -> None:
     """Mark a run as failed, with the reason as a tag."""
     client = MlflowClient()
@@ -189,8 +195,7 @@ def log_training(run_id: str, directory: Path) -> None:
         for key, value in values.items():
             client.log_param(run_id, f"{prefix}.{key}", value)
     digests = {k: v for k, v in asdict(job).items() if k.endswith("_digest")}
-    for key, value in (digests | {k: v for k, v in result.items() if isinstance(v, str)}).items():
-        client.set_tag(run_id, key, value)
+    tag(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
     log_metrics(run_id, {k: v for k, v in result.items() if not isinstance(v, str)})
     log_evaluation(run_id, pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json"))
     _log_importances(run_id, directory, job.model)
@@ -252,8 +257,7 @@ def _open_parent(workspace: Workspace, title: str) -> str:
     client, launcher = MlflowClient(), os.environ.pop("MLFLOW_RUN_ID", None)
     launched = _run_or_none(launcher) if launcher else None
     if launched:
-        for key, value in _own_tags(workspace).items():
-            client.set_tag(launched.info.run_id, key, value)
+        tag(launched.info.run_id, _own_tags(workspace))
         if launched.info.experiment_id != "0":
             return launched.info.run_id
     run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=_own_tags(workspace))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
@@ -36,12 +35,17 @@ class Material:
     splits_digest: str
 
     @property
+    def tags(self) -> dict[str, str]:
+        """What every run, model and version made from this says of its origin."""
+        return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
+
+    @property
     def genres(self) -> list[str]:
         """Classes, in order."""
         return list(self.clips["genre"].cat.categories)
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name="train {dataset}")
 def train(
     dataset: str = "demo",
     source: str = "",
@@ -142,8 +146,7 @@ def gather(dataset: str, source: str, variant: Variant) -> Material:
 @task(cache_policy=NO_CACHE)
 def describe(run_id: str, material: Material) -> None:
     """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
-    client = MlflowClient()
-    client.set_tag(run_id, "synthetic", str(material.synthetic).lower())
+    tracking.tag(run_id, material.tags)
     tracking.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
     if not material.has_audio:
         return
@@ -163,14 +166,14 @@ def train_model(material: Material, job: training.Job, parent: str) -> str:
     )
     if is_logged:
         return "reused"
+    tracking.tag(run_id, material.tags)
     try:
         if not result:
             training.prepare(folder, job, material.clips)
             training.run(folder, lambda epoch, metrics: tracking.log_epoch(run_id, epoch, metrics))
         tracking.log_training(run_id, folder)
         if material.has_audio:
-            tags = {"data_set": material.workspace.dataset_id, "synthetic": str(material.synthetic).lower()}
-            registry.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, tags)
+            registry.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, material.tags)
     except Exception as error:
         tracking.fail(run_id, str(error))
         raise
