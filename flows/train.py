@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from tqdm import tqdm
 
 from flows import leaderboard, registry, tracking
 from flows.build import training_clips
@@ -170,7 +171,7 @@ def train_model(material: Material, job: training.Job, parent: str) -> str:
     try:
         if not result:
             training.prepare(folder, job, material.clips)
-            training.run(folder, lambda epoch, metrics: tracking.log_epoch(run_id, epoch, metrics))
+            _follow(folder, job, run_id)
         tracking.log_training(run_id, folder)
         if material.has_audio:
             registry.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, material.tags)
@@ -179,6 +180,19 @@ def train_model(material: Material, job: training.Job, parent: str) -> str:
         raise
     tracking.finish(run_id)
     return "reused" if result else "trained"
+
+
+def _follow(folder: Path, job: training.Job, run_id: str) -> None:
+    """Run a training, its epochs in a progress bar and in MLflow as they end."""
+    n_epochs = job.params.get("epochs")
+    with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            bar.update(epoch - bar.n)
+            bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items() if "loss" in k or "accuracy" in k})
+            tracking.log_epoch(run_id, epoch, metrics)
+
+        training.run(folder, on_epoch)
 
 
 def alone(material: Material, name: str, folder: Path) -> Ensemble:
