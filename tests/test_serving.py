@@ -170,7 +170,8 @@ def test_the_model_stands_alone(model_path, tmp_path):
         f"m = mlflow.pyfunc.load_model({str(model_path)!r})\n"
         f"e = pd.read_json(pathlib.Path({str(model_path)!r}) / 'input_example.json', orient='split')\n"
         "print(m.predict(e).iloc[0]['error'])\n"
-        f"print([n for n, x in sys.modules.items() if str(getattr(x, '__file__', '')).startswith({str(ROOT)!r})])\n"
+        f"own = tuple({str(ROOT)!r} + folder for folder in ('/genre/', '/flows/', '/serving/'))\n"
+        "print([n for n, x in sys.modules.items() if str(getattr(x, '__file__', '')).startswith(own)])\n"
         "print(sorted({'prefect', 'yt_dlp', 'tensorflow', 'keras', 'flows'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
