@@ -1,7 +1,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def test_picture_has_the_published_colours(images, preprocessing):
     X[1], X[2], X[3] = 77, X[2] // 3 + 20, X[3] // 200
     picture = images.picture((24, 40), 32, preprocessing)
     colours = np.asarray(keras.Model(picture.input, picture.get_layer("jet").output)(X))
-    rgb = 255 * colours if preprocessing == "paper" else (colours + [103.939, 116.779, 123.68])[..., ::-1]
+    rgb = 255 * colours if preprocessing == "paper" else (colours + np.array([103.939, 116.779, 123.68]))[..., ::-1]
     np.testing.assert_allclose(rgb, spectrogram.image(X), atol=1e-4)
     whole = np.asarray(picture(X))
     assert whole.shape == (6, 32, 32, 3)
@@ -174,7 +173,7 @@ def test_weights_of_something_else(vgg_weights, tmp_path):
     for path in wrong:
         with pytest.raises(TrainingError, match=f"{path.name} does not hold the weights of VGG-16.*notop"):
             models.train("vgg16_transfer", toy(), {**TRANSFER, "weights": str(path)}, 0, tmp_path / "state")
-    with pytest.raises(TrainingError, match="no weights file .*nowhere.h5"):
+    with pytest.raises(TrainingError, match=r"no weights file .*nowhere\.h5"):
         models.train("vgg16_paper", toy(), {**TRANSFER, "weights": str(tmp_path / "nowhere.h5")}, 0, tmp_path / "state")
 
 
@@ -197,7 +196,7 @@ except TrainingError as error:
 
 
 def test_imagenet_weights_not_to_be_had(tmp_path):
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
     said = run(OFFLINE, tmp_path / "state", **nowhere, KERAS_HOME=str(tmp_path / "keras"))
     assert f"put vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 into {tmp_path}/keras/models" in said
     assert "vgg16_scratch" in said
@@ -214,22 +213,22 @@ def run(script, *arguments, **environment):
 
 
 def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_path):
-    params = {**TRANSFER, "weights": str(vgg_weights), "head_epochs": 2, "epochs": 2, "learning_rate": 1e-5}
+    params = {**TRANSFER, "weights": str(vgg_weights), "head_epochs": 1, "epochs": 2, "learning_rate": 1e-5}
     seen = []
 
     def stop(epoch, row):
         seen.append(epoch)
-        if epoch == 4:
+        if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
-    assert seen == [1, 2, 3, 4]
+    assert seen == [1, 2, 3]
     model = models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
-    assert seen == [1, 2, 3, 4, 4]
+    assert seen == [1, 2, 3, 3]
     history = models.history("vgg16_fine_tune", tmp_path)
-    assert list(history.index) == [1, 2, 3, 4]
-    np.testing.assert_allclose(history["learning_rate"], [1e-4, 1e-4, 1e-5, 1e-5])
+    assert list(history.index) == [1, 2, 3]
+    np.testing.assert_allclose(history["learning_rate"], [1e-4, 1e-5, 1e-5])
     assert models.facts("vgg16_fine_tune", tmp_path)["base_weights_unchanged"] == "false"
     moved = [np.abs(a - b).max() for a, b in zip(base_of(model).get_weights(), pretrained.get_weights(), strict=True)]
     assert 0 < max(moved) < 1e-3
@@ -314,9 +313,8 @@ print(json.dumps(np.asarray(model(np.load(sys.argv[2]))).tolist()))
 """
 
 
-def test_saved_model_is_float32_and_needs_only_keras(vgg_weights, tmp_path):
-    params = {**TRANSFER, "weights": str(vgg_weights), "epochs": 1}
-    model, X = models.train("vgg16_transfer", toy(), params, 1, tmp_path), toy().X_validation
+def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
+    model, X = transfer[1], toy().X_validation
     path = models.save("vgg16_transfer", model, tmp_path / "saved")
     loaded = models.load("vgg16_transfer", tmp_path / "saved")
     layers = [*loaded.layers, *base_of(loaded).layers, *loaded.get_layer("head").layers]
@@ -337,7 +335,8 @@ def test_precision_as_asked(tmp_path):
     has_bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() or devices.device() == "gpu"
     expected = {"float32": "float32", "auto": "mixed_bfloat16" if has_bfloat16 else "float32"}
     for asked, policy in expected.items():
-        models.train("feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked)
+        model = models.train("feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked)
+        assert {layer.dtype_policy.name for layer in model.get_layer("head").layers} == {"float32"}
         assert models.facts("feed_forward", tmp_path / asked)["precision"] == policy
         kept = keras.saving.load_model(tmp_path / asked / "epoch-0001.keras").get_layer("head").layers
         assert {layer.dtype_policy.name for layer in kept[:-1]} == {policy}
@@ -368,7 +367,7 @@ def test_out_of_memory_says_which_batch_to_try(tmp_path):
     from genre.models import networks
 
     stack = [keras.Input((24, 40), dtype="uint8"), keras.layers.Rescaling(1.0), keras.layers.Reshape((24, 40, 1))]
-    stack += [keras.layers.UpSampling2D(20_000), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    stack += [keras.layers.UpSampling2D((1, 10**8)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
     model = keras.Sequential(stack)
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     with pytest.raises(TrainingError, match=r"out of memory with batch_size=8; try batch_size=4"):
@@ -392,14 +391,14 @@ print(keras.backend.backend(), *models.history("feed_forward", sys.argv[1])["los
 
 
 def test_backends_agree(tmp_path):
+    installed = [backend for backend in ("tensorflow", "jax", "torch") if importlib.util.find_spec(backend)]
+    if len(installed) < 2:
+        pytest.skip(f"only {', '.join(installed)} is installed")
     losses = {}
-    for backend, package in (("tensorflow", "tensorflow"), ("jax", "jax"), ("torch", "torch")):
-        if importlib.util.find_spec(package):
-            said = run(BACKEND, tmp_path / backend, KERAS_BACKEND=backend).splitlines()[-1].split()
-            assert said[0] == backend
-            losses[backend] = np.array(said[1:], float)
-    if len(losses) < 2:
-        pytest.skip(f"only {', '.join(losses)} is installed")
+    for backend in installed:
+        said = run(BACKEND, tmp_path / backend, KERAS_BACKEND=backend).splitlines()[-1].split()
+        assert said[0] == backend
+        losses[backend] = np.array(said[1:], float)
     for backend in losses:
         np.testing.assert_allclose(losses[backend], losses["tensorflow"], rtol=1e-3, err_msg=backend)
 
@@ -409,16 +408,3 @@ def test_no_backend_of_its_own():
     for module in ("vgg.py", "images.py", "devices.py", "networks.py"):
         text = (Path(vgg.__file__).parent / module).read_text()
         assert not {"import tensorflow", "import jax", "import torch"} & set(text.splitlines())
-
-
-def test_torn_outputs_are_not_used(vgg_weights, tmp_path):
-    """What a kill leaves is a temporary file, which nobody reads."""
-    params = {**TRANSFER, "weights": str(vgg_weights), "epochs": 1}
-    models.train("vgg16_transfer", toy(), params, 1, tmp_path)
-    whole = next(tmp_path.glob("outputs-*.npy"))
-    torn = tmp_path / f"{whole.name}.123.tmp"
-    torn.write_bytes(whole.read_bytes()[:200])
-    whole.unlink()
-    shutil.rmtree(tmp_path / "head", ignore_errors=True)
-    models.train("vgg16_transfer", toy(), {**params, "units": 4}, 1, tmp_path)
-    assert np.isfinite(np.load(whole)).all()

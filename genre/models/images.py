@@ -231,8 +231,8 @@ def vgg16(weights: str, size: int) -> keras.Model:
     except Exception as error:  # Keras raises a bare Exception where the download fails
         folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
         raise TrainingError(
-            f"VGG-16's ImageNet weights are neither at hand nor to be downloaded ({shorten(str(error), 200)}); put {IMAGENET_FILE} into "
-            f"{folder}, or give its path as weights, or train vgg16_scratch"
+            f"VGG-16's ImageNet weights are neither at hand nor to be downloaded ({shorten(str(error), 200)}); "
+            f"put {IMAGENET_FILE} into {folder}, or give its path as weights, or train vgg16_scratch"
         ) from error
 
 
