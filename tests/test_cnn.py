@@ -48,7 +48,8 @@ def test_reports_every_epoch(trained):
     directory, _, reported = trained
     history = models.history("mel_cnn", directory)
     assert list(reported) == list(history.index) == list(range(1, len(history) + 1))
-    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"}
+    expected = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"}
+    assert set(history) == expected
     pd.testing.assert_frame_equal(pd.DataFrame(reported).T, history, check_names=False, check_index_type=False)
     assert (history["learning_rate"].diff().dropna() < 0).all()
     assert history["learning_rate"].iloc[-1] < 1e-6

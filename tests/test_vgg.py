@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genre import models, spectrogram
+from genre import models, spectrogram, training
+from genre.config import AudioConfig
 from genre.errors import TrainingError, UsageError
 from genre.models import vgg
+from genre.workspace import write_table
 
 #: Small enough for seconds; the picture is VGG-16's smallest.
 TINY = {"epochs": 3, "batch_size": 8, "units": 8, "image_size": 32, "learning_rate": 1e-3}
@@ -133,6 +135,53 @@ def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     other = kept("c", preprocessing="imagenet")
     assert len(other) == 4
     assert other.items() >= first.items()
+
+
+@pytest.fixture
+def prepared(vgg_weights, tmp_path):
+    """Function that readies a training from a store."""
+    store, data = tmp_path / "store", toy(n=16, n_validation=8)
+    store.mkdir()
+    index = pd.DataFrame({"clip_id": [f"clip {n:02d}" for n in range(24)], "stamp": "1", "row": range(24)})
+    write_table(store / "part-0.parquet", index)
+    np.save(store / "part-0.npy", np.concatenate([data.X_train, data.X_validation]))
+    labels = pd.Categorical.from_codes(np.concatenate([data.y_train, data.y_validation]), data.genres)
+    splits = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
+    clips = index.assign(genre=labels, recording=index["clip_id"], split=splits)
+
+    def prepare(**params):
+        job = training.Job(
+            model="vgg16_transfer",
+            params=models.check_params("vgg16_transfer", {**TRANSFER, "weights": str(vgg_weights)} | params),
+            seed=0,
+            genres=data.genres,
+            config=AudioConfig().to_dict(),
+            store=str(store),
+            data_digest="d",
+            splits_digest="s",
+            code_digest=training.code_digest("vgg16_transfer"),
+        )
+        training.prepare(tmp_path / job.key, job, clips)
+        return tmp_path / job.key
+
+    return prepare
+
+
+def test_a_training_reports_its_facts_and_shares_its_outputs(prepared, tmp_path):
+    folder = prepared(class_weights=True)
+    result = training.run(folder)
+    assert result["base_weights_unchanged"] == result["class_weights_applied"] == "true"
+    assert result["precision"] in ("float32", "mixed_bfloat16")
+    assert result["device"] in ("cpu", "gpu")
+    table = pd.read_parquet(folder / "probabilities.parquet")
+    model = models.load("vgg16_transfer", folder / "model")
+    X = np.load(tmp_path / "store" / "part-0.npy")
+    np.testing.assert_allclose(table[["Low", "High"]], models.predict_proba("vgg16_transfer", model, X), atol=1e-6)
+    assert len(pd.read_parquet(folder / "history.parquet")) == TRANSFER["epochs"]
+    kept = {path.name for path in (tmp_path / "store" / "outputs").iterdir()}
+    assert len(kept) == 2
+    with pytest.raises(TrainingError, match="does not hold the weights"):
+        training.run(prepared(weights=__file__))
 
 
 @pytest.mark.parametrize("kind", ["weights.h5", "keras", "notop.h5"])
