@@ -97,7 +97,7 @@ def chosen(model: str) -> list[str]:
     UsageError
         If one is unknown.
     """
-    names = models.names() if model == FAST else [name.strip() for name in model.split(",")]
+    names = models.names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
     return [models.get(name).name for name in dict.fromkeys(names)]
 
 

@@ -42,6 +42,9 @@ from genre.workspace import PROJECT_DIR, read_json, write_json, write_table
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
+#: Have TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
+GROW_ON_DEMAND = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -149,7 +152,7 @@ def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, "-m", "genre.training", str(directory), "--end-with-parent"],
             cwd=PROJECT_DIR,
-            env={k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
+            env=GROW_ON_DEMAND | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -181,6 +184,7 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
         recordings_train=clips["recording"].to_numpy(str)[train],
         X_validation=X[validation],
         y_validation=y[validation],
+        cache=Path(job.store) / "outputs",
     )
     model = models.train(job.model, data, job.params, job.seed, directory / "model", on_epoch)
     fitted = time.perf_counter()
@@ -197,7 +201,8 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
     history = models.history(job.model, directory / "model")
     if history is not None:
         write_table(directory / "history.parquet", history)
-    write_json(directory / "result.json", _report(job, started, fitted))
+    facts = models.facts(job.model, directory / "model")
+    write_json(directory / "result.json", _report(started, fitted) | facts)
 
 
 def _inputs(job: Job, clips: pd.DataFrame) -> Any:
@@ -221,7 +226,7 @@ def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
     return table if own is None else table.assign(own=own)
 
 
-def _report(job: Job, started: float, fitted: float) -> dict[str, Any]:
+def _report(started: float, fitted: float) -> dict[str, Any]:
     return {
         "fit_seconds": fitted - started,
         "seconds": time.perf_counter() - started,
@@ -233,7 +238,9 @@ def _report(job: Job, started: float, fitted: float) -> dict[str, Any]:
 def _how_it_died(returncode: int, directory: Path) -> str:
     log = directory / "training.log"
     if returncode == -9:
-        return f"the training process was killed (signal 9), most likely for memory; try a smaller batch; log: {log}"
+        batch_size = job_of(directory).params.get("batch_size", 1)
+        advice = f"try batch_size={batch_size // 2}" if batch_size > 1 else "free some, or leave the model out"
+        return f"the training process was killed (signal 9), most likely for memory; {advice}; log: {log}"
     return f"the training process ended with code {returncode}; log: {log}"
 
 

@@ -94,3 +94,16 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, timeout_s: flo
         time.sleep(0.3)
     process.kill()
     pytest.fail(f"{url} did not answer in {timeout_s:.0f} s: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of VGG-16's weights that lets signals through: random ones, scaled as He et al. (2015) say."""
+    import keras
+
+    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    for n, layer in enumerate(layer for layer in base.layers if layer.weights):
+        layer.kernel.assign(keras.initializers.HeNormal(seed=n)(layer.kernel.shape))
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.weights.h5"
+    base.save_weights(path)
+    return path

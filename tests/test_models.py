@@ -12,11 +12,28 @@ from genre.errors import DataError, TrainingError, UsageError
 
 GENRES = ["Dub", "Choir", "Surf rock"]
 #: Small enough for seconds, enough to learn the toy.
+PICTURE = {"image_size": 32, "units": 16, "batch_size": 6, "precision": "float32", "preprocessing": "paper"}
 FAST = {
     "random_forest": {"n_estimators": 20},
     "catboost": {"iterations": 30, "depth": 3},
     "mel_cnn": {"epochs": 6, "width": 4, "learning_rate": 0.01, "batch_size": 6},
+    "vgg16_transfer": {**PICTURE, "image_size": 64, "units": 64, "epochs": 6, "learning_rate": 1e-3, "dropout": 0.0},
+    "vgg16_fine_tune": {
+        **PICTURE,
+        "image_size": 64,
+        "units": 64,
+        "epochs": 1,
+        "learning_rate": 1e-6,
+        "head_epochs": 6,
+        "head_learning_rate": 1e-3,
+        "dropout": 0.0,
+    },
+    "vgg16_paper": {**PICTURE, "epochs": 2, "learning_rate": 1e-4},
+    "vgg16_scratch": {**PICTURE, "epochs": 4, "learning_rate": 1e-4},
+    "feed_forward": {**PICTURE, "epochs": 6, "learning_rate": 1e-3},
 }
+#: Trained once here, like the others; more often only where minutes do not count.
+LARGE = ("vgg16_fine_tune", "vgg16_paper", "vgg16_scratch")
 
 
 def toy(name, order=(0, 1, 2), seed=0):
@@ -38,20 +55,34 @@ def toy(name, order=(0, 1, 2), seed=0):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def params(vgg_weights):
+    """Hyper-parameters of a model for the toy."""
+
+    def get(name):
+        weights = {"weights": str(vgg_weights)} if "weights" in models.defaults(name) else {}
+        return FAST.get(name, {}) | weights
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, params):
     """Each model trained once, for the tests that only look at it."""
     made = {}
 
     def get(name):
         if name not in made:
             directory = tmp_path_factory.mktemp(name)
-            made[name] = models.train(name, toy(name), FAST.get(name, {}), 7, directory), directory
+            made[name] = models.train(name, toy(name), params(name), 7, directory), directory
         return made[name]
 
     return get
 
 
 every_model = pytest.mark.parametrize("name", models.names())
+every_model_again = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in models.names()]
+)
 
 
 @every_model
@@ -79,17 +110,17 @@ def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
     )
 
 
-@every_model
-def test_same_seed_same_model(name, trained, tmp_path):
-    again = models.train(name, toy(name), FAST.get(name, {}), 7, tmp_path)
+@every_model_again
+def test_same_seed_same_model(name, trained, params, tmp_path):
+    again = models.train(name, toy(name), params(name), 7, tmp_path)
     X = toy(name).X_validation
     np.testing.assert_array_equal(models.predict_proba(name, again, X), models.predict_proba(name, trained(name)[0], X))
 
 
-@every_model
-def test_order_of_genres_moves_columns_only(name, trained, tmp_path):
+@every_model_again
+def test_order_of_genres_moves_columns_only(name, trained, params, tmp_path):
     moved = toy(name, order=(2, 0, 1))
-    model = models.train(name, moved, FAST.get(name, {}), 7, tmp_path)
+    model = models.train(name, moved, params(name), 7, tmp_path)
     proba = models.predict_proba(name, model, moved.X_validation)
     table = pd.DataFrame(proba, columns=moved.genres)[GENRES].to_numpy()
     reference = models.predict_proba(name, trained(name)[0], moved.X_validation)
@@ -111,7 +142,7 @@ def test_hyper_parameters(name):
 
 
 @every_model
-def test_genre_without_training_clips(name, tmp_path):
+def test_genre_without_training_clips(name, params, tmp_path):
     data = toy(name)
     fewer = models.Data(
         data.genres,
@@ -122,14 +153,14 @@ def test_genre_without_training_clips(name, tmp_path):
         data.y_validation,
     )
     with pytest.raises(TrainingError, match="Choir"):
-        models.train(name, fewer, FAST.get(name, {}), 0, tmp_path)
+        models.train(name, fewer, params(name), 0, tmp_path)
 
 
 @every_model
 def test_importances_name_the_features(name, trained):
     columns = [f"feature {i}" for i in range(97)]
     values = models.importances(name, trained(name)[0], columns)
-    if name in ("svm", "mel_cnn"):
+    if name == "svm" or models.get(name).needs == "spectrograms":
         assert values is None
         return
     assert sorted(values.index) == sorted(columns)
@@ -158,12 +189,16 @@ def test_entry(name):
 
 
 def test_unknown_model():
-    with pytest.raises(UsageError, match=r"unknown model 'vgg19'; choose from catboost, logistic_regression"):
+    with pytest.raises(
+        UsageError, match=r"unknown model 'vgg19'; choose from catboost, feed_forward, logistic_regression"
+    ):
         models.get("vgg19")
 
 
 def test_names():
     assert models.names() == list(models.MODELS)
+    assert set(models.names(fast=True)) | set(models.names(fast=False)) == set(models.MODELS)
+    assert models.names("spectrograms", fast=True) == ["mel_cnn"]
     assert set(models.names("features")) | set(models.names("spectrograms")) == set(models.MODELS)
 
 
@@ -173,6 +208,7 @@ def test_names():
         ("", "sklearn catboost keras tensorflow"),
         ("; models.defaults('catboost')", "keras tensorflow"),
         ("; models.defaults('mel_cnn')", "sklearn catboost keras tensorflow"),
+        ("; models.defaults('vgg16_transfer')", "sklearn catboost keras tensorflow"),
     ],
 )
 def test_libraries_are_loaded_when_asked_for(code, absent):

@@ -2,8 +2,8 @@
 
 A family is a module that offers, for each of its models, a trainer ``(data, seed, directory, on_epoch, *, ...)`` whose
 keyword-only arguments are the hyper-parameters, and for all of them ``save(model, path)``, ``load(name, path)``,
-``predict_proba(model, X)``, ``importances(model)`` and ``history(directory)``. A new model is such a trainer and one
-line in `MODELS`.
+``predict_proba(model, X)``, ``importances(model)``, ``history(directory)`` and ``facts(directory)``. A new model is
+such a trainer and one line in `MODELS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +41,8 @@ class Model:
         Name of the file that `save` writes.
     requirements : tuple of str
         Distributions needed to load it and predict, besides numpy and pandas.
+    fast : bool
+        Whether it trains in minutes on two cores, a few thousand clips.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Model:
     trainer: str
     file: str
     requirements: tuple[str, ...]
+    fast: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Data:
         Codes in ``0 .. len(genres) - 1``.
     recordings_train : np.ndarray [shape=(n,), dtype=str]
         What each clip was cut from; folds within training never straddle one.
+    cache : Path, optional
+        Folder for what other trainings on these clips can use again; by default each keeps it to itself.
     """
 
     genres: list[str]
@@ -74,10 +79,12 @@ class Data:
     recordings_train: np.ndarray
     X_validation: Any
     y_validation: np.ndarray
+    cache: Path | None = None
 
 
 _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
+_VGG, _KERAS = "genre.models.vgg", ("keras", "tensorflow")
 
 MODELS: dict[str, Model] = {
     model.name: model
@@ -86,20 +93,27 @@ MODELS: dict[str, Model] = {
         Model("random_forest", _CLASSICAL, "features", "random_forest", "model.skops", _SKLEARN),
         Model("svm", _CLASSICAL, "features", "svm", "model.skops", _SKLEARN),
         Model("catboost", _CLASSICAL, "features", "catboost", "model.cbm", ("catboost",)),
-        Model("mel_cnn", "genre.models.cnn", "spectrograms", "mel_cnn", "model.keras", ("keras", "tensorflow")),
+        Model("mel_cnn", "genre.models.cnn", "spectrograms", "mel_cnn", "model.keras", _KERAS),
+        Model("vgg16_transfer", _VGG, "spectrograms", "vgg16_transfer", "model.keras", _KERAS, fast=False),
+        Model("vgg16_fine_tune", _VGG, "spectrograms", "vgg16_fine_tune", "model.keras", _KERAS, fast=False),
+        Model("vgg16_paper", _VGG, "spectrograms", "vgg16_paper", "model.keras", _KERAS, fast=False),
+        Model("vgg16_scratch", _VGG, "spectrograms", "vgg16_scratch", "model.keras", _KERAS, fast=False),
+        Model("feed_forward", _VGG, "spectrograms", "feed_forward", "model.keras", _KERAS, fast=False),
     )
 }
 
 
-def names(needs: Needs | None = None) -> list[str]:
+def names(needs: Needs | None = None, *, fast: bool | None = None) -> list[str]:
     """Names of the models, in order.
 
     Parameters
     ----------
     needs : {"features", "spectrograms"}, optional
         Only the models that take this; all of them by default.
+    fast : bool, optional
+        Only the models that train in minutes, or only the others; all of them by default.
     """
-    return [name for name, model in MODELS.items() if needs in (None, model.needs)]
+    return [name for name, model in MODELS.items() if needs in (None, model.needs) and fast in (None, model.fast)]
 
 
 def get(name: str) -> Model:
@@ -288,7 +302,8 @@ def history(name: str, directory: str | Path) -> pd.DataFrame | None:
     -------
     pd.DataFrame or None
         Index ``epoch`` from 1; columns ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``,
-        ``seconds``, as `train` passed them to ``on_epoch``, those before a kill too.
+        ``seconds``, ``images_per_second`` and what a model adds, as `train` passed them to ``on_epoch``, those before a
+        kill too.
 
     Raises
     ------
@@ -297,6 +312,25 @@ def history(name: str, directory: str | Path) -> pd.DataFrame | None:
     """
     curves: pd.DataFrame | None = _family(name).history(Path(directory))
     return curves
+
+
+def facts(name: str, directory: str | Path) -> dict[str, str]:
+    """What a training in `directory` says of itself, for tags.
+
+    Returns
+    -------
+    dict
+        For networks ``backend``, ``device`` (``cpu`` or ``gpu``), ``precision`` (Keras's dtype policy) and
+        ``class_weights_applied``; with VGG-16, ``base_weights_unchanged``, from hashes before and after. For others
+        nothing.
+
+    Raises
+    ------
+    UsageError
+        If there is no model of that name.
+    """
+    known: dict[str, str] = _family(name).facts(Path(directory))
+    return known
 
 
 def _family(name: str) -> ModuleType:

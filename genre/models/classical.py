@@ -268,6 +268,11 @@ def history(directory: Path) -> None:
     """None: nothing here is trained in epochs."""
 
 
+def facts(directory: Path) -> dict[str, str]:
+    """Nothing: a device or a precision is not chosen here."""
+    return {}
+
+
 def _matrix(X: Any) -> np.ndarray:
     """Features in double precision, so that scaling rounds nothing."""
     return np.asarray(X, dtype=np.float64)

@@ -1,6 +1,5 @@
 """Convolutional networks on the stored spectrogram, in plain Keras 3."""
 
-import hashlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +39,8 @@ def mel_cnn(
     directory : Path
         Where each epoch is kept; the same hyper-parameters, seed and labels go on from there.
     on_epoch : callable, optional
-        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate`` and ``seconds`` of each epoch.
+        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``, ``seconds`` and
+        ``images_per_second`` of each epoch.
     epochs, batch_size : int
         Passes over the data at most; clips a step.
     learning_rate : float
@@ -83,7 +83,7 @@ def mel_cnn(
         model,
         data,
         directory,
-        key={**key, "labels": _digest(data)},
+        key={**key, "labels": networks.digest(data)},
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
@@ -121,6 +121,11 @@ def history(directory: Path) -> pd.DataFrame:
     return _networks().history(directory)
 
 
+def facts(directory: Path) -> dict[str, str]:
+    """Backend, device, precision and whether class weights were applied."""
+    return _networks().facts_of(directory)
+
+
 def _networks() -> ModuleType:
     """The part that needs Keras, loaded now, without TensorFlow's start-up messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -144,12 +149,3 @@ def _mel_network(shape: tuple[int, ...], n_genres: int, width: int, dropout: flo
         ]
     stack += [layers.GlobalAveragePooling2D(), layers.Dropout(dropout), layers.Dense(n_genres, activation="softmax")]
     return Sequential(stack, name="mel_cnn")
-
-
-def _digest(data: Data) -> str:
-    """Twelve hexadecimal digits that change with the genres or any label."""
-    parts = [
-        "\0".join(data.genres).encode(),
-        *(np.asarray(y, np.int64).tobytes() for y in (data.y_train, data.y_validation)),
-    ]
-    return hashlib.sha256(b"\1".join(parts)).hexdigest()[:12]

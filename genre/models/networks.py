@@ -3,6 +3,7 @@
 Loads Keras and its backend (TensorFlow unless ``KERAS_BACKEND`` says otherwise); nothing here is particular to one.
 """
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import DataError, TrainingError
-from genre.models import Data, OnEpoch
+from genre.models import Data, OnEpoch, devices
+from genre.workspace import read_json, write_json
 
-#: Clips that cross the network at once when predicting.
-PREDICT_BATCH = 64
+#: Clips that cross the network at once when predicting; VGG-16 holds about 60 MB for each in its first layers.
+PREDICT_BATCH = 32
 
 
 class Batches(keras.utils.PyDataset):
@@ -33,6 +35,8 @@ class Batches(keras.utils.PyDataset):
         Length of a label.
     batch_size : int
         Clips; the last batch of an epoch may be smaller.
+    class_weights : np.ndarray [shape=(n_genres,)], optional
+        What a clip of each genre counts in the loss; a batch has a third part then.
     seed : int, optional
         Of the order; without it the clips come as they lie.
     epoch : int
@@ -40,9 +44,18 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, X: Any, y: np.ndarray, n_genres: int, batch_size: int, *, seed: int | None = None, epoch: int = 0
+        self,
+        X: Any,
+        y: np.ndarray,
+        n_genres: int,
+        batch_size: int,
+        class_weights: np.ndarray | None = None,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
     ) -> None:
         super().__init__()
+        self.weights = None if class_weights is None else np.asarray(class_weights, np.float32)[y]
         self.X, self.labels, self.batch_size = X, np.eye(n_genres, dtype=np.float32)[y], batch_size
         self.seed, self.epoch = seed, epoch
         self._deal()
@@ -50,9 +63,10 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        return np.asarray(self.X[chosen]), self.labels[chosen]
+        batch = np.asarray(self.X[chosen]), self.labels[chosen]
+        return batch if self.weights is None else (*batch, self.weights[chosen])
 
     def on_epoch_end(self) -> None:
         """Deal the clips anew."""
@@ -83,10 +97,15 @@ class Progress(keras.callbacks.Callback):
         Epochs without a lower validation loss after which to stop.
     on_epoch : callable, optional
         Called before the epoch is kept, so that a kill in between makes it report twice rather than never.
+    n_clips : int
+        Of training, for the speed.
     """
 
-    def __init__(self, directory: Path, key: dict[str, Any], patience: int, on_epoch: OnEpoch | None = None) -> None:
+    def __init__(
+        self, directory: Path, key: dict[str, Any], patience: int, on_epoch: OnEpoch | None = None, n_clips: int = 0
+    ) -> None:
         super().__init__()
+        self.n_clips = n_clips
         self.directory, self.key, self.patience, self.on_epoch = directory, key, patience, on_epoch
         kept = _read(directory)
         self.rows: list[dict[str, float]] = kept["epochs"] if kept["key"] == key else []
@@ -117,11 +136,16 @@ class Progress(keras.callbacks.Callback):
         for state, start in zip(states, _starts(self.key["seed"], epoch, len(states)), strict=True):
             state.assign([start, 0])
 
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Stop the clock of the training batches: what follows is the validation of the epoch."""
+        self.fitted = time.perf_counter()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Report the epoch, keep it, and stop if the patience is spent; TrainingError if the loss is not finite."""
         row = {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = time.perf_counter() - self.started
+        row["images_per_second"] = self.n_clips / (self.fitted - self.started)
         if not np.isfinite([row["loss"], row["val_loss"]]).all():
             raise TrainingError(f"the loss is not finite after epoch {epoch + 1}; try a lower learning_rate")
         if self.on_epoch:
@@ -152,6 +176,7 @@ def fit(
     batch_size: int,
     patience: int,
     on_epoch: OnEpoch | None = None,
+    class_weights: np.ndarray | None = None,
 ) -> keras.Model:
     """Train until the epochs or the patience are spent, going on where a killed training stopped.
 
@@ -169,7 +194,10 @@ def fit(
     epochs, batch_size, patience : int
         At most; clips; epochs without a lower validation loss.
     on_epoch : callable, optional
-        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate`` and ``seconds``.
+        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``, ``seconds`` and
+        ``images_per_second`` (in training, without validation).
+    class_weights : np.ndarray [shape=(k,)], optional
+        What a clip of each genre counts in the loss, of training and of validation, which chooses the epoch.
 
     Returns
     -------
@@ -179,24 +207,29 @@ def fit(
     Raises
     ------
     TrainingError
-        If there is no validation clip or the loss is not finite.
+        If there is no validation clip, the loss is not finite, or memory does not suffice.
     """
     if not len(data.y_validation):
         raise TrainingError("no validation clip to choose the best epoch by; add recordings")
-    progress = Progress(directory, key, patience, on_epoch)
+    note(directory, backend=keras.backend.backend(), device=devices.device(), precision=model.dtype_policy.name)
+    note(directory, class_weights_applied=str(class_weights is not None).lower())
+    progress = Progress(directory, key, patience, on_epoch, n_clips=len(data.y_train))
     if progress.done:
         model = keras.saving.load_model(progress.file(progress.done))
-    k = len(data.genres)
     if progress.done < epochs and not progress.exhausted:
-        model.fit(
-            Batches(data.X_train, data.y_train, k, batch_size, seed=key["seed"], epoch=progress.done),
-            validation_data=Batches(data.X_validation, data.y_validation, k, PREDICT_BATCH),
-            initial_epoch=progress.done,
-            epochs=epochs,
-            callbacks=[progress],
-            shuffle=False,  # of batches, by Keras, from where a resumed training could not go on; Batches does its own
-            verbose=0,
-        )
+        k, done, n = len(data.genres), progress.done, min(batch_size, PREDICT_BATCH)
+        train = Batches(data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=done)
+        validation = Batches(data.X_validation, data.y_validation, k, n, class_weights)
+        with devices.enough_memory(batch_size):
+            model.fit(
+                train,
+                validation_data=validation,
+                initial_epoch=progress.done,
+                epochs=epochs,
+                callbacks=[progress],
+                shuffle=False,  # of batches, by Keras, from where a resumed training could not go on
+                verbose=0,
+            )
     return load(progress.file(progress.best))
 
 
@@ -204,6 +237,25 @@ def history(directory: Path) -> pd.DataFrame:
     """Epochs trained so far: index ``epoch`` from 1, columns as `fit` reports them; empty if there are none."""
     rows = pd.DataFrame(_read(directory)["epochs"])
     return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def note(directory: Path, **facts: str) -> None:
+    """Add to what is known of a training in `directory`."""
+    write_json(directory / "facts.json", facts_of(directory) | facts)
+
+
+def facts_of(directory: Path) -> dict[str, str]:
+    """What `note` was told: backend, device and precision, and what a model adds; empty before the training."""
+    return read_json(directory / "facts.json") or {}
+
+
+def digest(data: Data) -> str:
+    """Twelve hexadecimal digits that change with the genres or any label."""
+    parts = [
+        "\0".join(data.genres).encode(),
+        *(np.asarray(y, np.int64).tobytes() for y in (data.y_train, data.y_validation)),
+    ]
+    return hashlib.sha256(b"\1".join(parts)).hexdigest()[:12]
 
 
 def save(model: keras.Model, path: Path) -> None:
