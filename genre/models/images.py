@@ -198,11 +198,35 @@ def picture(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Mode
     spread = ops.maximum(ops.max(S, axis=(1, 2), keepdims=True) - low, 1.0)
     level = ops.cast(ops.minimum(ops.floor((S - low) * 256.0 / spread), 255.0), "int32")
     jet = layers.Embedding(256, 3, trainable=False, dtype="float32", name="jet")
-    resized = layers.Resizing(size, size, interpolation="bilinear", dtype="float32", name="resize")(jet(level))
-    jet.set_weights([table])
+    # Resizing(antialias=True) would be a kernel that TensorFlow has on the CPU alone, and without it the picture is
+    # further from the published one; two products with fixed matrices are the same filter on every device.
+    narrow = layers.EinsumDense("bhwc,wx->bhxc", (shape[0], size, 3), dtype="float32", name="narrow")
+    tall = layers.EinsumDense("bhxc,hy->byxc", (size, size, 3), dtype="float32", name="tall")
+    resized = tall(narrow(jet(level)))
+    for layer, values in ((jet, table), (narrow, triangle(shape[1], size)), (tall, triangle(shape[0], size))):
+        layer.set_weights([values])
     model = keras.Model(inputs, resized, name="picture")
     model.trainable = False
     return model
+
+
+def triangle(n: int, size: int) -> np.ndarray:
+    """Bilinear resize of `n` samples to `size`, antialiased where that is fewer, as a matrix.
+
+    Parameters
+    ----------
+    n, size : int
+        Samples before and after.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, size), dtype=float32]
+        Columns sum to 1; the filter is Pillow's ``BILINEAR``.
+    """
+    scale = max(n / size, 1.0)
+    centres = (np.arange(size) + 0.5) * n / size
+    weights = np.maximum(0.0, 1 - np.abs((np.arange(n)[:, np.newaxis] + 0.5 - centres) / scale))
+    return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
 def vgg16(weights: str, size: int) -> keras.Model:
