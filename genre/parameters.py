@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from genre.errors import UsageError
@@ -29,14 +29,10 @@ def parse(text: str | None, what: str) -> dict[str, Any]:
     return value
 
 
-def defaults(function: Callable[..., Any], leave_out: Iterable[str] = ()) -> dict[str, Any]:
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """Keyword-only arguments of `function` that have a default, by name."""
     arguments = inspect.signature(function).parameters.values()
-    return {
-        a.name: a.default
-        for a in arguments
-        if a.kind is a.KEYWORD_ONLY and a.default is not a.empty and a.name not in set(leave_out)
-    }
+    return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.default is not a.empty}
 
 
 def complete(known: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
