@@ -35,7 +35,7 @@ from genre.workspace import PROJECT_DIR, write_json
 #: What the packaged code imports whatever its members are; members add theirs.
 BASE_REQUIREMENTS = {
     *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
-    *("librosa", "soundfile", "soxr", "av", "threadpoolctl"),
+    *("numba", "soundfile", "soxr", "av", "threadpoolctl"),
 }
 
 SIGNATURE = ModelSignature(

@@ -23,8 +23,8 @@ T = TypeVar("T")
 #: 80 dB that a spectrogram shows below its maximum.
 SILENCE_PEAK = 1e-4
 
-#: Above this the power of an STFT overflows float32. Nothing recorded comes near; damaged float files do.
-_FLOAT32_SAFE_PEAK = 1e12
+#: Above this, spectra in single precision come near their end. Nothing recorded does; damaged float files do.
+ABSURD_PEAK = 1e12
 
 #: Frames decoded at a time. A header may promise any length: memory follows what is really there.
 _BLOCK = 1 << 21
@@ -177,12 +177,12 @@ def checked(y: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n,), dtype=float32]
-        The same, contiguous; as float64 in the absurd case that its power would overflow float32.
+        The same, contiguous.
 
     Raises
     ------
     AudioError
-        ``too_short`` without a sample, ``not_finite`` with NaN or infinity.
+        ``too_short`` without a sample, ``not_finite`` with NaN, infinity or samples above `ABSURD_PEAK`.
     UsageError
         If `y` is not one-dimensional.
     """
@@ -191,10 +191,12 @@ def checked(y: np.ndarray) -> np.ndarray:
         raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
     if y.size == 0:
         raise AudioError("too_short", "no samples; give at least one")
-    if not np.isfinite(y).all():
-        raise AudioError("not_finite", "some samples are NaN or infinite; export the audio again as integer PCM")
-    absurd = np.abs(y).max() > _FLOAT32_SAFE_PEAK
-    return np.ascontiguousarray(y, dtype=np.float64 if absurd else np.float32)
+    if not np.abs(y).max() <= ABSURD_PEAK:
+        raise AudioError(
+            "not_finite",
+            f"some samples are NaN, infinite or beyond {ABSURD_PEAK:g}; export the audio again as integer PCM",
+        )
+    return np.ascontiguousarray(y, dtype=np.float32)
 
 
 def window_starts(duration_s: float, config: AudioConfig, max_windows: int | None = None) -> list[float]:

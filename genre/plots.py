@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from genre import filters
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.evaluate import genres_of, labels_of, metrics, proba_of
@@ -385,9 +386,7 @@ def _interval_bars(axes: "Axes", rows: pd.DataFrame, heights: np.ndarray, colour
 
 def _spectrogram(axes: "Axes", picture: np.ndarray, config: AudioConfig) -> Any:
     """Draw one spectrogram with seconds and kilohertz; the image, for the colour bar."""
-    import librosa
-
-    centres = librosa.mel_frequencies(n_mels=config.n_mels + 2, fmin=0.0, fmax=config.sr / 2)[1:-1]
+    centres = filters.mel_hz(config.sr, config.n_mels)[1:-1]
     ticks = [hz for hz in MEL_TICKS_HZ if centres[0] <= hz <= centres[-1]]
     level_db = picture.astype(np.float32) / 255 * config.top_db - config.top_db
     length_s = picture.shape[1] * config.hop_length / config.sr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-import librosa
 import numpy as np
 
+from genre.analysis import Frames, analyse, power_to_db
 from genre.audio import checked
 from genre.config import AudioConfig
 
@@ -34,14 +34,33 @@ def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     UsageError
         If `y` is not one-dimensional.
     """
-    y = checked(y[: config.n_samples])
-    emphasised = np.append(y[0], y[1:] - config.pre_emphasis * y[:-1])
-    S = librosa.feature.melspectrogram(
-        y=emphasised, sr=config.sr, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels, power=2.0
-    )
-    S_db = librosa.power_to_db(S, ref=np.max, top_db=config.top_db)
-    S_u8 = np.rint((S_db + config.top_db) * (255 / config.top_db)).astype(np.uint8)
-    return np.pad(S_u8, ((0, 0), (0, config.n_frames - S_u8.shape[1])))
+    rows = analyse(checked(y[: config.n_samples]), config).by_frame([mel])
+    return quantised(rows[mel], config)
+
+
+def mel(frames: Frames) -> np.ndarray:
+    """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32."""
+    return frames.emphasised_mel
+
+
+def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Bytes of a clip's mel powers, as `log_mel` returns them.
+
+    Parameters
+    ----------
+    S : np.ndarray [shape=(t, n_mels)]
+        What `mel` takes of all frames of a clip.
+    config : AudioConfig
+        Range, and number of frames of a full clip.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
+        See `log_mel`.
+    """
+    S_db = power_to_db(S, top_db=config.top_db)
+    S_u8 = np.rint((S_db - S_db.max() + config.top_db) * (255 / config.top_db)).astype(np.uint8)
+    return np.pad(S_u8.T, ((0, 0), (0, config.n_frames - len(S_u8))))
 
 
 def to_db(S_u8: np.ndarray, config: AudioConfig) -> np.ndarray:

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from genre import audio, features, spectrogram
+from genre import audio, features
 from genre.config import AudioConfig
 from genre.errors import AudioError, DataError, UsageError
 from genre.workspace import BUILD_FIRST, write_atomically, write_table
@@ -95,8 +95,9 @@ def write_part(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int
         row = {"clip_id": clip.clip_id, "stamp": clip.stamp, "status": "ok", "reason": "", "row": -1}
         try:
             y = read_clip(clip, config)
-            row |= dict(zip(features.FEATURE_NAMES, features.extract(y, config), strict=True)) | {"row": len(images)}
-            images.append(spectrogram.log_mel(y, config))
+            values, image = features.extract_with_log_mel(y, config)
+            row |= dict(zip(features.FEATURE_NAMES, values, strict=True)) | {"row": len(images)}
+            images.append(image)
         except AudioError as error:
             row |= {"status": error.status, "reason": error.reason}
         except Exception as error:  # one file must not stop the other million

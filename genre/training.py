@@ -88,7 +88,7 @@ class Job:
 @cache
 def code_digest(model: str) -> str:
     """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
-    package, libraries = Path(__file__).parent, ["numpy", "scipy", "librosa", "soxr", *models.requirements(model)]
+    package, libraries = Path(__file__).parent, ["numpy", "scipy", "numba", "soxr", *models.requirements(model)]
     digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())

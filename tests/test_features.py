@@ -1,22 +1,30 @@
-import os
-from pathlib import Path
+from functools import cache
 
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from genre import audio
+from genre import audio, spectrogram
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
-from genre.features import FAMILIES, FEATURE_NAMES, FEATURES, Analysis, extract
+from genre.features import FAMILIES, FEATURE_NAMES, FEATURES, analyse, extract, extract_with_log_mel
 
 CORRECTED = AudioConfig()
 PAPER = AudioConfig(variant="paper")
 SR = 22050
+
+
+@pytest.fixture(autouse=True, params=["plain", "compiled"])
+def kernels(request, monkeypatch):
+    """Every test of this file, with the reference and with what is compiled."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    monkeypatch.setenv("GENRE_KERNELS", request.param)
 
 
 def beat(seconds: float = 10.0, bpm: float = 128.0) -> np.ndarray:
@@ -42,7 +50,21 @@ def signals() -> dict[str, np.ndarray]:
         "chirp": (0.5 * np.sin(2 * np.pi * (100 * t + 400 * t**2))).astype(np.float32),
         "clicks": (clicks + 1e-3 * rng.normal(size=t.size)).astype(np.float32),
         "offset": beat() + np.float32(0.2),
+        "square": np.sign(np.sin(2 * np.pi * 100 * t) + 1e-9).astype(np.float32),
+        "tone": (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32),
+        "half silent": beat() * (t < 5),
+        "silence": np.zeros(SR, np.float32),
+        "constant": np.full(SR, 0.25, np.float32),
+        "click": np.eye(1, SR, SR // 2, dtype=np.float32)[0],
+        "one sample": np.ones(1, np.float32),
+        "one frame": beat(0.2)[:2048],
+        "odd length": beat(2.0)[:31337],
     }
+
+
+#: Columns that cannot agree. The published script adds 0.01 to samples in single precision, and the error of that sum,
+#: which a bandwidth weighs by a power of its distance, is all that a pure tone has far from its centroid.
+ROUNDING = {"tone": {f"spectral_bandwidth_{p}_{s}" for p in (2, 3, 4) for s in ("mean", "std")}}
 
 
 def mean_std(names: list[str], rows: np.ndarray) -> dict[str, float]:
@@ -76,40 +98,43 @@ def by_librosa(y: np.ndarray, *, dc: float = 0.0, small: float = 0.0, last: int 
     return values | mean_std(numbered("chroma_stft", 12), f.chroma_stft(y=y, sr=SR, hop_length=chroma_hop))
 
 
-def compare(y: np.ndarray, config: AudioConfig, expected: dict, atol: float) -> None:
+@cache
+def expected_of(name: str, variant: str) -> dict:
+    """librosa's values, NaN where a signal has none made 0; once for both kinds of kernels."""
+    arguments = {"dc": 0.01, "small": 0.0001, "last": 3, "chroma_hop": 1024} if variant == "paper" else {}
+    with np.errstate(all="ignore"):
+        return {k: np.nan_to_num(v) for k, v in by_librosa(signals()[name], **arguments).items()}
+
+
+def compare(y: np.ndarray, config: AudioConfig, expected: dict, atol: float) -> set[str]:
+    """Columns that differ."""
     mine = dict(zip(FEATURE_NAMES, extract(y, config), strict=True))
     assert set(mine) == set(expected)
-    wrong = {k: (mine[k], expected[k]) for k in mine if not np.isclose(mine[k], expected[k], rtol=1e-4, atol=atol)}
-    assert not wrong
+    return {k for k in mine if not np.isclose(mine[k], expected[k], rtol=1e-4, atol=atol)}
 
 
-@pytest.mark.filterwarnings("ignore:Trying to estimate tuning")  # a constant drowns every pitch
+@pytest.mark.filterwarnings("ignore")  # librosa's, of frames too long and pitches that are not there
 @pytest.mark.parametrize("name", signals())
 def test_corrected_is_librosa_called_plainly(name):
-    y = signals()[name]
-    compare(y, CORRECTED, by_librosa(y), atol=1e-5)
+    assert not compare(signals()[name], CORRECTED, expected_of(name, "corrected"), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Trying to estimate tuning")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", signals())
 def test_paper_is_the_published_script(name):
-    y = signals()[name]
-    published = by_librosa(y, dc=0.01, small=0.0001, last=3, chroma_hop=1024)
+    y, published = signals()[name], expected_of(name, "paper")
     # One unit of the third decimal: a value may lie on the edge of rounding.
-    compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
+    wrong = compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
+    assert wrong <= ROUNDING.get(name, set())
     assert extract(y, PAPER) == pytest.approx(np.round(extract(y, PAPER).astype(float), 3), rel=1e-6)
 
 
-def test_the_papers_own_clips():
-    shared = Path(os.environ.get("GENRE_SHARED", Path(__file__).parents[2] / "shared"))
-    paths = sorted((shared / "data/audioset_clips").glob("*.wav"))
-    if not paths:
-        pytest.skip(f"no clips of the paper under {shared}")
-    for path in paths[::8]:
+def test_the_papers_own_clips(shared):
+    for path in sorted((shared / "audioset_clips").glob("*.wav"))[::4]:
         y = audio.clip(audio.decode(path, sr=SR, duration_s=10.0), CORRECTED)
-        compare(y, CORRECTED, by_librosa(y), atol=1e-5)
+        assert not compare(y, CORRECTED, by_librosa(y), atol=1e-5)
         published = by_librosa(y, dc=0.01, small=0.0001, last=3, chroma_hop=1024)
-        compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
+        assert not compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
 
 
 def test_names_are_those_of_the_published_table():
@@ -134,32 +159,31 @@ def test_names_are_those_of_the_published_table():
     assert {i: FEATURE_NAMES[i] for i in at} == at
 
 
-def test_names_are_those_of_a_published_file():
-    shared = Path(os.environ.get("GENRE_SHARED", Path(__file__).parents[2] / "shared"))
-    path = shared / "data/audioset_4_genres_features.csv.gz"
-    if not path.exists():
-        pytest.skip(f"no table in the paper's format under {shared}")
-    import pandas as pd
-
-    assert tuple(pd.read_csv(path, nrows=1).columns[1:]) == FEATURE_NAMES
+def test_names_are_those_of_a_published_file(shared):
+    table = pd.read_csv(shared / "audioset_4_genres_features.csv.gz", nrows=1)
+    assert tuple(table.columns[1:]) == FEATURE_NAMES
 
 
 def test_every_feature_fills_its_columns():
-    analysis = Analysis(beat(2.0), CORRECTED)
+    a = analyse(beat(2.0), CORRECTED)
+    rows = a.by_frame([feature.series for feature in FEATURES if feature.series])
     for feature in FEATURES:
-        assert np.shape(feature.values(analysis)) == (len(feature.columns),), feature.columns
+        values = feature.values(a, rows[feature.series]) if feature.series else feature.values(a)
+        assert np.shape(values) == (len(feature.columns),), feature.columns
     assert list(FAMILIES) == list(FEATURE_NAMES)
     assert len(set(FAMILIES.values())) == 10
 
 
-def test_one_stft_when_corrected_two_as_published(monkeypatch):
-    for config, n in ((CORRECTED, 1), (PAPER, 2)):
-        calls = []
-        stft = librosa.stft
-        with monkeypatch.context() as patch:
-            patch.setattr(librosa, "stft", lambda *a, stft=stft, calls=calls, **k: calls.append(1) or stft(*a, **k))
-            extract(beat(2.0), config)
-        assert len(calls) == n
+@pytest.mark.parametrize("config", [CORRECTED, PAPER], ids=["corrected", "paper"])
+def test_one_pass_gives_what_two_give(config):
+    values, S = extract_with_log_mel(beat(7.3), config)
+    np.testing.assert_array_equal(values, extract(beat(7.3), config))
+    np.testing.assert_array_equal(S, spectrogram.log_mel(beat(7.3), config))
+
+
+def test_one_pass_is_for_one_clip():
+    with pytest.raises(UsageError, match="220501 samples"):
+        extract_with_log_mel(np.zeros(220501), CORRECTED)
 
 
 # Behaviour
@@ -220,7 +244,7 @@ def test_input_is_left_alone_and_its_type_does_not_matter():
 @pytest.mark.filterwarnings("ignore:n_fft=2048 is too large", "ignore:Trying to estimate tuning")
 @pytest.mark.parametrize("config", [CORRECTED, PAPER], ids=["corrected", "paper"])
 @pytest.mark.parametrize("n", [1, 2, 511, 2047, 30000])
-@pytest.mark.parametrize("constant", [0.0, 0.5, -1.0, 1e-40, 3e38])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1.0, 1e-40, 1e12])
 def test_constant_signal_has_finite_features(constant, n, config):
     values = extract(np.full(n, constant), config)
     assert values.dtype == np.float32 and np.isfinite(values).all()
@@ -237,7 +261,7 @@ def test_square_wave_has_no_skewness_and_says_so_without_a_warning():
 
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=25, deadline=None)
-@given(arrays(np.float32, st.integers(1, 3000), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)))
+@given(arrays(np.float32, st.integers(1, 3000), elements=st.floats(-(2.0**39), 2.0**39, width=32)))
 def test_any_finite_signal_has_finite_features(y):
     for config in (CORRECTED, PAPER):
         assert np.isfinite(extract(y, config)).all()
@@ -245,7 +269,12 @@ def test_any_finite_signal_has_finite_features(y):
 
 @pytest.mark.parametrize(
     ("y", "status"),
-    [(np.zeros(0), "too_short"), (np.array([0.1, np.nan]), "not_finite"), (np.array([np.inf]), "not_finite")],
+    [
+        (np.zeros(0), "too_short"),
+        (np.array([0.1, np.nan]), "not_finite"),
+        (np.array([np.inf]), "not_finite"),
+        (np.array([3e38]), "not_finite"),
+    ],
 )
 def test_refuses(y, status):
     with pytest.raises(AudioError) as caught:
