@@ -202,7 +202,7 @@ def test_the_accelerators_machine_decides_as_the_accelerator_does(counts, accele
 
 
 def test_the_accelerator_on_columns_with_long_tails(accelerator):
-    """There its own decisions between two genres are wrong; those of the machine that it fitted are not."""
+    """Such as kurtosis has; on the like its own decisions were wrong, and those of the machine it fitted were not."""
     rng = np.random.default_rng(0)
     F = rng.normal(size=(1500, 30))
     X = np.expm1(0.8 * (F @ rng.normal(size=(30, 97)) / 30**0.5 + 0.4 * rng.normal(size=(1500, 97))))
