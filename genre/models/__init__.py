@@ -321,8 +321,8 @@ def facts(name: str, directory: str | Path) -> dict[str, str]:
     -------
     dict
         For networks ``backend``, ``device`` (``cpu`` or ``gpu``), ``precision`` (Keras's dtype policy) and
-        ``class_weights_applied``; with VGG-16, ``base_weights_unchanged``, from hashes before and after. For others
-        nothing.
+        ``class_weights_applied``; with VGG-16, ``base_weights_unchanged``, from hashes before and after. For the SVM
+        ``engine`` (library and version that fitted it) and ``calibration_folds``. For others nothing.
 
     Raises
     ------
