@@ -65,7 +65,7 @@ def epochs_s(model: keras.Model, data: Data, work: images.Work, folder: Path, n:
         keras.optimizers.Adam(work.hp["learning_rate"]),
         "categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=devices.jit_compile(),
+        jit_compile=devices.jit_compile(dense=model.name == "head"),
     )
     networks.fit(
         model,

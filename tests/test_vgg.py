@@ -376,7 +376,7 @@ def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
     np.testing.assert_allclose(alone, proba, atol=1e-6)
 
 
-def test_precision_as_asked(tmp_path):
+def test_precision_as_asked(images, tmp_path):
     import keras
 
     from genre.models import devices
@@ -387,9 +387,11 @@ def test_precision_as_asked(tmp_path):
         model = models.train("feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked)
         assert {layer.dtype_policy.name for layer in model.get_layer("head").layers} == {"float32"}
         assert models.facts("feed_forward", tmp_path / asked)["precision"] == policy
-        kept = keras.saving.load_model(tmp_path / asked / "epoch-0001.keras").get_layer("head").layers
-        assert {layer.dtype_policy.name for layer in kept[:-1]} == {policy}
-        assert kept[-1].dtype_policy.name == "float32"
+        hp = models.check_params("feed_forward", {**FLAT, "precision": asked})
+        work = images.Work("feed_forward", toy(), 0, tmp_path, hp, None, (8, 32))
+        trained = work.network(work.policy).get_layer("head").layers
+        assert {layer.dtype_policy.name for layer in trained[:-1]} == {policy}
+        assert trained[-1].dtype_policy.name == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
 

@@ -146,7 +146,7 @@ class Work:
             keras.optimizers.Adam(learning_rate),
             "categorical_crossentropy",
             metrics=["accuracy", auc],
-            jit_compile=devices.jit_compile(),
+            jit_compile=devices.jit_compile(dense=not self.weights or model.name == "head"),
         )
         key = {"model": self.name, "seed": self.seed, "base": self.base_digest, "labels": networks.digest(self.data)}
         return networks.fit(
@@ -336,7 +336,7 @@ def digest(model: keras.Model) -> str:
 
 def _compute(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
     """Write the outputs as one array."""
-    body.compile(jit_compile=devices.jit_compile())
+    body.compile()
     shape = (len(X), *body.output.shape[1:])
     kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     start = 0

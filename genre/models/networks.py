@@ -4,8 +4,8 @@ Loads Keras and its backend (TensorFlow unless ``KERAS_BACKEND`` says otherwise)
 """
 
 import hashlib
-import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,7 +16,7 @@ import pandas as pd
 
 from genre.errors import DataError, TrainingError
 from genre.models import Data, OnEpoch, devices
-from genre.workspace import read_json, write_json
+from genre.workspace import read_json, write_atomically, write_json
 
 #: Clips that cross the network at once when predicting; VGG-16 holds about 60 MB for each in its first layers.
 PREDICT_BATCH = 32
@@ -90,7 +90,7 @@ class Progress(keras.callbacks.Callback):
     Parameters
     ----------
     directory : Path
-        Where ``history.json`` and ``epoch-*.keras`` go.
+        Where ``history.json`` and ``epoch-*.npy`` go.
     key : dict
         What is trained, its ``seed`` among it; a history of something else is not continued.
     patience : int
@@ -126,8 +126,8 @@ class Progress(keras.callbacks.Callback):
         return bool(self.rows) and self.done - self.best >= self.patience
 
     def file(self, epoch: int) -> Path:
-        """Where the model as it was after an epoch lies."""
-        return self.directory / f"epoch-{epoch:04d}.keras"
+        """Where weights and optimizer as they were after an epoch lie."""
+        return self.directory / f"epoch-{epoch:04d}.npy"
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock, and the dropout of this epoch: a saved model does not hold where its random numbers were."""
@@ -156,13 +156,9 @@ class Progress(keras.callbacks.Callback):
     def _keep(self, row: dict[str, float]) -> None:
         """Write the weights, then the history that names them, then drop what it no longer needs."""
         self.rows.append(row)
-        partial = self.directory / "partial.keras"
-        self.model.save(partial)
-        partial.replace(self.file(self.done))
-        partial = self.directory / "partial.json"
-        partial.write_text(json.dumps({"key": self.key, "epochs": self.rows}))
-        partial.replace(self.directory / "history.json")
-        for path in set(self.directory.glob("epoch-*.keras")) - {self.file(self.done), self.file(self.best)}:
+        write_atomically(self.file(self.done), lambda path: write_state(self.model, path))
+        write_json(self.directory / "history.json", {"key": self.key, "epochs": self.rows})
+        for path in set(self.directory.glob("epoch-*.npy")) - {self.file(self.done), self.file(self.best)}:
             path.unlink()
 
 
@@ -202,7 +198,7 @@ def fit(
     Returns
     -------
     keras.Model
-        As it was after the epoch of the lowest validation loss, not compiled.
+        `model`, as it was after the epoch of the lowest validation loss.
 
     Raises
     ------
@@ -215,7 +211,7 @@ def fit(
     note(directory, class_weights_applied=str(class_weights is not None).lower())
     progress = Progress(directory, key, patience, on_epoch, n_clips=len(data.y_train))
     if progress.done:
-        model = keras.saving.load_model(progress.file(progress.done))
+        read_state(model, progress.file(progress.done))
     if progress.done < epochs and not progress.exhausted:
         k, done, n = len(data.genres), progress.done, min(batch_size, PREDICT_BATCH)
         train = Batches(data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=done)
@@ -230,7 +226,33 @@ def fit(
                 shuffle=False,  # of batches, by Keras, from where a resumed training could not go on
                 verbose=0,
             )
-    return load(progress.file(progress.best))
+    read_state(model, progress.file(progress.best))
+    return model
+
+
+def write_state(model: keras.Model, path: Path) -> None:
+    """Write weights and optimizer of a compiled model, one array after the other.
+
+    A tenth of the time of Keras's own file, which copies the arrays into an HDF5 and that into an archive with a
+    checksum; a small network's epoch on a few hundred clips is no longer than that.
+    """
+    with path.open("wb") as file:
+        for variable in _state(model):
+            np.save(file, keras.ops.convert_to_numpy(variable))
+
+
+def read_state(model: keras.Model, path: Path) -> None:
+    """Bring a compiled model of the same layers and optimizer to what `write_state` wrote of another."""
+    with path.open("rb") as file:
+        for variable in _state(model):
+            variable.assign(np.load(file, allow_pickle=False))
+
+
+def _state(model: keras.Model) -> Iterator[keras.Variable]:
+    """Variables that a training changes, in the order of the layers."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    yield from (*model.weights, *model.optimizer.variables)
 
 
 def history(directory: Path) -> pd.DataFrame:
@@ -293,5 +315,4 @@ def _starts(seed: int, epoch: int, n: int) -> np.ndarray:
 
 def _read(directory: Path) -> dict[str, Any]:
     """Contents of the history file."""
-    path = directory / "history.json"
-    return json.loads(path.read_text()) if path.exists() else {"key": None, "epochs": []}
+    return read_json(directory / "history.json") or {"key": None, "epochs": []}
