@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     def kept(name, **other):
         models.train("vgg16_transfer", data, params | other, 1, tmp_path / name)
         assert not list((tmp_path / name).glob("outputs-*"))
-        return {path.name: path.stat().st_mtime_ns for path in data.cache.iterdir()}
+        return {path.name: path.stat().st_ino for path in data.cache.iterdir()}
 
     first = kept("a")
     assert len(first) == 2
@@ -135,6 +136,24 @@ def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     other = kept("c", preprocessing="imagenet")
     assert len(other) == 4
     assert other.items() >= first.items()
+
+
+def test_outputs_least_recently_used_are_dropped(images, tmp_path):
+    import keras
+
+    stored = keras.Input((24, 40), dtype="uint8")
+    doubled = keras.Model(stored, keras.layers.Rescaling(2.0)(stored))
+    X = toy().X_train
+
+    def keep(n):
+        found = images.outputs(doubled, X[: n + 1], tmp_path, [], batch_size=8)
+        np.testing.assert_array_equal(found, 2.0 * X[: n + 1])
+        return {len(np.load(path)) - 1 for path in tmp_path.iterdir()}
+
+    for n in range(images.KEPT_OUTPUTS):
+        keep(n)
+    assert keep(0) == set(range(images.KEPT_OUTPUTS))
+    assert keep(images.KEPT_OUTPUTS) == {0, *range(2, images.KEPT_OUTPUTS + 1)}
 
 
 @pytest.fixture
@@ -273,6 +292,7 @@ def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
     assert seen == [1, 2, 3]
+    params["weights"] = shutil.copy(vgg_weights, tmp_path / "moved.weights.h5")
     model = models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
     assert seen == [1, 2, 3, 3]
     history = models.history("vgg16_fine_tune", tmp_path)
