@@ -292,7 +292,7 @@ def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
     assert seen == [1, 2, 3]
-    params["weights"] = shutil.copy(vgg_weights, tmp_path / "moved.weights.h5")
+    params["weights"] = str(shutil.copy(vgg_weights, tmp_path / "moved.weights.h5"))
     model = models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
     assert seen == [1, 2, 3, 3]
     history = models.history("vgg16_fine_tune", tmp_path)
