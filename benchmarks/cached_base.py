@@ -1,10 +1,11 @@
 """Transfer learning on a frozen VGG-16, its outputs kept, against running it again every epoch, on one CPU core.
 
-Claims, ten epochs in float32, CPU time, checkpoints counted, first calls (which compile) left out: at least 7 times
-faster on 200 clips; at least 40 times for a further experiment with the head at the paper's number of clips, the base's
-outputs being there. On 200 clips the second factor is less, for what an epoch costs whatever its length: a quarter and
-more of its time goes into the checkpoint. Both are less in bfloat16 (`--precision auto`) on a processor that has matrix
-instructions for it: the base is then several times cheaper and the head, bound by memory, is not.
+Claims, ten epochs in float32, CPU time, checkpoints counted, first calls (which compile) left out, on 200 clips: at
+least 7 times faster; at least 40 times for a further experiment with the head, the base's outputs being there. It is
+the fitting that is compared: what a training does before and after (imports, weights, the probability table, for which
+the saved model runs over all clips) is the same for both and not in it. Both factors are less in bfloat16
+(`--precision auto`) on a processor that has matrix instructions for it: the base is then several times cheaper and the
+head, bound by memory, is not.
 
 The cached way is run whole. Of the other's ten epochs, which are alike, two are run and the sum taken for ten; the
 losses of both ways are held against each other epoch by epoch. For the paper's 36,486 training and 2,027 validation

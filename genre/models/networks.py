@@ -133,7 +133,9 @@ class Progress(keras.callbacks.Callback):
         """Start the clock, and the dropout of this epoch: a saved model does not hold where its random numbers were."""
         self.started = time.perf_counter()
         states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
-        for state, start in zip(states, _starts(self.key["seed"], epoch, len(states)), strict=True):
+        common, *starts = _starts(self.key["seed"], epoch, 1 + len(states))
+        keras.utils.set_random_seed(common)  # PyTorch's dropout draws from the process's own generator
+        for state, start in zip(states, starts, strict=True):
             state.assign([start, 0])
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -308,9 +310,9 @@ def predict_proba(model: keras.Model, X: Any) -> np.ndarray:
     return np.concatenate([keras.ops.convert_to_numpy(model(batch, training=False)) for batch in batches])
 
 
-def _starts(seed: int, epoch: int, n: int) -> np.ndarray:
-    """A number for each of n generators, this epoch's."""
-    return np.random.default_rng([seed, epoch]).integers(2**32, size=n, dtype=np.uint32)
+def _starts(seed: int, epoch: int, n: int) -> list[int]:
+    """A number for each of n generators, this epoch's; in 31 bits, since PyTorch's backend keeps them in int32."""
+    return np.random.default_rng([seed, epoch]).integers(2**31, size=n).tolist()
 
 
 def _read(directory: Path) -> dict[str, Any]:
