@@ -27,7 +27,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -80,9 +80,31 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that name the training; where the store lies does not count."""
-        identity = {k: v for k, v in asdict(self).items() if k != "store"}
+        """Twelve hexadecimal digits that name the training; where store and weights file lie does not count."""
+        identity = {k: v for k, v in asdict(self).items() if k != "store"} | {"params": _by_content(self.params)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Rows:
+    """Some rows of an array-like, read as they are asked for.
+
+    Parameters
+    ----------
+    X : array-like [shape=(n, ...)]
+        Takes an array of positions between its brackets.
+    at : np.ndarray [shape=(m,), dtype=int]
+        Which rows, in the order wanted.
+    """
+
+    def __init__(self, X: Any, at: np.ndarray) -> None:
+        self.X, self.at = X, at
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        """The rows at these positions."""
+        return np.asarray(self.X[self.at[at]])
 
 
 @cache
@@ -177,12 +199,13 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
     X = _inputs(job, clips)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
+    part = X.__getitem__ if isinstance(X, np.ndarray) else partial(Rows, X)
     data = models.Data(
         genres=job.genres,
-        X_train=X[train],
+        X_train=part(train),
         y_train=y[train],
         recordings_train=clips["recording"].to_numpy(str)[train],
-        X_validation=X[validation],
+        X_validation=part(validation),
         y_validation=y[validation],
         cache=Path(job.store) / "outputs",
     )
@@ -210,6 +233,15 @@ def _inputs(job: Job, clips: pd.DataFrame) -> Any:
     if models.get(job.model).needs == "features":
         return store.load_features(clips, Path(job.store)).to_numpy()
     return store.Spectrograms(clips, Path(job.store))
+
+
+def _by_content(params: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters with a file of weights named by a hash of what it holds."""
+    path = Path(params.get("weights", "")).expanduser()
+    if not path.is_file():
+        return params
+    with path.open("rb") as file:
+        return params | {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def test_keeps_the_epoch_of_the_lowest_validation_loss(trained):
     proba = models.predict_proba("mel_cnn", model, data.X_validation)
     log_loss = -np.log(proba[np.arange(len(proba)), data.y_validation]).mean()
     assert log_loss == pytest.approx(best.min(), rel=1e-4)
-    kept = {int(path.stem[-4:]) for path in directory.glob("epoch-*.keras")}
+    kept = {int(path.stem[-4:]) for path in directory.glob("epoch-*.npy")}
     assert kept == {best.idxmin(), len(best)}
 
 
@@ -94,7 +94,7 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
     done = len(models.history("mel_cnn", tmp_path))
     assert 2 <= done < TINY["epochs"]
 
-    (tmp_path / "partial.keras").write_bytes(b"cut off in the middle")
+    (tmp_path / "epoch-0009.npy.1.tmp").write_bytes(b"cut off in the middle")
     epochs = []
     model = models.train("mel_cnn", toy(), TINY, 3, tmp_path, lambda epoch, row: epochs.append(epoch))
     assert epochs == list(range(done + 1, TINY["epochs"] + 1))

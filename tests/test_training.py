@@ -94,6 +94,39 @@ def test_the_key_names_what_matters(prepared):
         assert training.Job(**fields | change).key != job.key
 
 
+def test_weights_count_by_what_they_are_and_not_by_where_they_lie(prepared, tmp_path):
+    fields = training.asdict(training.job_of(prepared()))
+
+    def key(name):
+        return training.Job(**fields | {"params": {"weights": str(tmp_path / name), "units": 8}}).key
+
+    (tmp_path / "a.weights.h5").write_bytes(b"one")
+    first = key("a.weights.h5")
+    (tmp_path / "a.weights.h5").rename(tmp_path / "b.weights.h5")
+    assert key("b.weights.h5") == first
+    (tmp_path / "b.weights.h5").write_bytes(b"two")
+    assert key("b.weights.h5") != first
+    assert key("imagenet") != key("none")
+
+
+def test_rows_are_read_when_asked_for():
+    class Watched:
+        def __init__(self):
+            self.asked = []
+
+        def __getitem__(self, at):
+            self.asked.append(np.asarray(at).tolist())
+            return 10 * np.asarray(at)
+
+    watched = Watched()
+    rows = training.Rows(watched, np.array([3, 5, 8]))
+    assert len(rows) == 3
+    assert watched.asked == []
+    np.testing.assert_array_equal(rows[np.array([2, 0])], [80, 30])
+    np.testing.assert_array_equal(rows[:2], [30, 50])
+    assert watched.asked == [[8, 3], [3, 5]]
+
+
 def test_a_reason_comes_back_from_the_process(prepared):
     with pytest.raises(TrainingError, match="cannot learn z"):
         training.run(prepared(genres=[*GENRES, "z"]))

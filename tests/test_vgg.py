@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     def kept(name, **other):
         models.train("vgg16_transfer", data, params | other, 1, tmp_path / name)
         assert not list((tmp_path / name).glob("outputs-*"))
-        return {path.name: path.stat().st_mtime_ns for path in data.cache.iterdir()}
+        return {path.name: path.stat().st_ino for path in data.cache.iterdir()}
 
     first = kept("a")
     assert len(first) == 2
@@ -135,6 +136,24 @@ def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     other = kept("c", preprocessing="imagenet")
     assert len(other) == 4
     assert other.items() >= first.items()
+
+
+def test_outputs_least_recently_used_are_dropped(images, tmp_path):
+    import keras
+
+    stored = keras.Input((24, 40), dtype="uint8")
+    doubled = keras.Model(stored, keras.layers.Rescaling(2.0)(stored))
+    X = toy().X_train
+
+    def keep(n):
+        found = images.outputs(doubled, X[: n + 1], tmp_path, [], batch_size=8)
+        np.testing.assert_array_equal(found, 2.0 * X[: n + 1])
+        return {len(np.load(path)) - 1 for path in tmp_path.iterdir()}
+
+    for n in range(images.KEPT_OUTPUTS):
+        keep(n)
+    assert keep(0) == set(range(images.KEPT_OUTPUTS))
+    assert keep(images.KEPT_OUTPUTS) == {0, *range(2, images.KEPT_OUTPUTS + 1)}
 
 
 @pytest.fixture
@@ -273,6 +292,7 @@ def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
     assert seen == [1, 2, 3]
+    params["weights"] = str(shutil.copy(vgg_weights, tmp_path / "moved.weights.h5"))
     model = models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
     assert seen == [1, 2, 3, 3]
     history = models.history("vgg16_fine_tune", tmp_path)
@@ -376,7 +396,7 @@ def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
     np.testing.assert_allclose(alone, proba, atol=1e-6)
 
 
-def test_precision_as_asked(tmp_path):
+def test_precision_as_asked(images, tmp_path):
     import keras
 
     from genre.models import devices
@@ -387,9 +407,11 @@ def test_precision_as_asked(tmp_path):
         model = models.train("feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked)
         assert {layer.dtype_policy.name for layer in model.get_layer("head").layers} == {"float32"}
         assert models.facts("feed_forward", tmp_path / asked)["precision"] == policy
-        kept = keras.saving.load_model(tmp_path / asked / "epoch-0001.keras").get_layer("head").layers
-        assert {layer.dtype_policy.name for layer in kept[:-1]} == {policy}
-        assert kept[-1].dtype_policy.name == "float32"
+        hp = models.check_params("feed_forward", {**FLAT, "precision": asked})
+        work = images.Work("feed_forward", toy(), 0, tmp_path, hp, None, (8, 32))
+        trained = work.network(work.policy).get_layer("head").layers
+        assert {layer.dtype_policy.name for layer in trained[:-1]} == {policy}
+        assert trained[-1].dtype_policy.name == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
 

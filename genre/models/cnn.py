@@ -73,13 +73,14 @@ def mel_cnn(
     import keras
 
     keras.utils.set_random_seed(seed)
-    model = _mel_network(np.asarray(data.X_train[:1]).shape[1:], len(data.genres), width, dropout)
+    layers = np.asarray(data.X_train[:1]).shape[1:], len(data.genres), width, dropout
+    model = _mel_network(*layers)
     steps = epochs * -(-len(data.y_train) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(keras.optimizers.Adam(schedule), "categorical_crossentropy", metrics=["accuracy"])
     key = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "width": width}
     key |= {"dropout": dropout, "patience": patience, "seed": seed}
-    return networks.fit(
+    networks.fit(
         model,
         data,
         directory,
@@ -89,6 +90,9 @@ def mel_cnn(
         patience=patience,
         on_epoch=on_epoch,
     )
+    bare = _mel_network(*layers)  # a compiled model is saved with its optimizer, three times the size
+    bare.set_weights(model.get_weights())
+    return bare
 
 
 def save(model: Any, path: Path) -> None:

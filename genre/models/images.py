@@ -23,6 +23,10 @@ from genre.workspace import write_atomically
 #: Mean of ImageNet's pictures by channel, blue first, which the weights were trained without (keras.applications).
 IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 
+#: Kept outputs of a base in one folder, the least recently used going first: of training and validation clips, for four
+#: bases or settings. One is 37 kB a clip.
+KEPT_OUTPUTS = 8
+
 #: Keras's name of the ImageNet weights without the three dense layers.
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
@@ -146,14 +150,15 @@ class Work:
             keras.optimizers.Adam(learning_rate),
             "categorical_crossentropy",
             metrics=["accuracy", auc],
-            jit_compile=devices.jit_compile(),
+            jit_compile=devices.jit_compile(dense=not self.weights or model.name == "head"),
         )
+        hp = {k: v for k, v in self.hp.items() if k != "weights"}  # the base's hash says which, wherever they lie
         key = {"model": self.name, "seed": self.seed, "base": self.base_digest, "labels": networks.digest(self.data)}
         return networks.fit(
             model,
             data,
             directory,
-            key=self.hp | key,
+            key=hp | key,
             epochs=epochs,
             batch_size=self.hp["batch_size"],
             patience=epochs,
@@ -301,7 +306,7 @@ def outputs(body: keras.Model, X: Any, directory: Path, how: list[str], *, batch
     X : array-like [shape=(n, n_mels, n_frames), dtype=uint8]
         Spectrograms.
     directory : Path
-        Where they are kept, by a hash of the clips, `how` and the output's shape.
+        Where they are kept, by a hash of the clips, `how` and the output's shape; `KEPT_OUTPUTS` at most.
     how : list of str
         Whatever else the outputs depend on, the weights among it.
     batch_size : int
@@ -323,6 +328,9 @@ def outputs(body: keras.Model, X: Any, directory: Path, how: list[str], *, batch
     path = directory / f"outputs-{fingerprint.hexdigest()[:16]}.npy"
     if not path.exists():
         write_atomically(path, lambda temporary: _compute(body, X, temporary, batch_size))
+    path.touch()
+    for old in sorted(directory.glob("outputs-*.npy"), key=lambda p: p.stat().st_mtime_ns)[:-KEPT_OUTPUTS]:
+        old.unlink()
     return np.load(path, mmap_mode="r")
 
 
@@ -336,7 +344,7 @@ def digest(model: keras.Model) -> str:
 
 def _compute(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
     """Write the outputs as one array."""
-    body.compile(jit_compile=devices.jit_compile())
+    body.compile()
     shape = (len(X), *body.output.shape[1:])
     kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     start = 0

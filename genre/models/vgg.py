@@ -59,8 +59,8 @@ def vgg16_transfer(
         ``imagenet``, which Keras downloads once, or a file: weights without the dense layers as Keras publishes or
         saves them (``.h5``, ``.weights.h5``), or a model that holds VGG-16 (``.keras``).
     preprocessing : {"imagenet", "paper"}
-        What the weights were trained on (BGR less the means), or the published code's RGB in 0 .. 1, a tenth of a
-        grey level in the eyes of weights that know 0 .. 255: a base that cannot adapt gets the first.
+        What ImageNet's weights were trained on (BGR in 0 .. 255 less the means), or the published code's RGB in 0 .. 1,
+        in which a whole picture spans one of the grey levels that those weights know: a frozen base gets the first.
     epochs, batch_size : int
         Passes over the data; clips a step.
     learning_rate : float
