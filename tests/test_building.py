@@ -1,0 +1,180 @@
+"""Builds as they go wrong: processes that die, files that kill them, Ctrl-C, a cluster that loses a machine."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import soundfile as sf
+from conftest import ROOT, tone
+
+from genre import building, store
+from genre.config import AudioConfig
+from genre.errors import GenreError, UsageError
+
+CONFIG = AudioConfig()
+
+#: What every Python process does first that finds it on its path: a decoder that some files are too much for.
+SITE = """
+import os, signal, time
+try:
+    import soundfile
+except ImportError:
+    pass
+else:
+    opened = soundfile.SoundFile.__init__
+    def fragile(self, file, *arguments, **named):
+        name = getattr(file, "name", "")
+        if "poison" in str(name):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "hang" in str(name):
+            time.sleep(1000)
+        if "slow" in str(name):
+            time.sleep(0.3)
+        opened(self, file, *arguments, **named)
+    soundfile.SoundFile.__init__ = fragile
+"""
+
+
+def listed(paths: list[Path]) -> pd.DataFrame:
+    """Clips table of these files, five seconds of each."""
+    rows = [{"clip_id": p.name, "path": str(p), "stamp": "1", "status": "pending", "reason": ""} for p in paths]
+    return pd.DataFrame(rows).assign(start_s=0.0, end_s=5.0)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "tone.wav"
+    sf.write(path, tone(2, hz=300), 22050)
+    return path
+
+
+def copies(folder: Path, sound: Path, names: list[str]) -> pd.DataFrame:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(sound)
+    return listed([folder / name for name in names])
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{ROOT}")
+
+
+def parts(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("part-*")}
+
+
+def processes(parent: int) -> list[psutil.Process]:
+    """Those that compute features for a process."""
+    children = psutil.Process(parent).children(recursive=True)
+    return [p for p in children if p.is_running() and "genre.building" in " ".join(p.cmdline())]
+
+
+def until(condition, seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 8), (500, 8), (2000, 32), (8000, 125), (40_000, 256), (10**6, 256)])
+def test_batches_are_fine_at_first_and_large_at_scale(n, size):
+    assert building.batch_size(n) == size
+
+
+def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
+    with pytest.raises(UsageError, match="n_jobs must be"):
+        building.build(listed([]), CONFIG, tmp_path, n_jobs=0)
+
+
+def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragile):
+    clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
+    assert building.build(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
+    built = store.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
+    assert built["status"].to_dict() == {"a.wav": "ok", "b.wav": "ok", "poison.wav": "crashed", "c.wav": "ok"}
+    assert built.loc["poison.wav", "reason"].endswith("the process that decoded it was killed by signal 11")
+    assert np.isfinite(store.load_features(clips.drop(2), tmp_path / "s")).all(axis=None)
+    assert building.build(clips, CONFIG, tmp_path / "s") == 0  # nor is it tried again
+
+
+def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkeypatch):
+    monkeypatch.setattr(building, "CLIP_LIMIT_S", 2.0)
+    monkeypatch.setattr(building, "_ATTEMPTS", 1)
+    clips = copies(tmp_path / "music", sound, ["hang.wav"])
+    building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    [built] = store.outcomes(tmp_path / "s").itertuples()
+    assert built.status == "crashed"
+    assert built.reason.endswith("the process that decoded it took more than 2 s")
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path, sound, fragile):
+    clips = copies(tmp_path / "music", sound, [f"slow-{n}.wav" for n in range(12)])
+    building.build(clips, CONFIG, tmp_path / "whole", n_jobs=1)
+    killed = []
+
+    def kill() -> None:
+        until(lambda: list((tmp_path / "s").glob("part-*.parquet")))
+        killed.extend(processes(os.getpid())[:1])
+        killed[0].kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    thread.join()
+    assert killed
+    assert parts(tmp_path / "s") == parts(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, fragile, monkeypatch, how):
+    clips = copies(tmp_path / "music", sound, [f"slow-{n:02d}.wav" for n in range(20)])
+    clips.to_parquet(tmp_path / "clips.parquet")
+    code = f"""
+import pandas as pd; from pathlib import Path; from genre import building; from genre.config import AudioConfig
+building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as build:
+        assert until(lambda: list((tmp_path / "s").glob("part-*.parquet")), 60)
+        working = processes(build.pid)
+        assert working
+        build.send_signal(how)
+        start = time.monotonic()
+        said = build.communicate(timeout=30)[1]
+    assert build.returncode != 0
+    assert until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in working), 10)
+    assert time.monotonic() - start < 10
+    assert "BrokenPipe" not in said
+    done = len(store.outcomes(tmp_path / "s"))
+    assert 0 < done < 20
+    monkeypatch.delenv("PYTHONPATH")
+    assert building.build(clips, CONFIG, tmp_path / "s", n_jobs=1) == 20 - done
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, sound):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(GenreError, match="features cannot be written: OSError: .*File too large"):
+            building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not parts(tmp_path / "s")
+
+
+def test_a_process_that_cannot_start_is_a_sentence_and_no_file_is_blamed(tmp_path, sound, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
+        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
+    assert store.outcomes(tmp_path / "s").empty
