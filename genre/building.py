@@ -288,7 +288,9 @@ def _main(pipe: Connection) -> None:
         pipe.send(error)
     except Exception as error:
         traceback.print_exc()
-        pipe.send(GenreError(f"features cannot be written: {type(error).__name__}: {error}"))
+        pipe.send(
+            GenreError(f"features cannot be written ({type(error).__name__}: {error}); see whether the disk is full")
+        )
 
 
 if __name__ == "__main__":
