@@ -1,26 +1,20 @@
-"""Features and spectrograms on disk: parts, each written whole, keyed by clip.
+"""Features and spectrograms on disk, keyed by clip: what is computed, and how it is read.
 
-A part is ``part-<digest>.npy``, the spectrograms of a batch, and ``part-<digest>.parquet``, its index: one row per
-clip with what became of it and its features, and the versions of the libraries that computed them. The index is
-written last and makes the part exist. What fills a store with a process each core is `genre.building`.
+What the files look like is in `genre.parts`; what fills a store with a process for each core is `genre.building`.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from genre import audio, features, spectrogram
-from genre.config import AudioConfig, versions
+from genre import audio, features, parts, spectrogram
+from genre.config import AudioConfig
 from genre.errors import AudioError, DataError
-from genre.workspace import BUILD_FIRST, write_atomically, write_table
-
-#: What a part says of every clip, before its features.
-OUTCOME = ["clip_id", "stamp", "status", "reason"]
+from genre.workspace import BUILD_FIRST, write_table
 
 _log = logging.getLogger(__name__)
 
@@ -83,20 +77,20 @@ def write_part(
             row |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         rows.append(row)
     stacked = np.stack(images) if images else np.empty((0, config.n_mels, config.n_frames), np.uint8)
-    _write(directory, pd.DataFrame(rows), stacked)
+    parts.write(pd.DataFrame(rows), stacked, directory)
     return len(batch)
 
 
 def write_crashed(clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str) -> None:
     """Write the part of a clip, a table of one row, that no process has survived."""
     row = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}", row=-1)
-    _write(directory, row, np.empty((0, config.n_mels, config.n_frames), np.uint8))
+    parts.write(row, np.empty((0, config.n_mels, config.n_frames), np.uint8), directory)
 
 
 def adopt(clips: pd.DataFrame, table: pd.DataFrame, directory: Path) -> None:
     """Write features that the source brought, for all of `clips`, as one part without spectrograms."""
-    index = clips[OUTCOME].assign(row=-1).set_index("clip_id").join(table)
-    write_table(_part_path(directory, clips), index.reset_index())
+    index = clips[parts.OUTCOME].assign(row=-1).set_index("clip_id").join(table)
+    write_table(parts.path_of(clips, directory), index.reset_index())
 
 
 def outcomes(directory: Path) -> pd.DataFrame:
@@ -107,7 +101,7 @@ def outcomes(directory: Path) -> pd.DataFrame:
     DataError
         If a part is damaged.
     """
-    return _index(directory, OUTCOME)
+    return _index(directory, parts.OUTCOME)
 
 
 def repair(directory: Path) -> None:
@@ -116,14 +110,14 @@ def repair(directory: Path) -> None:
     That is a part whose index cannot be read or whose spectrograms are missing or cut short, and spectrograms whose
     index was never written. Nothing else may be writing.
     """
-    for path in _parts(directory):
+    for path in parts.paths(directory):
         try:
-            rows = _read(path, ["row"])["row"]
+            rows = parts.read(path, ["row"])["row"]
             if rows.max() >= 0:
-                _pictures(path.with_suffix(".npy"), int(rows.max()) + 1)
+                parts.pictures(path, int(rows.max()) + 1)
         except DataError as error:
             _log.warning("%s", error)
-            path.unlink(missing_ok=True)
+            parts.remove(path)
     for pictures in directory.glob("part-*.npy"):
         if not pictures.with_suffix(".parquet").exists():
             pictures.unlink(missing_ok=True)
@@ -133,15 +127,15 @@ def missing(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """Those of `clips` that can be computed (status ``pending`` or ``ok``) and that the store lacks."""
     todo = clips[clips["status"].isin(["pending", "ok"])]
     known = outcomes(directory)
-    return todo[~key(todo).isin(key(known))] if len(known) else todo
+    return todo[~parts.key(todo).isin(parts.key(known))] if len(known) else todo
 
 
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """`clips` with the status and reason that the store recorded for them."""
     known = outcomes(directory)
-    known = known.set_index(key(known))[["status", "reason"]]
+    known = known.set_index(parts.key(known))[["status", "reason"]]
     known = known[~known.index.duplicated(keep="last")]
-    at = key(clips)
+    at = parts.key(clips)
     built = at.isin(known.index)
     clips = clips.copy()
     for column in ("status", "reason"):
@@ -182,9 +176,7 @@ class Spectrograms:
     def __init__(self, clips: pd.DataFrame, directory: Path) -> None:
         self._clips, self._directory = clips[["clip_id", "stamp"]], directory
         self._find()
-        first = _pictures(self._paths[0])
-        self._offset = first.offset
-        self.shape = (len(clips), *first.shape[1:])
+        self.shape = (len(clips), *parts.pictures(self._paths[0]).shape[1:])
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
@@ -196,7 +188,10 @@ class Spectrograms:
             return self._copy(at)
         except FileNotFoundError:  # compacted since: the same bytes are in another part
             self._find()
+        try:
             return self._copy(at)
+        except FileNotFoundError as error:
+            raise DataError(parts.damage(Path(error.filename), "it is missing")) from error
 
     def _find(self) -> None:
         """Look up which part has each clip, and where."""
@@ -205,79 +200,25 @@ class Spectrograms:
         self._row = table["row"].to_numpy()
         self._part, paths = pd.factorize(table["part"])
         self._paths = [Path(path).with_suffix(".npy") for path in paths]
+        self._offset = parts.pictures(self._paths[0]).offset
 
     def _copy(self, at: int | slice | np.ndarray) -> np.ndarray:
-        rows, parts = np.atleast_1d(self._row[at]), np.atleast_1d(self._part[at])
+        rows, of = np.atleast_1d(self._row[at]), np.atleast_1d(self._part[at])
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for one, row, part in zip(out, rows, parts, strict=True):
+        for one, row, part in zip(out, rows, of, strict=True):
             # Read, not mapped: a map costs a page fault for every 4 kB, and a thousand parts cannot all stay mapped.
             with self._paths[part].open("rb", buffering=0) as file:
                 file.seek(self._offset + int(row) * one.nbytes)
                 if file.readinto(one) != one.nbytes:
-                    raise DataError(_damaged(self._paths[part], "it is cut short"))
+                    raise DataError(parts.damage(self._paths[part], "it is cut short"))
         return out[0] if np.isscalar(at) else out
-
-
-def key(table: pd.DataFrame) -> pd.Series:
-    """What a stored row answers for: the clip, as its file was."""
-    return table["clip_id"].astype(str) + "\t" + table["stamp"].astype(str)
-
-
-def _part_path(directory: Path, clips: pd.DataFrame) -> Path:
-    """Where the index of a part of these clips lies: wherever they are computed, the name is the same."""
-    digest = hashlib.sha256("\n".join(key(clips)).encode()).hexdigest()[:16]
-    return directory / f"part-{digest}.parquet"
-
-
-def _write(directory: Path, index: pd.DataFrame, pictures: np.ndarray) -> None:
-    """Write one part."""
-    path = _part_path(directory, index)
-    index = index.reindex(columns=[*OUTCOME, "row", *features.FEATURE_NAMES])
-    index = index.astype(dict.fromkeys(features.FEATURE_NAMES, np.float32))
-    index.attrs["versions"] = versions()
-    write_atomically(path.with_suffix(".npy"), lambda p: _save(p, pictures))
-    write_table(path, index)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
-
-
-def _damaged(path: Path, why: str) -> str:
-    return f'{path} is damaged: {why}; "mlflow run . -e build" with the same -P dataset= and -P source= repairs it'
-
-
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a part's index."""
-    try:
-        return pd.read_parquet(path, columns=columns)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise DataError(_damaged(path, str(error).splitlines()[0])) from error
-
-
-def _pictures(path: Path, n: int = 0) -> np.memmap:
-    """A part's spectrograms, at least n of them, mapped."""
-    try:
-        found = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(_damaged(path, "it is missing" if not path.exists() else "it is cut short")) from error
-    if len(found) < n:
-        raise DataError(_damaged(path, f"it has {len(found)} spectrograms of {n}"))
-    return found
-
-
-def _parts(directory: Path) -> Iterator[Path]:
-    yield from sorted(directory.glob("part-*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name))
 
 
 def _index(directory: Path, columns: list[str], *, with_part: bool = False) -> pd.DataFrame:
     """Rows of all parts; listed again when one is compacted away meanwhile."""
     for _ in range(10):
         try:
-            tables = [_read(path, columns).assign(part=str(path)) for path in _parts(directory)]
+            tables = [parts.read(path, columns).assign(part=str(path)) for path in parts.paths(directory)]
         except FileNotFoundError:
             continue
         table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "part"])
@@ -287,12 +228,12 @@ def _index(directory: Path, columns: list[str], *, with_part: bool = False) -> p
 
 def _rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """Rows of `index` for `clips`, in their order, indexed by ``clip_id``."""
-    index = index.set_index(key(index))
+    index = index.set_index(parts.key(index))
     index = index[~index.index.duplicated(keep="last")]
-    absent = ~key(clips).isin(index.index)
+    absent = ~parts.key(clips).isin(index.index)
     if absent.any():
         raise DataError(
             f"{absent.sum()} clips are not in the store {directory}, {clips['clip_id'][absent].iloc[0]!r} the first; "
             f"{BUILD_FIRST}"
         )
-    return index.loc[key(clips)].set_index("clip_id")
+    return index.loc[parts.key(clips)].set_index("clip_id")

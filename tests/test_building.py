@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import soundfile as sf
 from conftest import ROOT, tone
 
+from benchmarks import bad_files
 from genre import building, store
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
@@ -81,7 +84,7 @@ def processes(parent: int) -> list[psutil.Process]:
     return [p for p in children if p.is_running() and "genre.building" in " ".join(p.cmdline())]
 
 
-def until(condition, seconds: float = 30) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -118,22 +121,102 @@ def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkey
     assert built.reason.endswith("the process that decoded it took more than 2 s")
 
 
-def test_a_process_that_is_killed_loses_nothing(tmp_path, sound, fragile):
-    clips = copies(tmp_path / "music", sound, [f"slow-{n}.wav" for n in range(12)])
-    building.build(clips, CONFIG, tmp_path / "whole", n_jobs=1)
+@pytest.fixture
+def slow(tmp_path: Path, sound: Path, fragile: None, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Clips that take a while, in six batches."""
+    monkeypatch.setattr(building, "MIN_BATCH", 2)
+    return copies(tmp_path / "music", sound, [f"slow-{n:02d}.wav" for n in range(12)])
+
+
+@pytest.fixture
+def whole(slow: pd.DataFrame, tmp_path: Path) -> dict[str, bytes]:
+    """The parts of a build in which nothing went wrong."""
+    building.build(slow, CONFIG, tmp_path / "whole", n_jobs=2)
+    return parts(tmp_path / "whole")
+
+
+@contextmanager
+def killing_after_the_first_part(directory: Path, victim: Callable[[], int]) -> Iterator[None]:
+    """Kill a process, without giving it a chance, as soon as there is a part."""
     killed = []
 
     def kill() -> None:
-        until(lambda: list((tmp_path / "s").glob("part-*.parquet")))
-        killed.extend(processes(os.getpid())[:1])
-        killed[0].kill()
+        if until(lambda: any(directory.glob("part-*.parquet")), 60):
+            killed.append(victim())
+            os.kill(killed[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
-    building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    yield
     thread.join()
     assert killed
-    assert parts(tmp_path / "s") == parts(tmp_path / "whole")
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path, slow, whole):
+    with killing_after_the_first_part(tmp_path / "s", lambda: processes(os.getpid())[0].pid):
+        building.build(slow, CONFIG, tmp_path / "s", n_jobs=2)
+    assert len(whole) == 12
+    assert parts(tmp_path / "s") == whole
+
+
+def test_a_cluster_that_loses_a_worker_leaves_the_same_bytes(tmp_path, slow, whole):
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        workers = [nanny.pid for nanny in cluster.workers.values()]
+        with killing_after_the_first_part(tmp_path / "s", lambda: workers[0]):
+            building.build(slow, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
+        assert parts(tmp_path / "s") == whole
+        elsewhere = slow.assign(path="/not/on/this/machine.wav", stamp="2")
+        with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must lie"):
+            building.build(elsewhere, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "sentence"),
+    [
+        ("tcp://127.0.0.1:9", GenreError, 'does not answer .* "python -m dask scheduler"'),
+        ("somewhere", UsageError, "dask=somewhere: .* such as tcp://host:8786"),
+    ],
+)
+def test_a_cluster_that_is_not_there(tmp_path, sound, monkeypatch, address, error, sentence):
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    monkeypatch.setattr("genre.cluster.CONNECT_S", 1)
+    with pytest.raises(error, match=sentence):
+        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=address)
+
+
+def test_a_cluster_without_workers(tmp_path, sound):
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        pytest.raises(GenreError, match=r"has no workers; start some"),
+    ):
+        building.build(
+            copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=cluster.scheduler_address
+        )
+
+
+def test_dask_that_is_not_installed_is_a_sentence_with_the_command(tmp_path, sound, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install .*cluster"):
+        building.build(
+            copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask="tcp://127.0.0.1:8786"
+        )
+
+
+def test_bad_files_of_every_kind_among_good_ones(tmp_path):
+    folder, good = tmp_path / "music", [f"good-{n}.wav" for n in range(4)]
+    folder.mkdir()
+    expected = bad_files.write(folder, len(bad_files.CONTENTS) + len(bad_files.NOT_FILES))
+    for name in good:
+        sf.write(folder / name, bad_files.music(), bad_files.SR)
+    clips = listed([folder / name for name in [*expected, *good]]).sample(frac=1, random_state=0)
+    building.build(clips, CONFIG, tmp_path / "s", n_jobs=2)
+    built = store.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
+    wrong = {name: built["status"][name] for name, right in expected.items() if built["status"][name] not in right}
+    assert not wrong
+    assert (built.loc[good, "status"] == "ok").all()
+    assert (built.loc[built["status"] != "ok", "reason"].str.len() > 10).all()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -7,7 +7,7 @@ import soundfile as sf
 from conftest import tone, write_music
 
 from genre import building, datasets, features, spectrogram, store
-from genre.config import AudioConfig
+from genre.config import AudioConfig, versions
 from genre.errors import DataError
 
 CONFIG = AudioConfig()
@@ -81,6 +81,30 @@ def test_a_part_without_its_index_does_not_exist(clips, tmp_path):
     next(tmp_path.glob("part-*.parquet")).unlink()  # killed between the two files
     assert store.outcomes(tmp_path).empty
     assert building.build(clips, CONFIG, tmp_path) == len(clips)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "empty", "index"])
+def test_a_damaged_part_is_a_sentence_and_the_next_build_repairs_it(clips, tmp_path, damage):
+    for start in (0, 4):  # two parts
+        store.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
+    before, whole = store.Spectrograms(clips, tmp_path)[:], store.load_features(clips, tmp_path)
+    reader = store.Spectrograms(clips, tmp_path)
+    victim = sorted(tmp_path.glob("part-*.parquet" if damage == "index" else "part-*.npy"))[0]
+    if damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[: 0 if damage == "empty" else victim.stat().st_size * 3 // 4])
+    with pytest.raises(DataError, match=rf"{victim} is damaged: .*; \"mlflow run . -e build\" .* repairs it"):
+        store.outcomes(tmp_path) if damage == "index" else reader[:]
+    assert building.build(clips, CONFIG, tmp_path, n_jobs=1) == 4
+    np.testing.assert_array_equal(store.Spectrograms(clips, tmp_path)[:], before)
+    np.testing.assert_allclose(store.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_says_which_libraries_computed_it(clips, tmp_path):
+    store.write_part(clips.iloc[:1], CONFIG, tmp_path)
+    [index] = tmp_path.glob("part-*.parquet")
+    assert pd.read_parquet(index).attrs["versions"] == versions()
 
 
 def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
