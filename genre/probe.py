@@ -20,8 +20,6 @@ from genre.workspace import read_json, write_json
 #: Relative or absolute difference up to which two numbers are the same: what parity with librosa is measured by.
 TOLERANCE = 1e-3
 
-_NAME = "probe.json"
-
 
 def measure(config: AudioConfig) -> dict[str, float]:
     """Features and mean level of each mel band of a sound that is the same everywhere, from a file at 44.1 kHz.
@@ -78,21 +76,44 @@ def check(config: AudioConfig, directory: Path) -> None:
         If this installation gives other numbers than the one that began the store.
     """
     mine: dict[str, Any] = {"versions": versions(), "values": measure(config)}
-    theirs = read_json(directory / _NAME)
-    if theirs is None:
-        write_json(directory / _NAME, mine)
-    elif apart := differences(mine["values"], theirs["values"]):
+    if theirs := read_json(path(directory)):
+        compare(mine, theirs, directory)
+    else:
+        write_json(path(directory), mine)
+
+
+def path(directory: Path) -> Path:
+    """Where a store keeps the probe of whoever began it."""
+    return directory / "probe.json"
+
+
+def compare(mine: dict[str, Any], theirs: dict[str, Any], directory: Path) -> None:
+    """Refuse numbers that are not those of a store.
+
+    Parameters
+    ----------
+    mine, theirs : dict
+        ``values``, from `measure`, and ``versions``, of what would be added and of the store.
+    directory : Path
+        The store, for the message.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    if apart := differences(mine["values"], theirs["values"]):
         name, (value, reference) = next(iter(apart.items()))
         raise DataError(
             f"{len(apart)} features would not be those of the store {directory}: {name} of the probe is {value:g}, "
-            f"there {reference:g}; {_changed(theirs['versions'])}; install what requirements.txt pins, or raise "
-            "FEATURES_VERSION in genre/config.py to build a new store beside it"
+            f"there {reference:g}; {_changed(mine['versions'], theirs['versions'])}; install what requirements.txt "
+            "pins, or raise FEATURES_VERSION in genre/config.py to build a new store beside it"
         )
 
 
-def _changed(theirs: dict[str, str]) -> str:
+def _changed(mine: dict[str, str], theirs: dict[str, str]) -> str:
     """Which versions are not those of then."""
-    changed = [f"{name} {theirs.get(name)} is now {now}" for name, now in versions().items() if theirs.get(name) != now]
+    changed = [f"{name} {theirs.get(name)} is now {now}" for name, now in mine.items() if theirs.get(name) != now]
     return ", ".join(changed) or "no library has another version, so the code or the processor has changed"
 
 
