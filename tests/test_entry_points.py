@@ -145,8 +145,13 @@ def common(place: Place) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def built(place: Place) -> dict[str, str]:
     """Asked of ``-e build``, once it is done."""
-    given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1}
-    place.mlflow_run("build", **given)
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    with distributed.LocalCluster(
+        1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+    ) as c:
+        given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1, "dask": c.scheduler_address}
+        place.mlflow_run("build", **given)
+        assert "genre.cluster" in sys.modules, "the cluster has computed nothing"
     return settings_of("build", given)
 
 
@@ -202,6 +207,7 @@ def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
         "seed": seed,
         "registry_name": f"name-of-{entry_point}",
         "n_jobs": 1,
+        "dask": "tcp://127.0.0.1:9",  # not asked: everything is built
     }
     place.mlflow_run(entry_point, **given)
     assert place.settings("retrain") == settings_of(entry_point, given)
