@@ -164,7 +164,7 @@ def _merge(group: list[Path], directory: Path) -> Path:
     has_picture = table["row"] >= 0
     rows = [table.loc[has_picture & (table["of"] == n), "row"] for n in range(len(group))]
     pictures = np.concatenate([parts.pictures(path)[row] for path, row in zip(group, rows, strict=True)])
-    return parts.write(_numbered(table, has_picture), pictures, directory, tables[0].attrs.get("versions"))
+    return parts.write(_numbered(table, has_picture), pictures, directory, parts.made_by(group[0]))
 
 
 def _numbered(table: pd.DataFrame, has_picture: pd.Series) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def _with_pictures(table: pd.DataFrame, index: Path, schema: pa.Schema) -> pa.Ta
 
 def _groups(paths: list[Path]) -> Iterator[list[Path]]:
     """Parts to merge: of one origin, in their order, at most `LARGE` clips together, and never one alone."""
-    rows = [(path, len(table), json.dumps(table.attrs)) for path in paths for table in [parts.read(path, ["row"])]]
+    rows = [(path, len(parts.read(path, ["row"])), json.dumps(parts.made_by(path))) for path in paths]
     small = [row for row in rows if row[1] < LARGE and row[0].with_suffix(".npy").exists()]
     for origin in sorted({versions for *_, versions in small}):
         group, n = list[Path](), 0

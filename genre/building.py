@@ -31,7 +31,7 @@ from genre.workspace import PROJECT_DIR
 MAX_BATCH = 256
 
 #: A small build is cut finer: every core has something to do, and the progress bar moves.
-MIN_BATCH, MIN_BATCHES = 8, 64
+MIN_BATCH, MIN_BATCHES = 16, 64
 
 #: Seconds in which a process must come to its next clip; a decoder that hangs is a decoder that died.
 CLIP_LIMIT_S = 120.0
@@ -40,6 +40,9 @@ CLIP_LIMIT_S = 120.0
 _IDLE_S = 60.0
 
 _ATTEMPTS = 2
+
+#: Have glibc keep the memory of one clip for the next: the computation is a third faster without the page faults.
+_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
 #: One thread a process is twice as fast as all of them in each.
 _ONE_THREAD = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")}
@@ -183,7 +186,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "genre.building", str(theirs.fileno())],
                 cwd=PROJECT_DIR,
-                env={k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD,
+                env=_HEAP | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C is for whoever started it

@@ -96,7 +96,7 @@ def test_what_is_exported_is_restored(filled, tmp_path):
     pd.testing.assert_frame_equal(store.load_features(good, tmp_path / "other"), store.load_features(good, directory))
     assert list(store.missing(clips, tmp_path / "other")["clip_id"]) == []
     [index] = parts.paths(tmp_path / "other")
-    assert parts.read(index).attrs["versions"] == {"numpy": "2"}
+    assert parts.made_by(index) == {"numpy": "2"}
 
 
 def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):

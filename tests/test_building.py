@@ -91,7 +91,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return condition()
 
 
-@pytest.mark.parametrize(("n", "size"), [(1, 8), (500, 8), (2000, 32), (8000, 125), (40_000, 256), (10**6, 256)])
+@pytest.mark.parametrize(("n", "size"), [(1, 16), (500, 16), (2000, 32), (8000, 125), (40_000, 256), (10**6, 256)])
 def test_batches_are_fine_at_first_and_large_at_scale(n, size):
     assert building.batch_size(n) == size
 

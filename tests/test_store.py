@@ -6,7 +6,7 @@ import pytest
 import soundfile as sf
 from conftest import tone, write_music
 
-from genre import building, datasets, features, spectrogram, store
+from genre import building, datasets, features, parts, spectrogram, store
 from genre.config import AudioConfig, versions
 from genre.errors import DataError
 
@@ -104,7 +104,7 @@ def test_a_damaged_part_is_a_sentence_and_the_next_build_repairs_it(clips, tmp_p
 def test_a_part_says_which_libraries_computed_it(clips, tmp_path):
     store.write_part(clips.iloc[:1], CONFIG, tmp_path)
     [index] = tmp_path.glob("part-*.parquet")
-    assert pd.read_parquet(index).attrs["versions"] == versions()
+    assert parts.made_by(index) == versions()
 
 
 def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
