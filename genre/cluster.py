@@ -5,6 +5,7 @@ row in Prefect's database. What a file may do to a process is dealt with where i
 only has to try a batch again elsewhere when a machine is lost.
 """
 
+import os
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -106,7 +107,7 @@ def compute(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int:
     except Empty:
         worker = building.Worker(config, directory)
     # One at a time on each machine: two that compile at once can spoil numba's cache for every later process.
-    with filelock.FileLock(Path(tempfile.gettempdir()) / "genre-building.lock"):
+    with filelock.FileLock(Path(tempfile.gettempdir()) / f"genre-building-{os.getuid()}.lock"):
         worker.start()
     try:
         return worker.compute(batch)
