@@ -1,7 +1,7 @@
 """Clips from disk into a batch, in shuffled order: the store against the published way, on one CPU core.
 
-Published: a JPEG of 300 × 300 at quality 95, PIL's Lanczos to 216 × 216, an array divided by 255. Ours: the
-memory-mapped store, through the batches that training uses. Claims, CPU time, files in the page cache:
+Published: a JPEG of 300 × 300 at quality 95, PIL's Lanczos to 216 × 216, an array divided by 255. Ours: the store,
+through the batches that training uses. Claims, CPU time, files in the page cache:
 
 - at least 20 times as many pictures with stretch, look-up and resize counted on both sides (`store, compiled picture`:
   float32 in 0 .. 1, 216 × 216, within a grey level of PIL's bilinear, by a kernel that is this benchmark's own);
@@ -30,7 +30,7 @@ import pandas as pd  # noqa: E402
 import typer  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from genre import spectrogram, store, workspace  # noqa: E402
+from genre import building, spectrogram, store, workspace  # noqa: E402
 from genre.models import images, networks  # noqa: E402
 
 SIDE, BATCH = 216, 32
@@ -45,8 +45,8 @@ DISTINCT = 1024
 def write_store(S: np.ndarray, n: int, folder: Path) -> store.Spectrograms:
     """A store of n clips in parts of the usual size, their spectrograms those given, over and over."""
     clips = pd.DataFrame({"clip_id": [f"clip-{i:06d}" for i in range(n)], "stamp": "0"})
-    for start in range(0, n, store.BATCH_CLIPS):
-        part = clips.iloc[start : start + store.BATCH_CLIPS].assign(row=lambda t: np.arange(len(t)))
+    for start in range(0, n, building.MAX_BATCH):
+        part = clips.iloc[start : start + building.MAX_BATCH].assign(row=lambda t: np.arange(len(t)))
         np.save(folder / f"part-{start:06d}.npy", S[np.arange(start, start + len(part)) % len(S)])
         workspace.write_table(folder / f"part-{start:06d}.parquet", part)
     return store.Spectrograms(clips, folder)

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import tracking
 from flows.cli import main
-from genre import datasets, parameters, splits, store
+from genre import building, datasets, parameters, splits, store
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError
 from genre.workspace import Workspace
@@ -25,6 +25,7 @@ def build(
     split: Deal = "dealt",
     options: str = "{}",
     n_jobs: int = -1,
+    dask: str = "",
 ) -> dict[str, int]:
     """Bring a data set's clips, features, spectrograms and splits up to date; what exists is kept.
 
@@ -42,6 +43,8 @@ def build(
         JSON object of the data set's own options.
     n_jobs : int
         Processes; -1 for one per core.
+    dask : str
+        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead of this machine.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def build(
     chosen = parameters.parse(options, "options")
     with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan(workspace, dataset, source, chosen)
-        compute(workspace, config, clips, source, n_jobs)
+        compute(workspace, config, clips, source, n_jobs, dask)
         deal(workspace, split)
         return report(workspace, run_id)
 
@@ -70,11 +73,13 @@ def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.D
 
 
 @task(cache_policy=NO_CACHE)
-def compute(workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int) -> None:
+def compute(
+    workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int, dask: str
+) -> None:
     """Fill the store with the features and spectrograms that it lacks, then write what became of each clip."""
     dataset, directory = clips["dataset"].iloc[0], workspace.store_dir(config)
     if datasets.get(dataset).has_audio:
-        n_new = store.build(clips, config, directory, n_jobs=n_jobs)
+        n_new = building.build(clips, config, directory, n_jobs=n_jobs, dask=dask)
         get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
     else:
         store.adopt(clips, datasets.features(dataset, source), directory)

@@ -24,12 +24,13 @@ def retrain(
     seed: int = 0,
     registry_name: str = "genre",
     n_jobs: int = -1,
+    dask: str = "",
 ) -> str:
     """Build the data set, train the models, register the best ensemble, and make it champion if it is better.
 
     Parameters
     ----------
-    dataset, source, variant, split, options, n_jobs
+    dataset, source, variant, split, options, n_jobs, dask
         As for the flow ``build``.
     model, params, seed
         As for the flow ``train``.
@@ -46,7 +47,7 @@ def retrain(
     registry.check_name(registry_name)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
-        build(dataset, source, variant, split, options, n_jobs)
+        build(dataset, source, variant, split, options, n_jobs, dask)
         train(dataset, source, variant, model, params, seed)
         return promote(dataset, source, variant, registry_name)
 

@@ -2,13 +2,22 @@
 
 import hashlib
 import json
+import platform
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
 from typing import Any, Literal
+
+import soundfile
 
 Variant = Literal["corrected", "paper"]
 
 #: Raised by hand whenever the same audio and configuration give other features or spectrograms.
 FEATURES_VERSION = 1
+
+#: What turns a file into features: decoders, resampler, transforms. Recorded with what they computed. They are not part
+#: of the fingerprint, or each patch release would have every track computed anew: `genre.probe` sees what changes.
+LIBRARIES = ("soundfile", "av", "soxr", "numpy", "scipy", "numba")
 
 
 @dataclass(frozen=True)
@@ -69,3 +78,10 @@ class AudioConfig:
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary that ``AudioConfig(**d)`` takes back."""
         return asdict(self)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Version of each of `LIBRARIES`, of libsndfile and of Python."""
+    own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
+    return own | {name: version(name) for name in LIBRARIES}

@@ -15,7 +15,8 @@ class AudioError(GenreError):
     Attributes
     ----------
     status : str
-        What the clips table records: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``.
+        What the clips table records: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``. (A clip that no
+        process survives is ``crashed`` there.)
     """
 
     def __init__(self, status: str, reason: str) -> None:

@@ -60,7 +60,7 @@ def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
     """
     S_db = power_to_db(S, top_db=config.top_db)
     S_u8 = np.rint((S_db - S_db.max() + config.top_db) * (255 / config.top_db)).astype(np.uint8)
-    return np.pad(S_u8.T, ((0, 0), (0, config.n_frames - len(S_u8))))
+    return np.ascontiguousarray(np.pad(S_u8, ((0, config.n_frames - len(S_u8)), (0, 0))).T)
 
 
 def to_db(S_u8: np.ndarray, config: AudioConfig) -> np.ndarray:

@@ -1,71 +1,22 @@
-"""Features and spectrograms on disk: parts, each written whole, keyed by clip.
+"""Features and spectrograms on disk, keyed by clip: what is computed, and how it is read.
 
-A part is ``part-<digest>.npy``, the spectrograms of a batch, and ``part-<digest>.parquet``, its index: one row per
-clip with what became of it and its features. The index is written last and makes the part exist.
+What the files look like is in `genre.parts`; what fills a store with a process for each core is `genre.building`.
 """
 
-import hashlib
-from collections.abc import Iterator
-from functools import lru_cache
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from genre import audio, features
+from genre import audio, features, parts
 from genre.config import AudioConfig
-from genre.errors import AudioError, DataError, UsageError
-from genre.workspace import BUILD_FIRST, write_atomically, write_table
+from genre.errors import AudioError, DataError
+from genre.workspace import BUILD_FIRST, write_table
 
-#: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
-BATCH_CLIPS = 32
-
-
-def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1) -> int:
-    """Compute what the store lacks of `clips`, in a process pool.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        Clips table. Rows whose status is neither ``pending`` nor ``ok`` are passed over.
-    config : AudioConfig
-        How to compute.
-    directory : Path
-        The store of that configuration.
-    n_jobs : int
-        Processes, -1 for one per core.
-
-    Returns
-    -------
-    int
-        Number of clips computed now; the others were there.
-
-    Raises
-    ------
-    UsageError
-        If `n_jobs` is 0.
-    """
-    if n_jobs == 0:
-        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
-    todo = clips[clips["status"].isin(["pending", "ok"])]
-    known = outcomes(directory)
-    todo = todo[~_key(todo).isin(_key(known))] if len(known) else todo
-    if todo.empty:
-        return 0
-    directory.mkdir(parents=True, exist_ok=True)
-    features.warm_up(config)
-    batches = [todo.iloc[i : i + BATCH_CLIPS] for i in range(0, len(todo), BATCH_CLIPS)]
-    done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(write_part)(batch, config, directory) for batch in batches
-    )
-    with tqdm(total=len(todo), desc="features and spectrograms", unit="clip") as bar:
-        for n in done:
-            bar.update(n)
-    return len(todo)
+_log = logging.getLogger(__name__)
 
 
 def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
@@ -86,16 +37,33 @@ def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
     return audio.clip(y, config)
 
 
-@threadpool_limits.wrap(limits=1)
-def write_part(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int:
-    """Compute the clips of one batch and write them as one part; returns their number."""
-    digest = hashlib.sha256("\n".join(_key(batch)).encode()).hexdigest()[:16]
+def write_part(
+    batch: pd.DataFrame, config: AudioConfig, directory: Path, on_clip: Callable[[int], object] = lambda position: None
+) -> int:
+    """Compute the clips of one batch and write them as one part.
+
+    Parameters
+    ----------
+    batch : pd.DataFrame
+        Rows of the clips table.
+    config : AudioConfig
+        How to compute.
+    directory : Path
+        The store of that configuration.
+    on_clip : callable, optional
+        Told the position of each clip before it is begun.
+
+    Returns
+    -------
+    int
+        Number of clips.
+    """
     rows, images = [], list[np.ndarray]()
-    for clip in batch.itertuples():
+    for position, clip in enumerate(batch.itertuples()):
+        on_clip(position)
         row = {"clip_id": clip.clip_id, "stamp": clip.stamp, "status": "ok", "reason": "", "row": -1}
         try:
-            y = read_clip(clip, config)
-            values, image = features.extract_with_log_mel(y, config)
+            values, image = features.extract_with_log_mel(read_clip(clip, config), config)
             row |= dict(zip(features.FEATURE_NAMES, values, strict=True)) | {"row": len(images)}
             images.append(image)
         except AudioError as error:
@@ -104,30 +72,65 @@ def write_part(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int
             row |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         rows.append(row)
     stacked = np.stack(images) if images else np.empty((0, config.n_mels, config.n_frames), np.uint8)
-    write_atomically(directory / f"part-{digest}.npy", lambda p: _save(p, stacked))
-    index = pd.DataFrame(rows).reindex(columns=[*rows[0], *features.FEATURE_NAMES] if not images else None)
-    write_table(directory / f"part-{digest}.parquet", index)
+    parts.write(pd.DataFrame(rows), stacked, directory)
     return len(batch)
+
+
+def write_crashed(clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str) -> None:
+    """Write the part of a clip, a table of one row, that no process has survived."""
+    row = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}", row=-1)
+    parts.write(row, np.empty((0, config.n_mels, config.n_frames), np.uint8), directory)
 
 
 def adopt(clips: pd.DataFrame, table: pd.DataFrame, directory: Path) -> None:
     """Write features that the source brought, for all of `clips`, as one part without spectrograms."""
-    index = clips[["clip_id", "stamp", "status", "reason"]].assign(row=-1).set_index("clip_id").join(table)
-    digest = hashlib.sha256("\n".join(_key(clips)).encode()).hexdigest()[:16]
-    write_table(directory / f"part-{digest}.parquet", index.reset_index())
+    index = clips[parts.OUTCOME].assign(row=-1).set_index("clip_id").join(table)
+    write_table(parts.path_of(clips, directory), index.reset_index())
 
 
 def outcomes(directory: Path) -> pd.DataFrame:
-    """What became of every clip in the store: ``clip_id``, ``stamp``, ``status``, ``reason``."""
-    return _index(directory, ["clip_id", "stamp", "status", "reason"])
+    """What became of every clip in the store: ``clip_id``, ``stamp``, ``status``, ``reason``.
+
+    Raises
+    ------
+    DataError
+        If a part is damaged.
+    """
+    return _index(directory, parts.OUTCOME)
+
+
+def repair(directory: Path) -> None:
+    """Take away what a crash or a full disk has damaged, so that the next build computes it anew.
+
+    That is a part whose index cannot be read or whose spectrograms are missing or cut short, and spectrograms whose
+    index was never written. Nothing else may be writing.
+    """
+    for path in parts.paths(directory):
+        try:
+            rows = parts.read(path, ["row"])["row"]
+            if rows.max() >= 0:
+                parts.pictures(path, int(rows.max()) + 1)
+        except DataError as error:
+            _log.warning("%s", error)
+            parts.remove(path)
+    for pictures in directory.glob("part-*.npy"):
+        if not pictures.with_suffix(".parquet").exists():
+            pictures.unlink(missing_ok=True)
+
+
+def missing(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
+    """Those of `clips` that can be computed (status ``pending`` or ``ok``) and that the store lacks."""
+    todo = clips[clips["status"].isin(["pending", "ok"])]
+    known = outcomes(directory)
+    return todo[~parts.key(todo).isin(parts.key(known))] if len(known) else todo
 
 
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """`clips` with the status and reason that the store recorded for them."""
     known = outcomes(directory)
-    known = known.set_index(_key(known))[["status", "reason"]]
+    known = known.set_index(parts.key(known))[["status", "reason"]]
     known = known[~known.index.duplicated(keep="last")]
-    at = _key(clips)
+    at = parts.key(clips)
     built = at.isin(known.index)
     clips = clips.copy()
     for column in ("status", "reason"):
@@ -141,14 +144,16 @@ def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a clip is not in the store.
+        If a clip is not in the store, or a part is damaged.
     """
     table = _rows(clips, _index(directory, ["clip_id", "stamp", *features.FEATURE_NAMES]), directory)
     return table[list(features.FEATURE_NAMES)].astype("float32")
 
 
 class Spectrograms:
-    """Spectrograms of some clips, read from the store's memory-mapped parts as they are asked for.
+    """Spectrograms of some clips, read from the store's parts as they are asked for.
+
+    It survives that the store is compacted meanwhile.
 
     Parameters
     ----------
@@ -160,17 +165,13 @@ class Spectrograms:
     Raises
     ------
     DataError
-        If a clip is not in the store.
+        If a clip is not in the store, or a part is damaged.
     """
 
     def __init__(self, clips: pd.DataFrame, directory: Path) -> None:
-        table = _rows(clips, _index(directory, ["clip_id", "stamp", "row"], with_part=True), directory)
-        self._row = table["row"].to_numpy()
-        self._part, paths = pd.factorize(table["part"])
-        self._paths = [Path(path).with_suffix(".npy") for path in paths]
-        # each map holds a file open, and systems allow a thousand or so
-        self._open = lru_cache(maxsize=256)(lambda part: np.load(self._paths[part], mmap_mode="r"))
-        self.shape = (len(table), *self._open(0).shape[1:])
+        self._clips, self._directory = clips[["clip_id", "stamp"]], directory
+        self._find()
+        self.shape = (len(clips), *parts.pictures(self._paths[0]).shape[1:])
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
@@ -178,44 +179,56 @@ class Spectrograms:
 
     def __getitem__(self, at: int | slice | np.ndarray) -> np.ndarray:
         """Copy of the spectrograms at these positions, uint8 ``(n, n_mels, n_frames)``."""
-        rows, parts = np.atleast_1d(self._row[at]), np.atleast_1d(self._part[at])
+        try:
+            return self._copy(at)
+        except FileNotFoundError:  # compacted since: the same bytes are in another part
+            self._find()
+        try:
+            return self._copy(at)
+        except FileNotFoundError as error:
+            raise DataError(parts.damage(Path(error.filename), "it is missing")) from error
+
+    def _find(self) -> None:
+        """Look up which part has each clip, and where."""
+        index = _index(self._directory, ["clip_id", "stamp", "row"], with_part=True)
+        table = _rows(self._clips, index, self._directory)
+        self._row = table["row"].to_numpy()
+        self._part, paths = pd.factorize(table["part"])
+        self._paths = [Path(path).with_suffix(".npy") for path in paths]
+        self._offset = parts.pictures(self._paths[0]).offset
+
+    def _copy(self, at: int | slice | np.ndarray) -> np.ndarray:
+        rows, of = np.atleast_1d(self._row[at]), np.atleast_1d(self._part[at])
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for part in np.unique(parts):
-            here = parts == part
-            out[here] = self._open(part)[rows[here]]
+        for one, row, part in zip(out, rows, of, strict=True):
+            # Read, not mapped: a map costs a page fault for every 4 kB, and a thousand parts cannot all stay mapped.
+            with self._paths[part].open("rb", buffering=0) as file:
+                file.seek(self._offset + int(row) * one.nbytes)
+                if file.readinto(one) != one.nbytes:
+                    raise DataError(parts.damage(self._paths[part], "it is cut short"))
         return out[0] if np.isscalar(at) else out
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
-
-
-def _key(table: pd.DataFrame) -> pd.Series:
-    """What a stored row answers for: the clip, as its file was."""
-    return table["clip_id"].astype(str) + "\t" + table["stamp"].astype(str)
-
-
-def _parts(directory: Path) -> Iterator[Path]:
-    yield from sorted(directory.glob("part-*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-
-
 def _index(directory: Path, columns: list[str], *, with_part: bool = False) -> pd.DataFrame:
-    tables = []
-    for path in _parts(directory):
-        table = pd.read_parquet(path, columns=columns)
-        tables.append(table.assign(part=str(path)) if with_part else table)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    """Rows of all parts; listed again when one is compacted away meanwhile."""
+    for _ in range(10):
+        try:
+            tables = [parts.read(path, columns).assign(part=str(path)) for path in parts.paths(directory)]
+        except FileNotFoundError:
+            continue
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "part"])
+        return table if with_part else table[columns]
+    raise DataError(f"the parts of {directory} keep changing; wait for the build that is writing them")
 
 
 def _rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """Rows of `index` for `clips`, in their order, indexed by ``clip_id``."""
-    index = index.set_index(_key(index))
+    index = index.set_index(parts.key(index))
     index = index[~index.index.duplicated(keep="last")]
-    missing = ~_key(clips).isin(index.index)
-    if missing.any():
+    absent = ~parts.key(clips).isin(index.index)
+    if absent.any():
         raise DataError(
-            f"{missing.sum()} clips are not in the store {directory}, {clips['clip_id'][missing].iloc[0]!r} the first; "
+            f"{absent.sum()} clips are not in the store {directory}, {clips['clip_id'][absent].iloc[0]!r} the first; "
             f"{BUILD_FIRST}"
         )
-    return index.loc[_key(clips)].set_index("clip_id")
+    return index.loc[parts.key(clips)].set_index("clip_id")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import filelock
 import pandas as pd
@@ -55,7 +56,8 @@ def make(directory: Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Have `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Not the process's number: on a cluster every container may have the same one.
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:12]}.tmp")
     try:
         write(temporary)
         temporary.replace(path)

@@ -159,6 +159,15 @@ def test_channels_are_averaged(tmp_path, channels):
     np.testing.assert_allclose(audio.decode(path, sr=SR), y.mean(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_whole_numbers_give_what_reading_floats_gives(tmp_path, channels, subtype):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (5000, channels)), SR, subtype=subtype)
+    floats = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(audio.decode(path, sr=SR), floats @ np.full(channels, 1 / channels, np.float32))
+
+
 def test_window_that_the_file_ends_in_is_shorter(files):
     for suffix in ("wav", "m4a"):
         y = audio.decode(files[suffix], sr=SR, start_s=3.0, duration_s=10.0)
@@ -202,8 +211,9 @@ def test_not_audio(tmp_path, suffix, content):
     assert ("x" + suffix if suffix else f"{len(contents)} bytes") in caught.value.reason
 
 
-@pytest.mark.parametrize("name", ["missing.wav", "."])
+@pytest.mark.parametrize("name", ["missing.wav", ".", "pipe.wav", "zero\0byte.wav"])
 def test_nothing_to_open(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.wav")
     for read in (lambda path: audio.decode(path, sr=22050), audio.duration_s):
         with pytest.raises(AudioError, match="cannot be opened") as caught:
             read(tmp_path / name)
@@ -292,6 +302,25 @@ def test_duration(files, suffix):
     expected = 2.0 if suffix == "ogg" else SECONDS
     # A bare AAC stream's length is guessed from its bit rate.
     assert audio.duration_s(files[suffix]) == pytest.approx(expected, rel=0.2 if suffix == "aac" else 0.02)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "webm", "mka"])
+def test_duration_of_a_truncated_file_is_what_is_there(files, tmp_path, suffix):
+    path = tmp_path / f"half.{suffix}"
+    data = files[suffix].read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    there = audio.decode(path, sr=SR).size / SR
+    assert there < 0.8 * audio.duration_s(files[suffix])
+    assert audio.duration_s(path) == pytest.approx(there, abs=0.1)
+
+
+def test_duration_of_a_header_that_promises_hours(tmp_path):
+    data = bytearray(soundfile_bytes(tune(), "FLAC"))
+    data[22:26] = b"\xff\xff\xff\xff"
+    path = tmp_path / "hours.flac"
+    path.write_bytes(data)
+    assert soundfile.info(path).duration > 20 * 3600
+    assert audio.duration_s(path) == pytest.approx(SECONDS, abs=0.1)
 
 
 # clip

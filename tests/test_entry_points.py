@@ -16,6 +16,7 @@ from conftest import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows.archive import archive
 from flows.build import build
 from flows.promote import promote
 from flows.retrain import retrain
@@ -23,7 +24,7 @@ from flows.train import train
 from genre.datasets import dataset_id
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
-FLOWS = {"main": retrain, "retrain": retrain, "build": build, "train": train, "promote": promote}
+FLOWS = {"main": retrain, "retrain": retrain, "build": build, "train": train, "promote": promote, "archive": archive}
 
 #: A list of the tracks of `music` with their split; its name has blanks and a quote.
 LISTED = "it's all music.csv"
@@ -144,9 +145,21 @@ def common(place: Place) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def built(place: Place) -> dict[str, str]:
     """Asked of ``-e build``, once it is done."""
-    given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1}
-    place.mlflow_run("build", **given)
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    with distributed.LocalCluster(
+        1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+    ) as c:
+        given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1, "dask": c.scheduler_address}
+        place.mlflow_run("build", **given)
+        assert "genre.cluster" in sys.modules, "the cluster has computed nothing"
     return settings_of("build", given)
+
+
+def test_archive_is_told_everything(place: Place, built: dict[str, str]):
+    given = common(place) | {"action": "export", "file": place.folder / "it's all.parquet"}
+    assert set(given) == set(ENTRY_POINTS["archive"]["parameters"]), "a parameter is not driven"
+    place.mlflow_run("archive", **given)
+    assert len(pd.read_parquet(given["file"])) == 8
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +207,7 @@ def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
         "seed": seed,
         "registry_name": f"name-of-{entry_point}",
         "n_jobs": 1,
+        "dask": "tcp://127.0.0.1:9",  # not asked: everything is built
     }
     place.mlflow_run(entry_point, **given)
     assert place.settings("retrain") == settings_of(entry_point, given)

@@ -6,8 +6,8 @@ import pytest
 import soundfile as sf
 from conftest import tone, write_music
 
-from genre import datasets, features, spectrogram, store
-from genre.config import AudioConfig
+from genre import building, datasets, features, parts, spectrogram, store
+from genre.config import AudioConfig, versions
 from genre.errors import DataError
 
 CONFIG = AudioConfig()
@@ -19,7 +19,7 @@ def clips(music, tmp_path) -> pd.DataFrame:
 
 
 def test_what_comes_out_is_what_was_computed(clips, tmp_path):
-    assert store.build(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
+    assert building.build(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
     y = sf.read(clips["path"].iloc[3], dtype="float32")[0][: CONFIG.n_samples]
     table = store.load_features(clips, tmp_path)
     assert list(table.index) == list(clips["clip_id"])
@@ -44,11 +44,11 @@ def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
 def test_a_second_build_computes_nothing_and_a_changed_file_again(tmp_path):
     folder = write_music(tmp_path / "music", genres={"a": 200, "b": 400}, tracks=1)
     scan = lambda: datasets.clips("folder", str(folder), tmp_path, {})  # noqa: E731
-    assert store.build(scan(), CONFIG, tmp_path / "s") == 2
-    assert store.build(scan(), CONFIG, tmp_path / "s") == 0
+    assert building.build(scan(), CONFIG, tmp_path / "s") == 2
+    assert building.build(scan(), CONFIG, tmp_path / "s") == 0
     before = store.load_features(scan(), tmp_path / "s")
     sf.write(folder / "a" / "0.wav", tone(12, hz=900), 22050)
-    assert store.build(scan(), CONFIG, tmp_path / "s") == 1
+    assert building.build(scan(), CONFIG, tmp_path / "s") == 1
     after = store.load_features(scan(), tmp_path / "s")
     assert not np.array_equal(before.iloc[0], after.iloc[0])
     np.testing.assert_array_equal(before.iloc[1], after.iloc[1])
@@ -62,7 +62,7 @@ def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
     (folder / "b" / "noise.mp3").write_bytes(b"this is no music" * 100)
     (folder / "b" / "empty.flac").write_bytes(b"")
     clips = datasets.clips("folder", str(folder), tmp_path, {})
-    store.build(clips, CONFIG, tmp_path / "s")
+    building.build(clips, CONFIG, tmp_path / "s")
     built = store.with_outcomes(clips, tmp_path / "s").set_index("recording")
     assert built["status"].to_dict() == {
         "a/0.wav": "ok",
@@ -77,14 +77,38 @@ def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
 
 
 def test_a_part_without_its_index_does_not_exist(clips, tmp_path):
-    store.build(clips, CONFIG, tmp_path)
+    building.build(clips, CONFIG, tmp_path)
     next(tmp_path.glob("part-*.parquet")).unlink()  # killed between the two files
     assert store.outcomes(tmp_path).empty
-    assert store.build(clips, CONFIG, tmp_path) == len(clips)
+    assert building.build(clips, CONFIG, tmp_path) == len(clips)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "empty", "index"])
+def test_a_damaged_part_is_a_sentence_and_the_next_build_repairs_it(clips, tmp_path, damage):
+    for start in (0, 4):  # two parts
+        store.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
+    before, whole = store.Spectrograms(clips, tmp_path)[:], store.load_features(clips, tmp_path)
+    reader = store.Spectrograms(clips, tmp_path)
+    victim = sorted(tmp_path.glob("part-*.parquet" if damage == "index" else "part-*.npy"))[0]
+    if damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[: 0 if damage == "empty" else victim.stat().st_size * 3 // 4])
+    with pytest.raises(DataError, match=rf"{victim} is damaged: .*; \"mlflow run . -e build\" .* repairs it"):
+        store.outcomes(tmp_path) if damage == "index" else reader[:]
+    assert building.build(clips, CONFIG, tmp_path, n_jobs=1) == 4
+    np.testing.assert_array_equal(store.Spectrograms(clips, tmp_path)[:], before)
+    np.testing.assert_allclose(store.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_says_which_libraries_computed_it(clips, tmp_path):
+    store.write_part(clips.iloc[:1], CONFIG, tmp_path)
+    [index] = tmp_path.glob("part-*.parquet")
+    assert parts.made_by(index) == versions()
 
 
 def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
-    store.build(clips.iloc[1:], CONFIG, tmp_path)
+    building.build(clips.iloc[1:], CONFIG, tmp_path)
     with pytest.raises(DataError, match=r"1 clips are not in the store .* 'high/0.wav@0'"):
         store.load_features(clips, tmp_path)
 
