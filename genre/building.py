@@ -42,7 +42,7 @@ _IDLE_S = 60.0
 _ATTEMPTS = 2
 
 #: Have glibc keep the memory of one clip for the next: the computation is a third faster without the page faults.
-_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
+HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
 #: One thread a process is twice as fast as all of them in each.
 _ONE_THREAD = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")}
@@ -186,7 +186,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "genre.building", str(theirs.fileno())],
                 cwd=PROJECT_DIR,
-                env=_HEAP | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD,
+                env=HEAP | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C is for whoever started it

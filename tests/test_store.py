@@ -76,15 +76,19 @@ def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
     assert (built.loc[built["status"] != "ok", "reason"].str.len() > 10).all()
 
 
-def test_a_part_without_its_index_does_not_exist(clips, tmp_path):
-    building.build(clips, CONFIG, tmp_path)
-    next(tmp_path.glob("part-*.parquet")).unlink()  # killed between the two files
-    assert store.outcomes(tmp_path).empty
+def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
+    for start in (0, 4):
+        store.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
+    first, second = parts.paths(tmp_path)
+    first.unlink()  # killed between the two files
+    second.with_suffix(".npy").write_bytes(b"")
     assert building.build(clips, CONFIG, tmp_path) == len(clips)
+    assert len(store.Spectrograms(clips, tmp_path)[:]) == len(clips)
+    assert {p.stem for p in tmp_path.glob("part-*.npy")} == {p.stem for p in parts.paths(tmp_path)}
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "empty", "index"])
-def test_a_damaged_part_is_a_sentence_and_the_next_build_repairs_it(clips, tmp_path, damage):
+def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, damage):
     for start in (0, 4):  # two parts
         store.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
     before, whole = store.Spectrograms(clips, tmp_path)[:], store.load_features(clips, tmp_path)
@@ -96,7 +100,10 @@ def test_a_damaged_part_is_a_sentence_and_the_next_build_repairs_it(clips, tmp_p
         victim.write_bytes(victim.read_bytes()[: 0 if damage == "empty" else victim.stat().st_size * 3 // 4])
     with pytest.raises(DataError, match=rf"{victim} is damaged: .*; \"mlflow run . -e build\" .* repairs it"):
         store.outcomes(tmp_path) if damage == "index" else reader[:]
-    assert building.build(clips, CONFIG, tmp_path, n_jobs=1) == 4
+    store.repair(tmp_path)
+    missing = store.missing(clips, tmp_path)
+    assert len(missing) == 4
+    store.write_part(missing, CONFIG, tmp_path)
     np.testing.assert_array_equal(store.Spectrograms(clips, tmp_path)[:], before)
     np.testing.assert_allclose(store.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
 
@@ -124,7 +131,10 @@ def test_features_that_the_source_brought(tmp_path):
 def test_more_parts_than_the_system_lets_open(clips, tmp_path):
     store.write_part(clips.iloc[:1], CONFIG, tmp_path)
     [index], [pictures] = tmp_path.glob("part-*.parquet"), tmp_path.glob("part-*.npy")
-    table, n = pd.read_parquet(index), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    table, n = (
+        pd.read_parquet(index, columns=["clip_id", "stamp", "row"]),
+        resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )
     limit = min(n, 512)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     try:
