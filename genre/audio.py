@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,7 +16,7 @@ import soxr
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 
-Source = str | Path | bytes
+Source = str | Path | bytes | BinaryIO
 T = TypeVar("T")
 
 #: A clip whose loudest sample lies below this is silent: -80 dBFS, under the quietest 13-bit step, and the same
@@ -38,12 +38,12 @@ _PREROLL_S = 1.0
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
 
 
-def duration_s(path: str | Path) -> float:
+def duration_s(path: Source) -> float:
     """Length of an audio file by its container's header.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path, bytes or file
         A file that soundfile (wav, flac, mp3, ogg, opus, aiff, au) or else PyAV (m4a, aac, webm, wma) opens.
 
     Returns
@@ -69,8 +69,8 @@ def decode(
 
     Parameters
     ----------
-    source : str, Path or bytes
-        The path of a file, or the contents of one.
+    source : str, Path, bytes or file
+        The path of a file, the contents of one, or one that is open, binary and can seek.
     sr : int
         Sampling rate of the result, Hz.
     start_s : float, default 0
@@ -261,10 +261,13 @@ def _decode_native(source: Source, start_s: float, duration_s: float | None) -> 
     return y, sr
 
 
-def _opened(source: Source) -> BinaryIO:
+def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
     """The source as a file object: a name could be a URL, which PyAV would fetch."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if not isinstance(source, str | Path):
+        source.seek(0)
+        return nullcontext(source)
     try:
         return Path(source).open("rb")
     except OSError as error:
@@ -273,7 +276,9 @@ def _opened(source: Source) -> BinaryIO:
 
 def _name(source: Source) -> str:
     """What error texts call the source."""
-    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+    if isinstance(source, str | Path):
+        return Path(source).name
+    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else "audio"
 
 
 def _why(error: BaseException) -> str:

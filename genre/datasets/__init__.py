@@ -40,12 +40,15 @@ class Dataset:
         Whether clips can be decoded; otherwise the source brings the features, and its models cannot be served.
     synthetic : bool
         Whether it is music that nobody made.
+    acquired : bool
+        Whether the flow ``acquire`` brings its clips; the source, lists of them by path or URL, may then be left out.
     """
 
     name: str
     source: str | None
     has_audio: bool = True
     synthetic: bool = False
+    acquired: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -56,6 +59,7 @@ class Dataset:
 DATASETS = {
     d.name: d
     for d in (
+        Dataset("audioset", source="AudioSet's lists of segments, by folder, path or URL", acquired=True),
         Dataset("demo", source=None, synthetic=True),
         Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
         Dataset(
@@ -87,13 +91,13 @@ def dataset_id(name: str, source: str | None) -> str:
         If the data set is unknown, or needs a source and has none.
     """
     dataset = get(name)
-    if dataset.source is None:
+    if dataset.source is None or (dataset.acquired and not source):
         return name
     if not source:
         raise UsageError(f"data set {name!r} needs -P source=PATH: {dataset.source}")
-    path = Path(source).expanduser().resolve()
-    slug = re.sub(r"[^A-Za-z0-9_]+", "-", path.name.split(".")[0]).strip("-")[:40]
-    return f"{name}-{slug}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    path = source if "://" in source else str(Path(source).expanduser().resolve())
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", Path(path).name.split(".")[0]).strip("-")[:40]
+    return f"{name}-{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
 def clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
@@ -122,7 +126,7 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     """
     module = get(name).module
     options = parameters.complete(parameters.defaults(module.clips), options, f"data set {name!r}")
-    path = Path(source).expanduser().resolve() if source else None
+    path = Path(source).expanduser().resolve() if source and not get(name).acquired else None
     if path is not None and not path.exists():
         raise DataError(f"there is no {path}; -P source= takes {get(name).source}")
     table = module.clips(path, directory, **options)[COLUMNS]
@@ -131,7 +135,7 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
         raise DataError(f"clip {twice.iloc[0]!r} is listed twice, and {len(twice) - 1} more; name each clip once")
     if table["genre"].nunique() < 2:
         found = ", ".join(map(str, table["genre"].unique())) or "none"
-        raise DataError(f"only one genre in {path}: {found}; a classifier needs at least two")
+        raise DataError(f"only one genre in {path or name}: {found}; a classifier needs at least two")
     if taken := sorted(RESERVED & set(table["genre"])):
         raise DataError(f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED))}")
     return table.reset_index(drop=True)
