@@ -1,8 +1,10 @@
 """The file of a clip: where it lies, and how audio becomes one that can be trusted."""
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,19 +86,21 @@ def keep(
 
 def _write(target: Path, y: np.ndarray, sr: int) -> str:
     """Write a file, read it back, and only then give it its name; returns its SHA-256."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    encoded = io.BytesIO()  # soundfile does not tell a full disk
+    soundfile.write(encoded, y, sr, subtype="PCM_16", format=target.suffix[1:].upper())
     temporary = target.with_name(f"{target.name}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            soundfile.write(file, y, sr, subtype="PCM_16", format=target.suffix[1:].upper())
+            file.write(encoded.getvalue())
             file.flush()
             os.fsync(file.fileno())
         if soundfile.read(temporary)[0].shape != y.shape:
             raise FetchError("disk", f"{target.name} reads back otherwise than it was written")
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         temporary.replace(target)
     except (OSError, soundfile.SoundFileError) as error:
         raise FetchError("disk", f"cannot write {target.name}: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+        with suppress(OSError):
+            temporary.unlink()
+    return hashlib.sha256(encoded.getvalue()).hexdigest()

@@ -98,7 +98,7 @@ class Fetcher:
     source : Source
         Where audio comes from.
     scratch : Path
-        Folder of its own for what is not finished; emptied after each segment.
+        Folder of its own for what is not finished; emptied before and after each segment.
     """
 
     def __init__(self, source: Source, scratch: Path) -> None:
@@ -116,6 +116,7 @@ class Fetcher:
             "no_warnings": True,
             "logger": _Silence(),
             "noplaylist": True,
+            "continuedl": False,
             "cachedir": False,
             "fixup": "never",
             # the ledger counts and delays attempts: nothing is asked for again behind its back
@@ -150,6 +151,9 @@ class Fetcher:
         FetchError
             With the class of what went wrong. Nothing is left of the attempt.
         """
+        shutil.rmtree(
+            self._scratch, ignore_errors=True
+        )  # a part that a kill left would be continued, whatever it is of
         self._scratch.mkdir(parents=True, exist_ok=True)
         try:
             return self._fetch(segment, file_of(folder, segment, self._source.format))

@@ -83,6 +83,9 @@ class FetchError(GenreError):
         super().__init__(message)
         self.fault = BY_NAME[fault]
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.fault.name, str(self))
+
 
 def classify(message: str) -> str:
     """Name of the first of `FAULTS` whose words are in a message; ``unknown`` where there are none."""

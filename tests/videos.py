@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import pandas as pd
 import soundfile as sf
 from conftest import tone
 
@@ -43,7 +45,7 @@ STALL_S = 3.0
 
 
 class Videos(ThreadingHTTPServer):
-    """The server; `faults` maps an id to the name of its fault, `until` to the number of times it shows."""
+    """The server; `faults` maps an id to the name of its fault, which shows from request `after` to request `until`."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -52,12 +54,19 @@ class Videos(ThreadingHTTPServer):
     def __init__(self, audio: bytes, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.audio, self.faults, self.until = audio, dict[str, str](), dict[str, int]()
+        self.after = dict[str, int]()
         self.asked, self.served, self.n_bytes = Counter[str](), Counter[str](), 0
 
     @property
     def url(self) -> str:
         """What ``url=`` takes."""
         return f"http://127.0.0.1:{self.server_port}/watch?v={{ytid}}"
+
+    def audio_of(self, ytid: str) -> bytes:
+        """Audio of one video, that of no other: the song begun somewhere else, a WAV file of 16 bits."""
+        head, body = self.audio[:44], self.audio[44:]
+        at = 2 * (zlib.crc32(ytid.encode()) % (len(body) // 2))
+        return head + body[at:] + body[:at]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are what this server is for."""
@@ -74,6 +83,25 @@ def serving(audio: bytes, port: int = 0) -> Iterator[Videos]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def listed(*ytids: str, start_s: float = 5.0, end_s: float = 15.0, genres: str = "ab") -> pd.DataFrame:
+    """Segments as `genre.segments.choose` gives them, the genres in turn."""
+    rows = [
+        {
+            "clip_id": f"{ytid}_{start_s:g}",
+            "ytid": ytid,
+            "start_s": start_s,
+            "end_s": end_s,
+            "genre": genres[n % len(genres)],
+            "genre_order": n % len(genres),
+            "turn": n // len(genres),
+            "number": n,
+            "split": "",
+        }
+        for n, ytid in enumerate(ytids)
+    ]
+    return pd.DataFrame(rows)
 
 
 def song(path: Path, seconds: float = 25.0, sr: int = 22050) -> bytes:
@@ -95,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         # yt-dlp asks twice: what it is, and for all of it; the first is hung up on
         server.asked[ytid] += 1
         fault = server.faults.get(ytid, "")
-        if server.asked[ytid] > server.until.get(ytid, 1 << 30):
+        if not server.after.get(ytid, 0) < server.asked[ytid] <= server.until.get(ytid, 1 << 30):
             fault = ""
         if page:
             self._page(ytid)
@@ -126,9 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _audio(self, ytid: str, fault: str) -> None:
-        body = {"empty": b"", "garbage": b"no audio at all, whatever its type says"}.get(fault, self.server.audio)
+        body = {"empty": b"", "garbage": b"no audio at all, whatever its type says"}.get(fault)
+        body = self.server.audio_of(ytid) if body is None else body
         if fault == "short":
             body = body[: len(body) // 5]
+        if fault == "silence":
+            body = body[:44] + bytes(len(body) - 44)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         first = int(wanted[1]) if wanted else 0
         last = min(int(wanted[2] or len(body)), len(body) - 1) if wanted else len(body) - 1
