@@ -61,7 +61,9 @@ DATASETS = {
     for d in (
         Dataset("audioset", source="AudioSet's lists of segments, by folder, path or URL", acquired=True),
         Dataset("demo", source=None, synthetic=True),
+        Dataset("fma", source="the folder of the Free Music Archive's data set, with tracks.csv in it or below"),
         Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
+        Dataset("gtzan", source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres"),
         Dataset(
             "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False
         ),
