@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -23,6 +24,9 @@ from genre.workspace import BUILD_FIRST, write_atomically, write_table
 
 #: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
 BATCH_CLIPS = 32
+
+#: Columns of a part's index beside the features.
+_BOOKKEEPING = {"clip_id", "stamp", "status", "reason", "row"}
 
 
 def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1) -> int:
@@ -134,16 +138,23 @@ def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     return clips
 
 
+def feature_names(directory: Path) -> list[str]:
+    """Names of the features in a store: the 97, or those that a source without audio brought."""
+    own = next((pq.read_schema(path).names for path in _parts(directory)), features.FEATURE_NAMES)
+    return [name for name in own if name not in _BOOKKEEPING]
+
+
 def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Features of `clips`, in their order: 97 float32 columns indexed by ``clip_id``.
+    """Features of `clips`, in their order: float32 columns as `feature_names` has them, indexed by ``clip_id``.
 
     Raises
     ------
     DataError
         If a clip is not in the store.
     """
-    table = _rows(clips, _index(directory, ["clip_id", "stamp", *features.FEATURE_NAMES]), directory)
-    return table[list(features.FEATURE_NAMES)].astype("float32")
+    names = feature_names(directory)
+    table = _rows(clips, _index(directory, ["clip_id", "stamp", *names]), directory)
+    return table[names].astype("float32")
 
 
 class Spectrograms:
