@@ -1,8 +1,8 @@
 """Two thousand segments against a server with faults in a fifth of them, killed five times at random moments.
 
 Claim: every segment ends in its right status, none is missing, none corrupt, and none is fetched twice but what was
-under way at a kill. It is that of `tests/test_acquisition.py`, at full size; the figures are printed. The server is on the
-loopback address and serves real audio to real yt-dlp, so the rate says what the machine can do, and nothing of YouTube.
+under way at a kill. It is that of `tests/test_acquisition.py`, at full size; the figures are printed. The server is on
+the loopback address and serves real audio to real yt-dlp: the rate says what the machine can do, nothing of YouTube.
 
     python benchmarks/acquire.py                       # ten minutes
     python benchmarks/acquire.py --segments 200

@@ -75,6 +75,17 @@ def class_names(path: str) -> dict[str, str]:
         ) from None
 
 
+def class_ids(labels: str = "", beside: str = "") -> list[str]:
+    """Ids of AudioSet's 527 classes, in the order of their indices; from where `resolve` takes the names.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or has other columns.
+    """
+    return list(class_names(labels or _labels_beside(beside)).values())
+
+
 def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str, set[str]]:
     """Each genre with the ids of everything below it, except below what was asked for by itself.
 

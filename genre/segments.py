@@ -112,7 +112,7 @@ def choose(source: str, choice: Choice) -> pd.DataFrame:
     rows = pd.concat([read(path, mids) for path in lists], ignore_index=True)
     rows["number"] = bahuleyan.numbers(rows)
     rows["split"] = _published_sides(rows, choice)
-    chosen = _label(rows, genres, choice.policy).drop_duplicates("clip_id")
+    chosen = label(rows, genres, choice.policy).drop_duplicates("clip_id")
     if chosen.empty:
         raise DataError(f"no segment of {', '.join(genres)} in {', '.join(lists)}; choose other genres")
     chosen = _in_turn(chosen, choice)
@@ -210,8 +210,23 @@ def _refuse_damage(piece: pd.DataFrame, path: str, n_before: int) -> None:
         raise DataError(f"{path}, segment {n_before + at + 1} is not whole: {row}; download the list again")
 
 
-def _label(rows: pd.DataFrame, genres: Mapping[str, set[str]], policy: Policy) -> pd.DataFrame:
-    """Rows with one genre each, by the policy for those with several."""
+def label(rows: pd.DataFrame, genres: Mapping[str, set[str]], policy: Policy) -> pd.DataFrame:
+    """Rows with one genre each, by the policy for those with several.
+
+    Parameters
+    ----------
+    rows : pd.DataFrame
+        Column ``mids``, the ids of each, separated by commas; for the policy ``paper``, ``number`` too.
+    genres : mapping
+        Name of each genre to the ids that stand for it, in order.
+    policy : {"drop", "first", "paper"}
+        See `Choice`.
+
+    Returns
+    -------
+    pd.DataFrame
+        Those of `rows` that have a genre, with the columns ``genre`` and ``genre_order``.
+    """
     has = np.column_stack([rows["mids"].str.contains(ontology.any_of(mids)).to_numpy(bool) for mids in genres.values()])
     n = has.sum(axis=1)
     keep = pd.Series(n == 1 if policy == "drop" else n > 0, index=rows.index)

@@ -64,6 +64,7 @@ DATASETS = {
         Dataset("fma", source="the folder of the Free Music Archive's data set, with tracks.csv in it or below"),
         Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
         Dataset("gtzan", source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres"),
+        Dataset("vggish", source="a folder with the .tfrecord files of AudioSet's features.tar.gz", has_audio=False),
         Dataset(
             "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False
         ),
@@ -144,5 +145,5 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
 
 
 def features(name: str, source: str) -> pd.DataFrame:
-    """Features that a source without audio brings, 97 columns indexed by ``clip_id``."""
+    """Features that a source without audio brings, indexed by ``clip_id``: the 97, or columns of its own."""
     return get(name).module.features(Path(source).expanduser().resolve())
