@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,13 +105,15 @@ def remembered(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 @task(cache_policy=NO_CACHE)
 def enroll(workspace: Workspace, source: str, choice: Choice) -> None:
-    """Choose the segments and write them into the ledger."""
-    chosen = segments.choose(source, choice)
+    """Choose the segments and write them into the ledger, unless it has this choice from these lists already."""
+    key = {"choice": asdict(choice), "lists": segments.versions(source)}
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        ledger.enroll(chosen)
-    by_genre = chosen["genre"].value_counts(sort=False)
+        if read_json(workspace.chosen_path) != key or not sum(ledger.counts().values()):
+            ledger.enroll(segments.choose(source, choice))
+            write_json(workspace.chosen_path, key)
+        by_genre = ledger.segments()["genre"].value_counts(sort=False)
     told = ", ".join(f"{n} {genre}" for genre, n in by_genre.items())
-    get_run_logger().info("%d segments wanted: %s", len(chosen), told)
+    get_run_logger().info("%d segments wanted: %s", by_genre.sum(), told)
 
 
 @task(cache_policy=NO_CACHE)

@@ -25,6 +25,9 @@ FORMAT = "140/bestaudio[ext=m4a]/bestaudio/best"
 #: Videos above this many seconds are read by ranges about the segment, shorter ones fetched whole: one request, 4 MB.
 LONG_S = 720.0
 
+#: Bytes a second below which a download is given up: YouTube throttles to 32 KiB/s, and a drip would last for days.
+SLOWEST = 8192
+
 #: Bytes read at a time from a long video: a few seconds of AAC at 128 kbit/s, far below what YouTube throttles.
 _RANGE = 1 << 18
 
@@ -125,6 +128,7 @@ class Fetcher:
             "fragment_retries": 5,
             "skip_unavailable_fragments": False,
             "socket_timeout": source.timeout_s,
+            "throttledratelimit": SLOWEST,
             "js_runtimes": {name: {} for name in ("deno", "node", "quickjs", "bun")},
             "cookiefile": cookies or None,
         }

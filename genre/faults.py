@@ -57,6 +57,7 @@ FAULTS = (
     Fault("http_429", "transient", r"HTTP Error 429\b"),
     Fault("http_403", "transient", r"HTTP Error 403\b"),
     Fault("http", "transient", r"HTTP Error \d+"),
+    Fault("throttled", "transient", r"throttle limit"),
     Fault("truncated", "transient", r"more expected|incomplete ?read"),
     Fault("empty", "transient", r"file is empty|did not get any data", 3),
     Fault("wrong_type", "transient", r"unsupported URL", 3),

@@ -157,6 +157,21 @@ def locate(source: str) -> list[str]:
     return [path if "://" in path else str(Path(path).expanduser()) for path in paths]
 
 
+def versions(source: str) -> list[str]:
+    """What tells the lists of `source`, as `locate` takes it, from others and from later ones.
+
+    The URL of each, or its path, size and time.
+
+    Raises
+    ------
+    DataError
+        If a folder holds no list, or a file is not there.
+    """
+    found = locate(source)
+    stats = [None if "://" in path else Path(path).stat() for path in found]
+    return [f"{p} {s.st_size} {s.st_mtime_ns}" if s else p for p, s in zip(found, stats, strict=True)]
+
+
 def read(path: str, mids: set[str]) -> pd.DataFrame:
     """Rows of one list that bear one of the ids, in the list's order.
 

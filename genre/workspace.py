@@ -7,6 +7,7 @@ One folder a data set, below ``GENRE_HOME``::
                dealt.parquet                    every recording ever dealt, append-only
                audio/                           what the project synthesised or downloaded
                ledger.sqlite                    each segment to be downloaded, and what became of it
+               chosen.json                      of which lists, and how, its segments were chosen
                acquisition.json                 what `acquire` was last asked for
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
@@ -107,6 +108,11 @@ class Workspace:
     def ledger_path(self) -> Path:
         """Database of the segments to be downloaded."""
         return self.directory / "ledger.sqlite"
+
+    @property
+    def chosen_path(self) -> Path:
+        """Of which lists, and how, the ledger's segments were chosen."""
+        return self.directory / "chosen.json"
 
     @property
     def acquisition_path(self) -> Path:

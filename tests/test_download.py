@@ -131,6 +131,15 @@ def test_a_long_video_whose_server_falls_silent_has_the_class_of_that(tmp_path):
     assert caught.value.fault.name == "network"
 
 
+@pytest.mark.slow
+def test_a_server_that_drips_is_given_up(server, tmp_path):
+    server.faults["abc"] = "drip"
+    with pytest.raises(FetchError) as caught:
+        fetch(server, tmp_path, segment("abc"))
+    assert caught.value.fault.name == "throttled"
+    assert not leftovers(tmp_path)
+
+
 def test_a_segment_after_the_end_is_gone(server, tmp_path):
     with pytest.raises(FetchError, match="ends after 3600 s") as caught:
         fetch(server, tmp_path, segment("abc", 4000, 4010), url=server.url.replace("/watch", "/page"))

@@ -34,6 +34,7 @@ SEEN = {
     "http_429": ["Unable to download API page: HTTP Error 429: Too Many Requests"],
     "http_403": ["unable to download video data: HTTP Error 403: Forbidden"],
     "http": ["HTTP Error 503: Service Unavailable"],
+    "throttled": ["The download speed is below throttle limit"],
     "truncated": ["[download] Got error: 551272 bytes read, 551272 more expected"],
     "network": [
         "Read timed out. (read timeout=20.0)",

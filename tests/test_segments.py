@@ -105,6 +105,15 @@ def test_several_lists_are_one(tmp_path):
     assert set(segments.choose(two, Choice())["genre"]) == {"Reggae", "Techno"}
 
 
+def test_a_list_that_changed_is_another_version(both):
+    before = segments.versions(both)
+    assert segments.versions(both) == before
+    with Path(both).open("a") as file:
+        file.write(line("another0000", REGGAE))
+    assert segments.versions(both) != before
+    assert segments.versions("") == [segments.LISTS_URL + name for name in segments.LISTS]
+
+
 def labels(folder: Path) -> Path:
     path = folder / ontology.LABELS_FILE
     path.write_text(

@@ -170,6 +170,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(body)}")
         self.end_headers()
         part = body[first : last + 1]
+        while fault == "drip" and part:
+            self.wfile.write(part[:100])
+            part = part[100:]
+            time.sleep(0.05)
         if fault in ("reset", "truncated", "half_stall"):
             self.wfile.write(part[: len(part) // 2])
             self.wfile.flush()
