@@ -91,7 +91,7 @@ def test_every_parameter_is_one_and_its_value_is_accepted(name: str, value: str)
     from flows.train import check, chosen
     from genre import datasets
 
-    assert name in ENTRY_POINTS["main"]["parameters"]
+    assert any(name in entry_point["parameters"] for entry_point in ENTRY_POINTS.values())
     value = value.strip("'")
     if value in ("", "...", "PATH"):
         return
@@ -116,9 +116,11 @@ def option_names() -> dict[str, object]:
 
 
 def accepted(parameter: str) -> tuple[str, ...]:
+    from flows.acquire import acquire
     from flows.retrain import retrain
 
-    return inspect.signature(retrain.fn).parameters[parameter].annotation.__args__
+    signatures = [inspect.signature(flow.fn).parameters for flow in (retrain, acquire)]
+    return sum((s[parameter].annotation.__args__ for s in signatures if parameter in s), ())
 
 
 def test_the_params_of_the_experiment_are_of_its_model():
