@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,6 +28,9 @@ LONG_S = 720.0
 
 #: Bytes a second below which a download is given up: YouTube throttles to 32 KiB/s, and a drip would last for days.
 SLOWEST = 8192
+
+#: YouTube has some formats wait out the advertisement before them; no longer than this is believed.
+MAX_WAIT_S = 30.0
 
 #: Bytes read at a time from a long video: a few seconds of AAC at 128 kbit/s, far below what YouTube throttles.
 _RANGE = 1 << 18
@@ -186,6 +190,7 @@ class Fetcher:
         """Keep the segment out of the whole file, or of the ranges of a long one that it lies in; and bytes read."""
         how: dict[str, Any] = {"sr": self._source.sr, "may_be_short": may_be_short}
         if (info.get("duration") or 0) > LONG_S and info.get("protocol") in ("http", "https"):
+            time.sleep(min(MAX_WAIT_S, max(0.0, (info.get("available_at") or 0) - time.time())))
             ranges = _Ranges(self._ydl, info)
             if ranges.supported:
                 try:

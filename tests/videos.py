@@ -55,7 +55,7 @@ class Videos(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.audio, self.faults, self.until = audio, dict[str, str](), dict[str, int]()
         self.after = dict[str, int]()
-        self.asked, self.served, self.n_bytes = Counter[str](), Counter[str](), 0
+        self.asked, self.served = Counter[str](), Counter[str]()
 
     @property
     def url(self) -> str:
@@ -63,7 +63,9 @@ class Videos(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/watch?v={{ytid}}"
 
     def audio_of(self, ytid: str) -> bytes:
-        """Audio of one video, that of no other: the song begun somewhere else, a WAV file of 16 bits."""
+        """Audio of one video. If the song is a WAV file of 16 bits, that of no other: it begins somewhere else."""
+        if not self.audio.startswith(b"RIFF"):
+            return self.audio
         head, body = self.audio[:44], self.audio[44:]
         at = 2 * (zlib.crc32(ytid.encode()) % (len(body) // 2))
         return head + body[at:] + body[:at]
@@ -185,4 +187,3 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault != "truncated":
             self.wfile.write(part)
             self.server.served[ytid] += 1
-            self.server.n_bytes += len(part)

@@ -82,7 +82,7 @@ def _repeated(tracks: list[dict[str, Any]]) -> dict[str, str]:
     repeated = {}
     for track, digest in zip(tracks, digests, strict=True):
         first = firsts.setdefault(digest, track["recording"])
-        if digest and first != track["recording"]:
+        if first != track["recording"]:
             repeated[track["recording"]] = first
     return repeated
 
