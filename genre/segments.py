@@ -209,7 +209,8 @@ def read(path: str, mids: set[str]) -> pd.DataFrame:
             kept.append(piece[piece["mids"].str.contains(wanted)])
             n += len(piece)
     except (ValueError, EOFError, OSError) as error:  # pandas' ParserError is a ValueError
-        raise DataError(f"{path} cannot be read as a list of segments ({error}); download it again") from None
+        advice = "give -P source=PATH of AudioSet's lists" if "://" in path else "download it again"
+        raise DataError(f"{path} cannot be read as a list of segments ({error}); {advice}") from None
     rows = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(_FIELDS))
     ids = [clip_id(y, s) for y, s in zip(rows["ytid"], rows["start_s"], strict=True)]
     return rows.assign(clip_id=pd.Series(ids, dtype=str), list=path.replace("\\", "/").rsplit("/", 1)[-1])

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from flows import coverage
-from flows.acquire import remembered
+from flows.acquire import acquire, remembered
 from genre import datasets
 from genre.errors import DataError, UsageError
 from genre.ledger import Ledger
@@ -172,6 +172,20 @@ def test_what_was_asked_for_last_is_remembered_and_overridden(home):
     assert (arguments["genres"], arguments["max_clips"], arguments["source"]) == ("Jazz,Techno", 7, "")
     with pytest.raises(UsageError, match="unknown parameter 'max_clip'"):
         remembered("", {"max_clip": 7})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"workers": 3}, "must be 1 or 2"),
+        ({"max_hours": 0.0}, "must be positive"),
+        ({"split": "x"}, "choose from dealt"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(home, given, said):
+    with pytest.raises(UsageError, match=said):
+        acquire.fn(**given)
+    assert not home.exists()
 
 
 def test_before_anything_was_acquired_the_message_says_how(home):

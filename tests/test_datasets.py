@@ -30,6 +30,7 @@ def test_every_source_yields_the_same_table(name, music, tmp_path):
     sources = {
         "demo": "",
         "folder": str(music),
+        "gtzan": str(music),
         "published": str(write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])),
     }
     if name not in sources:

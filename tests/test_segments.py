@@ -93,6 +93,8 @@ def test_what_is_not_there_is_named(tmp_path):
         segments.choose("nowhere.csv", Choice())
     with pytest.raises(DataError, match="none of AudioSet's lists in"):
         segments.choose(str(tmp_path), Choice())
+    with pytest.raises(DataError, match=r"http://127.0.0.1:9/list.csv cannot be read .*; give -P source=PATH"):
+        segments.choose("http://127.0.0.1:9/list.csv", Choice())
     with pytest.raises(DataError, match="no segment of Hip hop music"):
         segments.choose(write(tmp_path / "list.csv", line("a", "/m/09x0r")), Choice())
 
