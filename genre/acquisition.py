@@ -1,6 +1,7 @@
 """Asking for segments in turn, at a rate that is tolerated, until there are enough of them or it is wiser to stop."""
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,6 +20,8 @@ DAY_S = 86_400.0
 
 #: How long a run waits for the next segment that may be asked for again, before it leaves it to the next run, seconds.
 PATIENCE_S = 600.0
+
+_MAKE_ROOM = "see that the disk has room and may be written to, then run it again: it goes on from there"
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,14 @@ class Acquisition:
         GenreError
             If the disk takes no more.
         """
-        if rest := self._ledger.resting(time.time()):
-            return _resting(rest["until"], rest["message"])
+        try:
+            if rest := self._ledger.resting(time.time()):
+                return _resting(rest["until"], rest["message"])
+            return self._run()
+        except sqlite3.OperationalError as error:
+            raise GenreError(f"the ledger cannot be written ({error}); {_MAKE_ROOM}") from None
+
+    def _run(self) -> Ending:
         with ThreadPoolExecutor(len(self._free)) as pool:
             while True:
                 pause_s = self._start(pool)
@@ -132,7 +141,7 @@ class Acquisition:
                     for future in finished:
                         self._settle(future)
                 elif self._broken:
-                    raise GenreError(f"{self._broken}; free some space and run it again: it goes on from there")
+                    raise GenreError(f"{self._broken}; {_MAKE_ROOM}")
                 elif self._ending:
                     return self._ending
                 else:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 
 from genre import audio
-from genre.clipfile import file_of, keep
+from genre.clipfile import TOLERANCE_S, file_of, keep
 from genre.datasets.folder import SUFFIXES
 from genre.errors import AudioError, DataError
 from genre.faults import FetchError
@@ -57,7 +58,9 @@ def reconcile(ledger: Ledger, folder: Path) -> tuple[int, int]:
         path = there[name]
         if path.stem in known.index:
             segment = {"clip_id": path.stem, **known.loc[path.stem, ["start_s", "end_s"]]}
-            n_adopted += _adopt(ledger, segment, path, path, soundfile.info(path).samplerate) == "adopted"
+            if _adopt(ledger, segment, path, path) == "adopted":
+                ledger.record(path.stem, padded_s=_padding_s(path))
+                n_adopted += 1
     return n_adopted, len(missing)
 
 
@@ -113,6 +116,13 @@ def import_files(
     return +found
 
 
+def _padding_s(path: Path) -> float:
+    """Seconds of digital silence at the end of a clip, which is what it was padded with."""
+    y, sr = soundfile.read(path, dtype="int16")
+    silent_s = (y.size - 1 - np.flatnonzero(y)[-1]) / sr
+    return silent_s if silent_s > TOLERANCE_S else 0.0
+
+
 def _items(ledger: Ledger, source: Path) -> Iterator[Item]:
     """Name, segments and audio of everything below a folder."""
     paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
@@ -160,18 +170,19 @@ def _adopt(
     segment: Mapping[str, Any],
     content: audio.Source,
     target: Path,
-    sr: int,
+    sr: int | None = None,
 ) -> str:
-    """Keep one clip and write it down; returns what became of it."""
+    """Keep one clip and write it down, at its own rate if none is asked for; returns what became of it."""
     try:
         whole_s = audio.duration_s(content)
         is_cut = whole_s <= segment["end_s"] - segment["start_s"] + _CUT_TOLERANCE_S
         offset_s = 0.0 if is_cut else segment["start_s"]
+        sr = sr or soundfile.info(str(content)).samplerate
         values = keep(content, segment, target, sr=sr, may_be_short=True, offset_s=offset_s)
-    except (AudioError, FetchError) as error:
+    except (AudioError, FetchError, soundfile.SoundFileError) as error:
         if isinstance(error, FetchError) and error.fault.kind == "machine":
             raise
-        return error.fault.name if isinstance(error, FetchError) else error.status
+        return error.fault.name if isinstance(error, FetchError) else "undecodable"
     path = f"{target.parent.name}/{target.name}"
     told = {"path": path, "format": "adopted", "bytes": target.stat().st_size, "error": "", "message": ""}
     ledger.record(segment["clip_id"], status="done", **values, **told)

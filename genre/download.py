@@ -112,9 +112,8 @@ class Fetcher:
         import yt_dlp
 
         self._source, self._scratch = source, scratch
-        cookies = source.cookies and io.StringIO(
-            Path(source.cookies).expanduser().read_text()
-        )  # a copy: it writes back
+        # a copy of the cookies: yt-dlp writes to what it is given
+        cookies = io.StringIO(Path(source.cookies).expanduser().read_text()) if source.cookies else None
         options = {
             "format": FORMAT,
             "outtmpl": f"{_escaped(scratch)}/media.%(ext)s",
@@ -134,7 +133,7 @@ class Fetcher:
             "socket_timeout": source.timeout_s,
             "throttledratelimit": SLOWEST,
             "js_runtimes": {name: {} for name in ("deno", "node", "quickjs", "bun")},
-            "cookiefile": cookies or None,
+            "cookiefile": cookies,
         }
         self._ydl = yt_dlp.YoutubeDL(options | ({"proxy": source.proxy} if source.proxy else {}))
         self._tools = f"yt-dlp {yt_dlp.version.__version__}, soundfile {soundfile.__version__}, PyAV {version('av')}"
@@ -159,10 +158,7 @@ class Fetcher:
         FetchError
             With the class of what went wrong. Nothing is left of the attempt.
         """
-        shutil.rmtree(
-            self._scratch, ignore_errors=True
-        )  # a part that a kill left would be continued, whatever it is of
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._empty_scratch()
         try:
             return self._fetch(segment, file_of(folder, segment, self._source.format))
         except FetchError as error:
@@ -173,8 +169,16 @@ class Fetcher:
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
+    def _empty_scratch(self) -> None:
+        """See that nothing of another segment is there: yt-dlp might go on with a part that a kill left."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        try:
+            self._scratch.mkdir(parents=True)
+        except OSError as error:
+            raise FetchError("disk", f"cannot make the folder {self._scratch}: {error.strerror}") from None
+
     def _fetch(self, segment: Mapping[str, Any], target: Path) -> dict[str, Any]:
-        info = self._ydl.extract_info(self._source.url.format(ytid=quote(segment["ytid"])), download=False)
+        info = self._ydl.extract_info(self._source.url.replace("{ytid}", quote(segment["ytid"])), download=False)
         known_s = info.get("duration")
         if known_s and known_s <= segment["start_s"]:
             raise FetchError("gone", f"the video ends after {known_s:g} s, before the segment")

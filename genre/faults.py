@@ -38,7 +38,7 @@ class Fault:
 FAULTS = (
     Fault("bot_check", "session", r"confirm you.{1,8}re not a bot"),
     Fault("rate_limit", "session", r"rate-limited by YouTube|content isn.{1,8}t available, try again later"),
-    Fault("disk", "machine", r"No space left on device|Disk quota exceeded|File too large"),
+    Fault("disk", "machine", r"No space left|quota exceeded|File too large|unable to (?:open for writing|write)"),
     Fault("private", "permanent", r"private video|video is private"),
     Fault("members", "permanent", r"members.only|join this channel"),
     Fault(

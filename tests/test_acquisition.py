@@ -189,10 +189,19 @@ def test_segments_are_asked_for_at_the_pace_given_and_no_longer_than_allowed(ser
 def test_a_full_disk_stops_the_run_and_blames_no_segment(server, ledger, tmp_path):
     ledger.enroll(videos.listed(*names(3)))
     (tmp_path / "audio").write_text("a file where the folder should be")
-    with pytest.raises(GenreError, match=r"cannot write .*free some space and run it again"):
+    with pytest.raises(GenreError, match=r"cannot write .*see that the disk has room"):
         acquire(server, ledger, tmp_path)
     assert ledger.counts() == {"waiting": 3, "done": 0, "gone": 0}
     assert set(ledger.segments()["attempts"]) == {0}
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*names(3)))
+    ledger._db.execute(f"PRAGMA max_page_count = {ledger._db.execute('PRAGMA page_count').fetchone()[0]}")
+    growing = "INSERT INTO breaks VALUES (0, 0, '', hex(zeroblob(99999)))"
+    ledger._db.execute(f"CREATE TRIGGER fill AFTER UPDATE ON segments BEGIN {growing}; END")
+    with pytest.raises(GenreError, match=r"the ledger cannot be written \(database or disk is full\)"):
+        acquire(server, ledger, tmp_path)
 
 
 def test_numbers_that_make_no_sense_are_refused():
@@ -298,3 +307,22 @@ def test_a_file_that_the_ledger_does_not_know_is_adopted_if_it_is_whole(server, 
     acquire(server, ledger, tmp_path)
     assert (server.asked["-a"], server.asked["-b"]) == (2, 4)
     pd.testing.assert_series_equal(by_video(ledger)["sha256"], digests)
+
+
+def test_a_file_that_is_no_audio_is_no_obstacle(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a"))
+    (tmp_path / "audio" / "000").mkdir(parents=True)
+    (tmp_path / "audio" / "000" / "-a_5.flac").write_bytes(b"rubbish")
+    (tmp_path / "audio" / "000" / "another.flac").write_bytes(b"rubbish")
+    assert adopt.reconcile(ledger, tmp_path / "audio") == (0, 0)
+    acquire(server, ledger, tmp_path)
+    assert by_video(ledger).loc["-a", "status"] == "done"
+    assert sf.info(tmp_path / "audio" / "000" / "-a_5.flac").duration == 10
+
+
+def test_what_is_adopted_is_still_known_to_be_padded(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a", start_s=10, end_s=20))
+    acquire(server, ledger, tmp_path)
+    ledger.record("-a_10", status="waiting", padded_s=None)
+    adopt.reconcile(ledger, tmp_path / "audio")
+    assert by_video(ledger).loc["-a", ["status", "padded_s"]].tolist() == ["done", pytest.approx(4, abs=0.01)]

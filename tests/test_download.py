@@ -201,6 +201,18 @@ def test_a_full_disk_is_the_machines_fault(server, tmp_path, limit):
     assert not leftovers(tmp_path)
 
 
+def test_a_folder_that_cannot_be_made_is_the_machines_fault(server, tmp_path):
+    (tmp_path / "unfinished").write_text("a file where the folder should be")
+    with pytest.raises(FetchError, match="cannot make the folder") as caught:
+        fetch(server, tmp_path, segment("abc"))
+    assert caught.value.fault.kind == "machine"
+    assert not server.asked
+
+
+def test_braces_in_an_address_are_its_own(server, tmp_path):
+    assert fetch(server, tmp_path, segment("abc"), url=server.url + "&list={x}")["duration_s"] == 10
+
+
 def test_what_makes_no_sense_is_refused():
     for source, said in (
         (Source(url="http://127.0.0.1/video"), "must hold {ytid}"),

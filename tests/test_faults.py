@@ -44,7 +44,10 @@ SEEN = {
     ],
     "empty": ["The downloaded file is empty", "Did not get any data blocks"],
     "wrong_type": ["Unsupported URL: http://127.0.0.1/watch"],
-    "disk": ["unable to write data: [Errno 28] No space left on device"],
+    "disk": [
+        "unable to open for writing: [Errno 13] Permission denied: 'media.wav.part'",
+        "unable to write data: [Errno 28] No space left on device",
+    ],
     "unknown": ["something that nobody has seen before"],
 }
 
