@@ -3,11 +3,12 @@
 from prefect import flow
 
 from flows import registry, tracking
+from flows.acquire import acquire, remembered
 from flows.build import Deal, build
 from flows.cli import main
 from flows.promote import promote
 from flows.train import FAST, check, chosen, train
-from genre import datasets
+from genre import datasets, parameters
 from genre.config import Variant
 from genre.workspace import Workspace
 
@@ -31,7 +32,8 @@ def retrain(
     Parameters
     ----------
     dataset, source, variant, split, options, n_jobs, dask
-        As for the flow ``build``.
+        As for the flow ``build``; for ``audioset``, the options are arguments of the flow ``acquire``, by default those
+        of its last run.
     model, params, seed
         As for the flow ``train``.
     registry_name
@@ -47,6 +49,9 @@ def retrain(
     registry.check_name(registry_name)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
+        if datasets.get(dataset).acquired:
+            acquire(**remembered(source, parameters.parse(options, "options")))
+            options = "{}"
         build(dataset, source, variant, split, options, n_jobs, dask)
         train(dataset, source, variant, model, params, seed)
         return promote(dataset, source, variant, registry_name)

@@ -6,7 +6,7 @@ import io
 import math
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,7 +17,7 @@ import soxr
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 
-Source = str | Path | bytes
+Source = str | Path | bytes | BinaryIO
 T = TypeVar("T")
 
 #: A clip whose loudest sample lies below this is silent: -80 dBFS, under the quietest 13-bit step, and the same
@@ -39,12 +39,12 @@ _PREROLL_S = 1.0
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
 
 
-def duration_s(path: str | Path) -> float:
+def duration_s(path: Source) -> float:
     """Length of an audio file: what its container's header says, where the file bears it out.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path, bytes or file
         A file that soundfile (wav, flac, mp3, ogg, opus, aiff, au) or else PyAV (m4a, aac, webm, wma) opens.
 
     Returns
@@ -71,8 +71,8 @@ def decode(
 
     Parameters
     ----------
-    source : str, Path or bytes
-        The path of a file, or the contents of one.
+    source : str, Path, bytes or file
+        The path of a file, the contents of one, or one that is open, binary and can seek.
     sr : int
         Sampling rate of the result, Hz.
     start_s : float, default 0
@@ -265,10 +265,13 @@ def _decode_native(source: Source, start_s: float, duration_s: float | None) -> 
     return y, sr
 
 
-def _opened(source: Source) -> BinaryIO:
+def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
     """The source as a file object: a name could be a URL, which PyAV would fetch."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if not isinstance(source, str | Path):
+        source.seek(0)
+        return nullcontext(source)
     try:
         # A pipe would be waited for, and a device has no end.
         if not stat.S_ISREG(Path(source).stat().st_mode):
@@ -282,7 +285,9 @@ def _opened(source: Source) -> BinaryIO:
 
 def _name(source: Source) -> str:
     """What error texts call the source."""
-    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+    if isinstance(source, str | Path):
+        return Path(source).name
+    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else "audio"
 
 
 def _why(error: BaseException) -> str:

@@ -91,6 +91,20 @@ def read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         raise DataError(damage(path, str(error).splitlines()[0])) from error
 
 
+def columns(path: Path) -> list[str]:
+    """Names of the columns of a part's index.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, ValueError) as error:
+        raise DataError(damage(path, str(error).splitlines()[0])) from error
+
+
 def made_by(path: Path) -> dict[str, str]:
     """Versions of the libraries that computed a part; none where its source brought the features."""
     return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS, b"{}"))

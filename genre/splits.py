@@ -82,7 +82,7 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
     DataError
         If the source has none, it is incomplete or unknown, or puts one recording on two sides.
     """
-    published = clips[["recording", "genre", "split"]].drop_duplicates()
+    published = clips[["recording", "split"]].drop_duplicates()
     wrong = sorted({str(s) for s in published["split"]} - set(SPLITS))
     if wrong:
         raise DataError(
@@ -91,11 +91,10 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
     torn = published.loc[published["recording"].duplicated(), "recording"]
     if len(torn):
         raise DataError(
-            f"the source puts recording {torn.iloc[0]!r} (and {len(torn) - 1} more) on two sides or under two genres; "
-            "use split=dealt"
+            f"the source puts recording {torn.iloc[0]!r} (and {len(torn) - 1} more) on two sides; use split=dealt"
         )
     _check_sides(clips, "complete it, or use split=dealt")
-    return published[["recording", "split"]].astype(str).reset_index(drop=True)
+    return published.astype(str).reset_index(drop=True)
 
 
 def _check_sides(clips: pd.DataFrame, advice: str) -> None:

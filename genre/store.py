@@ -18,6 +18,9 @@ from genre.workspace import BUILD_FIRST, write_table
 
 _log = logging.getLogger(__name__)
 
+#: Columns of a part's index beside the features.
+_BOOKKEEPING = {*parts.OUTCOME, "row"}
+
 
 def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
     """Audio of one row of the clips table, mono float32 at ``config.sr``, as features and spectrogram take it.
@@ -138,16 +141,23 @@ def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     return clips
 
 
+def feature_names(directory: Path) -> list[str]:
+    """Names of the features in a store: the 97, or those that a source without audio brought."""
+    own = next((parts.columns(path) for path in parts.paths(directory)), features.FEATURE_NAMES)
+    return [name for name in own if name not in _BOOKKEEPING]
+
+
 def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Features of `clips`, in their order: 97 float32 columns indexed by ``clip_id``.
+    """Features of `clips`, in their order: float32 columns as `feature_names` has them, indexed by ``clip_id``.
 
     Raises
     ------
     DataError
         If a clip is not in the store, or a part is damaged.
     """
-    table = _rows(clips, _index(directory, ["clip_id", "stamp", *features.FEATURE_NAMES]), directory)
-    return table[list(features.FEATURE_NAMES)].astype("float32")
+    names = feature_names(directory)
+    table = _rows(clips, _index(directory, ["clip_id", "stamp", *names]), directory)
+    return table[names].astype("float32")
 
 
 class Spectrograms:

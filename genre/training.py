@@ -35,7 +35,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from genre import evaluate, features, models, store
+from genre import evaluate, models, store
 from genre.errors import GenreError, TrainingError
 from genre.importance import permutation_importances
 from genre.workspace import PROJECT_DIR, read_json, write_json, write_table
@@ -246,7 +246,7 @@ def _by_content(params: dict[str, Any]) -> dict[str, Any]:
 
 def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
     """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
-    names = list(features.FEATURE_NAMES)
+    names = store.feature_names(Path(job.store))
     table = permutation_importances(
         lambda X: models.predict_proba(job.model, model, X),
         data.X_validation,

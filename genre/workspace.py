@@ -6,6 +6,9 @@ One folder a data set, below ``GENRE_HOME``::
                splits.parquet                   each recording's side, as training uses it
                dealt.parquet                    every recording ever dealt, append-only
                audio/                           what the project synthesised or downloaded
+               ledger.sqlite                    each segment to be downloaded, and what became of it
+               chosen.json                      of which lists, and how, its segments were chosen
+               acquisition.json                 what `acquire` was last asked for
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
 """
@@ -97,6 +100,30 @@ class Workspace:
     def directory(self) -> Path:
         """Folder of the data set."""
         return home() / self.dataset_id
+
+    @property
+    def audio_dir(self) -> Path:
+        """Folder of the audio that the project downloaded."""
+        return self.directory / "audio"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Database of the segments to be downloaded."""
+        return self.directory / "ledger.sqlite"
+
+    @property
+    def chosen_path(self) -> Path:
+        """Of which lists, and how, the ledger's segments were chosen."""
+        return self.directory / "chosen.json"
+
+    @property
+    def acquisition_path(self) -> Path:
+        """What `acquire` was last asked for."""
+        return self.directory / "acquisition.json"
+
+    def scratch_dir(self, worker: int) -> Path:
+        """Folder of what one downloading worker has not finished."""
+        return self.directory / "unfinished" / str(worker)
 
     def store_dir(self, config: AudioConfig) -> Path:
         """Folder of the features and spectrograms that `config` makes."""

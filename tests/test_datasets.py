@@ -30,8 +30,11 @@ def test_every_source_yields_the_same_table(name, music, tmp_path):
     sources = {
         "demo": "",
         "folder": str(music),
+        "gtzan": str(music),
         "published": str(write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])),
     }
+    if name not in sources:
+        pytest.skip(f"{name} has a test file of its own")
     options = {"recordings_per_genre": 1} if name == "demo" else {}
     table = datasets.clips(name, sources[name], tmp_path, options)
     assert list(table.columns) == datasets.COLUMNS
@@ -43,7 +46,7 @@ def test_every_source_yields_the_same_table(name, music, tmp_path):
 
 
 def test_an_unknown_source_or_option_lists_the_known_ones(music, tmp_path):
-    with pytest.raises(UsageError, match="choose from demo, folder, published"):
+    with pytest.raises(UsageError, match=r"choose from .*demo, .*folder, .*published"):
         datasets.dataset_id("fodler", None)
     with pytest.raises(UsageError, match=r"needs -P source=PATH"):
         datasets.dataset_id("folder", "")

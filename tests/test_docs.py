@@ -116,9 +116,11 @@ def option_names() -> dict[str, object]:
 
 
 def accepted(parameter: str) -> tuple[str, ...]:
+    from flows.acquire import acquire
     from flows.retrain import retrain
 
-    return inspect.signature(retrain.fn).parameters[parameter].annotation.__args__
+    signatures = [inspect.signature(flow.fn).parameters for flow in (retrain, acquire)]
+    return sum((s[parameter].annotation.__args__ for s in signatures if parameter in s), ())
 
 
 def test_the_params_of_the_experiment_are_of_its_model():

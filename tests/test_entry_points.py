@@ -16,6 +16,7 @@ from conftest import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows.acquire import acquire
 from flows.archive import archive
 from flows.build import build
 from flows.promote import promote
@@ -24,7 +25,15 @@ from flows.train import train
 from genre.datasets import dataset_id
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
-FLOWS = {"main": retrain, "retrain": retrain, "build": build, "train": train, "promote": promote, "archive": archive}
+FLOWS = {
+    "main": retrain,
+    "retrain": retrain,
+    "build": build,
+    "train": train,
+    "promote": promote,
+    "archive": archive,
+    "acquire": acquire,
+}
 
 #: A list of the tracks of `music` with their split; its name has blanks and a quote.
 LISTED = "it's all music.csv"

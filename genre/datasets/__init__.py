@@ -40,12 +40,15 @@ class Dataset:
         Whether clips can be decoded; otherwise the source brings the features, and its models cannot be served.
     synthetic : bool
         Whether it is music that nobody made.
+    acquired : bool
+        Whether the flow ``acquire`` brings its clips; the source, lists of them by path or URL, may then be left out.
     """
 
     name: str
     source: str | None
     has_audio: bool = True
     synthetic: bool = False
+    acquired: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -56,8 +59,12 @@ class Dataset:
 DATASETS = {
     d.name: d
     for d in (
+        Dataset("audioset", source="AudioSet's lists of segments, by folder, path or URL", acquired=True),
         Dataset("demo", source=None, synthetic=True),
+        Dataset("fma", source="the folder of the Free Music Archive's data set, with tracks.csv in it or below"),
         Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
+        Dataset("gtzan", source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres"),
+        Dataset("vggish", source="a folder with the .tfrecord files of AudioSet's features.tar.gz", has_audio=False),
         Dataset(
             "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False
         ),
@@ -87,13 +94,13 @@ def dataset_id(name: str, source: str | None) -> str:
         If the data set is unknown, or needs a source and has none.
     """
     dataset = get(name)
-    if dataset.source is None:
+    if dataset.source is None or (dataset.acquired and not source):
         return name
     if not source:
         raise UsageError(f"data set {name!r} needs -P source=PATH: {dataset.source}")
-    path = Path(source).expanduser().resolve()
-    slug = re.sub(r"[^A-Za-z0-9_]+", "-", path.name.split(".")[0]).strip("-")[:40]
-    return f"{name}-{slug}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    path = source if "://" in source else str(Path(source).expanduser().resolve())
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", Path(path).name.split(".")[0]).strip("-")[:40]
+    return f"{name}-{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
 def clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
@@ -122,7 +129,7 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     """
     module = get(name).module
     options = parameters.complete(parameters.defaults(module.clips), options, f"data set {name!r}")
-    path = Path(source).expanduser().resolve() if source else None
+    path = Path(source).expanduser().resolve() if source and not get(name).acquired else None
     if path is not None and not path.exists():
         raise DataError(f"there is no {path}; -P source= takes {get(name).source}")
     table = module.clips(path, directory, **options)[COLUMNS]
@@ -131,12 +138,12 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
         raise DataError(f"clip {twice.iloc[0]!r} is listed twice, and {len(twice) - 1} more; name each clip once")
     if table["genre"].nunique() < 2:
         found = ", ".join(map(str, table["genre"].unique())) or "none"
-        raise DataError(f"only one genre in {path}: {found}; a classifier needs at least two")
+        raise DataError(f"only one genre in {path or name}: {found}; a classifier needs at least two")
     if taken := sorted(RESERVED & set(table["genre"])):
         raise DataError(f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED))}")
     return table.reset_index(drop=True)
 
 
 def features(name: str, source: str) -> pd.DataFrame:
-    """Features that a source without audio brings, 97 columns indexed by ``clip_id``."""
+    """Features that a source without audio brings, indexed by ``clip_id``: the 97, or columns of its own."""
     return get(name).module.features(Path(source).expanduser().resolve())

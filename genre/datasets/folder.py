@@ -56,15 +56,46 @@ def clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.
     """
     if max_clips_per_track < 1:
         raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
-    tracks = _from_folder(source) if source.is_dir() else _from_csv(source)
-    found = Parallel(n_jobs=4, prefer="threads")(delayed(_cut)(track, max_clips_per_track) for track in tracks)
-    table = pd.DataFrame([row for rows in found for row in rows])
+    return cut(tracks_below(source) if source.is_dir() else _from_csv(source), "folder", max_clips_per_track)
+
+
+def cut(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: int) -> pd.DataFrame:
+    """Cut tracks into ten-second clips, several at a time.
+
+    Parameters
+    ----------
+    tracks : iterable of mapping
+        Each with ``path`` (Path), ``listed`` (what its clips are called after), ``recording``, ``genre``, and
+        optionally ``split``, ``start_s`` and ``end_s``.
+    dataset : str
+        Name of the data set.
+    max_clips_per_track : int
+        At most so many of one track, spread evenly over it.
+
+    Returns
+    -------
+    pd.DataFrame
+        Clips table; genres in alphabetical order.
+    """
+    found = Parallel(n_jobs=4, prefer="threads")(delayed(_cut)(dict(track), max_clips_per_track) for track in tracks)
+    table = pd.DataFrame([row for rows in found for row in rows]).assign(dataset=dataset)
     table["genre"] = pd.Categorical(table["genre"], categories=sorted(table["genre"].unique()))
     return table
 
 
-def _from_folder(source: Path) -> list[dict[str, Any]]:
-    """One record per track: path, genre, recording."""
+def tracks_below(source: Path) -> list[dict[str, Any]]:
+    """Tracks of a folder with one sub-folder per genre, searched to any depth.
+
+    Returns
+    -------
+    list of dict
+        As `cut` takes them: ``path``, ``listed``, ``recording`` (both the path within the folder), ``genre``.
+
+    Raises
+    ------
+    DataError
+        If there is no audio.
+    """
     genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
     tracks = [_track(path, genre.name, source) for genre in genres for path in _audio_files(genre)]
     if not tracks:
@@ -131,7 +162,7 @@ def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
         0.0,
         "",
     )
-    row = {"split": None, **track, "path": str(path), "dataset": "folder", "status": "pending", "reason": ""}
+    row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
         path.name.encode()
         stat, whole_s = path.stat(), audio.duration_s(path)

@@ -1,0 +1,183 @@
+"""Flow ``acquire``: from AudioSet's lists of segments to clips, over days if need be."""
+
+import inspect
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import State, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+from tqdm import tqdm
+
+from flows import coverage, tracking
+from flows.cli import main
+from genre import adopt, datasets, parameters, segments
+from genre.acquisition import Acquisition, Ending, Pace
+from genre.download import YOUTUBE, Fetcher, Source
+from genre.errors import UsageError
+from genre.ledger import Ledger
+from genre.segments import Choice, Policy, Split
+from genre.workspace import Workspace, read_json, write_json
+
+
+@flow(name="acquire", flow_run_name="acquire audioset")
+def acquire(
+    source: str = "",
+    genres: str = "",
+    descendants: Literal["no", "yes"] = "no",
+    policy: Policy = "drop",
+    per_genre: int = 0,
+    seed: int = 0,
+    split: Split = "dealt",
+    labels: str = "",
+    ontology: str = "",
+    test_list: str = "",
+    files: str = "",
+    max_clips: int = 1000,
+    max_hours: float = 12.0,
+    workers: int = 1,
+    interval_s: float = 12.0,
+    retry_s: float = 60.0,
+    rest_s: float = 3600.0,
+    sr: int = 44100,
+    format: Literal["flac", "wav"] = "flac",
+    timeout_s: float = 20.0,
+    url: str = YOUTUBE,
+) -> State:
+    """Get the clips of AudioSet's segments, one genre after the other in turn; what is there is never fetched again.
+
+    A cookies file and a proxy come from the environment, GENRE_COOKIES and GENRE_PROXY, since parameters are logged.
+
+    Parameters
+    ----------
+    source : str
+        Folder with AudioSet's lists, or paths or URLs of them; empty for the official ones.
+    genres, descendants, policy, per_genre, seed, split, labels, ontology, test_list
+        Which segments: see `genre.segments.Choice`.
+    files : str
+        Folder of clips that other tools downloaded, taken over first; see `genre.adopt.import_files`.
+    max_clips, max_hours, interval_s, retry_s, rest_s
+        How many and how fast: see `genre.acquisition.Pace`.
+    workers : int
+        1 or 2: more does not help, the session is limited.
+    sr, format, timeout_s, url
+        Of the files, and where from: see `genre.download.Source`.
+
+    Returns
+    -------
+    State
+        Completed, named after why it stopped: see `genre.acquisition.Ending`.
+    """
+    settings = dict(locals())
+    choice, origin, pace = _made(Choice, settings), _made(Source, settings), _made(Pace, settings)
+    choice.check()
+    pace.check()
+    if workers not in (1, 2):
+        raise UsageError(f"workers must be 1 or 2, got {workers}: more does not help, the session is limited")
+    workspace = Workspace(datasets.dataset_id("audioset", source))
+    with workspace.lock(), tracking.experiment(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
+        enroll(workspace, source, choice)
+        write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
+        take_over(workspace, files, origin)
+        ending = ask(workspace, origin, pace, workers)
+        report(workspace, run_id, ending)
+    return Completed(name=ending.name, message=ending.message)
+
+
+def remembered(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `acquire` was last asked for this source, overridden by `options`, as its arguments.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown or of the wrong type.
+    """
+    arguments = inspect.signature(acquire.fn).parameters.values()
+    known = {a.name: a.default for a in arguments if a.name != "source"}
+    before = read_json(Workspace(datasets.dataset_id("audioset", source)).acquisition_path) or {}
+    return {"source": source} | parameters.complete(known | before, options, "data set 'audioset'")
+
+
+@task(cache_policy=NO_CACHE)
+def enroll(workspace: Workspace, source: str, choice: Choice) -> None:
+    """Choose the segments and write them into the ledger, unless it has this choice from these lists already."""
+    key = {"choice": asdict(choice), "lists": segments.versions(source)}
+    with closing(Ledger(workspace.ledger_path)) as ledger:
+        if read_json(workspace.chosen_path) != key or not sum(ledger.counts().values()):
+            ledger.enroll(segments.choose(source, choice))
+            write_json(workspace.chosen_path, key)
+        by_genre = ledger.segments()["genre"].value_counts(sort=False)
+    told = ", ".join(f"{n} {genre}" for genre, n in by_genre.items())
+    get_run_logger().info("%d segments wanted: %s", by_genre.sum(), told)
+
+
+@task(cache_policy=NO_CACHE)
+def take_over(workspace: Workspace, files: str, origin: Source) -> None:
+    """Adopt the clips that are there: in the workspace, and in the folder named."""
+    shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)
+    with closing(Ledger(workspace.ledger_path)) as ledger:
+        n_adopted, n_missing = adopt.reconcile(ledger, workspace.audio_dir)
+        if n_adopted or n_missing:
+            get_run_logger().info("%d clips found in the folder, %d no longer there", n_adopted, n_missing)
+        if files:
+            with tqdm(desc="files", unit="file") as bar:
+                found = adopt.import_files(
+                    ledger,
+                    Path(files).expanduser().resolve(),
+                    workspace.audio_dir,
+                    origin.sr,
+                    origin.format,
+                    bar.update,
+                )
+            get_run_logger().info("files: %s", ", ".join(f"{n} {what}" for what, n in found.most_common()))
+
+
+@task(cache_policy=NO_CACHE)
+def ask(workspace: Workspace, origin: Source, pace: Pace, workers: int) -> Ending:
+    """Ask for segments until there are enough, or it is wiser to stop."""
+    with closing(Ledger(workspace.ledger_path)) as ledger:
+        before = ledger.counts()
+        if not before["waiting"]:
+            return Ending("Complete", "every segment is there or gone")
+        if not pace.max_clips or before["done"] < pace.max_clips:
+            origin.check()
+        fetchers = [Fetcher(origin, workspace.scratch_dir(n)) for n in range(workers)]
+        total = min(pace.max_clips or 1 << 40, before["done"] + before["waiting"])
+        with tqdm(total=total, initial=before["done"], desc="clips", unit="clip") as bar:
+
+            def on_progress() -> None:
+                now = ledger.counts()
+                bar.update(now["done"] - bar.n)
+                rate = 60 * (bar.format_dict["rate"] or 0)
+                bar.set_postfix_str(f"{now['gone']} gone, {now['waiting']} waiting, {rate:.1f} clips a minute")
+
+            ending = Acquisition(ledger, fetchers, workspace.audio_dir, pace, on_progress).run()
+    log = get_run_logger()
+    (log.warning if ending.name in ("Resting", "Waiting") else log.info)("%s", ending.message)
+    return ending
+
+
+@task(cache_policy=NO_CACHE)
+def report(workspace: Workspace, run_id: str, ending: Ending) -> None:
+    """Log which clips there are of each genre, and what became of the others."""
+    with closing(Ledger(workspace.ledger_path)) as ledger:
+        coverage.log(run_id, ledger.segments(), workspace.dataset_id, ending.message)
+
+
+def _made(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A `Choice`, `Source` or `Pace` from what the flow was asked for."""
+    given = {k: v for k, v in settings.items() if k in kind.__annotations__}
+    if kind is Choice:
+        given["descendants"] = settings["descendants"] == "yes"
+    if kind is Source:
+        given |= {name: os.environ.get(f"GENRE_{name.upper()}", "") for name in ("cookies", "proxy")}
+    return kind(**given)
+
+
+if __name__ == "__main__":
+    main(acquire)

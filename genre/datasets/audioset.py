@@ -1,0 +1,62 @@
+"""AudioSet's clips, as far as the flow ``acquire`` has got them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from genre.errors import DataError
+from genre.ledger import Ledger
+from genre.workspace import Workspace
+
+
+def clips(source: None, directory: Path) -> pd.DataFrame:
+    """Clips that are there, and those that never will be; what still waits is not listed.
+
+    Parameters
+    ----------
+    source : None
+        Not used: the lists were read when segments were chosen.
+    directory : Path
+        Folder of the data set, with the ledger.
+
+    Returns
+    -------
+    pd.DataFrame
+        Clips table. The video is the recording. A clip that was padded ends where its audio does. One that cannot be
+        had has the class of the error as its status.
+
+    Raises
+    ------
+    DataError
+        If nothing was acquired yet.
+    """
+    workspace = Workspace(directory.name)
+    if not workspace.ledger_path.exists():
+        raise DataError(
+            f"no segments in {directory}; "
+            'run "mlflow run . --env-manager local -e acquire" with the same -P source= first'
+        )
+    ledger = Ledger(workspace.ledger_path)
+    try:
+        genres, table = list(ledger.done_by_genre()), ledger.segments()
+    finally:
+        ledger.close()
+    table = table[table["status"] != "waiting"]
+    done = table["status"] == "done"
+    if not done.any():
+        raise DataError(f'none of the {len(table)} segments asked for so far could be had; see "-e acquire"')
+    return pd.DataFrame(
+        {
+            "clip_id": table["clip_id"],
+            "path": (f"{workspace.audio_dir}/" + table["path"]).where(done, ""),
+            "genre": pd.Categorical(table["genre"], categories=genres),
+            "recording": table["ytid"],
+            "dataset": "audioset",
+            "start_s": 0.0,
+            "end_s": (table["duration_s"] - table["padded_s"]).where(done, 0.0),
+            "split": table["split"].where(table["split"] != ""),
+            "stamp": table["sha256"].str[:16],
+            "status": table["error"].mask(done, "pending"),
+            "reason": table["message"].mask(done, ""),
+        }
+    )

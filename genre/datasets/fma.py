@@ -1,0 +1,82 @@
+"""The Free Music Archive's data set (Defferrard et al. 2017), from a local folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from genre.datasets import folder
+from genre.errors import DataError, UsageError
+
+#: Subsets, each within the next.
+SUBSETS = ("small", "medium", "large")
+
+#: Tracks whose clip was cut at the wrong place, for their length was told wrong: many have no audio at all
+#: (https://github.com/mdeff/fma/issues/8, by the data set's author).
+BAD = {1486, 5574, 65753, 80391, 98558, 98559, 98560, 98565, 98566, 98567, 98568, 98569, 98571, 99134}
+BAD |= {105247, 108924, 108925, 126981, 127336, 133297, 143992}
+
+_COLUMNS = [("artist", "id"), ("set", "split"), ("set", "subset"), ("track", "genre_top")]
+_SIDES = {"training": "train", "validation": "validation", "test": "test"}
+
+
+def clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per_track: int = 3) -> pd.DataFrame:
+    """Cut every track of a subset into ten-second clips.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with ``fma_metadata/tracks.csv``, or ``tracks.csv``, and ``fma_small/000/000002.mp3`` and so on.
+    directory : Path
+        Not used: the files stay where they are.
+    subset : {"small", "medium", "large"}
+        Which; tracks without a top genre are left out.
+    max_clips_per_track : int
+        At most so many clips of one track, spread evenly over it.
+
+    Returns
+    -------
+    pd.DataFrame
+        Clips table. The artist is the recording, as in the published split (``-P split=source``), which keeps each on
+        one side. A track known to be bad has the status ``known_bad``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such subset.
+    DataError
+        If the table or the audio is not there.
+    """
+    if subset not in SUBSETS:
+        raise UsageError(f"unknown subset {subset!r}; choose from {', '.join(SUBSETS)}")
+    audio_dir = next((d for d in (source / f"fma_{subset}", source) if d.is_dir()), source)
+    table = _tracks(source)
+    wanted = table["set", "subset"].isin(SUBSETS[: SUBSETS.index(subset) + 1]) & table["track", "genre_top"].notna()
+    tracks = [
+        {
+            "path": audio_dir / f"{number:06d}"[:3] / f"{number:06d}.mp3",
+            "listed": f"{number:06d}",
+            "recording": f"artist {row['artist', 'id']}",
+            "genre": row["track", "genre_top"],
+            "split": _SIDES.get(row["set", "split"]),
+        }
+        for number, row in table[wanted].iterrows()
+    ]
+    if not any(track["path"].exists() for track in tracks):
+        raise DataError(f"none of the {len(tracks)} tracks of subset {subset!r} is in {audio_dir}, as 000/000002.mp3")
+    cut = folder.cut(tracks, "fma", max_clips_per_track)
+    bad = cut["clip_id"].str.split("@").str[0].astype(int).isin(BAD)
+    cut.loc[bad, ["status", "reason"]] = ["known_bad", "its clip was cut at the wrong place: mdeff/fma, issue 8"]
+    return cut
+
+
+def _tracks(source: Path) -> pd.DataFrame:
+    """The table of tracks, indexed by their numbers."""
+    path = next((p for p in (source / "fma_metadata" / "tracks.csv", source / "tracks.csv") if p.exists()), None)
+    if path is None:
+        raise DataError(f"no tracks.csv in {source} or its folder fma_metadata; unpack fma_metadata.zip there")
+    try:
+        return pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)[_COLUMNS]
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} is not the data set's table of tracks ({error}); unpack fma_metadata.zip again"
+        ) from None
