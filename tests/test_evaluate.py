@@ -225,7 +225,7 @@ def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
     table = random_table()
     whole = evaluate.bootstrap(table, n=30, seed=4)
     assert not whole.equals(evaluate.bootstrap(table, n=30, seed=5))
-    monkeypatch.setattr(evaluate, "CHUNK_CELLS", 7 * len(table))
+    monkeypatch.setattr(evaluate.resampling, "CHUNK_CELLS", 7 * len(table))
     pd.testing.assert_frame_equal(evaluate.bootstrap(table, n=30, seed=4), whole, atol=1e-12)
 
 
