@@ -5,12 +5,13 @@ genres, in order), ``recording`` and one column of probabilities per genre, rows
 """
 
 from genre.evaluate.calibration import min_confidence
-from genre.evaluate.comparison import PairedGain, paired_gain
+from genre.evaluate.comparison import MAX_GENRE_LOSS, PairedGain, comparisons, mcnemar, objections, paired_gain
 from genre.evaluate.resampling import bootstrap, intervals, summary
 from genre.evaluate.scores import metrics
 from genre.evaluate.tables import (
     META_COLUMNS,
     SUM_TOLERANCE,
+    common_clips,
     genres_of,
     labels_of,
     per_recording,
@@ -19,15 +20,20 @@ from genre.evaluate.tables import (
 )
 
 __all__ = [
+    "MAX_GENRE_LOSS",
     "META_COLUMNS",
     "SUM_TOLERANCE",
     "PairedGain",
     "bootstrap",
+    "common_clips",
+    "comparisons",
     "genres_of",
     "intervals",
     "labels_of",
+    "mcnemar",
     "metrics",
     "min_confidence",
+    "objections",
     "paired_gain",
     "per_recording",
     "proba_of",

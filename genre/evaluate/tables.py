@@ -164,28 +164,46 @@ def per_recording(table: pd.DataFrame) -> pd.DataFrame:
     return grouped.set_index("clip_id")[[*META_COLUMNS, *genres]]
 
 
-def common_clips(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables cut to their common clips, in one order, with the genres, splits and recordings of the first.
+def common_clips(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Some tables cut to the clips that all of them have, in one order, with splits and recordings of the first.
+
+    Parameters
+    ----------
+    tables : sequence of pd.DataFrame
+        Probability tables over the same genres, in any order; clips are joined by id.
+
+    Returns
+    -------
+    list of pd.DataFrame
+        As many, with the genres in the order of the first.
 
     Raises
     ------
     UsageError
         If the tables have other genres, no common clips, repeated ids, or disagree on the genre of a clip.
     """
-    genres = genres_of(a)
-    if set(genres) != set(genres_of(b)):
-        raise UsageError(f"the tables have different genres: {', '.join(genres)} and {', '.join(genres_of(b))}")
-    common = a.index.intersection(b.index).sort_values()
+    first, genres = tables[0], genres_of(tables[0])
+    common = first.index
+    for table in tables:
+        if set(genres_of(table)) != set(genres):
+            raise UsageError(f"the tables have different genres: {', '.join(genres)} and {', '.join(genres_of(table))}")
+        if not table.index.is_unique:
+            raise UsageError("a clip id occurs more than once in a probability table; ids must be unique")
+        common = common.intersection(table.index)
     if common.empty:
-        raise UsageError("the two tables have no clip in common; score both models on the same clips first")
-    a, b = a.loc[common], b.loc[common]
-    if len(a) != len(common) or len(b) != len(common):
-        raise UsageError("a clip id occurs more than once in a probability table; ids must be unique")
-    differ = a["genre"].astype(str).to_numpy() != b["genre"].astype(str).to_numpy()
+        raise UsageError("the tables have no clip in common; score the models on the same clips first")
+    base = first.loc[common.sort_values()]
+    return [base.assign(**_answers(table, base, genres)) for table in tables]
+
+
+def _answers(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict[str, pd.Series]:
+    """Probabilities of the clips of `base`, if the table agrees on their genres."""
+    table = table.loc[base.index]
+    differ = (base["genre"].astype(str) != table["genre"].astype(str)).to_numpy()
     if differ.any():
-        clip = common[differ][0]
+        clip = base.index[differ][0]
         raise UsageError(f"the tables disagree on the genre of {differ.sum()} clips, the first of them {clip!r}")
-    return a, a.assign(**{genre: b[genre] for genre in genres})
+    return {genre: table[genre] for genre in genres}
 
 
 def checked_genres(genres: Sequence[str]) -> list[str]:
