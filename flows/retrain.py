@@ -2,12 +2,13 @@
 
 from prefect import flow
 
-from flows import registry, tracking
+from flows import tracking
 from flows.build import Deal, build
 from flows.cli import main
+from flows.promote import check as check_promotion
 from flows.promote import promote
 from flows.train import FAST, check, chosen, train
-from genre import datasets
+from genre import datasets, evaluate
 from genre.config import Variant
 from genre.workspace import Workspace
 
@@ -22,7 +23,10 @@ def retrain(
     model: str = FAST,
     params: str = "{}",
     seed: int = 0,
+    folds: int = -1,
     registry_name: str = "genre",
+    min_gain: float = 0.0,
+    min_precision: float = evaluate.PRECISION,
     n_jobs: int = -1,
 ) -> str:
     """Build the data set, train the models, register the best ensemble, and make it champion if it is better.
@@ -31,9 +35,9 @@ def retrain(
     ----------
     dataset, source, variant, split, options, n_jobs
         As for the flow ``build``.
-    model, params, seed
+    model, params, seed, folds
         As for the flow ``train``.
-    registry_name
+    registry_name, min_gain, min_precision
         As for the flow ``promote``.
 
     Returns
@@ -42,13 +46,13 @@ def retrain(
         What was decided, in words.
     """
     settings = dict(locals())
-    check(chosen(model), params, seed)
-    registry.check_name(registry_name)
+    check(chosen(model), params, seed, folds)
+    check_promotion(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
         build(dataset, source, variant, split, options, n_jobs)
-        train(dataset, source, variant, model, params, seed)
-        return promote(dataset, source, variant, registry_name)
+        train(dataset, source, variant, model, params, seed, folds)
+        return promote(dataset, source, variant, registry_name, min_gain, min_precision)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,21 @@ A probability table is indexed by ``clip_id`` and holds ``split``, ``genre`` (ca
 genres, in order), ``recording`` and one column of probabilities per genre, rows summing to 1.
 """
 
-from genre.evaluate.calibration import min_confidence
+from genre.evaluate.calibration import (
+    FLOOR,
+    PRECISION,
+    Threshold,
+    answered,
+    calibration_error,
+    calibration_scores,
+    min_confidence,
+    pool,
+    pool_weights,
+    reliability_steps,
+    temperature,
+    tempered,
+    threshold,
+)
 from genre.evaluate.comparison import MAX_GENRE_LOSS, PairedGain, comparisons, mcnemar, objections, paired_gain
 from genre.evaluate.resampling import bootstrap, intervals, summary
 from genre.evaluate.scores import metrics
@@ -20,11 +34,17 @@ from genre.evaluate.tables import (
 )
 
 __all__ = [
+    "FLOOR",
     "MAX_GENRE_LOSS",
     "META_COLUMNS",
+    "PRECISION",
     "SUM_TOLERANCE",
     "PairedGain",
+    "Threshold",
+    "answered",
     "bootstrap",
+    "calibration_error",
+    "calibration_scores",
     "common_clips",
     "comparisons",
     "genres_of",
@@ -36,7 +56,13 @@ __all__ = [
     "objections",
     "paired_gain",
     "per_recording",
+    "pool",
+    "pool_weights",
     "proba_of",
     "probability_table",
+    "reliability_steps",
     "summary",
+    "temperature",
+    "tempered",
+    "threshold",
 ]
