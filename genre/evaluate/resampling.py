@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.evaluate.scores import mean_of_defined, metrics_of, ratio
+from genre.evaluate.scores import metrics_of, weighted_metrics
 from genre.evaluate.tables import check_labels, genres_of, labels_of, per_recording, proba_of
 
 #: Weights held at once by the bootstrap: 1 MB of float32, so that they stay in a core's cache.
@@ -50,7 +50,7 @@ def bootstrap(table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str 
         raise UsageError(f"no column {groups!r} to resample by; the table has {', '.join(map(str, table.columns))}")
     names = table.index if groups is None else table[groups]
     codes = pd.factorize(names.astype(str), sort=True)[0]
-    parts = [_weighted_metrics(w, y_true, proba, genres) for w in _draws(codes, n, np.random.default_rng(seed))]
+    parts = [weighted_metrics(w, y_true, proba, genres) for w in _draws(codes, n, np.random.default_rng(seed))]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -117,38 +117,6 @@ def _draws(codes: np.ndarray, n: int, rng: np.random.Generator) -> Iterator[np.n
         ]
         # whole numbers, of which float32 holds sums up to 16 million exactly
         yield np.stack(counts, axis=1).astype(np.float32)[codes]
-
-
-def _weighted_metrics(weights: np.ndarray, y_true: np.ndarray, proba: np.ndarray, genres: list[str]) -> pd.DataFrame:
-    """Metrics of each resample, `weights` being (clips, resamples)."""
-    true, predicted = (np.eye(len(genres), dtype=np.float32)[codes] for codes in (y_true, proba.argmax(axis=1)))
-    hits, actual, guessed = ((weights.T @ flags).astype(np.float64) for flags in (true * predicted, true, predicted))
-    total = actual.sum(axis=1)
-    aucs = np.stack([_weighted_auc(weights, true[:, k] == 1, proba[:, k]) for k in range(len(genres))], axis=1)
-    eps = np.finfo(proba.dtype).eps  # scikit-learn's bound for the logarithm of 0
-    surprise = -np.log(np.clip(proba[np.arange(len(y_true)), y_true], eps, 1 - eps))
-    values = {
-        "accuracy": hits.sum(axis=1) / total,
-        "macro_f1": mean_of_defined(ratio(2 * hits, actual + guessed)),
-        "macro_auc": mean_of_defined(aucs),
-        "log_loss": surprise @ weights.astype(np.float64) / total,
-    }
-    return pd.DataFrame({**values, **{f"auc/{genre}": aucs[:, k] for k, genre in enumerate(genres)}})
-
-
-def _weighted_auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """ROC AUC under each column of weights: the chance that a positive scores above a negative, ties counting half.
-
-    By the positives' ranks, as Mann and Whitney count: against each other they win exactly half.
-    """
-    order = np.argsort(score, kind="stable")
-    ranked, mine = score[order], score[positive]
-    upto = np.zeros((len(score) + 1, weights.shape[1]), dtype=weights.dtype)
-    np.cumsum(weights[order], axis=0, out=upto[1:])
-    rank = upto[np.searchsorted(ranked, mine, "left")] + upto[np.searchsorted(ranked, mine, "right")]
-    up = weights[positive].sum(axis=0, dtype=np.float64)
-    wins = np.einsum("ij,ij->j", weights[positive], rank, dtype=np.float64) / 2 - up**2 / 2
-    return ratio(wins, up * (upto[-1] - up))
 
 
 def percentiles(resampled: pd.DataFrame) -> dict[str, tuple[float, float]]:

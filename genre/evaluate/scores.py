@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from genre.evaluate.tables import check_labels, checked_genres, checked_proba, labels_of, proba_of
 
@@ -39,15 +38,8 @@ def metrics(y_true: np.ndarray, proba: np.ndarray, genres: Sequence[str]) -> dic
     y_true = np.asarray(y_true)
     proba = checked_proba(proba, genres, pd.RangeIndex(len(y_true)))
     check_labels(y_true, len(genres))
-    predicted = proba.argmax(axis=1)
-    aucs = {f"auc/{genre}": _auc(y_true == k, proba[:, k]) for k, genre in enumerate(genres)}
-    return {
-        "accuracy": float(accuracy_score(y_true, predicted)),
-        "macro_f1": float(f1_score(y_true, predicted, average="macro", zero_division=0)),
-        "macro_auc": float(mean_of_defined(np.array(list(aucs.values())))),
-        "log_loss": float(log_loss(y_true, proba, labels=np.arange(len(genres)))),
-        **aucs,
-    }
+    once = np.ones((len(y_true), 1), dtype=np.float32)
+    return {str(k): float(v) for k, v in weighted_metrics(once, y_true, proba, genres).iloc[0].items()}
 
 
 def metrics_of(table: pd.DataFrame, genres: list[str]) -> pd.Series:
@@ -55,9 +47,36 @@ def metrics_of(table: pd.DataFrame, genres: list[str]) -> pd.Series:
     return pd.Series(metrics(labels_of(table), proba_of(table), genres))
 
 
-def _auc(positive: np.ndarray, score: np.ndarray) -> float:
-    """ROC AUC, NaN where one of the two classes is empty."""
-    return float(roc_auc_score(positive, score)) if positive.any() and not positive.all() else float("nan")
+def weighted_metrics(weights: np.ndarray, y_true: np.ndarray, proba: np.ndarray, genres: list[str]) -> pd.DataFrame:
+    """Metrics under each column of `weights`, whole numbers [shape=(clips, columns), dtype=float32]: a row a column."""
+    true, predicted = (np.eye(len(genres), dtype=np.float32)[codes] for codes in (y_true, proba.argmax(axis=1)))
+    hits, actual, guessed = ((weights.T @ flags).astype(np.float64) for flags in (true * predicted, true, predicted))
+    total = actual.sum(axis=1)
+    aucs = np.stack([_weighted_auc(weights, true[:, k] == 1, proba[:, k]) for k in range(len(genres))], axis=1)
+    eps = np.finfo(proba.dtype).eps  # scikit-learn's bound for the logarithm of 0
+    surprise = -np.log(np.clip(proba[np.arange(len(y_true)), y_true], eps, 1 - eps))
+    values = {
+        "accuracy": hits.sum(axis=1) / total,
+        "macro_f1": mean_of_defined(ratio(2 * hits, actual + guessed)),
+        "macro_auc": mean_of_defined(aucs),
+        "log_loss": surprise @ weights.astype(np.float64) / total,
+    }
+    return pd.DataFrame({**values, **{f"auc/{genre}": aucs[:, k] for k, genre in enumerate(genres)}})
+
+
+def _weighted_auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """ROC AUC under each column of weights: the chance that a positive scores above a negative, ties counting half.
+
+    By the positives' ranks, as Mann and Whitney count: against each other they win exactly half.
+    """
+    order = np.argsort(score, kind="stable")
+    ranked, mine = score[order], score[positive]
+    upto = np.zeros((len(score) + 1, weights.shape[1]), dtype=weights.dtype)
+    np.cumsum(weights[order], axis=0, out=upto[1:])
+    rank = upto[np.searchsorted(ranked, mine, "left")] + upto[np.searchsorted(ranked, mine, "right")]
+    up = weights[positive].sum(axis=0, dtype=np.float64)
+    wins = np.einsum("ij,ij->j", weights[positive], rank, dtype=np.float64) / 2 - up**2 / 2
+    return ratio(wins, up * (upto[-1] - up))
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -102,13 +102,15 @@ def proba_of(table: pd.DataFrame) -> np.ndarray:
     Raises
     ------
     UsageError
-        If a genre has no column, or ``genre`` is not categorical.
+        If a genre has no column, ``genre`` is not categorical, or a probability is not finite or negative.
     """
     genres = genres_of(table)
     missing = [genre for genre in genres if genre not in table]
     if missing:
         raise UsageError(f"the probability table has no column for {', '.join(map(repr, missing))}")
-    return table[genres].to_numpy(dtype=np.float64)
+    proba = table[genres].to_numpy(dtype=np.float64)
+    _check_finite(proba, table.index)
+    return proba
 
 
 def labels_of(table: pd.DataFrame) -> np.ndarray:
@@ -248,14 +250,19 @@ def checked_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.nda
     proba = np.asarray(proba, dtype=np.float64)
     if proba.shape != (len(ids), len(genres)):
         raise UsageError(f"probabilities have shape {proba.shape}, but clips and genres need {(len(ids), len(genres))}")
-    bad = ~np.isfinite(proba).all(axis=1) | (proba < 0).any(axis=1)
-    if bad.any():
-        raise UsageError(f"the probabilities of clip {ids[bad][0]!r} are not finite or are negative: {proba[bad][0]}")
+    _check_finite(proba, ids)
     total = proba.sum(axis=1, keepdims=True)
     off = np.abs(total[:, 0] - 1) > SUM_TOLERANCE
     if off.any():
         raise UsageError(f"the probabilities of clip {ids[off][0]!r} sum to {total[off][0, 0]:.6g}, not to 1")
     return proba / total
+
+
+def _check_finite(proba: np.ndarray, ids: pd.Index) -> None:
+    """Refuse what is no probability, naming the clip."""
+    bad = ~np.isfinite(proba).all(axis=1) | (proba < 0).any(axis=1)
+    if bad.any():
+        raise UsageError(f"the probabilities of clip {ids[bad][0]!r} are not finite or are negative: {proba[bad][0]}")
 
 
 def _column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
