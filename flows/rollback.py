@@ -1,5 +1,7 @@
 """Flow ``rollback``: the version that served before serves again."""
 
+import os
+
 from prefect import flow
 
 from flows import aliases, registry, tracking
@@ -23,6 +25,8 @@ def rollback(registry_name: str = "genre") -> str:
     registry.check_name(registry_name)
     tracking.connect()
     decision = aliases.roll_back(registry_name)
+    if launched := os.environ.get("MLFLOW_RUN_ID"):
+        tracking.tag(launched, {"decision": decision})
     print(f"{decision}; restart what serves it", flush=True)
     return decision
 

@@ -5,21 +5,19 @@ genres, in order), ``recording`` and one column of probabilities per genre, rows
 """
 
 from genre.evaluate.calibration import (
-    FLOOR,
     PRECISION,
     Threshold,
     answered,
     calibration_error,
     calibration_scores,
     min_confidence,
-    pool,
-    pool_weights,
     reliability_steps,
     temperature,
     tempered,
     threshold,
 )
 from genre.evaluate.comparison import MAX_GENRE_LOSS, PairedGain, comparisons, mcnemar, objections, paired_gain
+from genre.evaluate.pooling import FLOOR, pool, pool_weights
 from genre.evaluate.resampling import bootstrap, intervals, summary
 from genre.evaluate.scores import metrics
 from genre.evaluate.tables import (
