@@ -42,6 +42,26 @@ def table(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]
     return out.rename_axis("model")
 
 
+def compared(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The table with what its first model leads each other by, on the test clips of all.
+
+    Parameters
+    ----------
+    board : pd.DataFrame
+        From `table`.
+    pairs : pd.DataFrame
+        From `genre.evaluate.comparisons`.
+
+    Returns
+    -------
+    pd.DataFrame
+        With ``lead`` in macro AUC, ``lead_low``, ``lead_high`` and McNemar's p-value as ``lead_mcnemar``.
+    """
+    leads = pairs[pairs["first"] == board.index[0]].set_index("second")
+    leads = leads.rename(columns={"gain": "lead", "low": "lead_low", "high": "lead_high", "mcnemar": "lead_mcnemar"})
+    return board.join(leads[["lead", "lead_low", "lead_high", "lead_mcnemar"]])
+
+
 def text(board: pd.DataFrame) -> str:
     """The table for a terminal."""
     return _readable(board).to_string(index=False, na_rep="")
@@ -69,6 +89,10 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
         if column == "test_macro_auc":
             bounds = zip(board["test_macro_auc_low"], board["test_macro_auc_high"], strict=True)
             shown["95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
+    if "lead" in board:
+        leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
+        shown["first leads by"] = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
+        shown["McNemar"] = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
     return shown.assign(outcome=board["outcome"].to_numpy())
 
 

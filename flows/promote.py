@@ -15,19 +15,14 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import registry, tracking
+from flows import aliases, card, registry, tracking
 from flows.cli import main
-from flows.train import Material, gather, publish, scores
-from genre import datasets, ensemble, evaluate, models, training
+from flows.train import Material, gather, publish
+from flows.verdict import Verdict, judge, log_gain
+from genre import datasets, ensemble, evaluate, models, selection, training
 from genre.config import Variant
-from genre.errors import DataError, GenreError
+from genre.errors import DataError, UsageError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
-
-#: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
-MAX_GENRE_LOSS = 0.02
-
-#: Largest difference between the logged probabilities and those of the packaged model in a fresh process.
-MAX_DISAGREEMENT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class Candidate:
     """The best ensemble of the trainings at hand."""
 
     spec: ensemble.Ensemble
+    choice: selection.Choice
     trainings: Mapping[str, Path]
     table: pd.DataFrame
     digest: str
@@ -42,9 +38,14 @@ class Candidate:
 
 @flow(name="promote", flow_run_name="promote {dataset}")
 def promote(
-    dataset: str = "demo", source: str = "", variant: Variant = "corrected", registry_name: str = "genre"
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    registry_name: str = "genre",
+    min_gain: float = 0.0,
+    min_precision: float = evaluate.PRECISION,
 ) -> str:
-    """Choose the best ensemble on validation, register it, and make it champion if it is better.
+    """Choose the best ensemble on clips held out, register it, and make it champion if it is better on test.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ def promote(
         As for the flow ``build``.
     registry_name : str
         Name of the registered model.
+    min_gain : float
+        What the lower end of the 95 % interval of the gain in macro AUC over the champion must exceed.
+    min_precision : float
+        Share of right answers wanted of those that are given; the answer is ``unknown`` below the confidence that
+        reaches it.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def promote(
         What was decided, in words.
     """
     settings = dict(locals())
-    registry.check_name(registry_name)
+    check(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
         material = gather(dataset, source, variant)
@@ -69,50 +75,67 @@ def promote(
                 f"no model is trained on {workspace.dataset_id} as it is now; "
                 'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
-        chosen = choose(material, candidates, run_id)
-        decision = decide(material, chosen, registry_name, run_id)
-        scored = {name: scores(folder) for name, folder in candidates.items()}
-        outcomes = dict.fromkeys(candidates, "trained")
-        scored[chosen.spec.label] = scored.get(chosen.spec.label) or evaluate.summary(chosen.table)
-        outcomes[chosen.spec.label] = "best on validation"
-        publish(run_id, material, scored, outcomes | tracking.failures(run_id))
+        chosen = choose(material, candidates, run_id, min_precision)
+        decision = decide(material, chosen, registry_name, run_id, min_gain)
+        label = chosen.spec.label
+        outcomes = dict.fromkeys(candidates, "trained") | {label: "chosen"} | tracking.failures(run_id)
+        publish(run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table})
         tracking.tag(run_id, {"decision": decision})
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
 
+def check(registry_name: str, min_gain: float, min_precision: float) -> None:
+    """Refuse what cannot be asked of a promotion.
+
+    Raises
+    ------
+    UsageError
+        If the name is none, or a figure out of range.
+    """
+    registry.check_name(registry_name)
+    if not 0 <= min_gain < 1:
+        raise UsageError(f"min_gain must be a difference of AUC, from 0 to below 1; got {min_gain}")
+    if not 0 < min_precision <= 1:
+        raise UsageError(f"min_precision must be a share above 0, at most 1; got {min_precision}")
+
+
 def finished(material: Material) -> dict[str, Path]:
     """The best finished training of each model on this very data, split, configuration and code."""
-    best: dict[str, tuple[float, Path]] = {}
+    best: dict[str, tuple[tuple[float, bool], Path]] = {}
     for folder in material.workspace.training_dirs():
         job = read_json(folder / "job.json")
         if not training.finished(folder) or not _is_current(material, job):
             continue
         name, auc = job["model"], read_json(folder / "scores.json")["validation_macro_auc"]
-        if name not in best or auc > best[name][0]:
-            best[name] = (auc, folder)
+        rank = (auc, (folder / "out_of_fold.parquet").exists())
+        if name not in best or rank > best[name][0]:
+            best[name] = (rank, folder)
     return {name: folder for name, (_, folder) in sorted(best.items())}
 
 
 @task(cache_policy=NO_CACHE)
-def choose(material: Material, candidates: Mapping[str, Path], run_id: str) -> Candidate:
-    """Search the subsets on validation and log how each did."""
-    tables = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in candidates.items()}
-    ranked = ensemble.search(tables)
+def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
+    """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
+    held_out = {name: training.held_out(folder) for name, folder in candidates.items()}
+    ranked = selection.search(held_out)
     tracking.log_table(run_id, ranked.assign(members=ranked["members"].map(", ".join)), "ensembles")
-    best = ranked.iloc[0]
-    table = ensemble.combine_tables([tables[m] for m in best["members"]], best["mean"])
-    threshold = evaluate.min_confidence(table[table["split"] == "validation"])
-    spec = ensemble.Ensemble(material.genres, material.config, tuple(best["members"]), best["mean"], threshold)
-    trainings = {name: candidates[name] for name in spec.members}
+    best = ranked[ranked["chosen"] != ""].iloc[0]
+    choice = selection.learn(held_out, best["members"], best["mean"], precision=min_precision)
+    trainings = {name: candidates[name] for name in choice.members}
+    table = choice.table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
+    confidence = choice.threshold["confidence"]
+    how = (choice.members, choice.mean, confidence, choice.weights, choice.temperature)
+    spec = ensemble.Ensemble(material.genres, material.config, *how)
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
-    identity = [spec.mean, [trainings[m].name for m in spec.members], registry.requirements(spec.members), code]
+    folders = [trainings[m].name for m in spec.members]
+    identity = [spec.mean, folders, min_precision, registry.requirements(spec.members), code]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    return Candidate(spec, trainings, table, digest)
+    return Candidate(spec, choice, trainings, table, digest)
 
 
 @task(cache_policy=NO_CACHE)
-def decide(material: Material, candidate: Candidate, name: str, run_id: str) -> str:
+def decide(material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float) -> str:
     """Register the candidate unless it is known, and compare it with the champion; returns the decision in words."""
     champion = registry.by_alias(name, "champion")
     if objection := _objection(material, champion, name):
@@ -121,17 +144,17 @@ def decide(material: Material, candidate: Candidate, name: str, run_id: str) -> 
     if version and (known := _known(version, champion)):
         return f"nothing to register: version {version.version} of {name} is this very ensemble ({known})"
     version = version or _register(material, candidate, name, run_id)
-    reasons = _reasons_against(material, candidate, version, champion)
-    client = MlflowClient()
-    if reasons:
-        client.set_registered_model_alias(name, "challenger", version.version)
-        decision = "refused: " + "; ".join(reasons)
-        against = str(champion.version) if champion else ""
-        client.set_model_version_tag(name, version.version, "refused_against", against)
+    test = candidate.table[candidate.table["split"] == "test"]
+    way = "over a demo, uncompared" if champion and _gives_way(material, champion) else ""
+    verdict = judge(version, champion, test, material.clips, material.config, min_gain=min_gain, gives_way=way)
+    _describe(material, candidate, version, verdict)
+    log_gain(version, champion, verdict)
+    if verdict.reasons:
+        decision = aliases.refuse(name, version, champion, verdict.reasons)
     else:
-        registry.promote(name, version, champion)
-        decision = "promoted" + (" over a demo, uncompared" if champion and _gives_way(material, champion) else "")
-    client.set_model_version_tag(name, version.version, "decision", decision)
+        aliases.promote(name, version, champion)
+        decision = f"promoted {verdict.remark}".strip()
+    MlflowClient().set_model_version_tag(name, version.version, "decision", decision)
     get_run_logger().info("version %s of %s: %s", version.version, name, decision)
     return f"version {version.version} of {name}: {decision}"
 
@@ -140,6 +163,8 @@ def _known(version: ModelVersion, champion: ModelVersion | None) -> str:
     """What was decided about a version, if that still holds; empty where it must be decided (again)."""
     if champion and champion.version == version.version:
         return "the champion"
+    if "rolled_back" in version.tags:
+        return f"rolled back on {version.tags['rolled_back']}"
     against = str(champion.version) if champion else ""
     return version.tags["decision"] if version.tags.get("refused_against") == against else ""
 
@@ -188,11 +213,13 @@ def _objection(material: Material, champion: ModelVersion | None, name: str) -> 
 def _register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
     """Log the ensemble in a run of its own and register it."""
     run_id, _ = tracking.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
-    client = MlflowClient()
-    client.log_param(run_id, "members", ", ".join(candidate.spec.members))
-    client.log_param(run_id, "mean", candidate.spec.mean)
-    all_scores = evaluate.summary(candidate.table)
-    tracking.log_evaluation(run_id, candidate.table, all_scores)
+    client, choice, table = MlflowClient(), candidate.choice, candidate.table
+    client.log_param(run_id, "members", ", ".join(choice.members))
+    client.log_param(run_id, "mean", choice.mean)
+    if choice.mean == "weighted":
+        client.log_param(run_id, "weights", ", ".join(f"{weight:.3f}" for weight in choice.weights or []))
+    before = evaluate.tempered(table, 1 / choice.temperature)
+    tracking.log_evaluation(run_id, table, evaluate.summary(table) | _learnt(candidate), {"before calibration": before})
     tracking.tag(run_id, material.tags)
     tags = material.tags | {
         "genres": json.dumps(material.genres),
@@ -201,68 +228,40 @@ def _register(material: Material, candidate: Candidate, name: str, parent: str) 
     }
     model_uri = registry.log_model(run_id, candidate.spec, candidate.trainings, tags)
     tracking.finish(run_id)
-    return registry.register(name, model_uri, tags, _description(material, candidate, all_scores))
+    return registry.register(name, model_uri, tags, candidate.spec.label)
 
 
-def _description(material: Material, candidate: Candidate, all_scores: Mapping[str, float]) -> str:
-    """What a person reads on the version's page."""
-    clips = material.clips
-    counts = ", ".join(f"{genre} {n}" for genre, n in clips["genre"].value_counts(sort=False).items())
-    low, high = all_scores["test_macro_auc_low"], all_scores["test_macro_auc_high"]
-    lines = [
-        "**Trained on the synthetic demo corpus: it has heard no real music.**" if material.synthetic else "",
-        f"Members: {candidate.spec.label}.",
-        f"Data set {material.workspace.dataset_id}: {len(clips)} clips of {clips['recording'].nunique()} recordings "
-        f"({counts}).",
-        f"Test: macro AUC {all_scores['test_macro_auc']:.3f} [{low:.3f}, {high:.3f}], "
-        f"accuracy {all_scores['test_accuracy']:.3f}, macro F1 {all_scores['test_macro_f1']:.3f}.",
-        f"Below a confidence of {candidate.spec.min_confidence:.2f} the answer is `unknown`.",
-        "Input: column `audio`, a file's bytes in base64.",
-    ]
-    return "\n\n".join(line for line in lines if line)
+def _learnt(candidate: Candidate) -> dict[str, float]:
+    """Temperature and threshold, what the threshold promised where it was learnt, and what it does on test."""
+    found, table = candidate.choice.threshold, candidate.table
+    precision, coverage = evaluate.answered(table[table["split"] == "test"], found["confidence"])
+    return {
+        "temperature": candidate.choice.temperature,
+        "unknown_below": found["confidence"],
+        "answered_precision": found["precision"],
+        "answered_coverage": found["coverage"],
+        "test_answered_precision": precision,
+        "test_answered_coverage": coverage,
+    }
 
 
-def _reasons_against(
-    material: Material, candidate: Candidate, version: ModelVersion, champion: ModelVersion | None
-) -> list[str]:
-    """Why the version must not become champion; both are scored now, on today's test clips, as they would be served."""
-    test_clips = material.clips[material.clips["split"] == "test"]
-    test = candidate.table[candidate.table["split"] == "test"]
-    served = registry.score(_uri(version), test_clips, material.config)[material.genres]
-    apart = float((served.loc[test.index] - test[material.genres]).abs().to_numpy().max())
-    if apart > MAX_DISAGREEMENT:
-        return [f"served, it answers otherwise than when it was measured: probabilities differ by up to {apart:.1e}"]
-    low = evaluate.intervals(test)["macro_auc"][0]
-    if not low > 0.5:
-        return [f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"]
-    if champion is None or _gives_way(material, champion):
-        return []
-    try:
-        answers = registry.score(_uri(champion), test_clips, material.config)
-    except GenreError as error:
-        get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
-        return []
-    theirs = test.copy()
-    theirs[material.genres] = answers.loc[test.index, material.genres]
-    return _not_better(evaluate.paired_gain(test, theirs))
-
-
-def _not_better(gain: evaluate.PairedGain) -> list[str]:
-    """Why a gain does not count: not real, or paid for by one genre."""
-    reasons = []
-    low, high = gain["interval"]
-    if not low > 0:
-        reasons.append(
-            f"the gain in macro AUC over the champion, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}], is not certain"
-        )
-    for genre, (change, _, upper) in gain["genres"].items():
-        if upper < -MAX_GENRE_LOSS:
-            reasons.append(f"{genre} loses {-change:.3f} AUC")
-    return reasons
-
-
-def _uri(version: ModelVersion) -> str:
-    return f"models:/{version.name}/{version.version}"
+def _describe(material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict) -> None:
+    """Write what a person reads on the version's page."""
+    client, run_id = MlflowClient(), str(version.run_id)
+    experiment = client.get_run(run_id).info.experiment_id
+    text = card.describe(
+        candidate.table,
+        material.clips,
+        candidate.choice,
+        label=candidate.spec.label,
+        data_set=material.workspace.dataset_id,
+        synthetic=material.synthetic,
+        uri=f"models:/{version.name}/{version.version}",
+        run_url=f"#/experiments/{experiment}/runs/{run_id}/artifacts/figures/confusion_matrix_test.png",
+        ms_per_clip=verdict.ms_per_clip,
+        megabytes=registry.megabytes(candidate.trainings),
+    )
+    client.update_model_version(version.name, version.version, text)
 
 
 if __name__ == "__main__":

@@ -142,20 +142,9 @@ def register(name: str, model_uri: str, tags: Mapping[str, str], description: st
     )
 
 
-def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
-    """Point ``champion`` at `new`, and ``previous`` at `old`, the version it had.
-
-    Raises
-    ------
-    GenreError
-        If ``champion`` has meanwhile gone to another version than `old`.
-    """
-    client, now = MlflowClient(), by_alias(name, "champion")
-    if (now and now.version) != (old and old.version):
-        raise GenreError(f"the champion of {name} changed while this version was compared with it; promote again")
-    if old is not None:
-        client.set_registered_model_alias(name, "previous", old.version)
-    client.set_registered_model_alias(name, "champion", new.version)
+def megabytes(trainings: Mapping[str, Path]) -> float:
+    """Size of the files of an ensemble's members, in millions of bytes."""
+    return sum((path / "model" / models.get(name).file).stat().st_size for name, path in trainings.items()) / 1e6
 
 
 def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
@@ -173,7 +162,8 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
     Returns
     -------
     pd.DataFrame
-        Indexed by ``clip_id``; one column per genre.
+        Indexed by ``clip_id``; one column per genre. Its ``attrs`` hold ``ms_per_clip``, what answering took with the
+        model loaded and warm.
 
     Raises
     ------

@@ -2,13 +2,14 @@
 
 from prefect import flow
 
-from flows import registry, tracking
+from flows import tracking
 from flows.acquire import acquire, remembered
 from flows.build import Deal, build
 from flows.cli import main
+from flows.promote import check as check_promotion
 from flows.promote import promote
 from flows.train import FAST, check, chosen, train
-from genre import datasets, parameters
+from genre import datasets, evaluate, parameters
 from genre.config import Variant
 from genre.workspace import Workspace
 
@@ -23,7 +24,10 @@ def retrain(
     model: str = FAST,
     params: str = "{}",
     seed: int = 0,
+    folds: int = -1,
     registry_name: str = "genre",
+    min_gain: float = 0.0,
+    min_precision: float = evaluate.PRECISION,
     n_jobs: int = -1,
     dask: str = "",
 ) -> str:
@@ -34,9 +38,9 @@ def retrain(
     dataset, source, variant, split, options, n_jobs, dask
         As for the flow ``build``; for ``audioset``, the options are arguments of the flow ``acquire``, by default those
         of its last run.
-    model, params, seed
+    model, params, seed, folds
         As for the flow ``train``.
-    registry_name
+    registry_name, min_gain, min_precision
         As for the flow ``promote``.
 
     Returns
@@ -45,16 +49,16 @@ def retrain(
         What was decided, in words.
     """
     settings = dict(locals())
-    check(chosen(model), params, seed)
-    registry.check_name(registry_name)
+    check(chosen(model), params, seed, folds)
+    check_promotion(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
         if datasets.get(dataset).acquired:
             acquire(**remembered(source, parameters.parse(options, "options")))
             options = "{}"
         build(dataset, source, variant, split, options, n_jobs, dask)
-        train(dataset, source, variant, model, params, seed)
-        return promote(dataset, source, variant, registry_name)
+        train(dataset, source, variant, model, params, seed, folds)
+        return promote(dataset, source, variant, registry_name, min_gain, min_precision)
 
 
 if __name__ == "__main__":

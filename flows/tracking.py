@@ -19,7 +19,7 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from genre import plots, training
+from genre import evaluate, plots, training
 from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
 
@@ -197,25 +197,41 @@ def log_training(run_id: str, directory: Path) -> None:
     digests = {k: v for k, v in asdict(job).items() if k.endswith("_digest")}
     tag(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
     log_metrics(run_id, {k: v for k, v in result.items() if not isinstance(v, str)})
-    log_evaluation(run_id, pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json"))
+    table, scores = pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json")
+    log_evaluation(run_id, table, scores, {"calibrated": evaluate.tempered(table, scores["temperature"])})
     _log_importances(run_id, directory, job.model)
     history = directory / "history.parquet"
     if history.exists():
         log_figure(run_id, plots.learning_curve(pd.read_parquet(history)), "learning_curve")
 
 
-def log_evaluation(run_id: str, table: pd.DataFrame, scores: Mapping[str, float]) -> None:
-    """Log the scores of a probability table, its figures on the test split, and the table."""
+def log_evaluation(
+    run_id: str, table: pd.DataFrame, scores: Mapping[str, float], recalibrated: Mapping[str, pd.DataFrame]
+) -> None:
+    """Log the scores of a probability table, its figures on the test split, and the table.
+
+    `recalibrated` holds the same table at other temperatures, by what the figure of reliability is to call them.
+    """
     log_metrics(run_id, scores)
     test = table[table["split"] == "test"]
+    others = {label: other.loc[test.index] for label, other in recalibrated.items()}
     for figure, name in (
         (plots.roc_curves(test), "roc"),
         (plots.precision_recall_curves(test), "precision_recall"),
         (plots.confusion_matrix(test), "confusion_matrix"),
-        (plots.reliability(test), "reliability"),
+        (plots.reliability(test, others=others), "reliability"),
     ):
         log_figure(run_id, figure, f"{name}_test")
     log_table(run_id, table.reset_index(), "probabilities")
+
+
+def log_lead(workspace: Workspace, key: str, first: str, row: pd.Series) -> None:
+    """Log to a model's run what the first of its experiment leads it by on test, and which that is."""
+    client = MlflowClient()
+    query = f"tags.work = '{key}' and tags.workspace = '{_mark(workspace)}'"
+    for run in client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=1):
+        tag(run.info.run_id, {"compared_with": first})
+        log_metrics(run.info.run_id, {f"first_{k}": row[k] for k in row.index if k.startswith("lead")})
 
 
 def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:

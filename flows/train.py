@@ -17,10 +17,14 @@ from genre import datasets, evaluate, models, parameters, plots, store, training
 from genre.config import AudioConfig, Variant
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError, UsageError
+from genre.splits import LARGE_CLIPS
 from genre.workspace import Workspace, read_json
 
 #: What ``model=fast`` stands for: the models that train in minutes on two cores.
 FAST = "fast"
+
+#: Folds where they pay, and the most that may be asked for.
+N_FOLDS, MAX_FOLDS = 3, 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def train(
     model: str = FAST,
     params: str = "{}",
     seed: int = 0,
+    folds: int = -1,
 ) -> dict[str, str]:
     """Train models on a data set that was built, log each to MLflow, and print the leaderboard.
 
@@ -67,6 +72,9 @@ def train(
         JSON object of hyper-parameters; for several models, one such object by model name.
     seed : int
         Of everything drawn at random.
+    folds : int
+        How often each model is trained again without a part of the recordings, to choose and calibrate by what it says
+        of those; 0 for never, -1 for as `n_folds` decides.
 
     Returns
     -------
@@ -75,15 +83,15 @@ def train(
     """
     settings = dict(locals())
     names = chosen(model)
-    overrides = check(names, params, seed)
+    overrides = check(names, params, seed, folds)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), tracking.experiment(workspace, f"train {model}", settings) as run_id:
         material = gather(dataset, source, variant)
         describe(run_id, material)
-        jobs = {name: _job(material, name, overrides[name], seed) for name in names}
+        jobs = {name: _job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names}
         outcomes = {name: _outcome(material, job, run_id) for name, job in jobs.items()}
         done = {n: _folder(material, jobs[n]) for n in names if outcomes[n] in ("trained", "reused")}
-        publish(run_id, material, {name: scores(folder) for name, folder in done.items()}, outcomes)
+        publish(run_id, material, done, outcomes)
         if not done:
             raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
     return outcomes
@@ -101,14 +109,16 @@ def chosen(model: str) -> list[str]:
     return [models.get(name).name for name in dict.fromkeys(names)]
 
 
-def check(names: list[str], params: str, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Full hyper-parameters of each model, from the JSON given; and whether the seed is one.
+def check(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
+    """Full hyper-parameters of each model, from the JSON given; and whether the seed and the folds are some.
 
     Raises
     ------
     UsageError
-        If the JSON, a model, a hyper-parameter or the seed is wrong.
+        If the JSON, a model, a hyper-parameter, the seed or the folds are wrong.
     """
+    if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
+        raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed}")
     given = parameters.parse(params, "params")
@@ -119,6 +129,20 @@ def check(names: list[str], params: str, seed: int = 0) -> dict[str, dict[str, A
     if by_model:
         parameters.complete(dict.fromkeys(names), given, "params")
     return {name: models.check_params(name, given.get(name, {}) if by_model else given) for name in names}
+
+
+def n_folds(material: Material, name: str, folds: int) -> int:
+    """How many folds a model is trained on: as asked for, or where -1 asks, as many as pay.
+
+    From 5,000 clips on, validation is large enough and there are none. Below, models on features get three, which
+    takes twice as long again. So do the fast networks, except on the demo, whose scores mean nothing and which is there
+    to be quick; the others would take hours, and are judged by validation.
+    """
+    if folds >= 0:
+        return folds
+    model, is_large = models.get(name), len(material.clips) >= LARGE_CLIPS
+    pays = model.needs == "features" or (model.fast and not material.synthetic)
+    return N_FOLDS if pays and not is_large else 0
 
 
 def gather(dataset: str, source: str, variant: Variant) -> Material:
@@ -197,9 +221,9 @@ def _follow(folder: Path, job: training.Job, run_id: str) -> None:
 
 def alone(material: Material, name: str, folder: Path) -> Ensemble:
     """One model as an ensemble of one."""
-    table = pd.read_parquet(folder / "probabilities.parquet")
-    threshold = evaluate.min_confidence(table[table["split"] == "validation"])
-    return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold)
+    known = read_json(folder / "scores.json")
+    threshold, temperature = known["unknown_below"], known["temperature"]
+    return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold, temperature=temperature)
 
 
 def scores(folder: Path) -> dict[str, float]:
@@ -208,18 +232,34 @@ def scores(folder: Path) -> dict[str, float]:
 
 
 def publish(
-    run_id: str, material: Material, scored: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]
+    run_id: str,
+    material: Material,
+    folders: Mapping[str, Path],
+    outcomes: Mapping[str, str],
+    ensemble: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
-    """Print the leaderboard and log it to the experiment's run."""
+    """Print the leaderboard and log it to the experiment's run, and to each model's how it compares with the first.
+
+    `folders` are those of finished trainings by model, `ensemble` the probability table of one by its name, if any.
+    """
+    tables = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
+    scored = {name: scores(folder) for name, folder in folders.items()}
+    scored |= {name: evaluate.summary(table) for name, table in (ensemble or {}).items()}
     board = leaderboard.table(scored, outcomes)
+    ranked = {name: (tables | dict(ensemble or {}))[name] for name in board.index if name in scored}
+    pairs = evaluate.comparisons({name: table[table["split"] == "test"] for name, table in ranked.items()})
+    board = leaderboard.compared(board, pairs)
+    for name in board.index[1:].intersection(list(folders)):
+        tracking.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
     note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
     if material.synthetic:
         note += " **Synthetic demo corpus: the scores say nothing about real music.**"
     leaderboard.log(run_id, board, scored, note)
+    tracking.log_table(run_id, pairs, "comparisons")
     print(f"\n{leaderboard.text(board)}\n", flush=True)
 
 
-def _job(material: Material, name: str, params: dict[str, Any], seed: int) -> training.Job:
+def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> training.Job:
     return training.Job(
         model=name,
         params=params,
@@ -230,6 +270,7 @@ def _job(material: Material, name: str, params: dict[str, Any], seed: int) -> tr
         data_digest=material.data_digest,
         splits_digest=material.splits_digest,
         code_digest=training.code_digest(name),
+        folds=folds,
     )
 
 

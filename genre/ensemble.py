@@ -1,35 +1,38 @@
-"""Several models as one: how probability tables combine, which combination is best, and audio to probabilities."""
+"""Several models as one: how their probabilities combine, and audio to probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from genre import evaluate, features, models, spectrogram
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
 from genre.workspace import read_json, write_json
 
-Mean = Literal["arithmetic", "geometric"]
+Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
+
+#: Rules that take the members as they are; the others have weights that are learnt.
 MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
-
-#: Adding more members than this did not pay on the paper's own published probabilities.
-MAX_MEMBERS = 3
+LEARNT: tuple[Mean, ...] = ("weighted", "stacked")
 
 
-def combine(probas: Sequence[np.ndarray], mean: Mean) -> np.ndarray:
-    """Mean of the members' probabilities.
+def combine(probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None) -> np.ndarray:
+    """The members' probabilities as one.
 
     Parameters
     ----------
     probas : sequence of np.ndarray [shape=(n, k)]
         Rows sum to 1.
-    mean : {"arithmetic", "geometric"}
-        The geometric one is the mean of the logarithms, normalised again; a zero counts as 1e-12.
+    mean : {"arithmetic", "geometric", "weighted", "stacked"}
+        The geometric one is the mean of the logarithms, normalised again, and the weighted one is that with a weight a
+        member; the stacked one is a softmax regression on the logarithms. A zero counts as 1e-12.
+    weights : array-like, optional
+        For ``weighted`` [shape=(members,)]; for ``stacked`` [shape=(members * k + 1, k)], the last row added to all.
 
     Returns
     -------
@@ -39,18 +42,29 @@ def combine(probas: Sequence[np.ndarray], mean: Mean) -> np.ndarray:
     Raises
     ------
     UsageError
-        If there is no such mean.
+        If there is no such rule.
     """
     if mean == "arithmetic":
         return np.mean(probas, axis=0)
     if mean == "geometric":
-        product = np.exp(np.mean(np.log(np.maximum(probas, 1e-12)), axis=0))
-        return product / product.sum(axis=1, keepdims=True)
-    raise UsageError(f"unknown mean {mean!r}; choose from {', '.join(MEANS)}")
+        return evaluate.pool(probas, np.full(len(probas), 1 / len(probas)))
+    if mean == "weighted":
+        return evaluate.pool(probas, np.asarray(weights))
+    if mean == "stacked":
+        return softmax(log_columns(probas) @ np.asarray(weights), axis=1)
+    raise UsageError(f"unknown mean {mean!r}; choose from {', '.join((*MEANS, *LEARNT))}")
 
 
-def combine_tables(tables: Sequence[pd.DataFrame], mean: Mean) -> pd.DataFrame:
-    """Probability table of an ensemble from those of its members.
+def log_columns(probas: Sequence[np.ndarray]) -> np.ndarray:
+    """Logarithms of all members' probabilities side by side, then a column of ones [shape=(n, members * k + 1)]."""
+    logs = np.log(np.maximum(np.hstack(probas), evaluate.FLOOR))
+    return np.hstack([logs, np.ones((len(logs), 1))])
+
+
+def combine_tables(
+    tables: Sequence[pd.DataFrame], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None
+) -> pd.DataFrame:
+    """Probability table of an ensemble from those of its members; `mean` and `weights` as in `combine`.
 
     Raises
     ------
@@ -64,38 +78,14 @@ def combine_tables(tables: Sequence[pd.DataFrame], mean: Mean) -> pd.DataFrame:
                 "these probability tables are of other clips or genres; train the models on the same data first"
             )
     out = first.copy()
-    out[evaluate.genres_of(first)] = combine([evaluate.proba_of(t) for t in tables], mean)
+    out[evaluate.genres_of(first)] = combine([evaluate.proba_of(t) for t in tables], mean, weights)
     return out
 
 
-def search(tables: Mapping[str, pd.DataFrame], *, split: str = "validation") -> pd.DataFrame:
-    """Score every subset of at most three members, under both means.
-
-    Parameters
-    ----------
-    tables : mapping
-        Model name to probability table, all of the same clips.
-    split : str
-        Split that chooses.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns ``members`` (tuple of str), ``mean``, ``macro_auc``, ``log_loss``, best first: by macro AUC, then
-        log-loss.
-    """
-    chosen = {name: table[table["split"] == split] for name, table in tables.items()}
-    rows = []
-    for size in range(1, min(MAX_MEMBERS, len(chosen)) + 1):
-        for members in combinations(sorted(chosen), size):
-            for mean in MEANS if size > 1 else MEANS[:1]:
-                table = combine_tables([chosen[m] for m in members], mean)
-                scores = evaluate.metrics(
-                    evaluate.labels_of(table), evaluate.proba_of(table), evaluate.genres_of(table)
-                )
-                rows.append({"members": members, "mean": mean} | {k: scores[k] for k in ("macro_auc", "log_loss")})
-    ranked = pd.DataFrame(rows).sort_values(["macro_auc", "log_loss"], ascending=[False, True])
-    return ranked.reset_index(drop=True)
+def label(members: Sequence[str], mean: Mean) -> str:
+    """What a person reads: the model, or the mean of which."""
+    kind = "stack" if mean == "stacked" else f"{mean} mean"
+    return f"{kind} of {', '.join(members)}" if len(members) > 1 else members[0]
 
 
 @dataclass
@@ -110,10 +100,14 @@ class Ensemble:
         What the members were trained with.
     members : tuple of str
         Names in `genre.models.MODELS`.
-    mean : {"arithmetic", "geometric"}
+    mean : {"arithmetic", "geometric", "weighted", "stacked"}
         How their probabilities combine.
     min_confidence : float
-        Below it the answer is ``unknown``; learnt on validation.
+        Below it the answer is ``unknown``; learnt on clips that no model was fitted on, as are the next two.
+    weights : list, optional
+        As in `combine`.
+    temperature : float
+        What the combined probabilities are brought to; 1 leaves them.
     loaded : dict
         Member name to model.
     """
@@ -123,12 +117,14 @@ class Ensemble:
     members: tuple[str, ...]
     mean: Mean
     min_confidence: float
+    weights: list[Any] | None = None
+    temperature: float = 1.0
     loaded: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def label(self) -> str:
         """What a person reads: the model, or the mean of which."""
-        return f"{self.mean} mean of {', '.join(self.members)}" if len(self.members) > 1 else self.members[0]
+        return label(self.members, self.mean)
 
     @classmethod
     def load(cls, directory: Path) -> "Ensemble":
@@ -141,6 +137,8 @@ class Ensemble:
             members=tuple(spec["members"]),
             mean=spec["mean"],
             min_confidence=spec["min_confidence"],
+            weights=spec["weights"],
+            temperature=spec["temperature"],
             loaded=loaded,
         )
 
@@ -169,4 +167,4 @@ class Ensemble:
         if "spectrograms" in needs:
             inputs["spectrograms"] = np.stack([spectrogram.log_mel(y, self.config) for y in clips])
         probas = [models.predict_proba(m, self.loaded[m], inputs[models.get(m).needs]) for m in self.members]
-        return combine(probas, self.mean)
+        return evaluate.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))

@@ -4,7 +4,7 @@ Figures are built without pyplot and without touching matplotlib's global settin
 and need no display.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from genre import filters
 from genre.config import AudioConfig
 from genre.errors import UsageError
-from genre.evaluate import genres_of, labels_of, metrics, proba_of
+from genre.evaluate import calibration_error, genres_of, labels_of, metrics, proba_of, reliability_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -239,13 +239,15 @@ def learning_curve(history: pd.DataFrame) -> "Figure":
     return figure
 
 
-def reliability(table: pd.DataFrame, *, bins: int = 10) -> "Figure":
+def reliability(table: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None, bins: int = 10) -> "Figure":
     """How often the predicted genre is right at each confidence.
 
     Parameters
     ----------
     table : pd.DataFrame
         Probability table of the clips to show, usually one split.
+    others : mapping, optional
+        Label to probability table of the same clips, before or after calibration, drawn as lines.
     bins : int
         Equal steps of confidence between 0 and 1. Default 10.
 
@@ -261,20 +263,18 @@ def reliability(table: pd.DataFrame, *, bins: int = 10) -> "Figure":
     UsageError
         If the table is empty or no probability table, or `bins` is below 1.
     """
-    if bins < 1:
-        raise UsageError(f"at least one bin is needed, not {bins}")
-    _, y_true, proba, _ = _scored(table)
-    clips = pd.DataFrame({"confidence": proba.max(axis=1), "right": proba.argmax(axis=1) == y_true})
-    steps = np.minimum((clips["confidence"] * bins).astype(int), bins - 1)
-    means = clips.groupby(steps).mean().join(clips.groupby(steps).size().rename("clips"))
-    error = np.average((means["confidence"] - means["right"]).abs(), weights=means["clips"])
+    means = reliability_steps(table, bins=bins)
     figure, (upper, lower) = _panels(2, 1, 6, 6.8, height_ratios=[3.2, 1], sharex=True)
-    upper.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label="calibrated")
+    upper.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label="perfect")
+    for k, (label, other) in enumerate((others or {}).items(), start=1):
+        steps = reliability_steps(other, bins=bins)
+        label = f"{label}: error {calibration_error(other, bins=bins):.3f}"
+        upper.plot(steps["confidence"], steps["right"], **_line(k), marker="o", ms=4, label=label)
     upper.plot(means["confidence"], means["right"], color=COLOURS[0], lw=2)
     sizes = 20 + 200 * means["clips"] / means["clips"].max()
     upper.scatter(means["confidence"], means["right"], sizes, color=COLOURS[0], zorder=3, label="this model")
     upper.set(ylabel="Share of right answers", xlim=(0, 1), ylim=(0, 1.03))
-    _title(upper, f"Reliability{_where(table)}: calibration error {error:.3f}")
+    _title(upper, f"Reliability{_where(table)}: calibration error {calibration_error(table, bins=bins):.3f}")
     _legend(upper, loc="upper left")
     lower.bar((means.index + 0.5) / bins, means["clips"], width=0.92 / bins, color=COLOURS[5])
     lower.set(xlabel="Confidence (largest probability)", ylabel="Clips")

@@ -6,7 +6,8 @@ seed to itself (Keras's is process-global). Everything it needs and everything i
     job.json  clips.parquet            what is asked for
     model/                             the saved model, and the checkpoints on the way there
     probabilities.parquet              of the saved model, for every clip
-    scores.json                        its metrics per split, with intervals
+    out_of_fold.parquet                for the training clips, by models without their fold, where folds are asked for
+    scores.json                        its metrics per split, with intervals, and its calibration
     importances.parquet                its own and permutation importances, where it takes features
     history.parquet                    loss and scores per epoch, where it has epochs
     result.json                        written last: the training is finished
@@ -20,13 +21,14 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,7 @@ import pandas as pd
 from genre import evaluate, models, store
 from genre.errors import GenreError, TrainingError
 from genre.importance import permutation_importances
+from genre.splits import folds
 from genre.workspace import PROJECT_DIR, read_json, write_json, write_table
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -66,6 +69,9 @@ class Job:
         Folder of that store.
     data_digest, splits_digest, code_digest : str
         Of the clips with their features, of who is on which side, and of this package with its libraries.
+    folds : int
+        The model is trained as many times more, each time without a part of the training recordings, whose
+        probabilities are kept; 0 for none. Default 0.
     """
 
     model: str
@@ -77,6 +83,7 @@ class Job:
     data_digest: str
     splits_digest: str
     code_digest: str
+    folds: int = 0
 
     @property
     def key(self) -> str:
@@ -149,6 +156,17 @@ def job_of(directory: Path) -> Job:
     return Job(**read_json(directory / "job.json"))
 
 
+def held_out(directory: Path) -> pd.DataFrame:
+    """Probability table of a finished training's clips that no model had seen when it answered.
+
+    Validation, by the saved model, and where folds were asked for the training clips, each by a model trained without
+    its recording. Below some thousand clips validation alone is too small to choose, weigh and calibrate by.
+    """
+    table = pd.read_parquet(directory / "probabilities.parquet")
+    parts, path = [table[table["split"] == "validation"]], directory / "out_of_fold.parquet"
+    return pd.concat([pd.read_parquet(path), *parts]) if path.exists() else parts[0]
+
+
 def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
     """Train in a new process, or go on where a killed one stopped, and wait for it.
 
@@ -218,14 +236,16 @@ def fit(directory: Path, on_epoch: OnEpoch) -> None:
         pd.Index(clips["clip_id"]), clips["split"], clips["genre"], clips["recording"], proba, job.genres
     )
     write_table(directory / "probabilities.parquet", table)
-    write_json(directory / "scores.json", evaluate.summary(table))
+    notes = _leave_out(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
+    calibration = evaluate.calibration_scores(held_out(directory), table[table["split"] == "test"])
+    write_json(directory / "scores.json", evaluate.summary(table) | calibration)
     if models.get(job.model).needs == "features":
         write_table(directory / "importances.parquet", _importances(job, saved, data))
     history = models.history(job.model, directory / "model")
     if history is not None:
         write_table(directory / "history.parquet", history)
     facts = models.facts(job.model, directory / "model")
-    write_json(directory / "result.json", _report(started, fitted) | facts)
+    write_json(directory / "result.json", _report(started, fitted) | facts | notes)
 
 
 def _inputs(job: Job, clips: pd.DataFrame) -> Any:
@@ -242,6 +262,35 @@ def _by_content(params: dict[str, Any]) -> dict[str, Any]:
         return params
     with path.open("rb") as file:
         return params | {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _leave_out(job: Job, data: models.Data, clips: pd.DataFrame, directory: Path) -> dict[str, Any]:
+    """Train without each fold in turn and write what is said of it; what happened, for the report."""
+    started = time.perf_counter()
+    fold = folds(data.y_train, data.recordings_train, job.folds)
+    if fold is None:
+        return {"out_of_fold": "none: a genre has a single training recording"}
+    proba = np.empty((len(clips), len(job.genres)))
+    try:
+        for number in range(fold.max() + 1):
+            kept, left = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            part = replace(
+                data,
+                X_train=data.X_train[kept],
+                y_train=data.y_train[kept],
+                recordings_train=data.recordings_train[kept],
+                cache=None,
+            )
+            model = models.train(job.model, part, job.params, job.seed, directory / "folds" / str(number))
+            proba[left] = models.predict_proba(job.model, model, data.X_train[left])
+    except TrainingError as error:
+        return {"out_of_fold": f"none: {error}"}
+    table = evaluate.probability_table(
+        pd.Index(clips["clip_id"]), "train", clips["genre"], clips["recording"], proba, job.genres
+    )
+    write_table(directory / "out_of_fold.parquet", table)
+    shutil.rmtree(directory / "folds", ignore_errors=True)
+    return {"out_of_fold": f"{fold.max() + 1} folds by recording", "folds_seconds": time.perf_counter() - started}
 
 
 def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:

@@ -6,6 +6,7 @@ A script of its own, run outside the project: two versions of one package cannot
 import base64
 import json
 import sys
+import time
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -28,15 +29,18 @@ def score(model: str, files: dict[str, str]) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Indexed by ``clip_id``; one column per genre, and ``error``.
+        Indexed by ``clip_id``; one column per genre, and ``error``. Its ``attrs`` hold ``ms_per_clip``.
     """
     loaded, ids, rows = mlflow.pyfunc.load_model(model), list(files), []
+    started = time.perf_counter()
     for start in range(0, len(ids), BATCH_FILES):
         batch = ids[start : start + BATCH_FILES]
         audio = [base64.b64encode(Path(files[i]).read_bytes()).decode() for i in batch]
         answers = loaded.predict(pd.DataFrame({"audio": audio}))
         rows += [(a.probabilities or {}) | {"error": a.error} for a in answers.itertuples()]
-    return pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
+    table = pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
+    table.attrs["ms_per_clip"] = 1000 * (time.perf_counter() - started) / max(len(ids), 1)
+    return table
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ Command = Callable[..., Done]
 #: Prefect, MLflow and pandas already: two seconds instead of six.
 FORKS = """
 import gc, json, os, runpy, sys
-import flows.promote, flows.retrain, genre.datasets.folder, genre.datasets.published, genre.models.classical
+import flows.promote, flows.retrain, flows.rollback
+import genre.datasets.folder, genre.datasets.published, genre.models.classical
 import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
 gc.freeze()  # else each fork's first collection copies the whole heap
 for line in sys.stdin:
@@ -213,6 +214,10 @@ REFUSED = [
     ),
     ("seed", "train --model svm --seed -1", ["seed must be", "-1"]),
     ("registry-name", "promote --registry-name my/model", ["registry_name must be", "'my/model'"]),
+    ("min-gain", "promote --min-gain 1.5", ["min_gain must be", "got 1.5"]),
+    ("min-precision", "retrain --min-precision 0", ["min_precision must be", "got 0"]),
+    ("folds", "train --model svm --folds 1", ["folds must be", "got 1"]),
+    ("rollback", "rollback --registry-name nobody", ["no champion of nobody", "registry_name"]),
     ("no-registry-name", "retrain --registry-name ''", ["registry_name must be", "''"]),
     ("n-jobs", "build --dataset folder --source {0}/music --n-jobs 0", ["n_jobs must be", "got 0"]),
 ]

@@ -38,7 +38,7 @@ def test_a_member_that_is_certain_of_the_contrary_is_no_division_by_zero():
 
 
 def test_an_unknown_mean_lists_the_known_ones():
-    with pytest.raises(UsageError, match="arithmetic, geometric"):
+    with pytest.raises(UsageError, match="arithmetic, geometric, weighted, stacked"):
         ensemble.combine([np.ones((1, 1))], "harmonic")
 
 
@@ -53,15 +53,14 @@ def test_the_papers_own_ensemble(mean, accuracy, macro_f1, macro_auc):
     np.testing.assert_allclose(found, [accuracy, macro_f1, macro_auc], atol=6e-5)
 
 
-def test_the_search_finds_the_best_subset_of_the_papers_models():
-    tables = {n: paper_table(n, 600) for n in ("logistic_regression", "random_forest", "xgboost", "vgg16_fine_tune")}
-    ranked = ensemble.search(tables, split="test")
-    assert len(ranked) == 4 + 2 * 6 + 2 * 4
-    assert ranked["macro_auc"].is_monotonic_decreasing
-    assert "vgg16_fine_tune" in ranked["members"][0]
-    assert len(ranked["members"][0]) > 1
-    alone = ranked[ranked["members"].map(len) == 1].set_index("members")["macro_auc"]
-    assert alone.idxmax() == ("vgg16_fine_tune",)
+def test_one_member_with_all_the_weight_is_that_member():
+    probas = [np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.4, 0.6], [0.3, 0.7]])]
+    np.testing.assert_allclose(ensemble.combine(probas, "weighted", [1.0, 0.0]), probas[0])
+    np.testing.assert_allclose(ensemble.combine(probas, "weighted", [0.5, 0.5]), ensemble.combine(probas, "geometric"))
+    stack = np.vstack([np.zeros((2, 2)), np.eye(2), np.zeros((1, 2))])
+    np.testing.assert_allclose(ensemble.combine(probas, "stacked", stack), probas[1])
+    stack[-1] = [np.log(3), 0]
+    np.testing.assert_allclose(ensemble.combine(probas, "stacked", stack)[0], [2 / 3, 1 / 3])
 
 
 def test_tables_of_other_clips_are_refused():
@@ -90,3 +89,10 @@ def test_an_ensemble_hears_what_its_members_were_trained_on(tmp_path):
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     noise = [rng.normal(0, 0.1, 22050).astype(np.float32)]
     np.testing.assert_array_equal(loaded.predict_proba(noise), loaded.predict_proba(noise))
+    calibrated = ensemble.Ensemble(["low", "high"], config, members, "weighted", 0.6, [0.3, 0.7], 2.0)
+    calibrated.write_spec(tmp_path)
+    again = ensemble.Ensemble.load(tmp_path)
+    assert again == calibrated and again.label == "weighted mean of logistic_regression, random_forest"
+    probas = [models.predict_proba(name, again.loaded[name], [extract(noise[0], config)]) for name in members]
+    expected = evaluate.pool(probas, np.array([0.15, 0.35]))
+    np.testing.assert_allclose(again.predict_proba(noise), expected)

@@ -21,6 +21,7 @@ from flows.archive import archive
 from flows.build import build
 from flows.promote import promote
 from flows.retrain import retrain
+from flows.rollback import rollback
 from flows.train import train
 from genre.datasets import dataset_id
 
@@ -31,6 +32,7 @@ FLOWS = {
     "build": build,
     "train": train,
     "promote": promote,
+    "rollback": rollback,
     "archive": archive,
     "acquire": acquire,
 }
@@ -174,7 +176,7 @@ def test_archive_is_told_everything(place: Place, built: dict[str, str]):
 @pytest.fixture(scope="module")
 def trained(place: Place, built: dict[str, str]) -> dict[str, str]:
     """Asked of ``-e train``, once it is done."""
-    given = common(place) | {"model": "catboost", "params": PARAMS, "seed": 7}
+    given = common(place) | {"model": "catboost", "params": PARAMS, "seed": 7, "folds": 0}
     place.mlflow_run("train", **given)
     return settings_of("train", given)
 
@@ -199,7 +201,7 @@ def test_train_is_told_everything(place: Place, trained: dict[str, str]):
 
 
 def test_promote_is_told_everything(place: Place, trained: dict[str, str]):
-    given = common(place) | {"registry_name": "another-name"}
+    given = common(place) | {"registry_name": "another-name", "min_gain": 0.001, "min_precision": 0.7}
     printed = place.mlflow_run("promote", **given)
     assert place.settings("promote") == settings_of("promote", given)
     assert [model.name for model in place.client.search_registered_models()] == ["another-name"]
@@ -214,7 +216,10 @@ def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
         "model": "logistic_regression",
         "params": '{"C": 2.5}',
         "seed": seed,
+        "folds": 0,
         "registry_name": f"name-of-{entry_point}",
+        "min_gain": 0.002,
+        "min_precision": 0.9,
         "n_jobs": 1,
         "dask": "tcp://127.0.0.1:9",  # not asked: everything is built
     }

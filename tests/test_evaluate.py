@@ -225,7 +225,7 @@ def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
     table = random_table()
     whole = evaluate.bootstrap(table, n=30, seed=4)
     assert not whole.equals(evaluate.bootstrap(table, n=30, seed=5))
-    monkeypatch.setattr(evaluate, "CHUNK_CELLS", 7 * len(table))
+    monkeypatch.setattr(evaluate.resampling, "CHUNK_CELLS", 7 * len(table))
     pd.testing.assert_frame_equal(evaluate.bootstrap(table, n=30, seed=4), whole, atol=1e-12)
 
 
@@ -366,3 +366,23 @@ def test_min_confidence_keeps_its_promise(rows, precision):
 def test_min_confidence_refuses(precision):
     with pytest.raises(UsageError, match="precision"):
         evaluate.min_confidence(random_table(), precision)
+
+
+def test_poor_tables_have_defined_scores_and_intervals(recwarn):
+    table = random_table()
+    constant = table.assign(**dict.fromkeys(GENRES, 1 / 3))
+    assert scores(constant)["macro_auc"] == 0.5 and evaluate.intervals(constant, n=50)["macro_auc"] == (0.5, 0.5)
+    alone = evaluate.summary(table.iloc[:1].assign(split="validation"))
+    assert alone["validation_accuracy"] in (0, 1) and np.isnan(alone["validation_macro_auc"])
+    assert alone["validation_accuracy_low"] == alone["validation_accuracy_high"] == alone["validation_accuracy"]
+    absent = evaluate.summary(table[table["genre"] != "Rock"])
+    assert np.isnan(absent["test_auc/Rock_low"]) and 0 < absent["test_macro_auc_low"] < absent["test_macro_auc_high"]
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+@pytest.mark.parametrize("function", [scores, evaluate.summary, evaluate.intervals, evaluate.per_recording])
+def test_not_a_number_is_refused_with_the_clip(function):
+    table = random_table()
+    table.loc["c007", "Rock"] = np.nan
+    with pytest.raises(UsageError, match="'c007' are not finite"):
+        function(table)

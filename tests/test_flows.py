@@ -118,6 +118,22 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     assert {"figures/leaderboard.png", "figures/spectrograms.png"} <= on_parent
 
 
+def test_every_run_says_how_it_compares_and_how_far_it_can_be_believed(first):
+    place, _ = first
+    runs = {run.info.run_name: run for run in place.runs()}
+    parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))
+    compared = [runs[name] for name in ("logistic_regression", "catboost") if "compared_with" in runs[name].data.tags]
+    assert compared and all("first_lead_mcnemar" in run.data.metrics for run in compared)
+    for name in ("logistic_regression", "catboost"):
+        assert runs[name].data.tags["out_of_fold"].endswith("folds by recording")
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        assert {"temperature", "unknown_below", "answered_coverage"} <= set(runs[name].data.metrics)
+    tables = {f.path for f in place.client.list_artifacts(parent.info.run_id, "tables")}
+    assert {"tables/comparisons.csv", "tables/ensembles.csv", "tables/leaderboard.csv"} <= tables
+    version = place.client.get_model_version("genre", "1")
+    assert "How to call it" in version.description and "models:/genre/1" in version.description
+
+
 def test_a_second_run_reuses_everything_and_registers_nothing(first):
     place, _ = first
     before = place.trainings()

@@ -183,6 +183,19 @@ def test_reliability_of_a_calibrated_model_lies_on_the_diagonal():
     assert float(upper.get_title(loc="left").split()[-1]) < 0.02
 
 
+def test_reliability_shows_what_calibration_does():
+    confidence, ids = np.repeat([0.6, 0.9], 50), np.arange(100).astype(str)
+    truth = np.where(np.arange(100) % 50 < 30, "x", "y")
+    table = evaluate.probability_table(ids, "test", truth, ids, np.c_[confidence, 1 - confidence], ["x", "y"])
+    after = evaluate.tempered(table, 5.0)
+    upper, _ = plots.reliability(table, others={"calibrated": after}).axes
+    texts = [text.get_text() for text in upper.get_legend().get_texts()]
+    assert f"calibrated: error {evaluate.calibration_error(after):.3f}" in texts
+    line = next(line for line in upper.get_lines() if str(line.get_label()).startswith("calibrated"))
+    np.testing.assert_allclose(line.get_ydata(), evaluate.reliability_steps(after)["right"])
+    assert f"{evaluate.calibration_error(table):.3f}" in upper.get_title(loc="left")
+
+
 def test_spectrogram_axes_are_seconds_and_mel():
     tone = np.zeros((96, 431), dtype=np.uint8)
     tone[40] = 255

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -96,3 +97,21 @@ def test_a_new_recording_fills_the_hole():
     lost = dealt.loc[(dealt["split"] == "test") & dealt["recording"].str.startswith("a"), "recording"]
     again = splits.deal(pd.concat([known[~known["recording"].isin(lost)], new]), dealt)
     assert again.set_index("recording").loc["a/4", "split"] == "test"
+
+
+def test_folds_never_straddle_a_recording_and_each_trains_on_every_genre():
+    recording = np.repeat(np.arange(40), 3)
+    genre = np.repeat(np.arange(40) % 4, 3)
+    fold = splits.folds(genre, recording, 5)
+    assert set(fold) == set(range(5))
+    assert pd.Series(fold).groupby(recording).nunique().max() == 1
+    for number in range(5):
+        assert set(genre[fold != number]) == {0, 1, 2, 3}
+        assert 15 <= (fold == number).sum() <= 33
+    np.testing.assert_array_equal(splits.folds(genre, recording, 5), fold)
+
+
+def test_as_many_folds_as_the_rarest_genre_allows():
+    genre = np.array([0] * 20 + [1] * 3)
+    assert set(splits.folds(genre, np.arange(23), 5)) == {0, 1, 2}
+    assert splits.folds(genre, np.array([*range(20), 20, 20, 20]), 5) is None

@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from genre import models, training
+from genre import evaluate, models, training
 from genre.config import AudioConfig
 from genre.errors import TrainingError
 from genre.features import FEATURE_NAMES
@@ -44,7 +44,7 @@ def prepared(tmp_path):
     X[:, 0] += 3 * clips["genre"].cat.codes
     adopt(clips, pd.DataFrame(X, index=pd.Index(clips["clip_id"]), columns=list(FEATURE_NAMES)), tmp_path / "store")
 
-    def prepare(model="logistic_regression", genres=None, **params):
+    def prepare(model="logistic_regression", genres=None, folds=0, **params):
         job = training.Job(
             model=model,
             params=models.check_params(model, params),
@@ -55,6 +55,7 @@ def prepared(tmp_path):
             data_digest="d",
             splits_digest="s",
             code_digest=training.code_digest(model),
+            folds=folds,
         )
         training.prepare(tmp_path / job.key, job, clips)
         return tmp_path / job.key
@@ -77,6 +78,43 @@ def test_a_training_leaves_what_it_promises(prepared):
     assert importances["mean"].idxmax() == importances["own"].idxmax() == FEATURE_NAMES[0]
 
 
+def test_out_of_fold_is_what_models_say_that_did_not_know_the_recording(prepared):
+    """A model that learns by heart is sure of what it knows and not of what it was not shown."""
+    folder = prepared("random_forest", folds=3, n_estimators=40, min_samples_split=2)
+    result = training.run(folder)
+    assert result["out_of_fold"] == "3 folds by recording" and result["folds_seconds"] > 0
+    known = pd.read_parquet(folder / "probabilities.parquet")
+    held_out = training.held_out(folder)
+    assert set(held_out.index) == set(known.index[known["split"] != "test"])
+    assert held_out["split"].value_counts().to_dict() == {"train": 54, "validation": 18}
+    assert evaluate.genres_of(held_out) == GENRES
+    learnt = held_out[held_out["split"] == "train"]
+    right, right_known = (
+        (evaluate.proba_of(t).argmax(axis=1) == evaluate.labels_of(t)).mean() for t in (learnt, known.loc[learnt.index])
+    )
+    assert 0.5 < right < 0.97 < right_known
+    pd.testing.assert_frame_equal(held_out[held_out["split"] == "validation"], known[known["split"] == "validation"])
+    assert not (folder / "folds").exists()
+
+
+def test_without_folds_only_validation_is_held_out(prepared):
+    folder = prepared()
+    assert "out_of_fold" not in training.run(folder)
+    assert set(training.held_out(folder)["split"]) == {"validation"}
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["temperature"] == evaluate.temperature(training.held_out(folder))
+    assert {"unknown_below", "test_calibration_error", "test_log_loss_tempered"} <= set(scores)
+
+
+def test_too_few_recordings_for_folds_is_said_and_stops_nothing(prepared):
+    folder = prepared(folds=3)
+    clips = pd.read_parquet(folder / "clips.parquet")
+    one_each = clips["recording"].where(clips["split"] != "train", clips["genre"].astype(str))
+    clips.assign(recording=one_each).to_parquet(folder / "clips.parquet")
+    assert training.run(folder)["out_of_fold"] == "none: a genre has a single training recording"
+    assert set(training.held_out(folder)["split"]) == {"validation"}
+
+
 def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
     folder = prepared("catboost", iterations=20)
     training.run(folder)
@@ -90,7 +128,14 @@ def test_the_key_names_what_matters(prepared):
     job = training.job_of(prepared())
     fields = training.asdict(job)
     assert training.Job(**fields | {"store": "elsewhere"}).key == job.key
-    for change in ({"seed": 1}, {"params": {}}, {"data_digest": "x"}, {"splits_digest": "x"}, {"code_digest": "x"}):
+    for change in (
+        {"seed": 1},
+        {"params": {}},
+        {"data_digest": "x"},
+        {"splits_digest": "x"},
+        {"code_digest": "x"},
+        {"folds": 3},
+    ):
         assert training.Job(**fields | change).key != job.key
 
 

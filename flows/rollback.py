@@ -1,0 +1,35 @@
+"""Flow ``rollback``: the version that served before serves again."""
+
+import os
+
+from prefect import flow
+
+from flows import aliases, registry, tracking
+from flows.cli import main
+
+
+@flow(name="rollback", flow_run_name="rollback {registry_name}")
+def rollback(registry_name: str = "genre") -> str:
+    """Make the previous champion champion again; a second time undoes it.
+
+    Parameters
+    ----------
+    registry_name : str
+        Name of the registered model.
+
+    Returns
+    -------
+    str
+        What was done, in words.
+    """
+    registry.check_name(registry_name)
+    tracking.connect()
+    decision = aliases.roll_back(registry_name)
+    if launched := os.environ.get("MLFLOW_RUN_ID"):
+        tracking.tag(launched, {"decision": decision})
+    print(f"{decision}; restart what serves it", flush=True)
+    return decision
+
+
+if __name__ == "__main__":
+    main(rollback)

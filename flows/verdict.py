@@ -1,0 +1,109 @@
+"""Whether a version may serve: scored now, as it would be served, beside the champion on the same test clips."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from prefect import get_run_logger
+
+from flows import registry, tracking
+from genre import evaluate
+from genre.config import AudioConfig
+from genre.errors import GenreError
+
+#: Largest difference between the logged probabilities and those of the packaged model in a fresh process.
+MAX_DISAGREEMENT = 1e-4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to become of a version.
+
+    Attributes
+    ----------
+    reasons : list of str
+        Why it must not serve; empty where it may.
+    remark : str
+        Why there was no comparison, if there was a champion.
+    gain : PairedGain or None
+        Over the champion, where they were compared.
+    ms_per_clip : float
+        What an answer of the version takes, in milliseconds.
+    """
+
+    reasons: list[str]
+    ms_per_clip: float
+    remark: str = ""
+    gain: evaluate.PairedGain | None = None
+
+
+def judge(
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    test: pd.DataFrame,
+    clips: pd.DataFrame,
+    config: AudioConfig,
+    *,
+    min_gain: float,
+    gives_way: str = "",
+) -> Verdict:
+    """Score a version and the champion, each in a fresh process with the code it was logged with, and compare them.
+
+    Parameters
+    ----------
+    version : ModelVersion
+        The candidate.
+    champion : ModelVersion or None
+        What serves now, if anything does.
+    test : pd.DataFrame
+        Probability table that the candidate was measured with, test clips only.
+    clips : pd.DataFrame
+        The clips table; those of `test` are scored.
+    config : AudioConfig
+        Rate at which the clips are handed over.
+    min_gain : float
+        As in `genre.evaluate.objections`.
+    gives_way : str
+        Why the champion need not be compared with; empty where it must.
+
+    Returns
+    -------
+    Verdict
+        A first version may serve if its macro AUC is above chance with confidence.
+    """
+    clips, genres = clips[clips["clip_id"].isin(test.index)], evaluate.genres_of(test)
+    served = registry.score(_uri(version), clips, config)
+    ms_per_clip = served.attrs["ms_per_clip"]
+    apart = float((served.loc[test.index, genres] - test[genres]).abs().to_numpy().max())
+    low = evaluate.intervals(test)["macro_auc"][0]
+    if not apart <= MAX_DISAGREEMENT:
+        reason = f"served, it answers otherwise than when it was measured: probabilities differ by up to {apart:.1e}"
+        return Verdict([reason], ms_per_clip)
+    if not low > 0.5:
+        reason = f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"
+        return Verdict([reason], ms_per_clip)
+    if champion is None or gives_way:
+        return Verdict([], ms_per_clip, gives_way)
+    try:
+        answers = registry.score(_uri(champion), clips, config)
+    except GenreError as error:
+        get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
+        return Verdict([], ms_per_clip, f"over version {champion.version}, which cannot be scored: {error}")
+    gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in genres}))
+    return Verdict(evaluate.objections(gain, min_gain=min_gain), ms_per_clip, gain=gain)
+
+
+def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
+    """Log to the version's run what it gains over the champion, if they were compared."""
+    if champion is None or verdict.gain is None or not version.run_id:
+        return
+    gain = verdict.gain
+    values = [gain["gain"], *gain["interval"], *gain["accuracy"], gain["mcnemar"]]
+    names = ("gain", "gain_low", "gain_high", "accuracy_gain", "accuracy_gain_low", "accuracy_gain_high", "mcnemar")
+    found = dict(zip(names, values, strict=True))
+    tracking.log_metrics(version.run_id, {f"champion_{name}": value for name, value in found.items()})
+    tracking.tag(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
+
+
+def _uri(version: ModelVersion) -> str:
+    return f"models:/{version.name}/{version.version}"

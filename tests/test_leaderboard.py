@@ -1,0 +1,30 @@
+import numpy as np
+from simulation import two_models
+
+from flows import leaderboard
+from genre import evaluate
+
+
+def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
+    poor, good = two_models(np.random.default_rng(0), n_clips=120, n_genres=3, skills=(0.5, 2.5))
+    tables = {"svm": poor, "catboost": good}
+    scored = {name: evaluate.summary(table.assign(split="validation")) for name, table in tables.items()}
+    for name, table in tables.items():
+        scored[name] |= evaluate.summary(table)
+    board = leaderboard.table(scored, {"svm": "trained", "catboost": "trained", "mel_cnn": "failed: no memory"})
+    assert list(board.index) == ["catboost", "svm", "mel_cnn"]
+    pairs = evaluate.comparisons({name: tables[name] for name in ("catboost", "svm")})
+    board = leaderboard.compared(board, pairs)
+    gain = evaluate.paired_gain(good, poor)
+    assert board.loc["svm", "lead"] == gain["gain"] > 0
+    assert tuple(board.loc["svm", ["lead_low", "lead_high", "lead_mcnemar"]]) == (*gain["interval"], gain["mcnemar"])
+    assert board.loc[["catboost", "mel_cnn"], "lead"].isna().all()
+    first, svm, failed = leaderboard.text(board).splitlines()[1:]
+    low, high = gain["interval"]
+    assert f"{gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}]" in svm and f"p {gain['mcnemar']:.2g}" in svm
+    assert "+" not in first and "nan" not in failed and failed.endswith("failed: no memory")
+
+
+def test_nobody_to_compare_with():
+    board = leaderboard.table({}, {"svm": "failed: no memory"})
+    assert leaderboard.compared(board, evaluate.comparisons({}))["lead"].isna().all()
