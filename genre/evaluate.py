@@ -537,3 +537,33 @@ def _checked_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.nd
     if off.any():
         raise UsageError(f"the probabilities of clip {ids[off][0]!r} sum to {total[off][0, 0]:.6g}, not to 1")
     return proba / total
+
+
+def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """Probability that two equally accurate models differ as much as these on the clips they have in common.
+
+    The exact test (McNemar 1947, with the binomial distribution): of the clips that only one of the two gets right,
+    each may get half.
+
+    Parameters
+    ----------
+    first, second : pd.DataFrame
+        Probability tables over the same genres, in any order; clips are joined by id.
+
+    Returns
+    -------
+    float
+        Two-sided p-value, 0 to 1; 1 where they are right on the same clips.
+
+    Raises
+    ------
+    UsageError
+        If the tables have other genres, no common clips, or disagree on the genre of a clip.
+    """
+    from scipy.stats import binomtest
+
+    a, b = _common_clips(first, second)
+    right = [proba_of(table).argmax(axis=1) == labels_of(table) for table in (a, b)]
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    n = only_first + only_second
+    return float(binomtest(only_first, n).pvalue) if n else 1.0

@@ -8,6 +8,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from genre.errors import DataError, UsageError
+from genre.features import FAMILIES
+
+#: Families computed from the waveform itself, not from its spectrum (Bahuleyan 2018, section 3.2.1).
+TIME_DOMAIN = {"signal", "zcr", "rmse", "tempo"}
+
+#: How many of the most important features the paper tried alone (its figure of the ablation study).
+TOP = (10, 20, 30)
 
 
 def permutation_importances(
@@ -90,6 +97,33 @@ def by_feature(columns: Sequence[str]) -> dict[str, str]:
         For ``mfccs_4_mean`` and ``mfccs_4_std``, ``mfccs_4``.
     """
     return {column: column.removesuffix("_mean").removesuffix("_std") for column in columns}
+
+
+def subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
+    """The paper's ablations: features of the time domain, of the frequency domain, and the most important ones.
+
+    Parameters
+    ----------
+    ranking : sequence of str
+        All features of `genre.features.FEATURE_NAMES`, most important first.
+
+    Returns
+    -------
+    dict
+        ``all features``, ``time domain``, ``frequency domain``, ``top 10``, ``top 20`` and ``top 30`` to the columns of
+        each, in the table's order.
+
+    Raises
+    ------
+    UsageError
+        If the ranking does not hold each feature once.
+    """
+    if sorted(ranking) != sorted(FAMILIES):
+        raise UsageError(f"a ranking of {len(ranking)} features; it must hold each of the {len(FAMILIES)} once")
+    best = {f"top {n}": set(ranking[:n]) for n in TOP}
+    time = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
+    chosen = {"all features": set(FAMILIES), "time domain": time, "frequency domain": set(FAMILIES) - time} | best
+    return {name: [column for column in FAMILIES if column in members] for name, members in chosen.items()}
 
 
 def shap_values(model: Any, X: np.ndarray, *, columns: Sequence[str], genres: Sequence[str]) -> pd.DataFrame:

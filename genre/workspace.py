@@ -8,6 +8,7 @@ One folder a data set, below ``GENRE_HOME``::
                audio/                           what the project synthesised or downloaded
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
+               trials/<key>.parquet             probability table of a model made for comparison only
 """
 
 import json
@@ -103,6 +104,10 @@ class Workspace:
     def training_dir(self, model: str, key: str) -> Path:
         """Folder of one training of one model."""
         return self.directory / "trainings" / f"{model}-{key}"
+
+    def trial_path(self, key: str) -> Path:
+        """File of the probability table of one trial."""
+        return self.directory / "trials" / f"{key}.parquet"
 
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from genre.errors import DataError, UsageError
 from genre.features import FEATURE_NAMES
-from genre.importance import _macro_auc, by_feature, permutation_importances, shap_values
+from genre.importance import _macro_auc, by_feature, permutation_importances, shap_values, subsets
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +99,28 @@ def test_shap_finds_the_feature_and_the_genre_it_speaks_of(fitted):
     from catboost import CatBoostClassifier
 
     _, X, y = fitted
-    model = CatBoostClassifier(loss_function="MultiClass", iterations=30, depth=3, verbose=False, random_seed=0)
+    model = CatBoostClassifier(
+        loss_function="MultiClass", iterations=30, depth=3, verbose=False, allow_writing_files=False
+    )
     model.fit(X, y)
     table = shap_values(model, X, columns=list("abcdef"), genres=["p", "q", "r"])
     assert list(table.columns) == ["p", "q", "r"] and set(table.index[:2]) == {"c", "e"}
     assert table.loc["c"].idxmax() == "q"
     with pytest.raises(UsageError, match="2 genres"):
         shap_values(model, X, columns=list("abcdef"), genres=["p", "q"])
+
+
+def test_subsets_are_the_papers():
+    chosen = subsets(FEATURE_NAMES[::-1])
+    assert {name: len(columns) for name, columns in chosen.items()} == {
+        "all features": 97,
+        "time domain": 9,
+        "frequency domain": 88,
+        "top 10": 10,
+        "top 20": 20,
+        "top 30": 30,
+    }
+    assert chosen["time domain"] == list(FEATURE_NAMES[:9])
+    assert chosen["top 10"] == list(FEATURE_NAMES[-10:])
+    with pytest.raises(UsageError, match="96 features"):
+        subsets(FEATURE_NAMES[1:])
