@@ -78,7 +78,7 @@ def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed:
 def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Log the card to the run, its worst line to the version."""
     table = robustness.card(tables)
-    worst = table.loc[table["change"].idxmin()]
+    worst = table.iloc[int(table["change"].to_numpy().argmin())]
     said = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
     note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {said}."
     report.publish(run_id, table, "robustness", note)

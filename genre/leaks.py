@@ -7,7 +7,9 @@ of chroma and MFCCs; they are then compared by the residual of their log-mel spe
 band's and every frame's mean is taken away: two pieces may share a timbre and a beat, but hardly each note.
 """
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from genre.store import Spectrograms
 N_NEIGHBOURS = 5
 
 #: Correlation of residuals from which two clips are copies: benchmarks/leaks.py says what is found and what is not.
-SAME = 0.5
+SAME = 0.75
 
 #: Frames that one of two copies may begin later: two seconds.
 MAX_SHIFT = 86
@@ -69,6 +71,46 @@ def pairs(features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray | None
     ids = features.index.to_numpy()
     out = pd.DataFrame({"first": ids[found["i"].to_numpy(int)], "second": ids[found["j"].to_numpy(int)]})
     return out.assign(kind=found.get("kind", "exact"), similarity=found["similarity"].to_numpy(float))
+
+
+def digest(clips: pd.DataFrame, fingerprint: str) -> str:
+    """Twelve hexadecimal digits of what `pairs` depends on: the clips, how they were analysed, and this module.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Columns ``clip_id`` and ``stamp``.
+    fingerprint : str
+        Of the configuration.
+
+    Returns
+    -------
+    str
+    """
+    text = "\n".join([Path(__file__).read_text(), fingerprint, *(clips["clip_id"] + "\t" + clips["stamp"]).astype(str)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def across(found: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
+    """Pairs that are of two recordings: within one, likeness is no leak.
+
+    Parameters
+    ----------
+    found : pd.DataFrame
+        As `pairs` returns.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``recording``, ``genre``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Those rows, with ``first_genre`` and ``second_genre``.
+    """
+    known = clips.set_index("clip_id")
+    apart = known["recording"].loc[found["first"]].to_numpy() != known["recording"].loc[found["second"]].to_numpy()
+    found = found[apart].reset_index(drop=True)
+    genres = {f"{side}_genre": known["genre"].loc[found[side]].astype(str).to_numpy() for side in ("first", "second")}
+    return found.assign(**genres)
 
 
 def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:

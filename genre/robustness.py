@@ -1,4 +1,4 @@
-"""What becomes of a model's answers when the audio is worse: degradations, as a client would send them, and the card."""
+"""Audio made worse as a client would send it, and the card of what a model's answers are then worth."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from genre import evaluate, models
 from genre.errors import DataError, UsageError
@@ -103,7 +103,7 @@ def out_of_fold(
     Raises
     ------
     DataError
-        If a genre has fewer than two recordings, or they cannot be dealt so that each fold leaves all genres.
+        If a genre has fewer than two recordings.
     UsageError, TrainingError
         As for `fit`.
     """
@@ -116,11 +116,84 @@ def out_of_fold(
         )
     proba = np.empty((len(clips), len(clips["genre"].cat.categories)))
     for _, held_out in StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(y, y, recordings):
-        sides = np.full(len(clips), "train", dtype=object)
-        sides[held_out] = "test"
+        sides = _held_out(len(clips), held_out)
         _, table = fit(name, clips.assign(split=sides), features, params=params, seed=seed)
         proba[held_out] = evaluate.proba_of(table)[held_out]
     return table_of(clips, proba)
+
+
+def split_gap(
+    name: str, clips: pd.DataFrame, features: pd.DataFrame, *, n_splits: int = 5, seed: int = 0, n_folds: int = 5
+) -> pd.DataFrame:
+    """What a model scores when clips are split at random, and when recordings are kept whole.
+
+    Parameters
+    ----------
+    name, clips, features
+        As for `fit`; the split is not looked at.
+    n_splits : int
+        Pairs of splits, a naive and an honest one each. Default 5.
+    seed : int
+        Of the first pair. Default 0.
+    n_folds : int
+        A test is one part in so many. Default 5.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a pair: ``seed``, ``honest``, ``naive`` (test macro AUC) and ``gap``.
+
+    Raises
+    ------
+    DataError
+        If a genre has fewer than two recordings.
+    UsageError, TrainingError
+        As for `fit`.
+    """
+    n_folds, rows = _n_folds(clips, n_folds), []
+    y, recordings = clips["genre"].cat.codes.to_numpy(), clips["recording"].to_numpy(str)
+    for s in range(seed, seed + n_splits):
+        row: dict[str, float] = {"seed": s}
+        for kind, dealer in (("honest", StratifiedGroupKFold), ("naive", StratifiedKFold)):
+            _, test = next(dealer(n_folds, shuffle=True, random_state=s).split(y, y, recordings))
+            _, table = fit(name, clips.assign(split=_held_out(len(clips), test)), features, seed=s)
+            part = table.iloc[test]
+            scores = evaluate.metrics(evaluate.labels_of(part), evaluate.proba_of(part), evaluate.genres_of(part))
+            row[kind] = scores["macro_auc"]
+        rows.append(row | {"gap": row["naive"] - row["honest"]})
+    return pd.DataFrame(rows)
+
+
+def mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of some values, and the ends of its 95 % interval by Student's t; NaN for the ends of a single value's.
+
+    Parameters
+    ----------
+    values : pd.Series
+        At least one; taken as independent.
+
+    Returns
+    -------
+    mean, low, high : float
+    """
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * values.sem() if len(values) > 1 else float("nan")
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def _n_folds(clips: pd.DataFrame, wanted: int) -> int:
+    """Folds that leave recordings of each genre on both sides."""
+    scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
+    if (n := min(wanted, int(scarce.iloc[0]))) < 2:
+        raise DataError(f"{scarce.index[0]} has {scarce.iloc[0]} recordings; each genre needs two to be split")
+    return n
+
+
+def _held_out(n: int, test: np.ndarray) -> np.ndarray:
+    sides = np.full(n, "train", dtype=object)
+    sides[test] = "test"
+    return sides
 
 
 def table_of(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:

@@ -8,6 +8,7 @@ One folder a data set, below ``GENRE_HOME``::
                audio/                           what the project synthesised or downloaded
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
+               copies/<key>.parquet             clips that are the same music
                trials/<key>.parquet             probability table of a model made for comparison only
 """
 
@@ -108,6 +109,10 @@ class Workspace:
     def trial_path(self, key: str) -> Path:
         """File of the probability table of one trial."""
         return self.directory / "trials" / f"{key}.parquet"
+
+    def copies_path(self, key: str) -> Path:
+        """File of the copies found among the clips that `key` stands for."""
+        return self.directory / "copies" / f"{key}.parquet"
 
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""
