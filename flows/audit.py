@@ -8,7 +8,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import report, tracking
-from flows.build import copies
 from flows.cli import main
 from flows.train import Material, gather
 from genre import audit, datasets, ensemble, figures, store, trials
@@ -62,13 +61,11 @@ def inspect(
 @task(cache_policy=NO_CACHE)
 def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: int) -> dict[str, float]:
     """Publish how many copies there are, and the honest score beside that of a naive split."""
-    found = copies(material.workspace, material.config, run_id)
+    found = material.workspace.copies()
     left_out = material.workspace.clips()["status"].value_counts()
     splits = trials.split_gap(name, material.clips, X, n_splits=N_SPLITS, seed=seed)
-    rows = []
-    for kind in ("honest", "naive", "gap"):
-        mean, low, high = trials.mean_interval(splits[kind])
-        rows.append({"split": kind, "macro_auc": mean, "macro_auc_low": low, "macro_auc_high": high})
+    means = {kind: trials.mean_interval(splits[kind]) for kind in ("honest", "naive", "gap")}
+    table = pd.DataFrame(means.values(), columns=["macro_auc", "macro_auc_low", "macro_auc_high"])
     recordings = material.clips["recording"].nunique()
     note = (
         f"{len(material.clips)} clips of {recordings} recordings; {len(found)} pairs of clips of two listed recordings "
@@ -77,11 +74,13 @@ def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: 
         f"{sum(n for status, n in left_out.items() if str(status).startswith('duplicate'))} clips left for it. "
         f"{name}, {N_SPLITS} splits: `naive` deals clips at random, `honest` keeps recordings whole."
     )
-    report.publish(run_id, pd.DataFrame(rows), "leaks", note)
+    table.insert(0, "split", list(means))
+    tracking.log_table(run_id, found, "copies")
+    report.publish(run_id, table, "leaks", note)
     drawn = splits.melt(id_vars="seed", value_vars=["honest", "naive"], var_name="series")
     drawn = drawn.assign(label="seed " + drawn["seed"].astype(str), low=float("nan"), high=float("nan"))
     tracking.log_figure(run_id, figures.dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks")
-    return {"copies": float(len(found)), **{r["split"]: r["macro_auc"] for r in rows[:2]}}
+    return {"copies": float(len(found)), "honest": means["honest"][0], "naive": means["naive"][0]}
 
 
 @task(cache_policy=NO_CACHE)
@@ -98,8 +97,11 @@ def labels_of(
     pictures, sounds = {}, {}
     if material.has_audio and len(shown):
         stored = store.Spectrograms(clips.reset_index(), material.workspace.store_dir(material.config))[:]
-        pictures = dict(zip(clips.index, stored, strict=True))
-        sounds = {c.Index: audit.sound(c.path, c.start_s, c.end_s) for c in clips.itertuples()}
+        pictures = dict(zip(clips.index.astype(str), stored, strict=True))
+        spans = zip(
+            clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True
+        )
+        sounds = {str(i): audit.sound(*span) for i, span in zip(clips.index, spans, strict=True)}
     MlflowClient().log_text(run_id, audit.page(shown, proba, pictures, {}), "label_audit.html")
     folder = material.workspace.directory / "audit"
     _write(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())

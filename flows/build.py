@@ -91,6 +91,7 @@ def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFra
         pictures = store.Spectrograms(clips, directory) if has_audio else None
         write_table(path, leaks.pairs(store.load_features(clips, directory), pictures))
     found = leaks.across(pd.read_parquet(path), clips)
+    workspace.write_copies(found)
     if len(found):
         tracking.log_table(run_id, found, "copies")
         get_run_logger().warning("%d pairs of clips of different recordings are the same music", len(found))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 
 from genre import evaluate, models
 from genre.errors import DataError, UsageError
@@ -151,11 +151,12 @@ def split_gap(
         As for `fit`.
     """
     n_folds, rows = _n_folds(clips, n_folds), []
-    y, recordings = clips["genre"].cat.codes.to_numpy(), clips["recording"].to_numpy(str)
+    y = clips["genre"].cat.codes.to_numpy()
+    kept_whole = {"honest": clips["recording"].to_numpy(str), "naive": clips["clip_id"].to_numpy(str)}
     for s in range(seed, seed + n_splits):
         row: dict[str, float] = {"seed": s}
-        for kind, dealer in (("honest", StratifiedGroupKFold), ("naive", StratifiedKFold)):
-            _, test = next(dealer(n_folds, shuffle=True, random_state=s).split(y, y, recordings))
+        for kind, groups in kept_whole.items():
+            _, test = next(StratifiedGroupKFold(n_folds, shuffle=True, random_state=s).split(y, y, groups))
             _, table = fit(name, clips.assign(split=_held_out(len(clips), test)), features, seed=s)
             part = table.iloc[test]
             scores = evaluate.metrics(evaluate.labels_of(part), evaluate.proba_of(part), evaluate.genres_of(part))

@@ -8,7 +8,7 @@ One folder a data set, below ``GENRE_HOME``::
                audio/                           what the project synthesised or downloaded
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
-               copies/<key>.parquet             clips that are the same music
+               copies.parquet  copies/          clips that are the same music, across recordings and all
                trials/<key>.parquet             probability table of a model made for comparison only
 """
 
@@ -113,6 +113,23 @@ class Workspace:
     def copies_path(self, key: str) -> Path:
         """File of the copies found among the clips that `key` stands for."""
         return self.directory / "copies" / f"{key}.parquet"
+
+    def copies(self) -> pd.DataFrame:
+        """Read the pairs of clips of two recordings that the last build found to be the same music.
+
+        Raises
+        ------
+        DataError
+            If nothing was built yet.
+        """
+        path = self.directory / "copies.parquet"
+        if not path.exists():
+            raise DataError(f"no copies were looked for in workspace {self.directory}; {BUILD_FIRST}")
+        return pd.read_parquet(path)
+
+    def write_copies(self, copies: pd.DataFrame) -> None:
+        """Replace the table of those pairs."""
+        write_table(self.directory / "copies.parquet", copies)
 
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""
