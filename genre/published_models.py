@@ -72,6 +72,7 @@ def _svm(y: np.ndarray, seed: int) -> Any:
 
 
 def _catboost(y: np.ndarray, seed: int) -> Any:
+    """XGBoost's parameters; thresholds as few as in `genre.models.classical.catboost`, and for its reason."""
     from catboost import CatBoostClassifier
 
     return CatBoostClassifier(
@@ -80,6 +81,7 @@ def _catboost(y: np.ndarray, seed: int) -> Any:
         depth=5,
         learning_rate=0.1,
         bootstrap_type="No",
+        border_count=64,
         random_seed=seed,
         allow_writing_files=False,
         verbose=False,
