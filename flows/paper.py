@@ -28,7 +28,9 @@ STAND_IN = {"xgboost": "catboost"}
 
 
 @flow(name="paper", flow_run_name="paper")
-def reproduce(source: str = "", probabilities: str = "", seed: int = 0) -> dict[str, float]:
+def reproduce(
+    source: str = "", probabilities: str = "", model: str = ",".join(published_models.NAMES), seed: int = 0
+) -> dict[str, float]:
     """Score what the paper published, and train its models again on its features.
 
     Parameters
@@ -38,6 +40,8 @@ def reproduce(source: str = "", probabilities: str = "", seed: int = 0) -> dict[
     probabilities : str
         Path of the author's folder ``pred_probas`` or its URL, which ends in ``/``; or a NumPy archive of
         its arrays. Without it nothing is compared with what was published.
+    model : str
+        Models to train, separated by commas.
     seed : int
         Of everything drawn at random.
 
@@ -49,10 +53,11 @@ def reproduce(source: str = "", probabilities: str = "", seed: int = 0) -> dict[
     settings = dict(locals())
     if not source and not probabilities:
         raise UsageError("nothing to do: give -P source=df_features.csv, -P probabilities=PATH, or both")
+    names = published_models.check(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
     with workspace.lock(), tracking.experiment(workspace, "paper", settings) as run_id:
         theirs = scored_then(run_id, workspace, probabilities) if probabilities else {}
-        ours = train_again(run_id, workspace, source, theirs, seed) if source else {}
+        ours = train_again(run_id, workspace, source, theirs, names, seed) if source else {}
         return compare(run_id, theirs, ours)
 
 
@@ -71,16 +76,18 @@ def scored_then(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.
     return tables
 
 
-def train_again(run_id: str, workspace: Workspace, source: str, theirs: Tables, seed: int) -> dict[str, pd.DataFrame]:
+def train_again(
+    run_id: str, workspace: Workspace, source: str, theirs: Tables, models: list[str], seed: int
+) -> dict[str, pd.DataFrame]:
     """Tables of each model in the ``paper`` and the ``corrected`` variant, each a run."""
     path = fetch.fetch(source, workspace.directory / "downloads")
     clips, features = published.clips(path, path.parent), published.features(path)
-    names = theirs["svm"].index if theirs else None
-    check(run_id, features, names, must_hold=fetch.is_url(source))
+    test = theirs["svm"].index if theirs else None
+    check(run_id, features, test, must_hold=fetch.is_url(source))
     clips = clips.set_index("clip_id").loc[features.index].reset_index()
-    clips = clips.assign(split=_split(clips, names, seed))
+    clips = clips.assign(split=_split(clips, test, seed))
     tables: dict[str, pd.DataFrame] = {}
-    for model in published_models.NAMES:
+    for model in models:
         for variant, fit in (("paper", published_models.fit), ("corrected", _corrected)):
             identity = {
                 "variant": variant,

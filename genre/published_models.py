@@ -1,6 +1,6 @@
 """The paper's classical models with the flaws of its code, to reproduce its table 2; never served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,25 @@ def fit(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0
     """
     from sklearn.preprocessing import minmax_scale
 
-    if name not in _MODELS:
-        raise UsageError(f"the paper trains no {name!r} on features; choose from {', '.join(_MODELS)}")
+    check([name])
     X = minmax_scale(features.to_numpy(np.float64))
     y, fitted = clips["genre"].cat.codes.to_numpy().astype(np.int64), (clips["split"] != "test").to_numpy()
     model = _MODELS[name](y[fitted], seed).fit(X[fitted], y[fitted])
     return trials.table_of(clips, np.asarray(model.predict_proba(X)))
+
+
+def check(names: Iterable[str]) -> list[str]:
+    """Names of models, if the paper has them.
+
+    Raises
+    ------
+    UsageError
+        If one is not in `NAMES`.
+    """
+    for name in (names := list(names)):
+        if name not in _MODELS:
+            raise UsageError(f"the paper trains no {name!r} on features; choose from {', '.join(_MODELS)}")
+    return names
 
 
 def _logistic_regression(y: np.ndarray, seed: int) -> Any:

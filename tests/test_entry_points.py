@@ -16,14 +16,28 @@ from conftest import ROOT
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows.audit import inspect as inspect_labels
 from flows.build import build
+from flows.paper import reproduce
 from flows.promote import promote
 from flows.retrain import retrain
+from flows.robustness import card
+from flows.study import study
 from flows.train import train
 from genre.datasets import dataset_id
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
-FLOWS = {"main": retrain, "retrain": retrain, "build": build, "train": train, "promote": promote}
+FLOWS = {
+    "main": retrain,
+    "retrain": retrain,
+    "build": build,
+    "train": train,
+    "promote": promote,
+    "study": study,
+    "paper": reproduce,
+    "robustness": card,
+    "audit": inspect_labels,
+}
 
 #: A list of the tracks of `music` with their split; its name has blanks and a quote.
 LISTED = "it's all music.csv"
