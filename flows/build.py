@@ -86,8 +86,8 @@ def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFra
     """Find the same music among the clips, and log the pairs; found once for the same clips."""
     clips, directory = usable(workspace).sort_values("clip_id"), workspace.store_dir(config)
     path = workspace.copies_path(leaks.digest(clips, config.fingerprint))
-    if not path.exists():
-        has_audio = datasets.get(clips["dataset"].iloc[0]).has_audio
+    has_audio = datasets.get(clips["dataset"].iloc[0]).has_audio
+    if not (has_audio and path.exists()):  # features that a source brings may change under the same name
         pictures = store.Spectrograms(clips, directory) if has_audio else None
         write_table(path, leaks.pairs(store.load_features(clips, directory), pictures))
     found = leaks.across(pd.read_parquet(path), clips)

@@ -87,6 +87,20 @@ def test_twins_hide_each_other_until_they_are_permuted_together(fitted):
     assert whole.loc["all", "mean"] == pytest.approx(reached - 0.5, abs=0.02)
 
 
+def test_a_group_moves_as_whole_rows(fitted):
+    model, X, y = fitted
+    known = {tuple(row) for row in X[:, :3]}
+
+    def predict(Z):
+        moved = (Z[:, :3] != np.resize(X[:, :3], (len(Z), 3))).any(axis=1)
+        assert len(Z) == len(X) or not moved.any() or {tuple(row) for row in Z[:, :3]} <= known
+        return model.predict_proba(Z)
+
+    groups = dict(zip("abcdef", "xxxyyy", strict=True))
+    table = permutation_importances(predict, X, y, columns=list("abcdef"), groups=groups)
+    assert set(table.index) == {"x", "y"} and (table["mean"] > 0).all()
+
+
 def test_every_column_of_ours_has_a_feature_and_a_family():
     features = by_feature(FEATURE_NAMES)
     assert features["mfccs_20_std"] == "mfccs_20" and features["tempo"] == "tempo"
