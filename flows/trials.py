@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows import tracking
-from genre import evaluate
+from genre import evaluate, plots
 from genre.workspace import Workspace, write_table
 
 Fit = Callable[[], pd.DataFrame]
@@ -53,9 +53,18 @@ def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, A
         table = pd.read_parquet(path)
         for item, value in identity.items():
             MlflowClient().log_param(run_id, item, value)
-        tracking.log_evaluation(run_id, table, evaluate.summary(table))
+        _log(run_id, table)
     except Exception as error:
         tracking.fail(run_id, str(error))
         raise
     tracking.finish(run_id)
     return table
+
+
+def _log(run_id: str, table: pd.DataFrame) -> None:
+    """Scores, the figures that the paper shows, and the table."""
+    tracking.log_metrics(run_id, evaluate.summary(table))
+    test = table[table["split"] == "test"]
+    tracking.log_figure(run_id, plots.roc_curves(test), "roc_test")
+    tracking.log_figure(run_id, plots.confusion_matrix(test), "confusion_matrix_test")
+    tracking.log_table(run_id, table.reset_index(), "probabilities")
