@@ -81,6 +81,7 @@ def train_again(
 ) -> dict[str, pd.DataFrame]:
     """Tables of each model in the ``paper`` and the ``corrected`` variant, each a run."""
     path = fetch.fetch(source, workspace.directory / "downloads")
+    tracking.tag(run_id, {"sha256_source": fetch.sha256(path)})
     clips, features = published.clips(path, path.parent), published.features(path)
     test = theirs["svm"].index if theirs else None
     check(run_id, features, test, must_hold=fetch.is_url(source))

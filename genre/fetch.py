@@ -56,6 +56,12 @@ def fetch(source: str, directory: Path) -> Path:
     return path if path.exists() else write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:

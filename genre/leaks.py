@@ -1,7 +1,7 @@
 """The same music twice: copies found, and kept on one side of the split.
 
-A copy is exact where features and spectrogram are equal, that is, everything a model is given. It is near where the
-spectrograms are the same picture but for time and loudness: re-encoded, made louder or quieter, cut a little earlier.
+A copy is exact where all features are equal to the last digit, as they are where the decoded audio is. It is near where
+the spectrograms are the same picture but for time and loudness: encoded again, louder or softer, cut a little earlier.
 Candidates are each clip's nearest neighbours in what an encoder, a gain and a small shift leave alone, the statistics
 of chroma and MFCCs; they are then compared by the residual of their log-mel spectrograms, what is left when every
 band's and every frame's mean is taken away: two pieces may share a timbre and a beat, but hardly each note.

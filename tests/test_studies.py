@@ -1,5 +1,6 @@
 """The flows that compare: study, paper, audit; in this process, on a real store and a real Prefect server."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,7 @@ def test_paper_prints_its_table_and_ours(published: tuple[Path, Path], capsys: p
     assert " of 14 checks that this is the published table hold" in printed
     assert re.search(r"logistic_regression +corrected +35 ", printed)
     (run,) = runs("paper", "paper")
+    assert run.data.tags["sha256_source"] == hashlib.sha256(published[0].read_bytes()).hexdigest()
     table = table_of(run, "table-2").set_index(["model", "variant"])
     assert table.loc[("xgboost", "published"), "printed_macro_auc"] == 0.865
     assert (
