@@ -12,6 +12,7 @@ import soundfile as sf
 from conftest import tone, write_music
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.audit import inspect
@@ -36,6 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iter
         patch.setenv("GENRE_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         yield folder
+        APILogHandler().flush()  # else it goes on trying when the server is gone
 
 
 @pytest.fixture(scope="module")
