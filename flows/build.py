@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import tracking
 from flows.cli import main
-from genre import building, datasets, parameters, splits, store
+from genre import building, datasets, leaks, parameters, splits, store
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError
-from genre.workspace import Workspace
+from genre.workspace import Workspace, write_table
 
 Deal = Literal["dealt", "source"]
 
@@ -57,7 +57,7 @@ def build(
     with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan(workspace, dataset, source, chosen)
         compute(workspace, config, clips, source, n_jobs, dask)
-        deal(workspace, split)
+        deal(workspace, split, copies(workspace, config, run_id))
         return report(workspace, run_id)
 
 
@@ -87,13 +87,34 @@ def compute(
 
 
 @task(cache_policy=NO_CACHE)
-def deal(workspace: Workspace, split: Deal) -> None:
-    """Give every new recording its split."""
-    clips = usable(workspace)
+def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFrame:
+    """Find the same music among the clips, and log the pairs; found once for the same clips."""
+    clips, directory = usable(workspace).sort_values("clip_id"), workspace.store_dir(config)
+    path = workspace.copies_path(leaks.digest(clips, config.fingerprint))
+    has_audio = datasets.get(clips["dataset"].iloc[0]).has_audio
+    if not (has_audio and path.exists()):  # features that a source brings may change under the same name
+        pictures = store.Spectrograms(clips, directory) if has_audio else None
+        write_table(path, leaks.pairs(store.load_features(clips, directory), pictures))
+    found = leaks.across(pd.read_parquet(path), clips)
+    workspace.write_copies(found)
+    if len(found):
+        tracking.log_table(run_id, found, "copies")
+        get_run_logger().warning("%d pairs of clips of different recordings are the same music", len(found))
+    return found
+
+
+@task(cache_policy=NO_CACHE)
+def deal(workspace: Workspace, split: Deal, found: pd.DataFrame) -> None:
+    """Give every new recording its split; copies are one recording."""
+    listed = workspace.clips()
+    known = splits.from_source(usable(workspace)) if split == "source" else workspace.dealt()
+    sides = {} if known is None else dict(zip(known["recording"], known["split"], strict=True))
+    clips = leaks.settle(listed, found, sides, join=split == "dealt")
+    workspace.write_clips(clips)
     if split == "source":
-        workspace.write_splits(splits.from_source(clips))
+        workspace.write_splits(splits.from_source(usable(workspace)))
         return
-    dealt = splits.deal(clips, workspace.dealt())
+    dealt = splits.with_names(splits.deal(usable(workspace), known), listed["recording"], clips["recording"])
     workspace.write_dealt(dealt)
     workspace.write_splits(dealt)
 

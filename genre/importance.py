@@ -1,12 +1,20 @@
-"""Permutation importance: what a model loses when one feature is dealt out anew among the clips."""
+"""What matters to a model: the loss when features are dealt out anew among the clips, and CatBoost's SHAP values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from genre.errors import DataError
+from genre.errors import DataError, UsageError
+from genre.features import FAMILIES
+
+#: Families computed from the waveform itself, not from its spectrum (Bahuleyan 2018, section 3.2.1).
+TIME_DOMAIN = {"signal", "zcr", "rmse", "tempo"}
+
+#: How many of the most important features the paper tried alone (its figure of the ablation study).
+TOP = (10, 20, 30)
 
 
 def permutation_importances(
@@ -15,14 +23,16 @@ def permutation_importances(
     y: np.ndarray,
     *,
     columns: Sequence[str],
+    groups: Mapping[str, str] | None = None,
     n_repeats: int = 5,
     max_clips: int = 300,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Drop in macro one-vs-rest AUC when a feature is permuted.
+    """Drop in macro one-vs-rest AUC when a feature, or a group of features together, is permuted.
 
-    Unlike scikit-learn's, which predicts and scores each permutation by itself, a feature's permutations are predicted
-    in one call and scored together.
+    Features that say the same hide each other when permuted one at a time: the model reads the other one. A group that
+    is permuted whole, its columns in one order, shows what all of it is worth. Unlike scikit-learn's, which predicts
+    and scores each permutation by itself, a group's permutations are predicted in one call and scored together.
 
     Parameters
     ----------
@@ -34,6 +44,8 @@ def permutation_importances(
         Their codes, columns of the probabilities. A genre that is absent does not count in the mean.
     columns : sequence of str
         Names of the m features.
+    groups : mapping of str to str, optional
+        Column to its group, such as `by_feature` or `genre.features.FAMILIES`; by default each is its own.
     n_repeats : int
         Permutations of each feature, at least 1.
     max_clips : int
@@ -50,7 +62,10 @@ def permutation_importances(
     ------
     DataError
         If the clips are all of one genre: there is no AUC.
+    UsageError
+        If a column has no group.
     """
+    members = _members(columns, groups)
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(y))[:max_clips])
     X, y = np.asarray(X)[drawn], np.asarray(y)[drawn]
@@ -58,14 +73,104 @@ def permutation_importances(
         raise DataError("permutation importance needs clips of two genres or more; the validation split has fewer")
     orders = np.stack([rng.permutation(len(y)) for _ in range(n_repeats)])
     whole = _macro_auc(predict(X)[None], y)
-    drops = np.empty((X.shape[1], n_repeats))
-    for j in range(X.shape[1]):
+    drops = np.empty((len(members), n_repeats))
+    for row, together in enumerate(members.values()):
         copies = np.tile(X, (n_repeats, 1))
-        copies[:, j] = X[orders, j].ravel()
-        drops[j] = whole - _macro_auc(predict(copies).reshape(n_repeats, len(y), -1), y)
-    index = pd.Index(columns, name="feature")
+        copies[:, together] = X[:, together][orders].reshape(-1, len(together))
+        drops[row] = whole - _macro_auc(predict(copies).reshape(n_repeats, len(y), -1), y)
+    index = pd.Index(list(members), name="feature")
     table = pd.DataFrame({"mean": drops.mean(axis=1), "std": drops.std(axis=1)}, index=index)
     return table.sort_values("mean", ascending=False, kind="stable")
+
+
+def by_feature(columns: Sequence[str]) -> dict[str, str]:
+    """Column to the feature that it is the mean or the deviation of; any other column is a feature of its own.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names as in `genre.features.FEATURE_NAMES`.
+
+    Returns
+    -------
+    dict
+        For ``mfccs_4_mean`` and ``mfccs_4_std``, ``mfccs_4``.
+    """
+    return {column: column.removesuffix("_mean").removesuffix("_std") for column in columns}
+
+
+def subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
+    """The paper's ablations: features of the time domain, of the frequency domain, and the most important ones.
+
+    Parameters
+    ----------
+    ranking : sequence of str
+        All features of `genre.features.FEATURE_NAMES`, most important first.
+
+    Returns
+    -------
+    dict
+        ``all features``, ``time domain``, ``frequency domain``, ``top 10``, ``top 20`` and ``top 30`` to the columns of
+        each, in the table's order.
+
+    Raises
+    ------
+    UsageError
+        If the ranking does not hold each feature once.
+    """
+    if sorted(ranking) != sorted(FAMILIES):
+        raise UsageError(f"a ranking of {len(ranking)} features; it must hold each of the {len(FAMILIES)} once")
+    best = {f"top {n}": set(ranking[:n]) for n in TOP}
+    time = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
+    chosen = {"all features": set(FAMILIES), "time domain": time, "frequency domain": set(FAMILIES) - time} | best
+    return {name: [column for column in FAMILIES if column in members] for name, members in chosen.items()}
+
+
+def shap_values(model: Any, X: np.ndarray, *, columns: Sequence[str], genres: Sequence[str]) -> pd.DataFrame:
+    """Mean size of each feature's SHAP value for each genre, by CatBoost itself.
+
+    A SHAP value is what one feature of one clip adds to the score (a logit, before the softmax) of one genre, relative
+    to the mean over clips (Lundberg and Lee 2017; exact for trees, Lundberg et al. 2020).
+
+    Parameters
+    ----------
+    model : catboost.CatBoostClassifier
+        Fitted with the loss ``MultiClass``.
+    X : np.ndarray [shape=(n, m)]
+        Features of the clips to explain.
+    columns : sequence of str
+        Names of the m features.
+    genres : sequence of str
+        Names of the model's k classes.
+
+    Returns
+    -------
+    pd.DataFrame [shape=(m, k)]
+        Index ``feature``, one column per genre; most important first by the sum over genres.
+
+    Raises
+    ------
+    UsageError
+        If the model's classes are not as many as the genres.
+    """
+    from catboost import Pool
+
+    values = np.asarray(model.get_feature_importance(Pool(np.asarray(X, dtype=np.float64)), type="ShapValues"))
+    if values.ndim != 3 or values.shape[1] != len(genres):
+        raise UsageError(f"{len(genres)} genres for SHAP values of shape {values.shape}; pass those of the model")
+    # the last column is the mean score itself
+    size = pd.DataFrame(
+        np.abs(values[:, :, :-1]).mean(axis=0).T, index=pd.Index(columns, name="feature"), columns=list(genres)
+    )
+    return size.loc[size.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
+def _members(columns: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, np.ndarray]:
+    """Positions of each group's columns, groups in the order of their first."""
+    names = pd.Series(columns if groups is None else [groups.get(column) for column in columns], dtype=object)
+    if names.isna().any():
+        raise UsageError(f"feature {columns[int(names.isna().to_numpy().argmax())]!r} is in no group; give each one")
+    return {str(name): np.flatnonzero(names == name) for name in names.unique()}
 
 
 def _macro_auc(proba: np.ndarray, y: np.ndarray) -> np.ndarray:

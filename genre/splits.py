@@ -60,6 +60,26 @@ def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame
     return out
 
 
+def with_names(dealt: pd.DataFrame, before: pd.Series, after: pd.Series) -> pd.DataFrame:
+    """`dealt` with the names of recordings that were joined to others, so that each keeps its side if they part again.
+
+    Parameters
+    ----------
+    dealt : pd.DataFrame
+        As `deal` returns.
+    before, after : pd.Series
+        Recording of each clip before and after copies were joined.
+
+    Returns
+    -------
+    pd.DataFrame
+        All of `dealt`, then the names that are new.
+    """
+    side = dealt.set_index("recording")["split"]
+    names = pd.DataFrame({"recording": before, "split": after.map(side)}).dropna().drop_duplicates("recording")
+    return pd.concat([dealt, names[~names["recording"].isin(dealt["recording"])].astype(str)], ignore_index=True)
+
+
 def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """`clips` in the order of their ids, each with the split of its recording.
 

@@ -11,6 +11,8 @@ One folder a data set, below ``GENRE_HOME``::
                acquisition.json                 what `acquire` was last asked for
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a model, its probability table, how it went
+               copies.parquet  copies/          clips that are the same music, across recordings and all
+               trials/<key>.parquet             probability table of a model made for comparison only
 """
 
 import json
@@ -132,6 +134,31 @@ class Workspace:
     def training_dir(self, model: str, key: str) -> Path:
         """Folder of one training of one model."""
         return self.directory / "trainings" / f"{model}-{key}"
+
+    def trial_path(self, key: str) -> Path:
+        """File of the probability table of one trial."""
+        return self.directory / "trials" / f"{key}.parquet"
+
+    def copies_path(self, key: str) -> Path:
+        """File of the copies found among the clips that `key` stands for."""
+        return self.directory / "copies" / f"{key}.parquet"
+
+    def copies(self) -> pd.DataFrame:
+        """Read the pairs of clips of two recordings that the last build found to be the same music.
+
+        Raises
+        ------
+        DataError
+            If nothing was built yet.
+        """
+        path = self.directory / "copies.parquet"
+        if not path.exists():
+            raise DataError(f"no copies were looked for in workspace {self.directory}; {BUILD_FIRST}")
+        return pd.read_parquet(path)
+
+    def write_copies(self, copies: pd.DataFrame) -> None:
+        """Replace the table of those pairs."""
+        write_table(self.directory / "copies.parquet", copies)
 
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""

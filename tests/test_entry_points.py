@@ -18,10 +18,14 @@ from mlflow.entities import Run
 
 from flows.acquire import acquire
 from flows.archive import archive
+from flows.audit import inspect as inspect_labels
 from flows.build import build
+from flows.paper import reproduce
 from flows.promote import promote
 from flows.retrain import retrain
+from flows.robustness import card
 from flows.rollback import rollback
+from flows.study import study
 from flows.train import train
 from genre.datasets import dataset_id
 
@@ -35,6 +39,10 @@ FLOWS = {
     "rollback": rollback,
     "archive": archive,
     "acquire": acquire,
+    "study": study,
+    "paper": reproduce,
+    "robustness": card,
+    "audit": inspect_labels,
 }
 
 #: A list of the tracks of `music` with their split; its name has blanks and a quote.

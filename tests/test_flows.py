@@ -134,6 +134,20 @@ def test_every_run_says_how_it_compares_and_how_far_it_can_be_believed(first):
     assert "How to call it" in version.description and "models:/genre/1" in version.description
 
 
+def test_the_champion_gets_a_robustness_card(first):
+    place, _ = first
+    said = ("--dataset", "folder", "--source", str(place.folder / "music"), "--n-clips", "4", "--seed", "3")
+    output = place.run("robustness", *said)
+    run = next(run for run in place.runs() if run.info.run_name == "robustness champion")
+    card = pd.read_csv(place.client.download_artifacts(run.info.run_id, "tables/robustness.csv"))
+    assert len(card) == 14 and card["clips"].nunique() == 1 and card["macro_auc"].between(0, 1).all()
+    assert card.loc[card["degradation"].str.contains("MP3"), "same_answer"].mean() > 0.5
+    assert "white noise, 20 dB below" in output
+    version = place.client.get_model_version_by_alias("genre", "champion")
+    assert version.tags["robustness"].startswith("macro AUC ")
+    assert [f.path for f in place.client.list_artifacts(run.info.run_id, "figures")] == ["figures/robustness.png"]
+
+
 def test_a_second_run_reuses_everything_and_registers_nothing(first):
     place, _ = first
     before = place.trainings()

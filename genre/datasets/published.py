@@ -28,10 +28,7 @@ def clips(source: Path, directory: Path) -> pd.DataFrame:
         If the table has other columns, or a name no genre.
     """
     names = _read(source).index.to_series()
-    genre = names.str.extract(r"^[^_]+_(.+?)(?:\.\w+)?$", expand=False)
-    if genre.isna().any():
-        raise DataError(f"no genre in the file name {names[genre.isna()].iloc[0]!r}; expected NUMBER_Genre.wav")
-    genre = genre.str.replace("_", " ")
+    genre = genre_of(names)
     return pd.DataFrame(
         {
             "clip_id": names,
@@ -47,6 +44,20 @@ def clips(source: Path, directory: Path) -> pd.DataFrame:
             "reason": "",
         }
     )
+
+
+def genre_of(names: pd.Series) -> pd.Series:
+    """Genre of each published file name ``NUMBER_Genre_name.wav``, blanks for underscores.
+
+    Raises
+    ------
+    DataError
+        If a name has none.
+    """
+    genre = names.str.extract(r"^[^_]+_(.+?)(?:\.\w+)?$", expand=False)
+    if genre.isna().any():
+        raise DataError(f"no genre in the file name {names[genre.isna()].iloc[0]!r}; expected NUMBER_Genre.wav")
+    return genre.str.replace("_", " ")
 
 
 def features(source: Path) -> pd.DataFrame:

@@ -1,0 +1,147 @@
+"""Flow ``robustness``: a card of what a registered version's answers are worth when the audio is worse."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import registry, report, tracking
+from flows.build import training_clips
+from flows.cli import main
+from genre import audio, datasets, figures, robustness, store, trials
+from genre.config import AudioConfig, Variant
+from genre.errors import AudioError, DataError, UsageError
+from genre.workspace import Workspace
+
+
+@flow(name="robustness", flow_run_name="robustness {dataset}")
+def card(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    registry_name: str = "genre",
+    version: str = "champion",
+    n_clips: int = 200,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Score a registered version on test clips as they are and made worse: encoded, louder, noisy, faster, shorter.
+
+    Parameters
+    ----------
+    dataset, source, variant
+        As for the flow ``build``; its audio must be at hand.
+    registry_name : str
+        Name of the registered model.
+    version : str
+        Its alias, such as ``champion`` or ``challenger``, or the number of a version.
+    n_clips : int
+        Test clips drawn; all where there are fewer.
+    seed : int
+        Of the draw and the noise.
+
+    Returns
+    -------
+    dict
+        Degradation to macro AUC.
+    """
+    settings = dict(locals())
+    if not datasets.get(dataset).has_audio:
+        raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
+    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    with workspace.lock(), tracking.experiment(workspace, f"robustness {version}", settings) as run_id:
+        candidate = _version(registry.check_name(registry_name), version)
+        clips = _drawn(training_clips(workspace), n_clips, seed)
+        tables = score(candidate, clips, config, seed)
+        return publish(run_id, candidate, tables)
+
+
+@task(cache_policy=NO_CACHE)
+def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int) -> dict[str, pd.DataFrame]:
+    """Probability table of each degradation, by the version as it is served, in one fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [(clip, name, n) for n, clip in enumerate(clips.itertuples()) for name in robustness.DEGRADATIONS]
+        rows = Parallel(n_jobs=-1)(
+            delayed(_write)(clip, name, config, Path(folder), seed + n) for clip, name, n in jobs
+        )
+        usable = pd.DataFrame([row for row in rows if row])
+        answers = registry.score(f"models:/{version.name}/{version.version}", usable, config)
+    return {name: _table(clips, k, answers) for k, name in enumerate(robustness.DEGRADATIONS)}
+
+
+@task(cache_policy=NO_CACHE)
+def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Log the card to the run, its worst line to the version."""
+    table = robustness.card(tables)
+    worst = table.iloc[int(table["change"].to_numpy().argmin())]
+    said = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
+    note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {said}."
+    report.publish(run_id, table, "robustness", note)
+    drawn = table.rename(columns={"degradation": "label", "macro_auc": "value"}).assign(series="macro AUC")
+    drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
+    tracking.log_figure(run_id, figures.dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
+    MlflowClient().set_model_version_tag(version.name, version.version, "robustness", said)
+    return dict(zip(table["degradation"], table["macro_auc"], strict=True))
+
+
+def _version(name: str, version: str) -> ModelVersion:
+    """A version by its alias or number.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if not version.isdigit():
+        found = registry.by_alias(name, version)
+    else:
+        found = next(
+            iter(MlflowClient().search_model_versions(f"name = '{name}' and version_number = {version}")), None
+        )
+    if found is None:
+        raise DataError(f'{name} has no version {version!r}; run "mlflow run . --env-manager local" first')
+    return found
+
+
+def _drawn(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
+    """Test clips, of each genre its share."""
+    if n_clips < 1:
+        raise UsageError(f"n_clips must be at least 1, got {n_clips}")
+    test = clips[clips["split"] == "test"]
+    share = min(1.0, n_clips / len(test))
+    return test.groupby("genre", observed=True).sample(frac=share, random_state=seed).sort_values("clip_id")
+
+
+def _write(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
+    """One clip made worse, as a file; its row for `registry.score`, None where nothing is left to hear."""
+    k = list(robustness.DEGRADATIONS).index(name)
+    y = audio.decode(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
+    path = folder / f"{seed}-{k}.audio"
+    path.write_bytes(robustness.degrade(y, name, seed=seed))
+    row = {"clip_id": _id(k, clip.clip_id), "path": str(path), "start_s": 0.0, "end_s": clip.end_s - clip.start_s}
+    try:
+        store.read_clip(pd.Series(row), config)
+    except AudioError:  # a quiet clip at -20 dB may count as silent
+        return None
+    return row
+
+
+def _table(clips: pd.DataFrame, k: int, answers: pd.DataFrame) -> pd.DataFrame:
+    """Probability table of the k-th degradation."""
+    ids = clips["clip_id"].map(lambda clip_id: _id(k, clip_id))
+    heard = clips[ids.isin(answers.index).to_numpy()]
+    proba = answers.loc[ids[ids.isin(answers.index)], list(clips["genre"].cat.categories)].to_numpy()
+    return trials.table_of(heard, proba)
+
+
+def _id(k: int, clip_id: object) -> str:
+    return f"{k} {clip_id}"
+
+
+if __name__ == "__main__":
+    main(card)

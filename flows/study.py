@@ -1,0 +1,163 @@
+"""Flow ``study``: what matters to a model on features, and the paper's ablations beside its published numbers."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import report, tracking
+from flows.cli import main
+from flows.train import Material, check, describe, gather
+from flows.trials import trial
+from genre import datasets, evaluate, features, figures, importance, models, paper, plots, store, training, trials
+from genre.config import Variant
+from genre.workspace import Workspace
+
+#: The part that all others are compared with.
+WHOLE = "all features"
+
+
+@flow(name="study", flow_run_name="study {dataset}")
+def study(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    model: str = "catboost",
+    params: str = "{}",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Train a model on parts of the features, each a run, and measure what each feature and family is worth.
+
+    Parameters
+    ----------
+    dataset, source, variant
+        As for the flow ``build``.
+    model : str
+        A model that takes features.
+    params : str
+        JSON object of its hyper-parameters.
+    seed : int
+        Of everything drawn at random.
+
+    Returns
+    -------
+    dict
+        Part of the features to test macro AUC.
+    """
+    settings = dict(locals())
+    full = check([trials.check_model(model)], params, seed)[model]
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    with workspace.lock(), tracking.experiment(workspace, f"study {model}", settings) as run_id:
+        material = gather(dataset, source, variant)
+        describe(run_id, material)
+        X = store.load_features(material.clips, workspace.store_dir(material.config))
+        fitted, whole = trials.fit(model, material.clips, X, params=full, seed=seed)
+        ranking = what_matters(material, run_id, model, fitted, X, seed)
+        chosen, tables = importance.subsets(ranking), {}
+        for name, columns in chosen.items():
+            fit = partial(_fit, material, model, full, seed, X, columns) if name != WHOLE else lambda: whole
+            identity = _identity(material, model, full, seed) | {"columns": ", ".join(columns)}
+            tables[name] = trial(workspace, run_id, f"{model}, {name}", identity, fit)
+        return compare(run_id, material, model, tables, chosen)
+
+
+@task(cache_policy=NO_CACHE)
+def what_matters(material: Material, run_id: str, model: str, fitted: Any, X: pd.DataFrame, seed: int) -> list[str]:
+    """Log importances: the model's own, permuted by feature and by family, SHAP; returns features, the first the best.
+
+    The ranking is the model's own where it has one, which knows nothing of validation; else that of permutations.
+    """
+    names, side = list(features.FEATURE_NAMES), (material.clips["split"] == "validation").to_numpy()
+    X_side, y_side = X.to_numpy()[side], material.clips["genre"].cat.codes.to_numpy()[side]
+    ways = {"column": None, "feature": importance.by_feature(names), "family": features.FAMILIES}
+    permuted = {}
+    for way, groups in ways.items():
+        permuted[way] = importance.permutation_importances(
+            lambda Z: models.predict_proba(model, fitted, Z), X_side, y_side, columns=names, groups=groups, seed=seed
+        )
+        title = f"{model}: loss of macro AUC on validation when a {way} is shuffled"
+        _log_bars(run_id, permuted[way], f"permutation_by_{way}", title)
+    if model == "catboost":
+        shap = importance.shap_values(fitted, X_side, columns=names, genres=material.genres)
+        tracking.log_table(run_id, shap.reset_index(), "shap")
+        tracking.log_figure(run_id, figures.stacked(shap, f"{model}: SHAP values", "Mean size, logits"), "shap")
+    own = models.importances(model, fitted, names)
+    if own is None:
+        return list(permuted["column"].index)
+    tracking.log_table(run_id, own.reset_index(), "importances")
+    tracking.log_figure(run_id, plots.importances(own, f"{model}: its own importances"), "importances")
+    return list(own.index)
+
+
+@task(cache_policy=NO_CACHE)
+def compare(
+    run_id: str,
+    material: Material,
+    model: str,
+    tables: Mapping[str, pd.DataFrame],
+    columns: Mapping[str, list[str]],
+) -> dict[str, float]:
+    """Publish the parts side by side with the paper's; returns the test macro AUC of each."""
+    test = {name: table[table["split"] == "test"] for name, table in tables.items()}
+    rows = [_row(name, len(columns[name]), test[name], test[WHOLE]) for name in test]
+    table = pd.DataFrame(rows)
+    note = (
+        f"{model} on parts of the features, test split of {material.workspace.dataset_id}; published: XGBoost on "
+        "2,027 clips of AudioSet in seven genres (Bahuleyan 2018). Gains and p (McNemar) are against all features."
+    )
+    report.publish(run_id, table, "study", note)
+    tracking.log_figure(
+        run_id, figures.dots(_to_draw(table, model), "Parts of the features", "Test macro AUC"), "study"
+    )
+    return {str(row["features"]): float(row["macro_auc"]) for row in rows}
+
+
+def _row(name: str, n_columns: int, table: pd.DataFrame, whole: pd.DataFrame) -> dict[str, Any]:
+    """One line of the table: scores here, the gain over all features, the published scores."""
+    scores = evaluate.metrics(evaluate.labels_of(table), evaluate.proba_of(table), evaluate.genres_of(table))
+    low, high = evaluate.intervals(table)["macro_auc"]
+    gain = evaluate.paired_gain(table, whole)
+    row = {"features": name, "n": n_columns} | {k: scores[k] for k in ("accuracy", "macro_f1", "macro_auc")}
+    row |= {"macro_auc_low": low, "macro_auc_high": high, "gain": gain["gain"]}
+    row |= {"gain_low": gain["interval"][0], "gain_high": gain["interval"][1], "p": evaluate.mcnemar(table, whole)}
+    return row | {f"published_{k}": v for k, v in paper.ABLATIONS[name]._asdict().items()}
+
+
+def _to_draw(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    here = table.rename(columns={"macro_auc": "value", "macro_auc_low": "low", "macro_auc_high": "high"})
+    here = here.assign(label=table["features"], series=f"{model}, here")[["label", "series", "value", "low", "high"]]
+    published = here.assign(series="XGBoost, published", value=table["published_macro_auc"], low=np.nan, high=np.nan)
+    return pd.concat([here, published], ignore_index=True)
+
+
+def _log_bars(run_id: str, table: pd.DataFrame, name: str, title: str) -> None:
+    tracking.log_table(run_id, table.reset_index(), name)
+    figure = plots.importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
+    tracking.log_figure(run_id, figure, name)
+
+
+def _identity(material: Material, model: str, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What a trial's table depends on, besides the columns."""
+    return {
+        "model": model,
+        "seed": seed,
+        "config": material.config.fingerprint,
+        "data_digest": material.data_digest,
+        "splits_digest": material.splits_digest,
+        "code_digest": training.code_digest(model),
+        **{f"hp.{k}": v for k, v in params.items()},
+    }
+
+
+def _fit(
+    material: Material, model: str, params: Mapping[str, Any], seed: int, X: pd.DataFrame, columns: list[str]
+) -> pd.DataFrame:
+    return trials.fit(model, material.clips, X, params=params, seed=seed, columns=columns)[1]
+
+
+if __name__ == "__main__":
+    main(study)

@@ -1,0 +1,70 @@
+"""Trials: models fitted to be compared and not to be served, each a run whose probability table is kept."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import tracking
+from genre import evaluate, plots
+from genre.workspace import Workspace, write_table
+
+Fit = Callable[[], pd.DataFrame]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{name}")
+def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, Any], fit: Fit) -> pd.DataFrame:
+    """Probability table of one trial, logged as a run of its own; where it was made before, that one.
+
+    They are fitted in this process, one after the other: only models on features come here, which free what they take.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Of the data set.
+    parent : str
+        Run that the trial's run stands below.
+    name : str
+        Name of the run.
+    identity : mapping
+        All that the table depends on, for JSON: data, split, code, parameters. Logged as the run's parameters.
+    fit : callable
+        Trains and returns the probability table.
+
+    Returns
+    -------
+    pd.DataFrame
+        Probability table.
+    """
+    identity = {"trial": name, **identity}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    path = workspace.trial_path(key)
+    run_id, is_logged = tracking.open_run(parent, workspace, name, f"trial-{key}", is_done=path.exists())
+    if is_logged:
+        return pd.read_parquet(path)
+    try:
+        if not path.exists():
+            write_table(path, fit())
+        table = pd.read_parquet(path)
+        for item, value in identity.items():
+            MlflowClient().log_param(run_id, item, value)
+        _log(run_id, table)
+    except Exception as error:
+        tracking.fail(run_id, str(error))
+        raise
+    tracking.finish(run_id)
+    return table
+
+
+def _log(run_id: str, table: pd.DataFrame) -> None:
+    """Scores, the figures that the paper shows, and the table."""
+    tracking.log_metrics(run_id, evaluate.summary(table))
+    test = table[table["split"] == "test"]
+    tracking.log_figure(run_id, plots.roc_curves(test), "roc_test")
+    tracking.log_figure(run_id, plots.confusion_matrix(test), "confusion_matrix_test")
+    tracking.log_table(run_id, table.reset_index(), "probabilities")
