@@ -162,9 +162,12 @@ class Ensemble:
         """
         inputs: dict[str, np.ndarray] = {}
         needs = {models.get(m).needs for m in self.members}
-        if "features" in needs:
+        if needs == {"features", "spectrograms"}:
+            rows, images = zip(*(features.extract_with_log_mel(y, self.config) for y in clips), strict=True)
+            inputs = {"features": np.stack(rows), "spectrograms": np.stack(images)}
+        elif "features" in needs:
             inputs["features"] = np.stack([features.extract(y, self.config) for y in clips])
-        if "spectrograms" in needs:
+        else:
             inputs["spectrograms"] = np.stack([spectrogram.log_mel(y, self.config) for y in clips])
         probas = [models.predict_proba(m, self.loaded[m], inputs[models.get(m).needs]) for m in self.members]
         return evaluate.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))
