@@ -63,6 +63,19 @@ class Worker:
         """
         if self._process and self._process.poll() is None:
             return
+        for _ in range(2):  # what killed it may not be there again
+            answer = self._begin()
+            if answer is None:
+                return
+            code = self._process.wait() if self._process else 0
+            self._kill()
+            if code >= 0:
+                break
+        if answer:
+            raise answer
+
+    def _begin(self) -> Exception | None:
+        """Start a process; what it answers instead of being ready."""
         self._kill()
         self._pipe, theirs = Pipe()
         with theirs:
@@ -78,12 +91,9 @@ class Worker:
             self._kill()
         try:
             self._pipe.send((self._config, self._directory))
-            answer = self._pipe.recv()
+            return self._pipe.recv()
         except (EOFError, OSError):
-            answer = GenreError(f"a process for features {self._death()} before it was ready; its last words are above")
-        if isinstance(answer, Exception):
-            self._kill()
-            raise answer
+            return GenreError(f"a process for features {self._death()} before it was ready; its last words are above")
 
     def compute(self, batch: pd.DataFrame) -> int:
         """Write the part of a batch, whatever its files do to the process.

@@ -227,6 +227,7 @@ def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, 
     clips.to_parquet(tmp_path / "clips.parquet")
     code = f"""
 import pandas as pd; from pathlib import Path; from genre import building; from genre.config import AudioConfig
+building.MIN_BATCH = 2
 building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as build:
@@ -255,6 +256,16 @@ def test_a_full_disk_is_a_sentence(tmp_path, sound):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not parts(tmp_path / "s")
+
+
+def test_a_process_that_is_killed_at_its_start_is_started_again(tmp_path, sound, monkeypatch):
+    (tmp_path / "numpy.py").write_text(
+        f"import os, pathlib\np = pathlib.Path({str(tmp_path)!r}, 'once')\n"
+        "if p.exists(): raise SystemExit(3)\np.touch(); os.kill(os.getpid(), 9)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
+        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
 
 
 def test_a_process_that_cannot_start_is_a_sentence_and_no_file_is_blamed(tmp_path, sound, monkeypatch):
