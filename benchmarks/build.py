@@ -28,7 +28,7 @@ import soundfile as sf  # noqa: E402
 import typer  # noqa: E402
 from bad_files import SR, clips_of, music  # noqa: E402
 
-from genre import building, features, store  # noqa: E402
+from genre import features, store, worker  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
 
 CONFIG = AudioConfig()
@@ -84,7 +84,7 @@ def follow(process: subprocess.Popen) -> dict[str, float]:
     while process.poll() is None:
         for one in [flow, *flow.children(recursive=True)] if flow.is_running() else []:
             try:
-                kind = "worker MB" if "genre.building" in one.cmdline() else "flow MB" if one == flow else ""
+                kind = "worker MB" if "genre.worker" in one.cmdline() else "flow MB" if one == flow else ""
                 if kind:
                     peaks[kind] = max(peaks[kind], one.memory_info().rss / 1e6)
             except psutil.Error:  # it has ended
@@ -105,8 +105,8 @@ def alone(paths: list[Path], n: int) -> float:
 
 def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2") -> None:
     """Measure and print."""
-    if not building.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `alone` to be their equal
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | building.HEAP)
+    if not worker.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `alone` to be their equal
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | worker.HEAP)
     rows = []
     with TemporaryDirectory() as name:
         paths = originals(source, Path(name))

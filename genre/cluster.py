@@ -1,7 +1,7 @@
 """Filling a store on a Dask cluster: the same batches, each computed by a process beside a Dask worker's thread.
 
 The client of `distributed` is used directly: a task costs it milliseconds, and a Prefect task a tenth of a second and a
-row in Prefect's database. What a file may do to a process is dealt with where it happens, by `building.Worker`; Dask
+row in Prefect's database. What a file may do to a process is dealt with where it happens, by `genre.worker`; Dask
 only has to try a batch again elsewhere when a machine is lost.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from genre import building
 from genre.config import AudioConfig
 from genre.errors import DataError, GenreError, UsageError
+from genre.worker import Worker
 
 #: Seconds in which the scheduler must answer.
 CONNECT_S = 10
@@ -105,7 +105,7 @@ def compute(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int:
     try:
         worker = idle.get_nowait()
     except Empty:
-        worker = building.Worker(config, directory)
+        worker = Worker(config, directory)
     # One at a time on each machine: two that compile at once can spoil numba's cache for every later process.
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"genre-building-{os.getuid()}.lock"):
         worker.start()

@@ -19,7 +19,7 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from benchmarks import bad_files
-from genre import building, store
+from genre import building, store, worker
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
 
@@ -81,7 +81,7 @@ def parts(directory: Path) -> dict[str, bytes]:
 def processes(parent: int) -> list[psutil.Process]:
     """Those that compute features for a process."""
     children = psutil.Process(parent).children(recursive=True)
-    return [p for p in children if p.is_running() and "genre.building" in " ".join(p.cmdline())]
+    return [p for p in children if p.is_running() and "genre.worker" in " ".join(p.cmdline())]
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
@@ -102,7 +102,7 @@ def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
 
 
 def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragile, monkeypatch):
-    monkeypatch.setattr(building, "_ATTEMPTS", 1)  # for the sake of time
+    monkeypatch.setattr(worker, "_ATTEMPTS", 1)  # for the sake of time
     clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
     assert building.build(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
     built = store.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
@@ -113,8 +113,8 @@ def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragil
 
 
 def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkeypatch):
-    monkeypatch.setattr(building, "CLIP_LIMIT_S", 2.0)
-    monkeypatch.setattr(building, "_ATTEMPTS", 1)
+    monkeypatch.setattr(worker, "CLIP_LIMIT_S", 2.0)
+    monkeypatch.setattr(worker, "_ATTEMPTS", 1)
     clips = copies(tmp_path / "music", sound, ["hang.wav"])
     building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
     [built] = store.outcomes(tmp_path / "s").itertuples()
@@ -227,6 +227,7 @@ def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, 
     clips.to_parquet(tmp_path / "clips.parquet")
     code = f"""
 import pandas as pd; from pathlib import Path; from genre import building; from genre.config import AudioConfig
+building.MIN_BATCH = 2
 building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as build:
@@ -255,6 +256,16 @@ def test_a_full_disk_is_a_sentence(tmp_path, sound):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not parts(tmp_path / "s")
+
+
+def test_a_process_that_is_killed_at_its_start_is_started_again(tmp_path, sound, monkeypatch):
+    (tmp_path / "numpy.py").write_text(
+        f"import os, pathlib\np = pathlib.Path({str(tmp_path)!r}, 'once')\n"
+        "if p.exists(): raise SystemExit(3)\np.touch(); os.kill(os.getpid(), 9)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
+        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
 
 
 def test_a_process_that_cannot_start_is_a_sentence_and_no_file_is_blamed(tmp_path, sound, monkeypatch):
