@@ -34,7 +34,7 @@ class Fault:
 
 
 #: The first that matches counts. What concerns the session comes first: YouTube's rate limit begins like a video that
-#: is gone. Words of yt-dlp 2026.8 and 2026.10, and of its public issue threads.
+#: is gone. Words of yt-dlp 2026.8 and 2026.10, and of its public threads.
 FAULTS = (
     Fault("bot_check", "session", r"confirm you.{1,8}re not a bot"),
     Fault("rate_limit", "session", r"rate-limited by YouTube|content isn.{1,8}t available, try again later"),

@@ -65,7 +65,7 @@ def clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per
         raise DataError(f"none of the {len(tracks)} tracks of subset {subset!r} is in {audio_dir}, as 000/000002.mp3")
     cut = folder.cut(tracks, "fma", max_clips_per_track)
     bad = cut["clip_id"].str.split("@").str[0].astype(int).isin(BAD)
-    cut.loc[bad, ["status", "reason"]] = ["known_bad", "its clip was cut at the wrong place: mdeff/fma, issue 8"]
+    cut.loc[bad, ["status", "reason"]] = ["known_bad", "its clip was cut at the wrong place, as its makers say"]
     return cut
 
 
