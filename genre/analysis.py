@@ -51,10 +51,10 @@ class Frames:
 
     Attributes
     ----------
-    frames, offset : np.ndarray [shape=(n, n_fft), dtype=float64]
-        Samples of the signal, and of the signal with the published offset; zeros beyond the clip's ends.
-    emphasised : np.ndarray [shape=(n, n_fft), dtype=float32]
-        The same after pre-emphasis.
+    frames : np.ndarray [shape=(n, n_fft), dtype=float64]
+        Samples of the signal, zeros beyond the clip's ends.
+    emphasised, offset : np.ndarray [shape=(n, n_fft)]
+        The same after pre-emphasis, and with the published offset.
     beyond : np.ndarray [shape=(n,), dtype=bool]
         Which frames reach beyond the clip's ends.
     config : AudioConfig
@@ -183,8 +183,8 @@ class Analysis:
         return self.framed(self.y.astype(np.float64))
 
     def shifted(self, offset: float) -> np.ndarray:
-        """The signal plus a constant, shape (t, n_fft), float64."""
-        return self.framed((self.y + np.float32(offset)).astype(np.float64)) if offset else self.frames
+        """The signal plus a constant, shape (t, n_fft)."""
+        return self.framed(self.y + np.float32(offset)) if offset else self.frames
 
     @cached_property
     def offset(self) -> np.ndarray:

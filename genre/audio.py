@@ -161,8 +161,8 @@ def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     """
     if y.size < config.min_s * config.sr:
         raise AudioError("too_short", f"{y.size / config.sr:.2f} s of audio; a clip needs at least {config.min_s:g} s")
-    y = checked(y[: config.n_samples]).astype(np.float32, copy=False)
-    peak = float(np.abs(y).max())
+    y = checked(y[: config.n_samples])
+    peak = _peak(y)
     if peak < SILENCE_PEAK:
         raise AudioError("silent", f"loudest sample {peak:.1e} of full scale; a clip needs at least {SILENCE_PEAK:g}")
     return y
@@ -193,12 +193,17 @@ def checked(y: np.ndarray) -> np.ndarray:
         raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
     if y.size == 0:
         raise AudioError("too_short", "no samples; give at least one")
-    if not np.abs(y).max() <= ABSURD_PEAK:
+    if not _peak(y) <= ABSURD_PEAK:  # nor is NaN
         raise AudioError(
             "not_finite",
             f"some samples are NaN, infinite or beyond {ABSURD_PEAK:g}; export the audio again as integer PCM",
         )
     return np.ascontiguousarray(y, dtype=np.float32)
+
+
+def _peak(y: np.ndarray) -> float:
+    """Largest magnitude of any sample, NaN if one is."""
+    return float(max(np.max(y), -np.min(y)))
 
 
 def window_starts(duration_s: float, config: AudioConfig, max_windows: int | None = None) -> list[float]:
@@ -304,7 +309,7 @@ def _resample(y: np.ndarray, sr_native: int, sr: int, resampler: str) -> np.ndar
         return y
     n = math.ceil(y.size * (sr / sr_native))
     y = soxr.resample(y, sr_native, sr, quality=resampler)
-    return np.pad(y, (0, max(0, n - y.size)))[:n]
+    return y[:n] if y.size >= n else np.pad(y, (0, n - y.size))
 
 
 def _duration_by_soundfile(file: BinaryIO) -> float:
@@ -328,11 +333,27 @@ def _sounds_at(sound: soundfile.SoundFile, frame: int) -> bool:
 
 def _blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
     """The next n frames, or as many as there are, mono float32 in blocks: memory follows what is really there."""
+    # The same numbers as when read as float32, since 2**15 only moves the point, in a fraction of the time.
+    dtype, scale = ("int16", 2.0**-15) if sound.subtype == "PCM_16" else ("float32", 1.0)
     # The mean of the channels, twenty times faster than `mean` over so short an axis.
-    weights = np.full(sound.channels, 1 / sound.channels, np.float32)
-    while n > 0 and len(block := sound.read(min(n, _BLOCK), dtype="float32", always_2d=True)):
-        yield block[:, 0] if sound.channels == 1 else block @ weights
+    weights = np.full(sound.channels, scale / sound.channels, np.float32)
+    while n > 0 and len(block := sound.read(min(n, _BLOCK), dtype=dtype, always_2d=True)):
+        yield block[:, 0] * weights[0] if sound.channels == 1 else block.astype(np.float32, copy=False) @ weights
         n -= len(block)
+
+
+def _decode_by_soundfile(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Window of an open file, mono, and its sampling rate."""
+    with soundfile.SoundFile(file) as sound:
+        sr = sound.samplerate
+        first = min(round(start_s * sr), sound.frames)
+        wanted = sound.frames - first if duration_s is None else round(duration_s * sr)
+        sound.seek(first)
+        parts = list(_blocks(sound, wanted))
+        if not parts and first < sound.frames:
+            raise soundfile.SoundFileRuntimeError(f"none of {sound.frames} frames decoded")
+    # Most files are one block: a copy of it would cost more than reading it did.
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts]), sr
 
 
 @contextmanager

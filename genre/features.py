@@ -99,7 +99,8 @@ def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
     for block in blocks(len(onsets)):
         window = windows[block] * hann(n_lags)
         energy = np.einsum("tn,tn->t", window, window)
-        power += 1 / or_one(energy) @ np.square(abs(np.fft.rfft(window, n)))
+        spectra = np.fft.rfft(window, n)
+        power += 1 / or_one(energy) @ (spectra.real**2 + spectra.imag**2)
     autocorrelation = np.fft.irfft(power / len(onsets), n)[:n_lags]
     return np.array([_likeliest_tempo(autocorrelation, 60 * sr / hop_length)])
 
@@ -151,12 +152,14 @@ def _tuning(S: np.ndarray, config: AudioConfig) -> float:
     low, high = np.searchsorted(hz, [150, min(4000, hz[-1])])
     left, middle, right = S[:, low - 1 : high - 1], S[:, low:high], S[:, low + 1 : high + 1]
     peak = (middle > 0.1 * S.max(axis=1, keepdims=True)) & (middle > left) & (middle >= right)
-    if not peak.any():
+    at = np.nonzero(peak)
+    if not at[0].size:
         return 0.0
-    slope, curvature = (right[peak] - left[peak]) / 2, left[peak] + right[peak] - 2 * middle[peak]
+    left, middle, right = left[at], middle[at], right[at]
+    slope, curvature = (right - left) / 2, left + right - 2 * middle
     shift = np.where(abs(slope) < abs(curvature), -slope / or_one(curvature), 0)
-    height = middle[peak] + slope * shift / 2
-    frequency = (low + np.nonzero(peak)[1] + shift) * config.sr / config.n_fft
+    height = middle + slope * shift / 2
+    frequency = (low + at[1] + shift) * config.sr / config.n_fft
     semitones = 12 * np.log2(frequency[height >= np.median(height)] / 27.5)
     counts, edges = np.histogram((semitones + 0.5) % 1 - 0.5, np.linspace(-0.5, 0.5, 101))
     return float(edges[counts.argmax()])
