@@ -161,7 +161,7 @@ def test_channels_are_averaged(tmp_path, channels):
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_whole_numbers_give_what_reading_floats_gives(tmp_path, channels, subtype):
+def test_channels_of_whole_numbers_are_averaged(tmp_path, channels, subtype):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (5000, channels)), SR, subtype=subtype)
     floats = soundfile.read(path, dtype="float32", always_2d=True)[0]
