@@ -8,7 +8,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from flows.registry import by_alias
 from genre.errors import GenreError
@@ -106,7 +106,8 @@ def _made(lock: str) -> bool:
     try:
         MlflowClient().create_registered_model(lock, description="A promotion is under way; this goes by itself.")
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        # The second: it existed when MLflow tried, and was gone when it looked why that failed.
+        if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST)):
             raise
         return False
     return True

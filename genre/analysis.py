@@ -49,14 +49,15 @@ class Frames:
 
     This is the reference, in numpy and scipy. `genre.kernels` has the costly steps compiled.
 
+    Parameters
+    ----------
+    clip : Analysis
+        The clip.
+    block : slice
+        Which of its frames.
+
     Attributes
     ----------
-    frames : np.ndarray [shape=(n, n_fft), dtype=float64]
-        Samples of the signal, zeros beyond the clip's ends.
-    emphasised, offset : np.ndarray [shape=(n, n_fft)]
-        The same after pre-emphasis, and with the published offset.
-    beyond : np.ndarray [shape=(n,), dtype=bool]
-        Which frames reach beyond the clip's ends.
     config : AudioConfig
         Frame, hop and sampling rate.
     rules : Rules
@@ -64,15 +65,33 @@ class Frames:
     """
 
     def __init__(self, clip: Analysis, block: slice) -> None:
-        self.frames = clip.frames[block]
-        self.emphasised = clip.emphasised[block]
-        self.offset = clip.offset[block]
-        self.beyond = clip.beyond[block]
+        self._clip = clip
+        self._block = block
         self.config = clip.config
         self.rules = clip.rules
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return self._block.stop - self._block.start
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Samples of the signal, zeros beyond the clip's ends, shape (n, n_fft), float64."""
+        return self._clip.frames[self._block]
+
+    @property
+    def emphasised(self) -> np.ndarray:
+        """The same after pre-emphasis, float32."""
+        return self._clip.emphasised[self._block]
+
+    @property
+    def offset(self) -> np.ndarray:
+        """The same with the published offset."""
+        return self._clip.offset[self._block]
+
+    @property
+    def beyond(self) -> np.ndarray:
+        """Which frames reach beyond the clip's ends, shape (n,)."""
+        return self._clip.beyond[self._block]
 
     @cached_property
     def spectrum(self) -> np.ndarray:
@@ -102,11 +121,6 @@ class Frames:
     def mel(self) -> np.ndarray:
         """Power in 128 mel bands, librosa's default, shape (n, 128), float32."""
         return self.in_mel_bands(self.power, 128)
-
-    @property
-    def emphasised_mel(self) -> np.ndarray:
-        """Power of the emphasised signal in the configuration's mel bands, shape (n, n_mels), float32."""
-        return self.in_mel_bands(self.emphasised_power, self.config.n_mels)
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
         """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
@@ -199,7 +213,7 @@ class Analysis:
     @cached_property
     def beyond(self) -> np.ndarray:
         """Frames that reach beyond the clip's ends, shape (t,)."""
-        centre, reach = np.arange(len(self.frames)) * self.config.hop_length, self.config.n_fft // 2
+        centre, reach = np.arange(0, len(self.y) + 1, self.config.hop_length), self.config.n_fft // 2
         return (centre < reach) | (centre + reach > len(self.y))
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
@@ -226,12 +240,13 @@ class Analysis:
             Its rows, for each.
         """
         rows: dict[Series, np.ndarray] = {}
-        for block in blocks(len(self.frames)):
+        n_frames = 1 + len(self.y) // self.config.hop_length
+        for block in blocks(n_frames):
             frames = self.kind(self, block)
             for function in set(series):
                 taken = function(frames)
                 if function not in rows:
-                    rows[function] = np.empty((len(self.frames), *taken.shape[1:]), taken.dtype)
+                    rows[function] = np.empty((n_frames, *taken.shape[1:]), taken.dtype)
                 rows[function][block] = taken
         return rows
 
@@ -303,7 +318,9 @@ def _kind(kernels: str) -> type[Analysis]:
     try:
         from genre.kernels import CompiledAnalysis
 
-        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame([lambda frames: frames.emphasised_mel])
+        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(
+            [lambda frames: frames.in_mel_bands(frames.emphasised_power, 96)]
+        )
     except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
         warnings.warn(f"features take half as long again, for numba does not work here: {error}", stacklevel=3)
         return Analysis

@@ -166,7 +166,7 @@ REFUSED = [
     ("published-gap", "build --dataset published --source {0}/gap.csv", ["{0}/gap.csv", "0_low.wav", "remove"]),
     ("published-genre", "build --dataset published --source {0}/no_genre.csv", ["'low.wav'", "NUMBER_Genre"]),
     ("no-source", "build --dataset folder", ["needs -P source=PATH", "sub-folder per genre"]),
-    ("data-set", "build --dataset gtzan", ["unknown data set 'gtzan'", *DATASETS]),
+    ("data-set", "build --dataset millionsong", ["unknown data set 'millionsong'", *DATASETS]),
     ("option", "build --options '{{\"sekonds\": 1}}'", ["unknown parameter 'sekonds'", "accepted"]),
     (
         "option-type",

@@ -177,7 +177,7 @@ def test_the_model_stands_alone(model_path, tmp_path):
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["None", "[]", "[]"], done.stderr
     pinned = {line.split("==")[0] for line in (model_path / "requirements.txt").read_text().splitlines()}
-    assert {"scikit-learn", "skops", "librosa", "soundfile", "soxr", "av", "mlflow"} <= pinned
+    assert {"scikit-learn", "skops", "numba", "soundfile", "soxr", "av", "mlflow"} <= pinned
     assert not {"prefect", "yt-dlp", "tensorflow", "catboost"} & pinned
 
 
