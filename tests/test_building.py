@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,12 @@ def parts(directory: Path) -> dict[str, bytes]:
 
 def processes(parent: int) -> list[psutil.Process]:
     """Those that compute features for a process."""
-    children = psutil.Process(parent).children(recursive=True)
-    return [p for p in children if p.is_running() and "genre.worker" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "genre.worker" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
