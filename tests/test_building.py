@@ -229,7 +229,9 @@ def test_bad_files_of_every_kind_among_good_ones(tmp_path):
 def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, fragile, how):
     clips = copies(tmp_path / "music", sound, [f"slow-{n:02d}.wav" for n in range(20)])
     clips.to_parquet(tmp_path / "clips.parquet")
+    # The first line: a shell has what it runs in the background ignore Ctrl-C.
     code = f"""
+import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 import pandas as pd; from pathlib import Path; from genre import building; from genre.config import AudioConfig
 building.MIN_BATCH = 2
 building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
