@@ -6,7 +6,7 @@ computing take by themselves.
 
     python benchmarks/build.py
     python benchmarks/build.py --sizes 16,64    # a minute
-    python benchmarks/build.py --source ~/clips  # copies of these files instead of synthetic ones
+    python benchmarks/build.py --source ~/clips  # pieces of these files instead of synthetic ones
 """
 
 import measure
@@ -35,7 +35,7 @@ CONFIG = AudioConfig()
 
 
 def originals(source: str, folder: Path) -> list[Path]:
-    """Files of ten seconds to make copies of."""
+    """Files to make others of."""
     if source:
         return sorted(path for path in Path(source).expanduser().iterdir() if path.is_file())
     paths = [folder / f"original-{n}.wav" for n in range(8)]
@@ -45,11 +45,15 @@ def originals(source: str, folder: Path) -> list[Path]:
 
 
 def library(paths: list[Path], n: int, folder: Path) -> Path:
-    """Two genres of n files in all, each a hard or soft link."""
+    """Two genres of n files in all, each ten seconds of other pieces of the originals: copies would become one."""
+    pieces = np.concatenate([sf.read(path, dtype="int16", always_2d=True)[0][:, 0] for path in paths])
+    sr = sf.info(paths[0]).samplerate
+    pieces = pieces[: len(pieces) // (sr // 2) * (sr // 2)].reshape(-1, sr // 2)
     for i in range(n):
         genre = folder / f"genre-{i % 2}"
         genre.mkdir(parents=True, exist_ok=True)
-        (genre / f"{i:06d}{paths[0].suffix}").symlink_to(paths[i % len(paths)])
+        chosen = np.random.default_rng(i).integers(len(pieces), size=20)
+        sf.write(genre / f"{i:06d}.wav", pieces[chosen].ravel(), sr)
     return folder
 
 
@@ -99,7 +103,7 @@ def alone(paths: list[Path], n: int) -> float:
     features.warm_up(CONFIG)
     start = time.process_time()
     for clip in clips:
-        store.computed(store.read_clip(clip, CONFIG), CONFIG)
+        features.extract_with_log_mel(store.read_clip(clip, CONFIG), CONFIG)
     return (time.process_time() - start) / n
 
 
