@@ -151,10 +151,7 @@ class Workspace:
         DataError
             If nothing was built yet.
         """
-        path = self.directory / "copies.parquet"
-        if not path.exists():
-            raise DataError(f"no copies were looked for in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return self._read_built("copies", "no copies were looked for")
 
     def write_copies(self, copies: pd.DataFrame) -> None:
         """Replace the table of those pairs."""
@@ -172,10 +169,7 @@ class Workspace:
         DataError
             If nothing was built yet.
         """
-        path = self.directory / "clips.parquet"
-        if not path.exists():
-            raise DataError(f"no clips in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return self._read_built("clips", "no clips")
 
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
@@ -189,10 +183,7 @@ class Workspace:
         DataError
             If nothing was built yet.
         """
-        path = self.directory / "splits.parquet"
-        if not path.exists():
-            raise DataError(f"no splits in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return self._read_built("splits", "no splits")
 
     def write_splits(self, splits: pd.DataFrame) -> None:
         """Replace the table of recordings and the sides that training takes them on."""
@@ -206,6 +197,13 @@ class Workspace:
     def write_dealt(self, dealt: pd.DataFrame) -> None:
         """Replace the table of recordings dealt so far."""
         write_table(self.directory / "dealt.parquet", dealt)
+
+    def _read_built(self, name: str, absence: str) -> pd.DataFrame:
+        """Read a table that a build leaves, or say what is missing and what to do."""
+        path = self.directory / f"{name}.parquet"
+        if not path.exists():
+            raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
+        return pd.read_parquet(path)
 
     @contextmanager
     def lock(self, timeout_s: float = 10) -> Iterator[None]:
