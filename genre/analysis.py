@@ -240,10 +240,11 @@ class Analysis:
             Its rows, for each.
         """
         rows: dict[Series, np.ndarray] = {}
+        wanted = set(series)
         n_frames = 1 + len(self.y) // self.config.hop_length
         for block in blocks(n_frames):
             frames = self.kind(self, block)
-            for function in set(series):
+            for function in wanted:
                 taken = function(frames)
                 if function not in rows:
                     rows[function] = np.empty((n_frames, *taken.shape[1:]), taken.dtype)
