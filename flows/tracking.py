@@ -40,19 +40,27 @@ def connect() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
-    before = {variable: variable.get_raw() for variable in patience}
     try:
-        for variable, value in patience.items():  # by default it goes on trying for minutes
-            variable.set(value)
-        MlflowClient().search_experiments(max_results=1)
+        with impatient():
+            MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GenreError(f"MLflow at {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
+    return uri
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Have MLflow say within seconds that its server does not answer; by default it goes on trying for minutes."""
+    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
+    before = {variable: variable.get_raw() for variable in patience}
+    try:
+        for variable, value in patience.items():
+            variable.set(value)
+        yield
     finally:
         for variable, value in before.items():
             variable.unset() if value is None else variable.set(value)
-    return uri
 
 
 @contextmanager
