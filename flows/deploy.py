@@ -8,8 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated
 
 import pandas as pd
@@ -33,39 +35,23 @@ class Deployment:
 
     Parameters
     ----------
-    name, alias : str
-        The registered model, and which of its versions to serve.
+    name : str
+        The registered model.
     proxy : Proxy
         What clients talk to.
     folder : Path
         For downloaded versions and temporary files.
     """
 
-    def __init__(self, name: str, alias: str, proxy: Proxy, folder: Path) -> None:
-        self.name, self.alias, self.proxy, self.folder = name, alias, proxy, folder
+    def __init__(self, name: str, proxy: Proxy, folder: Path) -> None:
+        self.name, self.proxy, self.folder = name, proxy, folder
         self.serving: Server | None = None
         self.starting: Server | None = None
         self.retiring: list[Server] = []
         self._wanted: Release | None = None
         self._good: Release | None = None
         self._failed: Release | None = None
-        self._pause_s, self._resume_at, self._said = PAUSE_S, 0.0, ""
-
-    def follow(self) -> None:
-        """See where the alias points, and get that version; while MLflow does not answer, all stays as it is."""
-        try:
-            with tracking.impatient():
-                found = registry.by_alias(self.name, self.alias)
-                if found and (self._wanted is None or found.version != self._wanted.version):
-                    self._want(fetch(self.name, found.version, self.folder))
-        except Exception as error:  # every store raises exceptions of its own
-            self._say_once(f"{self.name}@{self.alias} cannot be had from MLflow, trying again: {first_line(error)}")
-            return
-        if found is None:
-            stays = f"version {self.serving.release.version} stays" if self.serving else "waiting for it"
-            self._say_once(f"nothing is {self.name}@{self.alias}; {stays}")
-        else:
-            self._said = ""
+        self._pause_s, self._resume_at = PAUSE_S, 0.0
 
     def step(self) -> None:
         """Restart what died, judge what is starting, start what is wanted, end what has no requests any more."""
@@ -92,8 +78,8 @@ class Deployment:
         for server in [self.serving, self.starting, *self.retiring]:
             self._drop(server)
 
-    def _want(self, release: Release) -> None:
-        """Note that the alias has moved."""
+    def want(self, release: Release) -> None:
+        """Serve another release from now on, as soon as it can; also one that failed before."""
         self._wanted, self._failed, self._resume_at, self._pause_s = release, None, 0.0, PAUSE_S
         if self.starting and self.starting.release is not self._good:
             self._drop(self.starting)
@@ -147,10 +133,29 @@ class Deployment:
         for folder in set(self.folder.glob(f"{VERSION_PREFIX}*")) - needed:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _say_once(self, text: str) -> None:
-        if text != self._said:
-            say(text)
-        self._said = text
+
+def watch(name: str, alias: str, folder: Path, every_s: float, found: SimpleQueue[Release]) -> None:
+    """Put every version that an alias comes to point to into `found`, downloaded; for a thread, and for ever.
+
+    While MLflow does not answer, nothing changes but one line in the log.
+    """
+    last, said = "", ""
+    while True:
+        trouble = ""
+        try:
+            with tracking.impatient():
+                version = registry.by_alias(name, alias)
+                if version is None:
+                    trouble = f"no version is {name}@{alias}; waiting for one"
+                elif version.version != last:
+                    found.put(fetch(name, version.version, folder))
+                    last = version.version
+        except Exception as error:  # every store raises exceptions of its own
+            trouble = f"{name}@{alias} cannot be had from MLflow, trying again: {first_line(error)}"
+        if trouble and trouble != said:
+            say(trouble)
+        said = trouble
+        time.sleep(every_s)
 
 
 def say(text: str) -> None:
@@ -171,27 +176,22 @@ def deploy(
     for number in (signal.SIGINT, signal.SIGTERM):  # also where whoever started this ignores them
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="genre-deploy-", ignore_cleanup_errors=True) as folder:
-        proxy = Proxy(host, port, Path(folder))
-        deployment = Deployment(name, alias, proxy, Path(folder))
+        proxy, found = Proxy(host, port, Path(folder)), SimpleQueue[Release]()
+        deployment = Deployment(name, proxy, Path(folder))
+        watching = threading.Thread(target=watch, args=(name, alias, Path(folder), every_s, found), daemon=True)
+        watching.start()  # MLflow may be slow or away; what serves is looked after meanwhile
         say(f"{name}@{alias} is served at http://{host}:{port}")
         try:
-            _go_on(deployment, every_s)
+            while True:
+                if not found.empty():
+                    deployment.want(found.get())
+                deployment.step()
+                time.sleep(TICK_S)
         except KeyboardInterrupt:
             say("ending; open requests are answered first")
         finally:
             proxy.stop()
             deployment.stop()
-
-
-def _go_on(deployment: Deployment, every_s: float) -> None:
-    """Look after a deployment for ever."""
-    looked_at = -float("inf")
-    while True:
-        if time.monotonic() - looked_at >= every_s:
-            deployment.follow()
-            looked_at = time.monotonic()
-        deployment.step()
-        time.sleep(TICK_S)
 
 
 def main() -> None:

@@ -50,9 +50,13 @@ class Server:
 
 
 def fetch(name: str, version: str, folder: Path) -> Release:
-    """Download a version, with the example request that was logged with it."""
-    place = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version}-", dir=folder))
-    model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(place)))
+    """Download a version, with the example request that was logged with it; whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        uri = f"models:/{name}/{version}"
+        model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(Path(unfinished) / "model")))
+        place = folder / f"{VERSION_PREFIX}{version}-{Path(unfinished).name}"
+        place.mkdir()
+        model = model.rename(place / "model")
     return Release(version, place, model, read_json(model / "serving_input_example.json"))
 
 
@@ -61,6 +65,7 @@ def serve(release: Release, folder: Path) -> Server:
     own = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "TMPDIR": str(release.folder),
+        "UVICORN_ACCESS_LOG": os.environ.get("UVICORN_ACCESS_LOG", "false"),  # not a line for each request
     }
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH")}
     port = free_port()

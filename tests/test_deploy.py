@@ -3,12 +3,14 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from conftest import ROOT, free_port
 from mlflow import MlflowClient
 
 #: A model that answers as ours do, in a moment: its genre tells the versions apart.
-MODEL = '''
+MODEL = """
 import time
 import pandas as pd
 from mlflow.models import set_model
@@ -39,7 +41,7 @@ class Model(PythonModel):
 
 
 set_model(Model())
-'''
+"""
 
 #: Six rows of this are a request of two megabytes.
 ROW = {"audio": "x" * 350_000}
@@ -67,11 +69,17 @@ class Place:
     def point(self, version: int) -> None:
         MlflowClient(self.uri).set_registered_model_alias("genre", "champion", str(version))
 
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "flows.deploy", "--port", str(self.port), "--every-s", "0.3"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return os.environ | {"MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": str(ROOT)}
+
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "flows.deploy", "--port", str(self.port), "--every-s", "0.3"]
-        environment = os.environ | {"MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": str(ROOT)}
         with (self.folder / "log").open("w") as log:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(self.command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
 
     def ask(self, n_rows: int = 1) -> str:
         response = requests.post(self.url, json={"dataframe_records": [ROW] * n_rows}, timeout=120)
@@ -80,7 +88,7 @@ class Place:
     def wait(self, text: str, n: int = 1, timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
         while self.log.count(text) < n:
-            assert time.monotonic() < deadline, f"no {text!r} in {timeout_s:.0f} s:\n{self.log}"
+            assert time.monotonic() < deadline, f"no {text!r} in {timeout_s:.0f} s:\n{self.log[-3000:]}"
             time.sleep(0.1)
 
 
@@ -114,21 +122,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def deployed(place: Place) -> Iterator[Place]:
+def command(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     process = place.start()
     try:
         place.wait("version 1 of genre serves")
-        yield place
-    finally:
-        end(process)
-
-
-def end(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(30)
+        yield process
     finally:
         process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def deployed(place: Place, command: subprocess.Popen[bytes]) -> Place:
+    assert command.poll() is None, place.log
+    return place
 
 
 class Clients:
@@ -166,14 +173,9 @@ class Clients:
             time.sleep(0.05)
 
 
-def children(process: subprocess.Popen) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def serving(place: Place, pid: int) -> list[psutil.Process]:
-    """The processes that listen for the proxy."""
-    found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if "uvicorn" in " ".join(p.cmdline()) and "models serve" not in " ".join(p.cmdline())]
+def processes(command: subprocess.Popen[bytes], word: str = "") -> list[psutil.Process]:
+    """What the command has started, directly or not."""
+    return [p for p in psutil.Process(command.pid).children(recursive=True) if word in " ".join(p.cmdline())]
 
 
 def test_no_request_is_lost_while_the_alias_moves_twice(deployed: Place):
@@ -203,3 +205,62 @@ def test_a_version_that_cannot_serve_changes_nothing_and_is_tried_once(deployed:
     assert set(clients.answers) == {"three"}
     assert "; version 3 stays" in deployed.log
     assert deployed.log.count(f"starting version {version}") == 1
+
+
+def test_a_killed_server_is_started_again_while_requests_wait_and_the_registry_is_locked(deployed: Place, command):
+    deployed.point(3)
+    deployed.wait("version 3 of genre serves")
+    [server] = processes(command, "uvicorn")
+    with sqlite3.connect(deployed.folder / "mlflow.db", isolation_level=None) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        deployed.wait("cannot be had from MLflow, trying again")
+        server.kill()
+        server.wait()
+        assert deployed.ask() == "three"
+        database.execute("ROLLBACK")
+    assert "version 3 died" in deployed.log
+
+
+def test_a_killed_proxy_is_started_again(deployed: Place, command):
+    [proxy] = processes(command, "caddy")
+    proxy.kill()
+    deployed.wait("the proxy died; starting it again")
+    for _ in range(50):
+        with suppress(requests.ConnectionError):
+            return_value = deployed.ask()
+            break
+        time.sleep(0.1)
+    assert return_value == "three"
+
+
+def test_a_port_in_use_and_a_name_that_is_none_are_said(deployed: Place):
+    second = Place(deployed.folder, deployed.port)
+    said = subprocess.run(second.command, env=second.env, capture_output=True, text=True)
+    assert said.returncode == 1
+    assert said.stderr.startswith(f"error: cannot listen at 127.0.0.1:{deployed.port}")
+    assert deployed.ask() == "three"
+
+
+def test_ctrl_c_answers_what_is_open_and_leaves_no_process(deployed: Place, command):
+    started, answers = processes(command), []
+    asking = threading.Thread(target=lambda: answers.append(deployed.ask(6)))
+    asking.start()
+    time.sleep(0.1)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(30) == 0
+    asking.join()
+    assert answers == ["three"]
+    assert len(started) == 3
+    assert not psutil.wait_procs(started, 5)[1]
+    assert "Traceback" not in deployed.log.split("ending;")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent was killed")
+def test_a_killed_command_takes_its_processes_along(place: Place):
+    command = place.start()
+    place.wait("of genre serves")
+    started = processes(command)
+    command.kill()
+    command.wait()
+    assert not psutil.wait_procs(started, 15)[1]
