@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Run
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from genre import evaluate, plots, training
 from genre.errors import GenreError
@@ -25,6 +25,9 @@ from genre.workspace import PROJECT_DIR, Workspace, read_json
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
+
+#: What MLflow calls it when its server is away, or its database locked or full.
+OUTAGES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
 
 _current: ContextVar[tuple[Workspace, str] | None] = ContextVar("experiment", default=None)
 
@@ -89,7 +92,7 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
     Raises
     ------
     GenreError
-        If MLflow does not answer.
+        If MLflow does not answer, or stops to. What is open then is ended by the next run.
     """
     if current := _current.get():
         yield current[1]
@@ -104,11 +107,15 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
             MlflowClient().log_param(run_id, f"settings.{key}", str(value))
         yield run_id
     except BaseException as error:
-        with suppress(MlflowException):  # the first error is the one to tell
+        with suppress(MlflowException), impatient():  # the first error is the one to tell
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
+        if isinstance(error, MlflowException) and error.error_code in OUTAGES:
+            reason = str(error).splitlines()[0]
+            raise GenreError(f"MLflow stopped answering ({reason}); the same command goes on from there") from error
         raise
     else:
         MlflowClient().set_terminated(run_id, "FINISHED")
+        _end_open_runs(workspace, "FAILED", "MLflow did not answer when this ended")
     finally:
         _current.reset(token)
 
