@@ -1,5 +1,6 @@
 """All of MLflow's tracking: which store, which runs, what is logged. The registry is in `flows.registry`."""
 
+import errno
 import hashlib
 import os
 import re
@@ -92,7 +93,7 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
     Raises
     ------
     GenreError
-        If MLflow does not answer, or stops to. What is open then is ended by the next run.
+        If MLflow does not answer, or stops to, or the disk is full. What is open then is ended by the next run.
     """
     if current := _current.get():
         yield current[1]
@@ -112,6 +113,8 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         if isinstance(error, MlflowException) and error.error_code in OUTAGES:
             reason = str(error).splitlines()[0]
             raise GenreError(f"MLflow stopped answering ({reason}); the same command goes on from there") from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise GenreError(f"the disk is full ({error}); make room, the same command goes on from there") from error
         raise
     else:
         MlflowClient().set_terminated(run_id, "FINISHED")
