@@ -105,7 +105,7 @@ def test_what_must_not_be_replaced_is_refused(file, tmp_path):
 
 def test_without_an_undo_file_nothing_is_touched(file, tmp_path):
     (tmp_path / "not a folder").touch()
-    with pytest.raises(GenreError, match="cannot be written .*; no further file is touched") as caught:
+    with pytest.raises(GenreError, match=r"cannot be written .*; no further file is touched") as caught:
         change(file, longer, UndoFile(tmp_path / "not a folder" / "undo"))
     assert not isinstance(caught.value, DataError)
     assert file.read_bytes() == b"as it was" * 1000
