@@ -33,19 +33,9 @@ _ATTEMPTS = 2
 #: Have glibc keep the memory of one clip for the next: the computation is a third faster without the page faults.
 HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
-#: One thread a process is twice as fast as all of them in each.
-_ONE_THREAD = {
-    f"{name}_THREADS": "1"
-    for name in (
-        "OMP_NUM",
-        "OPENBLAS_NUM",
-        "MKL_NUM",
-        "NUMBA_NUM",
-        "VECLIB_MAXIMUM",
-        "TF_NUM_INTRAOP",
-        "TF_NUM_INTEROP",
-    )
-}
+#: One thread a process is twice as fast as all of them in each. (The last one is what joblib counts cores by.)
+_ONE_THREAD = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")}
+_ONE_THREAD |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 
 
 class Work(Protocol):
