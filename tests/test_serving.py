@@ -6,66 +6,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import requests
 import soundfile as sf
-from conftest import ROOT, free_port, tone, wait_until_up
+from conftest import ROOT, tone
 
-from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
-from genre.features import extract
 
 GENRES = ["high", "low"]
-
-
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two members that tells high from low, saved as the flows do."""
-    from flows import registry
-
-    folder = tmp_path_factory.mktemp("model")
-    config, members = AudioConfig(), ("logistic_regression", "random_forest")
-    clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
-    X, y = np.stack([extract(c, config) for c in clips]), np.repeat([0, 1], 6)
-    data = models.Data(GENRES, X, y, np.arange(12).astype(str), X, y)
-    trainings = {}
-    for name in members:
-        trainings[name] = folder / name
-        model = models.train(name, data, {}, 0, folder / name / "model")
-        models.save(name, model, folder / name / "model")
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
-    experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
-    run = client.create_run(experiment)
-    uri = registry.log_model(run.info.run_id, Ensemble(GENRES, config, members, "geometric", 0.5), trainings, {})
-    client.set_registered_model_alias("genre", "champion", registry.register("genre", uri, {}, "").version)
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "model")))
-
-
-@pytest.fixture(scope="module")
-def url(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow models serve` of the champion on a free port, in an empty folder."""
-    folder, port = tmp_path_factory.mktemp("empty"), free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{model_path.parent / 'mlflow.db'}"
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--env-manager", "local"], cwd=folder, env=environment, start_new_session=True, stderr=log
-        )
-    wait_until_up(f"http://127.0.0.1:{port}/ping", process, folder / "server.log")
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(timeout=30)
 
 
 def encoded(y: np.ndarray, sr: int = 22050, kind: str = "WAV", subtype: str | None = None) -> str:
@@ -192,20 +146,6 @@ def test_requests_at_once_get_their_own_answers(url):
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda row: ask(url, [row])[0], rows))
     assert together == [ask(url, [row])[0] for row in rows]
-
-
-def test_the_client_prints_an_answer_a_file_and_fails_if_one_has_none(url, tmp_path):
-    sf.write(tmp_path / "high.wav", tone(10, hz=900), 22050)
-    (tmp_path / "text.mp3").write_text("no music")
-    command = [sys.executable, "-m", "serving.request", "--url", url]
-    good = subprocess.run([*command, str(tmp_path / "high.wav")], cwd=ROOT, capture_output=True, text=True)
-    assert good.returncode == 0
-    assert "high.wav: high 0." in good.stdout
-    assert "low 0." in good.stdout
-    both = [str(tmp_path / "high.wav"), str(tmp_path / "text.mp3")]
-    mixed = subprocess.run([*command, *both], cwd=ROOT, capture_output=True, text=True)
-    assert mixed.returncode == 1
-    assert "text.mp3: error: " in mixed.stdout
 
 
 def test_the_model_stands_alone(model_path, tmp_path):
