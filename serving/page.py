@@ -49,7 +49,7 @@ def show(url: str) -> None:
     """
     import streamlit as st
 
-    st.set_page_config(page_title="Genre", page_icon=":material/music_note:")
+    st.set_page_config(page_title="Genre")  # with an icon of its own, the browser would fetch it from the net
     st.title("What genre is this?")
     kind = st.segmented_control("Source", ["A file", "A recording"], default="A file", label_visibility="collapsed")
     if kind == "A recording":
