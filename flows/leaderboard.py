@@ -76,7 +76,9 @@ def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, floa
     long = _long(scores)
     if len(long):
         tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")
-    MlflowClient().set_tag(run_id, "mlflow.note.content", f"{note}\n\n{_markdown(shown)}")
+    description = f"{note}\n\n{_markdown(shown)}"
+    MlflowClient().set_tag(run_id, "mlflow.note.content", description)
+    tracking.arrange(run_id, description)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 

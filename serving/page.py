@@ -63,7 +63,7 @@ def show(url: str) -> None:
     st.audio(data)
     try:
         with st.spinner("Listening ..."):
-            answer = st.cache_data(ask, show_spinner=False, max_entries=4)([data], url, {"timeline": True})[0]
+            [answer] = ask([data], url, {"timeline": True})
     except GenreError as error:
         st.error(str(error))
         return

@@ -1,7 +1,10 @@
+import json
+
+import mlflow
 import numpy as np
 from simulation import two_models
 
-from flows import leaderboard
+from flows import leaderboard, tracking
 from genre import evaluate
 
 
@@ -28,3 +31,21 @@ def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
 def test_nobody_to_compare_with():
     board = leaderboard.table({}, {"svm": "failed: no memory"})
     assert leaderboard.compared(board, evaluate.comparisons({}))["lead"].isna().all()
+
+
+def test_the_experiment_opens_on_its_leaderboard(tmp_path, monkeypatch):
+    """As MLflow's page reads it: an envelope with a name, times and a state, whose columns are metrics that we log."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri)
+    run_id = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path))).info.run_id
+    monkeypatch.setattr(tracking, "MlflowClient", lambda: client)
+    tracking.arrange(run_id, "note " * 2000)
+    tags = client.get_experiment_by_name("mine").tags
+    assert tags["mlflow.note.content"].startswith("note ")
+    view = json.loads(tags["mlflow.sharedViewState.leaderboard"])
+    assert view["name"] == "Leaderboard" and isinstance(view["createdAt"], int)
+    state = json.loads(view["state"])
+    _, model = two_models(np.random.default_rng(0), n_clips=60, n_genres=3, skills=(0.5, 2.5))
+    logged = {f"metrics.`{name}`" for name in [*evaluate.summary(model), "fit_seconds"]}
+    assert {c for c in state["selectedColumns"] if c.startswith("metrics.")} <= logged
+    assert state["orderByKey"] in state["selectedColumns"] and state["orderByAsc"] is False
