@@ -50,7 +50,9 @@ def flow(home: Path, *arguments: str) -> subprocess.Popen[str]:
     """Begin the flow ``tag`` as a user does."""
     pipe, own = subprocess.PIPE, os.environ | {"GENRE_HOME": str(home)}
     command = [sys.executable, "-m", "flows.tag", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=own, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=own, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -75,7 +77,7 @@ def killed_half_way(home: Path, music: Path, n: int) -> None:
     while n_answers(home) < n / 2:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # Prefect's temporary server too, which would stay
     process.communicate()
     done = n_answers(home)
     asked = int(re.search(r"of which (\d+) are", finished(flow(home, "--source", str(music))))[1])
