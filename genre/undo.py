@@ -147,12 +147,13 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
         found = [json.loads(line) for line in lines]
-        if not all({"path", "old", "new", "mtime_ns", "delta"} <= record.keys() for record in found):
-            raise ValueError("it has other fields")
+        known = all({"path", "old", "new", "mtime_ns", "delta"} <= record.keys() for record in found)
     except OSError as error:
         raise DataError(f"the undo file {path} cannot be read: {error.strerror}") from None
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path} is no undo file: {error}") from None
+    if not known:
+        raise DataError(f"{path} is no undo file: it has other fields")
     return reversed(found)
 
 

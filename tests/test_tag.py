@@ -50,15 +50,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = Ensemble(GENRES, config, (member,), "geometric", 0.7)
     uri = registry.log_model(run.info.run_id, spec, {member: folder / "t"}, {})
     aliases.promote("genre", registry.register("genre", uri, {}, ""), None)
+    mlflow.artifacts.download_artifacts("models:/genre@champion", dst_path=str(folder / "downloaded"))
     mlflow.set_tracking_uri(before)
     return folder
 
 
 @pytest.fixture(scope="module")
 def model_dir(store: Path) -> Path:
-    return Path(
-        mlflow.artifacts.download_artifacts("models:/genre@champion", tracking_uri=f"sqlite:///{store}/mlflow.db")
-    )
+    """The champion, downloaded."""
+    return store / "downloaded"
 
 
 @dataclass
@@ -146,7 +146,7 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
     assert len(table) == 16
     sure = table[table["tag"] == "would be written"]
-    assert len(sure) == 12, table[["genre", "tag", "message"]].to_string()
+    assert len(sure) == 11, table[["genre", "tag", "message"]].to_string()
     assert all(genre == name.split()[0] for name, genre in sure["genre"].items() if name[:2] in ("hi", "lo"))
     assert table.loc[r"caf\xe9.wav", "genre"] == "low"
     assert table.loc["no tags.au", "tag"].startswith("refused: ") and "format" in table.loc["no tags.au", "tag"]
@@ -159,19 +159,19 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     said = place.run(source=place.music, write_tags="true", dry_run="false")
     assert "0 are to be asked about" in said
     written = place.table()["tag"] == "written"
-    assert written.sum() == 11 and place.table().loc["link.mp3", "tag"] == "there already"
+    assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
     assert tags.read(place.music / "albums/one/low 2.flac") == "low"
     assert (place.music / "link.mp3").is_symlink()
     changed = {path for path, state in place.states().items() if state != states[path]}
-    assert len(changed) == 12  # one of them by two names
+    assert len(changed) == 11  # one of them by two names
     metrics = place.metrics()
-    assert metrics["files"] == 16 and metrics["errors"] == 2 and metrics["tags_written"] == 11
+    assert metrics["files"] == 16 and metrics["errors"] == 2 and metrics["tags_written"] == 10
     told = [path.read_bytes() for path in place.store.rglob("*") if path.is_file()]
     assert any(b"my music" in content for content in told)  # as it was typed
     assert not any(b"no tags.au" in content for content in told)
 
     (record,) = (place.folder / "home" / "library" / "undo").iterdir()
-    assert "11 restored, 0 as before, 0 refused" in place.run(undo=record)
+    assert "10 restored, 0 as before, 0 refused" in place.run(undo=record)
     assert place.states() == states
 
 
