@@ -125,17 +125,18 @@ def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_s
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
     assert "figures/roc_test.png" in {f.path for f in client.list_artifacts(version.run_id, "figures")}
     assert not list(tmp_path.glob("mlflow.db")) and not list(tmp_path.glob("mlruns"))
-    _ask_served(env, tmp_path, music / "high" / "0.wav")
+    serve = ["-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "--env-manager", "local", "-p"]
+    for command in (serve, ["-m", "flows.deploy", "--port"]):
+        _ask_served(command, env, tmp_path, music / "high" / "0.wav")
 
 
-def _ask_served(env: dict[str, str], folder: Path, file: Path) -> None:
-    """The command that the README prints, and its client."""
+def _ask_served(command: list[str], env: dict[str, str], folder: Path, file: Path) -> None:
+    """Serve with one of the commands of the documentation, and ask with the client."""
     port, log = free_port(), folder / "serve.log"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*command, "--env-manager", "local"],
+            [sys.executable, *command, str(port)],
             cwd=folder,
             env=env | {"PATH": path},
             stdout=out,
