@@ -27,7 +27,7 @@ def rollback(registry_name: str = "genre") -> str:
     decision = aliases.roll_back(registry_name)
     if launched := os.environ.get("MLFLOW_RUN_ID"):
         tracking.tag(launched, {"decision": decision})
-    print(f"{decision}; restart what serves it", flush=True)
+    print(f"{decision}; flows.deploy follows by itself, restart what else serves it", flush=True)
     return decision
 
 

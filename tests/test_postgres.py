@@ -2,16 +2,22 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 import requests
 from conftest import ROOT, free_port, wait_until_up, write_music
 from mlflow import MlflowClient
+
+from flows import aliases, tracking
+from genre.errors import GenreError
 
 #: PostgreSQL refuses to run as the superuser; one of these runs it then.
 OTHERS = ("postgres", "nobody")
@@ -48,13 +54,13 @@ def postgres() -> Iterator[str]:
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **as_other)
     try:
         createdb = [program("createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "genre", "mlflow"]
-        subprocess.run([program("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-t", "30"], capture_output=True)
-        for _ in range(60):
-            if subprocess.run(createdb, capture_output=True).returncode == 0:
-                break
+        deadline = time.monotonic() + 60
+        while subprocess.run(createdb, capture_output=True).returncode:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
         yield f"postgresql+psycopg2://genre@127.0.0.1:{port}/mlflow"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for who is connected
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,8 +78,29 @@ def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> It
         wait_until_up(f"http://127.0.0.1:{port}/health", process, folder / "log")
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, 15)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def test_aliases_move_and_one_at_a_time_only(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The lock rests on what a database says of a name that is taken, which each says in its own way."""
+    monkeypatch.setattr(aliases, "LOCK_PATIENCE_S", 0.5)
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres)
+    try:
+        assert tracking.connect() == postgres
+        client = MlflowClient()
+        client.create_registered_model("locked")
+        first, second = (client.create_model_version("locked", str(tmp_path)) for _ in range(2))
+        aliases.promote("locked", first, None)
+        client.create_registered_model(f"locked{aliases.LOCK_SUFFIX}")
+        with pytest.raises(GenreError, match="another promotion of locked is under way"):
+            aliases.promote("locked", second, first)
+        client.delete_registered_model(f"locked{aliases.LOCK_SUFFIX}")
+        aliases.promote("locked", second, first)
+        assert "version 1 of locked is champion again" in aliases.roll_back("locked")
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.mark.slow
@@ -98,17 +125,18 @@ def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_s
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
     assert "figures/roc_test.png" in {f.path for f in client.list_artifacts(version.run_id, "figures")}
     assert not list(tmp_path.glob("mlflow.db")) and not list(tmp_path.glob("mlruns"))
-    _ask_served(env, tmp_path, music / "high" / "0.wav")
+    serve = ["-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "--env-manager", "local", "-p"]
+    for command in (serve, ["-m", "flows.deploy", "--port"]):
+        _ask_served(command, env, tmp_path, music / "high" / "0.wav")
 
 
-def _ask_served(env: dict[str, str], folder: Path, file: Path) -> None:
-    """The command that the README prints, and its client."""
+def _ask_served(command: list[str], env: dict[str, str], folder: Path, file: Path) -> None:
+    """Serve with one of the commands of the documentation, and ask with the client."""
     port, log = free_port(), folder / "serve.log"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*command, "--env-manager", "local"],
+            [sys.executable, *command, str(port)],
             cwd=folder,
             env=env | {"PATH": path},
             stdout=out,
@@ -123,7 +151,7 @@ def _ask_served(env: dict[str, str], folder: Path, file: Path) -> None:
         assert "0.wav: " in said.stdout and "low " in said.stdout
         assert requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok
     finally:
-        os.killpg(process.pid, 15)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
