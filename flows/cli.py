@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from prefect import Flow
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -24,6 +25,9 @@ from prefect.settings import (
 from flows import tracking
 from genre.errors import GenreError
 from genre.workspace import home, make
+
+#: How Prefect begins what it says of a run that failed.
+PREFECT_SAYS = ("Task run failed with exception", "Encountered exception during execution", "Finished in state Failed")
 
 
 def main(flow: Flow[..., Any]) -> None:
@@ -40,17 +44,34 @@ def main(flow: Flow[..., Any]) -> None:
 
 
 def quiet_foreseen_errors() -> None:
-    """Have Prefect log an error of ours as its sentence, without the traceback."""
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+    """Have Prefect log an error of ours as its sentence, without the traceback, and print it once."""
+    is_news = _news()
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):  # "": Prefect prints by the root
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_without_traceback)
+            if isinstance(handler, PrefectConsoleHandler):  # each run's own page keeps all of its lines
+                handler.addFilter(is_news)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, GenreError):
+        record.foreseen = str(error)  # for the handlers after this one
         record.exc_info, record.exc_text = None, None
     return True
+
+
+def _news() -> Callable[[logging.LogRecord], bool]:
+    """A filter of what Prefect says again of a sentence: the task's, its flow's and each outer flow's, twice each."""
+    told: set[str] = set()
+
+    def is_news(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_again = text.startswith(PREFECT_SAYS) and any(sentence in text for sentence in told)
+        told.update(filter(None, [getattr(record, "foreseen", "")]))
+        return not is_again
+
+    return is_news
 
 
 def _command(flow: Flow[..., Any]) -> Callable[..., None]:
