@@ -56,7 +56,8 @@ class CompiledAnalysis(Analysis):
         return _central_moments(x)
 
 
-_compiled = numba.njit(cache=True, fastmath=True, error_model="numpy")
+# Threads of a server hear different clips at once: none of the loops touches a Python object.
+_compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 
 @_compiled

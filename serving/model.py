@@ -20,6 +20,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
+from threadpoolctl import threadpool_limits
 
 from genre import audio
 from genre.ensemble import Ensemble, Inputs
@@ -67,7 +68,12 @@ class GenreModel(PythonModel):
     """An `Ensemble` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble and ask it once, so that the first request finds everything loaded and compiled."""
+        """Load the ensemble and ask it once, so that the first request finds everything loaded and compiled.
+
+        BLAS is kept to one thread in the whole process: the products of a clip are too small to be shared out, and
+        threads that wait for each other made an answer take twice as long on a busy machine.
+        """
+        threadpool_limits(1, "blas")
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
         self.version = _version(folder.parent.parent)
@@ -226,9 +232,17 @@ def _decode(text: Any) -> bytes:
             f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted; send it in parts, or as mp3",
         )
     try:
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+        return _strictly(text)
     except ValueError as error:
         raise AudioError("not_base64", f"this row is not base64: {error}; send a file's bytes in base64") from None
+
+
+def _strictly(text: str) -> bytes:
+    """Bytes of base64, with line breaks or without, which is looked for first: taking them out costs a copy."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
 
 
 def _failed() -> AudioError:

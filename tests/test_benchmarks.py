@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "measure")
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("measure", "server"))
 
 #: The smallest size of each, and what its report must hold; of a script that is not here, only that it can be asked.
 SMALLEST = {

@@ -252,6 +252,20 @@ def test_each_version_is_scored_with_its_own_code_when_a_feature_has_changed(two
         assert scored.attrs["ms_per_clip"] > 0
 
 
+def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(two, tmp_path):
+    folders = {number: Path(mlflow.artifacts.download_artifacts(f"models:/genre/{number}")) for number in two.measured}
+    other, ours = (next(folder.rglob("model.skops")) for folder in folders.values())
+    shutil.copy(ours, tmp_path / "kept")
+    try:
+        shutil.copy(other, ours)
+        verdict = two.judge(two.test)
+    finally:
+        shutil.copy(tmp_path / "kept", ours)
+    (reason,) = verdict.reasons
+    assert "served, it answers otherwise than when it was measured: probabilities differ by up to" in reason
+    assert verdict.gain is None
+
+
 @pytest.fixture
 def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
     """The same, where what was scored once is not scored again."""

@@ -1,6 +1,7 @@
 """The logged model, loaded and served as MLflow does it, away from the repository."""
 
 import base64
+import importlib
 import io
 import json
 import subprocess
@@ -18,6 +19,9 @@ from conftest import ROOT, tone
 
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
+
+sys.path.append(str(ROOT / "benchmarks"))
+fuzz = importlib.import_module("fuzz")
 
 GENRES = ["high", "low"]
 
@@ -141,6 +145,21 @@ def test_a_malformed_request_gets_400_with_a_sentence(url):
         assert len(response.json()["message"].split()) > 4
 
 
+def test_hostile_requests_get_neither_a_500_nor_a_traceback(url):
+    counts, faults = fuzz.fuzz(url.removeprefix("http://"), 200)
+    assert faults == []
+    assert {status for kind, status in counts if kind in ("bits flipped", "hostile header", "whole file")} == {200}
+    assert requests.get(f"{url}/ping", timeout=10).ok
+
+
+def test_every_format_is_answered_as_the_wav_is(url):
+    files = fuzz.files(seconds=10)
+    answers = ask(url, [base64.b64encode(data).decode() for data in files.values()])
+    high = dict(zip(files, (answer["probabilities"]["high"] for answer in answers), strict=True))
+    assert high["flac"] == pytest.approx(high["wav"], abs=1e-6)
+    assert all(p == pytest.approx(high["wav"], abs=0.3) for p in high.values()), high
+
+
 def test_requests_at_once_get_their_own_answers(url):
     rows = [encoded(tone(10, hz=hz, seed=n)) for n, hz in enumerate((900, 110) * 6)]
     with ThreadPoolExecutor(6) as pool:
@@ -166,8 +185,11 @@ def test_the_model_stands_alone(model_path, tmp_path):
     assert not {"prefect", "yt-dlp", "tensorflow", "catboost"} & pinned
 
 
-def test_scoring_in_a_fresh_process_gives_what_was_measured(model_path, tmp_path):
+@pytest.mark.parametrize("kernels", ["compiled", "plain"])
+def test_scoring_in_a_fresh_process_gives_what_was_measured(model_path, tmp_path, monkeypatch, kernels):
     from flows import registry
+
+    monkeypatch.setenv("GENRE_KERNELS", kernels)
 
     sf.write(tmp_path / "a.wav", tone(25, hz=900), 22050)
     clips = pd.DataFrame(
@@ -176,5 +198,6 @@ def test_scoring_in_a_fresh_process_gives_what_was_measured(model_path, tmp_path
     scored = registry.score(str(model_path), clips, AudioConfig())
     loaded = Ensemble.load(next((model_path / "artifacts").glob("*")))
     y, _ = sf.read(tmp_path / "a.wav", dtype="float32")
+    monkeypatch.setenv("GENRE_KERNELS", "compiled")
     expected = loaded.predict_proba([y[:220500], y[220500:441000]])
     np.testing.assert_allclose(scored.loc[["a", "b"], GENRES], expected, atol=1e-5)
