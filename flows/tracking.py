@@ -1,6 +1,7 @@
 """All of MLflow's tracking: which store, which runs, what is logged. The registry is in `flows.registry`."""
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -253,6 +254,29 @@ def log_figure(run_id: str, figure: Figure, name: str) -> None:
 def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
     """Log a table as ``tables/NAME.csv``, to read and to download."""
     MlflowClient().log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
+
+
+def read_table(run_id: str, name: str) -> pd.DataFrame:
+    """A table that `log_table` logged, every column as text.
+
+    Raises
+    ------
+    GenreError
+        If it cannot be had.
+    """
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{run_id}/tables/{name}.csv")
+    except (MlflowException, OSError) as error:
+        raise GenreError(f"the table {name} of run {run_id} cannot be had: {error}") from error
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def url(run_id: str) -> str:
+    """Address of a run's page; empty where MLflow is a database and has no pages of its own."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("http"):
+        return ""
+    return f"{uri.rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:
