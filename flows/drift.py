@@ -1,5 +1,6 @@
 """Flow ``drift``: whether what the champion was asked still looks like what it learnt from."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from prefect.events import emit_event
 from flows import registry, report, tracking
 from flows.build import training_clips
 from flows.cli import main
-from genre import datasets, evaluate, store
+from genre import datasets, store
 from genre import drift as shifts
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError, GenreError, UsageError
@@ -102,8 +103,8 @@ def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion)
     DataError
         If none of it is in this workspace.
     """
-    table = learnt(champion)
-    answers = table[evaluate.genres_of(table)].astype(float).idxmax(axis=1)
+    table, genres = learnt(champion), json.loads(champion.tags["genres"])
+    answers = table[genres].astype(float).idxmax(axis=1)
     clips = training_clips(workspace)
     clips = clips[clips["clip_id"].isin(table.index[table["split"] == "train"])]
     if clips.empty:
