@@ -23,8 +23,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types import ColSpec, Schema
-from mlflow.types.schema import DataType, Map
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, DataType, Map, Object, Property
 
 from genre import models, store
 from genre.config import AudioConfig
@@ -35,8 +35,12 @@ from genre.workspace import PROJECT_DIR, write_json
 #: What the packaged code imports whatever its members are; members add theirs.
 BASE_REQUIREMENTS = {
     *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
-    *("numba", "soundfile", "soxr", "av", "threadpoolctl"),
+    *("numba", "soundfile", "soxr", "av", "threadpoolctl", "pyyaml"),
 }
+
+_PROBABILITIES = Map(DataType.double)
+_SPAN = [Property(name, DataType.double) for name in ("start_s", "end_s")]
+_WINDOW = Object([*_SPAN, Property("probabilities", _PROBABILITIES)])
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "audio")]),
@@ -44,8 +48,21 @@ SIGNATURE = ModelSignature(
         [
             ColSpec(DataType.string, "genre", required=False),
             ColSpec(DataType.double, "confidence", required=False),
-            ColSpec(Map(DataType.double), "probabilities", required=False),
-            ColSpec(DataType.string, "error", required=False),
+            ColSpec(_PROBABILITIES, "probabilities", required=False),
+            ColSpec(
+                Object([Property("code", DataType.string), Property("message", DataType.string)]),
+                "error",
+                required=False,
+            ),
+            ColSpec(DataType.string, "model_version", required=False),
+            ColSpec(Array(_WINDOW), "timeline", required=False),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("timeline", DataType.boolean, False),
+            ParamSpec("top_k", DataType.long, None),
+            ParamSpec("min_confidence", DataType.double, None),
         ]
     ),
 )

@@ -7,6 +7,7 @@ import math
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -27,8 +28,11 @@ SILENCE_PEAK = 1e-4
 #: Above this, spectra in single precision come near their end. Nothing recorded does; damaged float files do.
 ABSURD_PEAK = 1e12
 
-#: Frames decoded at a time.
-_BLOCK = 1 << 21
+#: Samples decoded at a time, of all channels together.
+_BLOCK = 1 << 22
+
+#: Channels of a served file at most: beyond any microphone array, below what makes a small file a large one.
+MAX_CHANNELS = 64
 
 #: Seconds that PyAV decodes before a window and throws away: an AAC or Opus frame leans on those before it
 #: (RFC 7845 asks for 80 ms), and a container may seek to a whole second.
@@ -104,8 +108,8 @@ def decode(
 
 
 def decode_windows(
-    source: Source, config: AudioConfig, *, duration_s: float | None = None
-) -> list[tuple[float, np.ndarray]]:
+    source: Source, config: AudioConfig, *, max_s: float = math.inf
+) -> Iterator[tuple[float, np.ndarray]]:
     """Consecutive clips of a track, each as `decode` gives it alone, from one pass over the file.
 
     Cutting before resampling is what makes them the clips that models are trained on: cut afterwards, the filter has
@@ -117,25 +121,37 @@ def decode_windows(
         The path of a file, or the contents of one.
     config : AudioConfig
         Its ``sr``, ``clip_s`` and ``resampler`` are used.
-    duration_s : float, optional
-        Seconds decoded at most; by default all.
+    max_s : float
+        Longest track accepted, seconds; by default any.
 
-    Returns
-    -------
-    list of (float, np.ndarray [shape=(n,), dtype=float32])
+    Yields
+    ------
+    (float, np.ndarray [shape=(n,), dtype=float32])
         Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `clip`: one of them
-        may be silent where the track is not.
+        may be silent where the track is not. A window is decoded when it is asked for, and only one at a time is kept:
+        a file of some kilobytes may last for hours.
 
     Raises
     ------
     AudioError
-        ``undecodable`` if neither soundfile nor PyAV gets audio out of it, ``too_short`` if there is none in it.
+        ``undecodable`` if neither soundfile nor PyAV gets audio out of it, or it has more than `MAX_CHANNELS`;
+        ``empty`` if there is none in it; ``too_long`` beyond `max_s`, at once where the file says so and it is true.
     """
-    y, sr = _decode_native(source, 0.0, duration_s)
-    n = round(config.clip_s * sr)
-    starts = window_starts(y.size / sr, config)
-    cuts = [y[first : first + n] for first in (round(start * sr) for start in starts)]
-    return [(start, _resample(cut, sr, config.sr, config.resampler)) for start, cut in zip(starts, cuts, strict=True)]
+    n = 0
+    for y, sr in _all_that_one_reads(
+        source,
+        lambda file: _windows_by_soundfile(file, config.clip_s, max_s),
+        lambda file: _windows_by_pyav(file, config.clip_s, max_s),
+    ):
+        start_s = n * config.clip_s
+        if n and 2 * y.size < round(config.clip_s * sr):
+            return
+        if start_s >= max_s:
+            raise _too_long(max_s)
+        yield start_s, _resample(y, sr, config.sr, config.resampler)
+        n += 1
+    if not n:
+        raise AudioError("empty", f"{_name(source)}: there is no sound in it")
 
 
 def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
@@ -240,16 +256,29 @@ def window_starts(duration_s: float, config: AudioConfig, max_windows: int | Non
 
 def _first_that_reads(source: Source, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]) -> T:
     """What soundfile reads, else what PyAV reads, else both their reasons."""
+    return next(
+        _all_that_one_reads(source, lambda file: iter([by_soundfile(file)]), lambda file: iter([by_pyav(file)]))
+    )
+
+
+def _all_that_one_reads(
+    source: Source, by_soundfile: Callable[[BinaryIO], Iterator[T]], by_pyav: Callable[[BinaryIO], Iterator[T]]
+) -> Iterator[T]:
+    """Items that soundfile reads, and from where it fails those that PyAV reads, else both their reasons."""
+    n_read = 0
     try:
         with _opened(source) as file:
-            return by_soundfile(file)
+            for item in by_soundfile(file):
+                n_read += 1
+                yield item
+            return
     except (soundfile.SoundFileError, TypeError, MemoryError) as error:  # TypeError: a name that ends in .raw
         first = error
     import av
 
     try:
         with _opened(source) as file:
-            return by_pyav(file)
+            yield from islice(by_pyav(file), n_read, None)
     except (av.FFmpegError, OSError, ValueError, MemoryError) as second:  # OSError: a damaged index seeks anywhere
         raise AudioError(
             "undecodable",
@@ -337,7 +366,8 @@ def _blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
     dtype, scale = ("int16", 2.0**-15) if sound.subtype == "PCM_16" else ("float32", 1.0)
     # The mean of the channels, twenty times faster than `mean` over so short an axis.
     weights = np.full(sound.channels, scale / sound.channels, np.float32)
-    while n > 0 and len(block := sound.read(min(n, _BLOCK), dtype=dtype, always_2d=True)):
+    size = max(1, _BLOCK // sound.channels)
+    while n > 0 and len(block := sound.read(min(n, size), dtype=dtype, always_2d=True)):
         yield block[:, 0] * weights[0] if sound.channels == 1 else block.astype(np.float32, copy=False) @ weights
         n -= len(block)
 
@@ -391,25 +421,82 @@ def _last_packet_s(stream: Any, from_s: float) -> float:
 
 def _decode_by_pyav(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Window of an open file, mono, and its sampling rate."""
-    import av
-
-    to_float = av.AudioResampler(format="fltp")
-    parts, n, sr, position_s = [np.empty(0, np.float32)], 0, 0, 0.0
+    parts, n, sr = [np.empty(0, np.float32)], 0, 0
     with _pyav_stream(file) as stream:
-        # What YouTube cuts may not begin at zero; what begins before it is the codec's priming.
-        origin_s = max(0.0, float((stream.start_time or 0) * stream.time_base))
-        if start_s > _PREROLL_S:
-            stream.container.seek(int((origin_s + start_s - _PREROLL_S) / stream.time_base), stream=stream)
-        for frame in _pyav_frames(stream):
-            sr = frame.sample_rate
-            position_s = position_s if frame.time is None else frame.time - origin_s
-            early = max(0, round((start_s - position_s) * sr))
-            position_s += frame.samples / sr
-            parts += [part.to_ndarray().mean(axis=0)[early:] for part in to_float.resample(frame)]
-            n += max(0, frame.samples - early)
+        for block, sr in _pyav_blocks(stream, start_s):
+            parts.append(block)
+            n += block.size
             if duration_s is not None and n >= round(duration_s * sr):
                 break
     return np.concatenate(parts)[: None if duration_s is None else round(duration_s * sr)], sr
+
+
+def _pyav_blocks(stream: Any, start_s: float = 0.0) -> Iterator[tuple[np.ndarray, int]]:
+    """What is decoded from a time on, mono, and its sampling rate."""
+    import av
+
+    to_float, position_s = av.AudioResampler(format="fltp"), 0.0
+    # What YouTube cuts may not begin at zero; what begins before it is the codec's priming.
+    origin_s = max(0.0, float((stream.start_time or 0) * stream.time_base))
+    if start_s > _PREROLL_S:
+        stream.container.seek(int((origin_s + start_s - _PREROLL_S) / stream.time_base), stream=stream)
+    for frame in _pyav_frames(stream):
+        sr = frame.sample_rate
+        position_s = position_s if frame.time is None else frame.time - origin_s
+        early = max(0, round((start_s - position_s) * sr))
+        position_s += frame.samples / sr
+        for part in to_float.resample(frame):
+            yield part.to_ndarray().mean(axis=0)[early:], sr
+
+
+def _windows_by_soundfile(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tuple[np.ndarray, int]]:
+    """Consecutive stretches of an open file, mono, the last one shorter, and the sampling rate."""
+    with soundfile.SoundFile(file) as sound:
+        sr, n_read = sound.samplerate, 0
+        _check_channels(sound.channels)
+        if sound.frames > (max_s + clip_s) * sr:
+            if _sounds_at(sound, round((max_s + clip_s) * sr)):
+                raise _too_long(max_s)
+            sound.seek(0)
+        while parts := list(_blocks(sound, round(clip_s * sr))):
+            y = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            n_read += y.size
+            yield y, sr
+        if not n_read and sound.frames:
+            raise soundfile.SoundFileRuntimeError(f"none of {sound.frames} frames decoded")
+
+
+def _windows_by_pyav(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tuple[np.ndarray, int]]:
+    """The same by PyAV."""
+    parts, n, sr = [np.empty(0, np.float32)], 0, 0
+    with _pyav_stream(file) as stream:
+        _check_channels(stream.channels)
+        claimed_s = (stream.container.duration or 0) / 1e6
+        if claimed_s > max_s + clip_s:
+            if _last_packet_s(stream, max_s) > max_s + clip_s:
+                raise _too_long(max_s)
+            stream.container.seek(0)
+        for block, sr in _pyav_blocks(stream):
+            parts.append(block)
+            n += block.size
+            while n >= (wanted := max(1, round(clip_s * sr))):
+                y = np.concatenate(parts)
+                yield y[:wanted], sr
+                parts, n = [y[wanted:]], n - wanted
+        if n:
+            yield np.concatenate(parts), sr
+
+
+def _check_channels(n: int) -> None:
+    """Refuse a file whose mono sum would take more memory than it could be worth."""
+    if n > MAX_CHANNELS:
+        raise AudioError("undecodable", f"the file has {n} channels; at most {MAX_CHANNELS} are accepted")
+
+
+def _too_long(max_s: float) -> AudioError:
+    return AudioError(
+        "too_long", f"the file is longer than {max_s / 60:g} minutes, the most that is accepted; send it in parts"
+    )
 
 
 def _pyav_frames(stream: Any) -> Iterator[Any]:

@@ -15,6 +15,10 @@ from genre.errors import DataError, UsageError
 from genre.workspace import read_json, write_json
 
 Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
+Inputs = dict[models.Needs, np.ndarray]
+
+#: Clips that cross the members at once: a batch is what makes them fast, and its end what bounds their memory.
+BATCH_CLIPS = 64
 
 #: Rules that take the members as they are; the others have weights that are learnt.
 MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
@@ -160,14 +164,47 @@ class Ensemble:
         np.ndarray [shape=(len(clips), len(genres))]
             Rows sum to 1.
         """
-        inputs: dict[str, np.ndarray] = {}
+        return self.answer([self.hear(y) for y in clips])
+
+    def hear(self, y: np.ndarray) -> Inputs:
+        """What the members take of one clip: its features, its spectrogram, or both from one transform.
+
+        Parameters
+        ----------
+        y : np.ndarray [shape=(n_samples,), dtype=float32]
+            As for `predict_proba`.
+
+        Returns
+        -------
+        dict
+            ``features`` [shape=(97,)] and ``spectrograms`` [shape=(n_mels, n_frames)], those that a member needs: some
+            forty kilobytes, where the clip has a megabyte.
+        """
         needs = {models.get(m).needs for m in self.members}
-        if needs == {"features", "spectrograms"}:
-            rows, images = zip(*(features.extract_with_log_mel(y, self.config) for y in clips), strict=True)
-            inputs = {"features": np.stack(rows), "spectrograms": np.stack(images)}
-        elif "features" in needs:
-            inputs["features"] = np.stack([features.extract(y, self.config) for y in clips])
-        else:
-            inputs["spectrograms"] = np.stack([spectrogram.log_mel(y, self.config) for y in clips])
+        if len(needs) == 2:
+            row, image = features.extract_with_log_mel(y, self.config)
+            return {"features": row, "spectrograms": image}
+        if "features" in needs:
+            return {"features": features.extract(y, self.config)}
+        return {"spectrograms": spectrogram.log_mel(y, self.config)}
+
+    def answer(self, heard: Sequence[Inputs]) -> np.ndarray:
+        """Probabilities of clips heard, every member asked once for `BATCH_CLIPS` of them.
+
+        Parameters
+        ----------
+        heard : sequence of dict
+            From `hear`.
+
+        Returns
+        -------
+        np.ndarray [shape=(len(heard), len(genres))]
+            Rows sum to 1.
+        """
+        batches = [heard[i : i + BATCH_CLIPS] for i in range(0, len(heard), BATCH_CLIPS)]
+        return np.concatenate([np.empty((0, len(self.genres))), *(self._batch(batch) for batch in batches)])
+
+    def _batch(self, heard: Sequence[Inputs]) -> np.ndarray:
+        inputs = {need: np.stack([clip[need] for clip in heard]) for need in heard[0]}
         probas = [models.predict_proba(m, self.loaded[m], inputs[models.get(m).needs]) for m in self.members]
         return evaluate.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))

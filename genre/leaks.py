@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import fft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
@@ -133,10 +134,11 @@ def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray
         chunk = candidates[start : start + CHUNK]
         at, inverse = np.unique(chunk, return_inverse=True)
         first, second = inverse.reshape(chunk.shape).T
-        spectra = _spectra(spectrograms[at])
-        n = 2 * (spectra.shape[-1] - 1)
+        pictures = spectrograms[at]
+        n = fft.next_fast_len(pictures.shape[-1] + MAX_SHIFT, real=True)
+        spectra = _spectra(pictures, n)
         for row, (i, j) in enumerate(zip(first, second, strict=True), start):
-            at_shift = np.fft.irfft((spectra[i] * spectra[j].conj()).sum(axis=0), n)
+            at_shift = fft.irfft((spectra[i] * spectra[j].conj()).sum(axis=0), n)
             out[row] = max(at_shift[: MAX_SHIFT + 1].max(), at_shift[-MAX_SHIFT:].max())
     return out
 
@@ -199,15 +201,15 @@ def _neighbours(features: pd.DataFrame) -> np.ndarray:
     return np.unique(np.sort(both, axis=1), axis=0)
 
 
-def _spectra(spectrograms: np.ndarray) -> np.ndarray:
-    """Fourier transforms along time of the residuals, each of length 1."""
+def _spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
+    """Fourier transforms along time of the residuals, each of length 1, padded to `n_fft` frames."""
     n, n_mels, t = spectrograms.shape
     S = spectrograms[:, : n_mels // POOL * POOL].reshape(n, n_mels // POOL, POOL, t).mean(axis=2, dtype=np.float32)
     heard = (S > 0).any(axis=1, keepdims=True)  # what pads a short clip is no likeness
     S -= S.sum(axis=2, keepdims=True) / np.maximum(heard.sum(axis=2, keepdims=True), 1)
     S = (S - S.mean(axis=1, keepdims=True)) * heard
     S /= np.maximum(np.linalg.norm(S, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-    return np.fft.rfft(S, 1 << (t + MAX_SHIFT - 1).bit_length(), axis=-1)
+    return fft.rfft(S, n_fft, axis=-1)
 
 
 def _components(recording: pd.Series, found: pd.DataFrame) -> list[list[str]]:

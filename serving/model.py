@@ -5,39 +5,74 @@ model decodes base64 itself: MLflow's own decoding of binary columns passes the 
 """
 
 import base64
+import binascii
+import io
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import soundfile
+import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from genre import audio
-from genre.ensemble import Ensemble
+from genre.ensemble import Ensemble, Inputs
 from genre.errors import AudioError
 
-#: Longest stretch of a file that is listened to, seconds, and largest file, bytes: ten minutes of CD-quality audio.
-MAX_SECONDS = 600
+#: Longest file, seconds, and largest one, bytes: whole albums as mp3, ten minutes of CD-quality wav. All of a file is
+#: listened to or it is refused: an answer on the first minutes of a long mix would pass for one on all of it.
+MAX_SECONDS = 3600
 MAX_BYTES = 128 * 2**20
 
-#: Answer below the confidence that was learnt on validation.
+#: Of one request: rows, characters of base64, and seconds of audio after which no further row is begun. Four hours are
+#: some forty seconds of work, and MLflow's server answers 504 after sixty.
+MAX_ROWS = 256
+MAX_CHARACTERS = 512 * 2**20
+MAX_REQUEST_SECONDS = 4 * 3600
+
+#: Answer below the confidence that was learnt on validation, or asked for.
 UNKNOWN = "unknown"
+
+#: Status of an `AudioError` to the code that a client sees, where it is another.
+CODES = {"not_finite": "undecodable"}
 
 
 logger = logging.getLogger(__name__)
+
+
+class Window(NamedTuple):
+    """A stretch of a file that can be judged: its ends in seconds, and what the members take of it."""
+
+    start_s: float
+    end_s: float
+    inputs: Inputs
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request asks for; attributes as in `GenreModel.predict`."""
+
+    timeline: bool
+    top_k: int
+    min_confidence: float
 
 
 class GenreModel(PythonModel):
     """An `Ensemble` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble, and let it hear ten seconds of noise, so that the first request finds it warm."""
-        self.ensemble = Ensemble.load(Path(context.artifacts["ensemble"]))
-        noise = np.random.default_rng(0).normal(0, 0.1, self.ensemble.config.n_samples).astype(np.float32)
-        self.ensemble.predict_proba([noise])
+        """Load the ensemble and ask it once, so that the first request finds everything loaded and compiled."""
+        folder = Path(context.artifacts["ensemble"])
+        self.ensemble = Ensemble.load(folder)
+        self.version = _version(folder.parent.parent)
+        # The second row goes through both decoders before it is refused.
+        self.predict(None, pd.DataFrame({"audio": [_noise(), base64.b64encode(b"no audio").decode()]}))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Genres of some audio files.
@@ -47,77 +82,173 @@ class GenreModel(PythonModel):
         context : PythonModelContext
             MLflow's; not used.
         model_input : pd.DataFrame
-            Column ``audio``: the bytes of a file in base64, any format, rate and number of channels.
+            Column ``audio``: the bytes of a file in base64, any format, rate and number of channels. At most
+            `MAX_ROWS` rows.
         params : dict, optional
-            None are known.
+            ``timeline`` (bool, default False): answer for each window too. ``top_k`` (int from 1; default all): how
+            many genres have their probability told. ``min_confidence`` (0..1; default the learnt one): below it the
+            answer is ``unknown``.
 
         Returns
         -------
         pd.DataFrame
-            ``genre`` (``unknown`` below the learnt confidence), ``confidence`` (0..1), ``probabilities`` (dict of all
-            genres), ``error`` (why a row has none of these, else None). A file longer than a clip is cut into
-            ten-second windows, whose probabilities are averaged.
+            ``genre`` (or ``unknown``), ``confidence`` (0..1), ``probabilities`` (dict, the highest first), ``error``
+            (``code`` and ``message``: why a row has none of these, else None), ``model_version`` (such as
+            ``genre/3``, None for a model of no registry), and, where asked for, ``timeline``: a list of ``start_s``,
+            ``end_s`` and ``probabilities``. A file longer than a clip is cut into ten-second windows, whose
+            probabilities are averaged; silent ones are passed over.
 
         Raises
         ------
         MlflowException
-            If there is no column ``audio``.
+            If there is no column ``audio``, a parameter is out of range, or the request too large: status 400.
         """
-        if "audio" not in model_input:
-            raise MlflowException.invalid_parameter_value(
-                "the request needs a column 'audio': a file's bytes in base64"
-            )
-        rows = [self._answer(text) for text in model_input["audio"]]
+        rows, options = _rows(model_input), self._options(params or {})
+        answers, n_seconds = [], 0.0
+        for text in rows:
+            heard = self._hear(text, n_seconds)
+            answers.append(heard)
+            n_seconds += heard[-1].end_s if isinstance(heard, list) else 0.0
+        columns = ["genre", "confidence", "probabilities", "error", "model_version"] + ["timeline"] * options.timeline
+        told = [[answer.get(column) for column in columns] for answer in self._answers(answers, options)]
         # as objects, or pandas makes a NaN of None, which is no JSON
-        return pd.DataFrame(rows, columns=["genre", "confidence", "probabilities", "error"], dtype=object)
+        return pd.DataFrame(told, columns=columns, dtype=object)
 
-    def _answer(self, text: Any) -> dict[str, Any]:
-        """One row of the response."""
+    def _options(self, params: Mapping[str, Any]) -> Options:
+        """What is asked for, within range; types are checked by MLflow."""
+        top_k, min_confidence = params.get("top_k"), params.get("min_confidence")
+        if top_k is not None and not top_k >= 1:
+            raise MlflowException.invalid_parameter_value(f"top_k is a number of genres, at least 1; got {top_k}")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise MlflowException.invalid_parameter_value(f"min_confidence lies between 0 and 1; got {min_confidence}")
+        return Options(
+            timeline=bool(params.get("timeline")),
+            top_k=top_k or len(self.ensemble.genres),
+            min_confidence=self.ensemble.min_confidence if min_confidence is None else min_confidence,
+        )
+
+    def _hear(self, text: Any, seconds_before: float) -> list[Window] | AudioError:
+        """What can be judged of one row, at least one window, or why there is nothing."""
         try:
-            windows = self._windows(_decode(text))
-            proba = self.ensemble.predict_proba(windows).mean(axis=0)
+            if seconds_before >= MAX_REQUEST_SECONDS:
+                raise AudioError(
+                    "too_long",
+                    f"the rows before this one last {MAX_REQUEST_SECONDS // 3600} hours, the most that one request is "
+                    "answered for; send this row in another",
+                )
+            return self._windows(_decode(text))
         except AudioError as error:
-            return _refusal(error.reason)
+            return error
         except Exception:  # whatever it is, the other rows get their answers and no client a traceback
-            logger.exception("a row could not be answered")
-            return _refusal("this file could not be analysed; the server's log says why")
-        confidence = float(proba.max())
-        best = self.ensemble.genres[int(proba.argmax())]
-        return {
-            "genre": best if confidence >= self.ensemble.min_confidence else UNKNOWN,
-            "confidence": confidence,
-            "probabilities": dict(zip(self.ensemble.genres, proba.tolist(), strict=True)),
-            "error": None,
-        }
+            return _failed()
 
-    def _windows(self, data: bytes) -> list[np.ndarray]:
+    def _windows(self, data: bytes) -> list[Window]:
         """The ten-second windows of a file that can be judged; a silent one in a longer track is passed over."""
-        config, usable = self.ensemble.config, []
-        last = AudioError("too_short", "the file holds no audio")
-        for _, window in audio.decode_windows(data, config, duration_s=MAX_SECONDS):
+        config, usable, last = self.ensemble.config, [], None
+        for start_s, window in audio.decode_windows(data, config, max_s=MAX_SECONDS):
             try:
-                usable.append(audio.clip(window, config))
+                clip = audio.clip(window, config)
             except AudioError as error:
                 last = error
-        if not usable:
+            else:
+                usable.append(Window(start_s, start_s + clip.size / config.sr, self.ensemble.hear(clip)))
+        if last and not usable:
             raise last
         return usable
 
+    def _answers(self, rows: list[list[Window] | AudioError], options: Options) -> list[dict[str, Any]]:
+        """All rows of the response, the windows of all of them judged together."""
+        windows = [window.inputs for row in rows if isinstance(row, list) for window in row]
+        try:
+            proba = iter(self.ensemble.answer(windows))
+        except Exception:  # as in `_hear`
+            error = _failed()
+            rows = [error if isinstance(row, list) else row for row in rows]
+        return [
+            self._refusal(row)
+            if isinstance(row, AudioError)
+            else self._answer(row, np.stack([next(proba) for _ in row]), options)
+            for row in rows
+        ]
 
-def _refusal(reason: str) -> dict[str, Any]:
-    return {"genre": None, "confidence": None, "probabilities": None, "error": reason}
+    def _refusal(self, error: AudioError) -> dict[str, Any]:
+        told = {"code": CODES.get(error.status, error.status), "message": error.reason}
+        return {"error": told, "model_version": self.version}
+
+    def _answer(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
+        """One row of the response, from the probabilities of its windows."""
+        mean = proba.mean(axis=0)
+        confidence, best = float(mean.max()), self.ensemble.genres[int(mean.argmax())]
+        answer = {
+            "genre": best if confidence >= options.min_confidence else UNKNOWN,
+            "confidence": confidence,
+            "probabilities": self._ranked(mean, options.top_k),
+            "error": None,
+            "model_version": self.version,
+        }
+        if options.timeline:
+            answer["timeline"] = [
+                {"start_s": w.start_s, "end_s": w.end_s, "probabilities": self._ranked(p, options.top_k)}
+                for w, p in zip(windows, proba, strict=True)
+            ]
+        return answer
+
+    def _ranked(self, proba: np.ndarray, top_k: int) -> dict[str, float]:
+        """The likeliest genres, best first."""
+        order = np.argsort(-proba, kind="stable")[:top_k]
+        return {self.ensemble.genres[i]: float(proba[i]) for i in order}
+
+
+def _rows(model_input: pd.DataFrame) -> list[Any]:
+    """The column ``audio`` of a request that is not too large."""
+    column = model_input.get("audio")
+    if not isinstance(column, pd.Series):
+        raise MlflowException.invalid_parameter_value("the request needs one column 'audio': a file's bytes in base64")
+    if len(column) > MAX_ROWS:
+        raise MlflowException.invalid_parameter_value(
+            f"the request has {len(column)} rows; send at most {MAX_ROWS}, and the others in another"
+        )
+    rows = column.tolist()
+    if sum(len(text) for text in rows if isinstance(text, str)) > MAX_CHARACTERS:
+        raise MlflowException.invalid_parameter_value(
+            f"the request is larger than {MAX_CHARACTERS >> 20} MB, the most that is accepted; send fewer files at once"
+        )
+    return rows
 
 
 def _decode(text: Any) -> bytes:
     """Bytes of a base64 string, strictly read but for line breaks."""
-    if not isinstance(text, str) or not text:
-        raise AudioError("undecodable", "no audio in this row; send a file's bytes in base64")
+    if not isinstance(text, str) or not text.strip():
+        raise AudioError("empty", "no audio in this row; send a file's bytes in base64")
     if len(text) > MAX_BYTES * 4 // 3 + 4:
-        raise AudioError("undecodable", f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted")
+        raise AudioError(
+            "too_large",
+            f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted; send it in parts, or as mp3",
+        )
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
     except ValueError as error:
-        raise AudioError("undecodable", f"this row is not base64: {error}") from None
+        raise AudioError("not_base64", f"this row is not base64: {error}; send a file's bytes in base64") from None
+
+
+def _failed() -> AudioError:
+    """What is answered to a bug of ours, whose traceback goes to the log."""
+    logger.exception("a row could not be answered")
+    return AudioError("failed", "this file could not be analysed; the server's log says why")
+
+
+def _noise() -> str:
+    """Twelve seconds of noise as a client might send them."""
+    y, file = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2)), io.BytesIO()
+    soundfile.write(file, y, 44100, format="FLAC")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _version(folder: Path) -> str | None:
+    """Name and version by which MLflow fetched the model from a registry; it writes them beside what it fetched."""
+    path = folder / "registered_model_meta"
+    known = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    return f"{known['model_name']}/{known['model_version']}" if known.get("model_name") else None
 
 
 set_model(GenreModel())

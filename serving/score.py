@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import pandas as pd
@@ -37,10 +38,15 @@ def score(model: str, files: dict[str, str]) -> pd.DataFrame:
         batch = ids[start : start + BATCH_FILES]
         audio = [base64.b64encode(Path(files[i]).read_bytes()).decode() for i in batch]
         answers = loaded.predict(pd.DataFrame({"audio": audio}))
-        rows += [(a.probabilities or {}) | {"error": a.error} for a in answers.itertuples()]
+        rows += [(a.probabilities or {}) | {"error": _sentence(a.error)} for a in answers.itertuples()]
     table = pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
     table.attrs["ms_per_clip"] = 1000 * (time.perf_counter() - started) / max(len(ids), 1)
     return table
+
+
+def _sentence(error: Any) -> str | None:
+    """Why there is no answer; models logged by older versions say it without a code."""
+    return f"{error['code']}: {error['message']}" if isinstance(error, dict) else error
 
 
 if __name__ == "__main__":

@@ -405,14 +405,17 @@ def test_no_windows_at_all_is_the_callers_mistake():
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a"])
 def test_decoded_windows_are_clips_decoded_alone(files, suffix):
     config = AudioConfig(clip_s=1.5)
-    cuts = audio.decode_windows(files[suffix].read_bytes(), config)
+    cuts = list(audio.decode_windows(files[suffix].read_bytes(), config))
     assert [start for start, _ in cuts] == [0.0, 1.5, 3.0]
     for start, y in cuts:
         alone = audio.decode(files[suffix], sr=config.sr, start_s=start, duration_s=1.5)
         assert y.size == alone.size and alike(y, alone) > 0.99
         if suffix == "wav":
             np.testing.assert_array_equal(y, alone)
-    assert len(audio.decode_windows(files[suffix], config, duration_s=1.5)) == 1
+    assert len(list(audio.decode_windows(files[suffix], config, max_s=4.5))) == 3
+    with pytest.raises(AudioError, match=r"longer than 0\.05 minutes") as caught:
+        list(audio.decode_windows(files[suffix], config, max_s=3.0))
+    assert caught.value.status == "too_long"
 
 
 # The paper's own clips
