@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,35 +47,36 @@ def folder() -> Path | None:
 
 
 def record(
-    version: str | None, probabilities: Mapping[str, float], windows: Sequence[np.ndarray], config: AudioConfig
+    version: str | None, probabilities: Mapping[str, float], row: np.ndarray | None, config: AudioConfig
 ) -> None:
     """Add an answer to the log, if there is to be one; a disk that refuses it is a warning and no error.
 
     Parameters
     ----------
     version : str or None
-        Model and version that answered, such as ``genre/3``.
+        Model and version that answered, such as ``genre/3``; one of no registry (None) is not logged.
     probabilities : mapping
         Genre to its probability, 0..1; the likeliest is logged, be it below the confidence for ``unknown`` or not.
-    windows : sequence of np.ndarray [shape=(n_samples,), dtype=float32]
-        What was heard of the file, as `genre.audio.clip` gives it. The features of the one in the middle are logged:
-        the mean of many would be less spread than those of the ten-second clips that they are compared with.
+    row : np.ndarray [shape=(97,)] or None
+        Features of one window of the file, where the model takes features: the mean of many windows would be less
+        spread than those of the ten-second clips that they are compared with.
     config : AudioConfig
-        How its features are computed.
+        How the features are computed.
     """
-    if (directory := folder()) is None:
+    directory = folder()
+    if directory is None or version is None:
         return
     genre = max(probabilities, key=lambda name: probabilities[name])
-    row = {
+    line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": version,
         "config": config.fingerprint,
         "genre": genre,
         "confidence": round(float(probabilities[genre]), 6),
-        "features": [float(f"{value:.6g}") for value in features.extract(windows[len(windows) // 2], config)],
+        "features": None if row is None else [float(f"{value:.6g}") for value in row],
     }
     try:
-        _append(directory, json.dumps(row))
+        _append(directory, json.dumps(line))
     except OSError as error:
         _log.warning("an answer could not be logged in %s: %s", directory, error.strerror or error)
 
@@ -95,7 +96,8 @@ def read(directory: Path, *, version: str | None = None, config: AudioConfig | N
     Returns
     -------
     pd.DataFrame
-        ``time`` (UTC), ``version``, ``config``, ``genre``, ``confidence`` (0..1), and the 97 features.
+        ``time`` (UTC), ``version``, ``config``, ``genre``, ``confidence`` (0..1), and the 97 features, NaN where the
+        model takes none.
     """
     rows = [
         row
@@ -103,7 +105,10 @@ def read(directory: Path, *, version: str | None = None, config: AudioConfig | N
         for row in _rows(path)
         if version in (None, row["version"]) and (config is None or row["config"] == config.fingerprint)
     ]
-    values = np.array([row["features"] for row in rows], dtype=np.float32).reshape(-1, len(features.FEATURE_NAMES))
+    values = np.full((len(rows), len(features.FEATURE_NAMES)), np.nan, np.float32)
+    for n, row in enumerate(rows):
+        if row["features"] is not None:
+            values[n] = row["features"]
     table = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"], utc=True, format="ISO8601")
     table[list(features.FEATURE_NAMES)] = values
@@ -154,10 +159,10 @@ def compare(reference: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
         a shift), ``shift`` (``no``, ``small`` or ``yes``). Empty where nothing was asked.
     """
     names = [name for name in features.FEATURE_NAMES if name in reference]
-    seen = seen.drop_duplicates(names)
+    seen = seen[seen[names].isna().any(axis=1) | ~seen.duplicated(names)]
     if seen.empty:
         return pd.DataFrame(columns=["what", "psi", "chance", "shift"])
-    counted = {name: _in_deciles(reference[name].to_numpy(), seen[name].to_numpy()) for name in names}
+    counted = {name: _in_deciles(reference[name].to_numpy(), seen[name].dropna().to_numpy()) for name in names}
     counted = {"genre answered": _by_class(reference["genre"], seen["genre"])} | counted
     rows = []
     for what, (then, now) in counted.items():
@@ -230,7 +235,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             n_broken += 1
             continue
-        if len(row["features"]) == len(features.FEATURE_NAMES):
+        if len(row["features"] or features.FEATURE_NAMES) == len(features.FEATURE_NAMES):
             yield row
     if n_broken:
         _log.warning("%s: %d answers were cut short and are left out", path, n_broken)
