@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows import registry, report, tracking
+from flows import cost, registry, report, tracking
 from flows.build import training_clips
 from flows.cli import main
 from genre import datasets, store
@@ -77,6 +77,7 @@ def check(max_drift: float, log: str = "") -> Path:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def look(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
 ) -> str:

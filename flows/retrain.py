@@ -5,7 +5,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from flows import drift, registry, report, tracking
+from flows import cost, drift, registry, report, tracking
 from flows.acquire import acquire, remembered
 from flows.build import Deal, build, training_clips
 from flows.cli import main
@@ -96,6 +96,7 @@ def check_worth(min_change: float, max_drift: float) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def weigh(
     workspace: Workspace,
     config: AudioConfig,
@@ -128,6 +129,7 @@ def changed(workspace: Workspace, champion: ModelVersion) -> float:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def conclude(name: str, before: ModelVersion | None, decision: str, run_id: str, *, is_idle: bool) -> str:
     """Tell how a retraining ended, as an artifact, as a tag, and to who listens; returns it in one word."""
     after = registry.by_alias(name, "champion")

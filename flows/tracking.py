@@ -20,6 +20,7 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from flows import cost
 from genre import evaluate, plots, training
 from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
@@ -95,7 +96,10 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         _adopt_children(killed, run_id)
         for key, value in settings.items():
             MlflowClient().log_param(run_id, f"settings.{key}", str(value))
-        yield run_id
+        with cost.metered() as bill:
+            yield run_id
+        log_metrics(run_id, bill.metrics)
+        print(f"\n{title}\n\n{bill.text}\n", flush=True)
     except BaseException as error:
         with suppress(MlflowException):  # the first error is the one to tell
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
