@@ -1,13 +1,15 @@
 """Deployments, schedules and workers: what the files say, and the same on real servers with real workers."""
 
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -274,3 +276,57 @@ def test_a_schedule_that_is_due_within_the_minute_fires(team: Team):
         team.wait(run["id"], "COMPLETED", "FAILED", timeout_s=200)
     assert team.state(run["id"])["type"] == "COMPLETED" and run["auto_scheduled"]
     assert abs(team.times(run["id"])[0] - due) < pd.Timedelta(seconds=60)
+
+
+#: Ten retrainings in one process, the folder growing before each but the sixth; a line of facts after each.
+TEN = """
+import json, os, sys, psutil
+from pathlib import Path
+sys.path.insert(0, "tests")
+import soundfile as sf
+from conftest import tone
+from flows.retrain import retrain
+music = Path(sys.argv[1])
+for n in range(10):
+    for genre, hz in {"low": 110.0, "high": 880.0}.items() if n != 5 else ():
+        (music / genre).mkdir(parents=True, exist_ok=True)
+        for k in range(6 if n == 0 else 1):
+            i = len(list((music / genre).iterdir()))
+            sf.write(music / genre / f"{i}.wav", tone(10.0, hz=hz * (1 + 0.01 * i), seed=i), 22050)
+    state = retrain("folder", str(music), model="logistic_regression", folds=0, n_jobs=1, return_state=True)
+    this = psutil.Process()
+    facts = {"outcome": state.name, "files": this.num_fds(), "mb": this.memory_info().rss / 1e6,
+             "children": len(this.children(recursive=True)), "temporary": os.listdir(os.environ["TMPDIR"])}
+    print("FACTS", json.dumps(facts), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ten_retrainings_of_a_growing_folder(tmp_path: Path, prefect_server: str):
+    (tmp_path / "tmp").mkdir()
+    team = Team(tmp_path)
+    env = team.env | {"PREFECT_API_URL": prefect_server, "TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-c", TEN, str(tmp_path / "music")]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    facts = pd.DataFrame(json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("FACTS"))
+    print(facts)
+    # each new ensemble is a version; without a certain gain the first stays champion
+    assert list(facts["outcome"]) == ["Promoted", *["Refused"] * 4, "Unchanged", *["Refused"] * 4]
+    versions = {int(v.version): v for v in team.client.search_model_versions("name = 'genre'")}
+    assert sorted(versions) == list(range(1, 10))
+    aliases = {k: int(v) for k, v in team.client.get_registered_model("genre").aliases.items()}
+    assert aliases == {"champion": 1, "challenger": 9}
+    assert all(versions[n].tags["refused_against"] == "1" and versions[n].tags["refused"] for n in range(2, 10))
+    statuses = {
+        r.info.status for e in team.client.search_experiments() for r in team.client.search_runs([e.experiment_id])
+    }
+    assert statuses == {"FINISHED"}
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    later = facts.iloc[2:]  # by then everything is loaded
+    assert later["files"].max() - later["files"].iloc[0] <= 5, facts
+    assert later["mb"].iloc[-1] < 1.25 * later["mb"].iloc[0], facts
+    assert not facts["children"].any(), facts
+    assert len(facts["temporary"].iloc[-1]) <= len(facts["temporary"].iloc[2]), facts
+    assert not list(tmp_path.rglob("*.tmp"))
