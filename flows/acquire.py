@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from tqdm import tqdm
 
-from flows import coverage, tracking
+from flows import cost, coverage, tracking
 from flows.cli import main
 from genre import adopt, datasets, parameters, segments
 from genre.acquisition import Acquisition, Ending, Pace
@@ -104,6 +104,7 @@ def remembered(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def enroll(workspace: Workspace, source: str, choice: Choice) -> None:
     """Choose the segments and write them into the ledger, unless it has this choice from these lists already."""
     key = {"choice": asdict(choice), "lists": segments.versions(source)}
@@ -117,6 +118,7 @@ def enroll(workspace: Workspace, source: str, choice: Choice) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def take_over(workspace: Workspace, files: str, origin: Source) -> None:
     """Adopt the clips that are there: in the workspace, and in the folder named."""
     shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)
@@ -138,6 +140,7 @@ def take_over(workspace: Workspace, files: str, origin: Source) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def ask(workspace: Workspace, origin: Source, pace: Pace, workers: int) -> Ending:
     """Ask for segments until there are enough, or it is wiser to stop."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
@@ -163,6 +166,7 @@ def ask(workspace: Workspace, origin: Source, pace: Pace, workers: int) -> Endin
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def report(workspace: Workspace, run_id: str, ending: Ending) -> None:
     """Log which clips there are of each genre, and what became of the others."""
     with closing(Ledger(workspace.ledger_path)) as ledger:

@@ -7,7 +7,7 @@ import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import tracking
+from flows import cost, tracking
 from flows.cli import main
 from genre import building, datasets, leaks, parameters, splits, store
 from genre.config import AudioConfig, Variant
@@ -62,6 +62,7 @@ def build(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.DataFrame:
     """List the source's clips as they are now."""
     clips = datasets.clips(dataset, source, workspace.directory, options)
@@ -73,6 +74,7 @@ def scan(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.D
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def compute(
     workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int, dask: str
 ) -> None:
@@ -80,6 +82,7 @@ def compute(
     dataset, directory = clips["dataset"].iloc[0], workspace.store_dir(config)
     if datasets.get(dataset).has_audio:
         n_new = building.build(clips, config, directory, n_jobs=n_jobs, dask=dask)
+        cost.count(n_new)
         get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
     else:
         store.adopt(clips, datasets.features(dataset, source), directory)
@@ -87,6 +90,7 @@ def compute(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFrame:
     """Find the same music among the clips, and log the pairs; found once for the same clips."""
     clips, directory = usable(workspace).sort_values("clip_id"), workspace.store_dir(config)
@@ -104,6 +108,7 @@ def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFra
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def deal(workspace: Workspace, split: Deal, found: pd.DataFrame) -> None:
     """Give every new recording its split; copies are one recording."""
     listed = workspace.clips()
@@ -120,6 +125,7 @@ def deal(workspace: Workspace, split: Deal, found: pd.DataFrame) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def report(workspace: Workspace, run_id: str) -> dict[str, int]:
     """Count the clips by status, name those left out, and log both."""
     clips = workspace.clips()

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -33,11 +34,17 @@ PREFECT_SAYS = ("Task run failed with exception", "Encountered exception during 
 def main(flow: Flow[..., Any]) -> None:
     """Run a flow as a program: its parameters are the options; 1 is the exit status of every foreseen error."""
     quiet_foreseen_errors()
+    with failing_in_words(), temporary_settings(_settings()):
+        program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        program.command()(_command(flow))
+        program()
+
+
+@contextmanager
+def failing_in_words() -> Iterator[None]:
+    """Print a foreseen error as its sentence, and end the program with status 1."""
     try:
-        with temporary_settings(_settings()):
-            program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            program.command()(_command(flow))
-            program()
+        yield
     except GenreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -79,7 +86,7 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
 
     def command(**parameters: Any) -> None:
         signal.signal(signal.SIGINT, _interrupted)
-        _check_server()
+        check_server()
         flow(**parameters)
 
     parameters = [_with_value(p) for p in inspect.signature(flow.fn).parameters.values()]
@@ -116,8 +123,14 @@ def _interrupted(number: int, frame: Any) -> None:
     os._exit(130)
 
 
-def _check_server() -> None:
-    """See whether the Prefect server that is named answers; Prefect's own complaint is a traceback."""
+def check_server() -> None:
+    """See whether the Prefect server that is named answers; Prefect's own complaint is a traceback.
+
+    Raises
+    ------
+    GenreError
+        If it does not.
+    """
     if not (url := PREFECT_API_URL.value()):
         return
     try:

@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import aliases, card, registry, tracking
+from flows import aliases, card, cost, registry, tracking
 from flows.cli import main
 from flows.train import Material, gather, publish
 from flows.verdict import Verdict, judge, log_gain
@@ -115,6 +115,7 @@ def finished(material: Material) -> dict[str, Path]:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
     """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
     held_out = {name: training.held_out(folder) for name, folder in candidates.items()}
@@ -135,6 +136,7 @@ def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def decide(material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float) -> str:
     """Register the candidate unless it is known, and compare it with the champion; returns the decision in words."""
     champion = registry.by_alias(name, "champion")

@@ -195,7 +195,7 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
         listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
         write_json(listed, _cut(clips, config, Path(folder)))
         script = str(PROJECT_DIR / "serving" / "score.py")
-        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH")}
+        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
         done = subprocess.run(
             [sys.executable, "-I", script, local, str(listed), str(out)],
             cwd=folder,

@@ -1,16 +1,20 @@
-"""Flow ``retrain``, the main job: build, train, promote."""
+"""Flow ``retrain``, the main job: acquire, build, train and promote, where that is worth it."""
 
-from prefect import flow
+from mlflow.entities.model_registry import ModelVersion
+from prefect import State, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
-from flows import tracking
+from flows import cost, drift, registry, report, tracking
 from flows.acquire import acquire, remembered
-from flows.build import Deal, build
+from flows.build import Deal, build, training_clips
 from flows.cli import main
 from flows.promote import check as check_promotion
 from flows.promote import promote
 from flows.train import FAST, check, chosen, train
 from genre import datasets, evaluate, parameters
-from genre.config import Variant
+from genre.config import AudioConfig, Variant
+from genre.errors import UsageError
 from genre.workspace import Workspace
 
 
@@ -28,9 +32,11 @@ def retrain(
     registry_name: str = "genre",
     min_gain: float = 0.0,
     min_precision: float = evaluate.PRECISION,
+    min_change: float = 0.0,
+    max_drift: float = 0.0,
     n_jobs: int = -1,
     dask: str = "",
-) -> str:
+) -> State:
     """Build the data set, train the models, register the best ensemble, and make it champion if it is better.
 
     Parameters
@@ -42,23 +48,106 @@ def retrain(
         As for the flow ``train``.
     registry_name, min_gain, min_precision
         As for the flow ``promote``.
+    min_change : float
+        Share of clips, 0..1, that must be new, gone or under another genre since the champion was trained; below it
+        nothing is trained. 0 trains always, which costs little where nothing changed.
+    max_drift : float
+        Above 0, what the champion was asked is compared with what it learnt, as by the flow ``drift``; if that shifted
+        by more, any change is enough.
 
     Returns
     -------
-    str
-        What was decided, in words.
+    State
+        Completed, and named after how it ended: ``Promoted``, ``Refused``, ``Unchanged`` (the ensemble is known) or
+        ``Skipped`` (nothing was trained), with the decision as its message.
     """
     settings = dict(locals())
     check(chosen(model), params, seed, folds)
     check_promotion(registry_name, min_gain, min_precision)
+    check_worth(min_change, max_drift)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings):
+    with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
+        before = registry.by_alias(registry_name, "champion")
         if datasets.get(dataset).acquired:
             acquire(**remembered(source, parameters.parse(options, "options")))
             options = "{}"
         build(dataset, source, variant, split, options, n_jobs, dask)
-        train(dataset, source, variant, model, params, seed, folds)
-        return promote(dataset, source, variant, registry_name, min_gain, min_precision)
+        decision = weigh(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
+        is_idle = bool(decision)
+        if not is_idle:
+            train(dataset, source, variant, model, params, seed, folds)
+            decision = promote(dataset, source, variant, registry_name, min_gain, min_precision)
+        name = conclude(registry_name, before, decision, run_id, is_idle=is_idle)
+    return Completed(name=name, message=decision)
+
+
+def check_worth(min_change: float, max_drift: float) -> None:
+    """Refuse what no change of a data set, and no drift, can be held against.
+
+    Raises
+    ------
+    UsageError
+        If a figure is out of range, or drift cannot be looked for.
+    """
+    if not 0 <= min_change <= 1:
+        raise UsageError(f"min_change must be a share of the clips, from 0 to 1; got {min_change}")
+    if max_drift:
+        drift.check(max_drift)
+
+
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def weigh(
+    workspace: Workspace,
+    config: AudioConfig,
+    champion: ModelVersion | None,
+    min_change: float,
+    max_drift: float,
+    run_id: str,
+) -> str:
+    """Why nothing need be trained, in words; empty where something must."""
+    if champion is None or champion.tags.get("data_set") != workspace.dataset_id:
+        return ""
+    share = changed(workspace, champion)
+    get_run_logger().info("%.1f %% of the clips changed since the champion was trained", 100 * share)
+    found = drift.look(workspace, config, champion, drift.check(max_drift), max_drift, run_id) if max_drift else ""
+    if share >= min_change or (found and share):
+        return ""
+    told = (
+        f"{share:.1%} of the clips changed since version {champion.version} was trained, {min_change:.1%} are asked for"
+    )
+    if found:
+        told += f"; what it was asked has drifted, and music like that must come first ({found})"
+    return f"nothing trained: {told}"
+
+
+def changed(workspace: Workspace, champion: ModelVersion) -> float:
+    """Share of the clips, of then and now together, that are new, gone or under another genre; 0..1."""
+    then, now = drift.learnt(champion)["genre"], training_clips(workspace).set_index("clip_id")["genre"].astype(str)
+    pairs = [set(genres.items()) for genres in (then, now)]
+    return 1 - len(pairs[0] & pairs[1]) / len(pairs[0] | pairs[1])
+
+
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def conclude(name: str, before: ModelVersion | None, decision: str, run_id: str, *, is_idle: bool) -> str:
+    """Tell how a retraining ended, as an artifact, as a tag, and to who listens; returns it in one word."""
+    after = registry.by_alias(name, "champion")
+    outcome = _outcome(before, after, decision, is_idle=is_idle)
+    tracking.tag(run_id, {"outcome": outcome, "decision": decision})
+    report.retraining(name, before, after, outcome, decision, run_id)
+    if outcome in ("Promoted", "Refused"):
+        drift.tell(f"retrain.{outcome.lower()}", name, decision)
+    get_run_logger().info("%s: %s", outcome, decision)
+    return outcome
+
+
+def _outcome(before: ModelVersion | None, after: ModelVersion | None, decision: str, *, is_idle: bool) -> str:
+    if is_idle:
+        return "Skipped"
+    if after and (before is None or after.version != before.version):
+        return "Promoted"
+    return "Unchanged" if decision.startswith("nothing to register") else "Refused"
 
 
 if __name__ == "__main__":

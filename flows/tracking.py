@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
+from flows import cost
 from genre import evaluate, plots, training
 from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
@@ -120,7 +122,10 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         _adopt_children(killed, run_id)
         for key, value in settings.items():
             MlflowClient().log_param(run_id, f"settings.{key}", str(value))
-        yield run_id
+        with cost.metered() as bill:
+            yield run_id
+        log_metrics(run_id, bill.metrics)
+        print(f"\n{title}\n\n{bill.text}\n", flush=True)
     except BaseException as error:
         with suppress(MlflowException), impatient():  # the first error is the one to tell
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
@@ -310,6 +315,29 @@ def log_figure(run_id: str, figure: Figure, name: str) -> None:
 def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
     """Log a table as ``tables/NAME.csv``, to read and to download."""
     MlflowClient().log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
+
+
+def read_table(run_id: str, name: str) -> pd.DataFrame:
+    """A table that `log_table` logged, every column as text.
+
+    Raises
+    ------
+    GenreError
+        If it cannot be had.
+    """
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{run_id}/tables/{name}.csv")
+    except (MlflowException, OSError) as error:
+        raise GenreError(f"the table {name} of run {run_id} cannot be had: {error}") from error
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def url(run_id: str) -> str:
+    """Address of a run's page; empty where MLflow is a database and has no pages of its own."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("http"):
+        return ""
+    return f"{uri.rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:

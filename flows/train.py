@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows import leaderboard, registry, tracking
+from flows import cost, leaderboard, registry, tracking
 from flows.build import training_clips
 from flows.cli import main
 from genre import datasets, evaluate, models, parameters, plots, store, training
@@ -169,6 +169,7 @@ def gather(dataset: str, source: str, variant: Variant) -> Material:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def describe(run_id: str, material: Material) -> None:
     """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
     tracking.tag(run_id, material.tags)
@@ -182,6 +183,7 @@ def describe(run_id: str, material: Material) -> None:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
+@cost.timed
 def train_model(material: Material, job: training.Job, parent: str) -> str:
     """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
     folder = _folder(material, job)
@@ -194,6 +196,7 @@ def train_model(material: Material, job: training.Job, parent: str) -> str:
     tracking.tag(run_id, material.tags)
     try:
         if not result:
+            cost.count(len(material.clips))
             training.prepare(folder, job, material.clips)
             _follow(folder, job, run_id)
         tracking.log_training(run_id, folder)

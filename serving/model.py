@@ -22,7 +22,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from threadpoolctl import threadpool_limits
 
-from genre import audio
+from genre import audio, drift
 from genre.ensemble import Ensemble, Inputs
 from genre.errors import AudioError
 
@@ -76,9 +76,10 @@ class GenreModel(PythonModel):
         threadpool_limits(1, "blas")
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
-        self.version = _version(folder.parent.parent)
+        self.version = None  # which keeps this first answer out of the log of answers
         # The second row goes through both decoders before it is refused.
         self.predict(None, pd.DataFrame({"audio": [_noise(), base64.b64encode(b"no audio").decode()]}))
+        self.version = _version(folder.parent.parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Genres of some audio files.
@@ -183,7 +184,9 @@ class GenreModel(PythonModel):
 
     def _answer(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
         """One row of the response, from the probabilities of its windows."""
-        mean = proba.mean(axis=0)
+        mean, middle = proba.mean(axis=0), windows[len(windows) // 2]
+        chances = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
+        drift.record(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
         confidence, best = float(mean.max()), self.ensemble.genres[int(mean.argmax())]
         answer = {
             "genre": best if confidence >= options.min_confidence else UNKNOWN,

@@ -20,6 +20,7 @@ from flows.acquire import acquire
 from flows.archive import archive
 from flows.audit import inspect as inspect_labels
 from flows.build import build
+from flows.drift import drift
 from flows.paper import reproduce
 from flows.promote import promote
 from flows.retrain import retrain
@@ -37,6 +38,7 @@ FLOWS = {
     "build": build,
     "train": train,
     "promote": promote,
+    "drift": drift,
     "rollback": rollback,
     "archive": archive,
     "acquire": acquire,
@@ -230,6 +232,8 @@ def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
         "registry_name": f"name-of-{entry_point}",
         "min_gain": 0.002,
         "min_precision": 0.9,
+        "min_change": 0.5,
+        "max_drift": 0.3,
         "n_jobs": 1,
         "dask": "tcp://127.0.0.1:9",  # not asked: everything is built
     }

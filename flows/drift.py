@@ -1,0 +1,132 @@
+"""Flow ``drift``: whether what the champion was asked still looks like what it learnt from."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from flows import cost, registry, report, tracking
+from flows.build import training_clips
+from flows.cli import main
+from genre import datasets, store
+from genre import drift as shifts
+from genre.config import AudioConfig, Variant
+from genre.errors import DataError, GenreError, UsageError
+from genre.workspace import Workspace
+
+#: So many of the largest shifts are named in a sentence.
+N_NAMED = 3
+
+
+@flow(name="drift", flow_run_name="drift {registry_name}")
+def drift(
+    dataset: str = "demo",
+    source: str = "",
+    variant: Variant = "corrected",
+    registry_name: str = "genre",
+    log: str = "",
+    max_drift: float = shifts.SHIFT,
+) -> str:
+    """Compare what the champion was asked, by its log, with what it was trained on.
+
+    Parameters
+    ----------
+    dataset, source, variant
+        As for the flow ``build``: what the champion was trained on.
+    registry_name : str
+        Name of the registered model.
+    log : str
+        Folder of the log; empty for the one that GENRE_LOG names.
+    max_drift : float
+        Population stability index above which a shift is reported.
+
+    Returns
+    -------
+    str
+        What was found, in words.
+    """
+    settings = dict(locals())
+    registry.check_name(registry_name)
+    folder = check(max_drift, log)
+    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    with tracking.experiment(workspace, f"drift {registry_name}", settings) as run_id:
+        champion = registry.by_alias(registry_name, "champion")
+        if champion is None:
+            raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")
+        return look(workspace, config, champion, folder, max_drift, run_id)
+
+
+def check(max_drift: float, log: str = "") -> Path:
+    """Folder of the log, if one can look for a shift above `max_drift`.
+
+    Raises
+    ------
+    UsageError
+        If the limit is none, or no log is named.
+    """
+    if not max_drift > 0:
+        raise UsageError(f"max_drift must be a population stability index above 0, such as {shifts.SHIFT}")
+    folder = Path(log).expanduser().resolve() if log else shifts.folder()
+    if folder is None:
+        raise UsageError("to look for drift there must be a log: set GENRE_LOG to its folder, here and where is served")
+    return folder
+
+
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def look(
+    workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
+) -> str:
+    """Compare, log the table, and tell who listens; returns what was found in words, empty where nothing shifted."""
+    seen = shifts.read(folder, version=f"{champion.name}/{champion.version}", config=config)
+    table = shifts.compare(reference(workspace, config, champion), seen)
+    far = shifts.shifted(table, max_drift)
+    found = ""
+    if len(far):
+        named = ", ".join(f"{row.what} {row.psi:.2f}" for row in far.head(N_NAMED).itertuples())
+        found = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
+        tell("drift.found", champion.name, found)
+    note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {found or 'none'}."
+    report.publish(run_id, table, "drift", note)
+    (get_run_logger().warning if found else get_run_logger().info)("%s", note)
+    return found
+
+
+def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion) -> pd.DataFrame:
+    """What a version was trained on, as far as it is still there: features, and the ``genre`` it gives the clips.
+
+    Raises
+    ------
+    DataError
+        If none of it is in this workspace.
+    """
+    table, genres = learnt(champion), json.loads(champion.tags["genres"])
+    answers = table[genres].astype(float).idxmax(axis=1)
+    clips = training_clips(workspace)
+    clips = clips[clips["clip_id"].isin(table.index[table["split"] == "train"])]
+    if clips.empty:
+        raise DataError(
+            f"version {champion.version} of {champion.name} was not trained on {workspace.dataset_id}; "
+            "give the -P dataset= and -P source= that it was trained on"
+        )
+    features = store.load_features(clips, workspace.store_dir(config))
+    return features.assign(genre=answers.loc[features.index])
+
+
+def learnt(version: ModelVersion) -> pd.DataFrame:
+    """Probability table of the clips that a version was trained and tested on, as text."""
+    return tracking.read_table(str(version.run_id), "probabilities").set_index("clip_id")
+
+
+def tell(event: str, registry_name: str, message: str) -> None:
+    """Send an event ``genre.…`` about a registered model to Prefect, for automations to act on."""
+    resource = {"prefect.resource.id": f"genre.model.{registry_name}", "prefect.resource.name": registry_name}
+    emit_event(f"genre.{event}", resource, payload={"message": message})
+
+
+if __name__ == "__main__":
+    main(drift)
