@@ -53,7 +53,8 @@ def files(seconds: float = 1.5) -> dict[str, bytes]:
     y, made = server.music(seconds, hz=330, sr=48000), {}
     for suffix, (container, subtype) in BY_SOUNDFILE.items():
         file = io.BytesIO()
-        sf.write(file, y, 48000, format=container, subtype=subtype)
+        # libsndfile rounds floats otherwise for FLAC than for WAV
+        sf.write(file, np.int16(32767 * np.clip(y, -1, 1)), 48000, format=container, subtype=subtype)
         made[suffix] = file.getvalue()
     return made | {suffix: _by_pyav(y, *how) for suffix, how in BY_PYAV.items()}
 
