@@ -28,7 +28,7 @@ import soundfile as sf  # noqa: E402
 import typer  # noqa: E402
 from bad_files import SR, clips_of, music  # noqa: E402
 
-from genre import features, store, worker  # noqa: E402
+from genre import features, pool, store  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
 
 CONFIG = AudioConfig()
@@ -109,8 +109,8 @@ def alone(paths: list[Path], n: int) -> float:
 
 def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2") -> None:
     """Measure and print."""
-    if not worker.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `alone` to be their equal
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | worker.HEAP)
+    if not pool.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `alone` to be their equal
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | pool.HEAP)
     rows = []
     with TemporaryDirectory() as name:
         paths = originals(source, Path(name))

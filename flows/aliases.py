@@ -10,14 +10,36 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from flows import registry
 from flows.registry import by_alias
-from genre.errors import GenreError
+from genre.errors import DataError, GenreError
 
 #: A registered model of this name exists while aliases move.
 LOCK_SUFFIX = ".promotion"
 
 #: After so many seconds its holder, who needs less than one, must have been killed; so long others wait for it.
 LOCK_STALE_S, LOCK_PATIENCE_S = 60.0, 90.0
+
+
+def resolve(name: str, version: str) -> ModelVersion:
+    """Version of a registered model by its alias, such as ``champion``, or its number.
+
+    Raises
+    ------
+    UsageError
+        If the name can be none.
+    DataError
+        If there is none.
+    """
+    registry.check_name(name)
+    if version.isdigit():
+        query = f"name = '{name}' and version_number = {version}"
+        found = next(iter(MlflowClient().search_model_versions(query)), None)
+    else:
+        found = registry.by_alias(name, version)
+    if found is None:
+        raise DataError(f'{name} has no version {version!r}; run "mlflow run . --env-manager local" first')
+    return found
 
 
 def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:

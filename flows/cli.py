@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -68,10 +68,26 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
         check_server()
         flow(**parameters)
 
-    command.__signature__ = inspect.signature(flow.fn)  # type: ignore[attr-defined]
-    command.__annotations__ = dict(flow.fn.__annotations__)
+    parameters = [_with_value(p) for p in inspect.signature(flow.fn).parameters.values()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = (flow.fn.__doc__ or "").split("Parameters")[0]
     return command
+
+
+def _with_value(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A yes or no that takes a value: Typer would make two flags of it, and an MLproject can only hand on values."""
+    if parameter.annotation is not bool:
+        return parameter
+    option = typer.Option(parser=_truth, metavar="true|false")
+    return parameter.replace(annotation=Annotated[str, option])
+
+
+def _truth(text: object) -> bool:
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if (word := str(text).lower()) not in values:
+        raise typer.BadParameter(f"{text!r} is neither true nor false")
+    return values[word]
 
 
 def _interrupted(number: int, frame: Any) -> None:

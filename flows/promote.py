@@ -168,7 +168,8 @@ def _known(version: ModelVersion, champion: ModelVersion | None) -> str:
     if "rolled_back" in version.tags:
         return f"rolled back on {version.tags['rolled_back']}"
     against = str(champion.version) if champion else ""
-    return version.tags["decision"] if version.tags.get("refused_against") == against else ""
+    # whoever was killed between the two tags has decided nothing
+    return version.tags.get("decision", "") if version.tags.get("refused_against") == against else ""
 
 
 def next_command(name: str) -> str:

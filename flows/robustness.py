@@ -11,12 +11,12 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import registry, report, tracking
+from flows import aliases, registry, report, tracking
 from flows.build import training_clips
 from flows.cli import main
 from genre import audio, datasets, figures, robustness, store, trials
 from genre.config import AudioConfig, Variant
-from genre.errors import AudioError, DataError, UsageError
+from genre.errors import AudioError, UsageError
 from genre.workspace import Workspace
 
 
@@ -55,7 +55,7 @@ def card(
         raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
     with workspace.lock(), tracking.experiment(workspace, f"robustness {version}", settings) as run_id:
-        candidate = _version(registry.check_name(registry_name), version)
+        candidate = aliases.resolve(registry_name, version)
         clips = _drawn(training_clips(workspace), n_clips, seed)
         tables = score(candidate, clips, config, seed)
         return publish(run_id, candidate, tables)
@@ -87,25 +87,6 @@ def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame])
     tracking.log_figure(run_id, figures.dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
     MlflowClient().set_model_version_tag(version.name, version.version, "robustness", said)
     return dict(zip(table["degradation"], table["macro_auc"], strict=True))
-
-
-def _version(name: str, version: str) -> ModelVersion:
-    """A version by its alias or number.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    if not version.isdigit():
-        found = registry.by_alias(name, version)
-    else:
-        found = next(
-            iter(MlflowClient().search_model_versions(f"name = '{name}' and version_number = {version}")), None
-        )
-    if found is None:
-        raise DataError(f'{name} has no version {version!r}; run "mlflow run . --env-manager local" first')
-    return found
 
 
 def _drawn(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """All of MLflow's tracking: which store, which runs, what is logged. The registry is in `flows.registry`."""
 
+import errno
 import hashlib
 import io
 import os
@@ -18,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Run
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from flows import cost
 from genre import evaluate, plots, training
@@ -27,6 +28,9 @@ from genre.workspace import PROJECT_DIR, Workspace, read_json
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
+
+#: What MLflow calls it when its server is away, or its database locked or full.
+OUTAGES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
 
 _current: ContextVar[tuple[Workspace, str] | None] = ContextVar("experiment", default=None)
 
@@ -42,19 +46,27 @@ def connect() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
-    before = {variable: variable.get_raw() for variable in patience}
     try:
-        for variable, value in patience.items():  # by default it goes on trying for minutes
-            variable.set(value)
-        MlflowClient().search_experiments(max_results=1)
+        with impatient():
+            MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GenreError(f"MLflow at {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
+    return uri
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Have MLflow say within seconds that its server does not answer; by default it goes on trying for minutes."""
+    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
+    before = {variable: variable.get_raw() for variable in patience}
+    try:
+        for variable, value in patience.items():
+            variable.set(value)
+        yield
     finally:
         for variable, value in before.items():
             variable.unset() if value is None else variable.set(value)
-    return uri
 
 
 @contextmanager
@@ -83,7 +95,7 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
     Raises
     ------
     GenreError
-        If MLflow does not answer.
+        If MLflow does not answer, or stops to, or the disk is full. What is open then is ended by the next run.
     """
     if current := _current.get():
         yield current[1]
@@ -101,11 +113,17 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         log_metrics(run_id, bill.metrics)
         print(f"\n{title}\n\n{bill.text}\n", flush=True)
     except BaseException as error:
-        with suppress(MlflowException):  # the first error is the one to tell
+        with suppress(MlflowException), impatient():  # the first error is the one to tell
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
+        if isinstance(error, MlflowException) and error.error_code in OUTAGES:
+            reason = str(error).splitlines()[0]
+            raise GenreError(f"MLflow stopped answering ({reason}); the same command goes on from there") from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise GenreError(f"the disk is full ({error}); make room, the same command goes on from there") from error
         raise
     else:
         MlflowClient().set_terminated(run_id, "FINISHED")
+        _end_open_runs(workspace, "FAILED", "MLflow did not answer when this ended")
     finally:
         _current.reset(token)
 

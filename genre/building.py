@@ -1,18 +1,15 @@
 """Filling a store, with a process for each core of this machine or on a cluster."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from queue import SimpleQueue
 
 import pandas as pd
 from joblib import effective_n_jobs
 from tqdm import tqdm
 
-from genre import cluster, probe, store
+from genre import cluster, pool, probe, store
 from genre.config import AudioConfig
 from genre.errors import UsageError
-from genre.worker import Worker
+from genre.worker import Building
 
 #: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
 MAX_BATCH = 256
@@ -63,12 +60,13 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     probe.check(config, directory)
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
+    work = Building(config, directory)
     if dask:
-        done = cluster.computed(batches, config, directory, dask)
+        done = cluster.there(batches, work, dask)
     else:
-        done = computed(batches, config, directory, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
+        done = pool.here(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
     with tqdm(total=len(todo), desc="features and spectrograms", unit="clip", smoothing=0.1) as bar:
-        for n in done:
+        for n, _ in done:
             bar.update(n)
     return len(todo)
 
@@ -76,50 +74,3 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
 def batch_size(n: int) -> int:
     """Clips in each batch of a build of n, whoever computes it, so that the parts are the same everywhere."""
     return min(max(-(-n // MIN_BATCHES), MIN_BATCH), MAX_BATCH)
-
-
-def computed(batches: Iterable[pd.DataFrame], config: AudioConfig, directory: Path, n_jobs: int) -> Iterator[int]:
-    """Compute batches in processes of this machine.
-
-    Parameters
-    ----------
-    batches : iterable of pd.DataFrame
-        Rows of the clips table.
-    config : AudioConfig
-        How to compute.
-    directory : Path
-        The store, with its probe.
-    n_jobs : int
-        Number of processes.
-
-    Yields
-    ------
-    int
-        Number of clips of each batch as it is finished, in any order.
-
-    Raises
-    ------
-    GenreError
-        If a process cannot be started or a part cannot be written.
-    """
-    workers = [Worker(config, directory) for _ in range(n_jobs)]
-    idle: SimpleQueue[Worker] = SimpleQueue()
-    for worker in workers:
-        idle.put(worker)
-
-    def compute(batch: pd.DataFrame) -> int:
-        worker = idle.get()
-        try:
-            return worker.compute(batch)
-        finally:
-            idle.put(worker)
-
-    threads = ThreadPoolExecutor(n_jobs)
-    try:
-        for future in as_completed([threads.submit(compute, batch) for batch in batches]):
-            yield future.result()
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.end()
-        threads.shutdown()

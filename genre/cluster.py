@@ -1,7 +1,7 @@
-"""Filling a store on a Dask cluster: the same batches, each computed by a process beside a Dask worker's thread.
+"""Batches on a Dask cluster: as on one machine, each worked through by a process beside a Dask worker's thread.
 
 The client of `distributed` is used directly: a task costs it milliseconds, and a Prefect task a tenth of a second and a
-row in Prefect's database. What a file may do to a process is dealt with where it happens, by `genre.worker`; Dask
+row in Prefect's database. What a file may do to a process is dealt with where it happens, by `genre.pool`; Dask
 only has to try a batch again elsewhere when a machine is lost.
 """
 
@@ -18,9 +18,8 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from genre.config import AudioConfig
 from genre.errors import DataError, GenreError, UsageError
-from genre.worker import Worker
+from genre.pool import Work, Worker
 
 #: Seconds in which the scheduler must answer.
 CONNECT_S = 10
@@ -28,28 +27,28 @@ CONNECT_S = 10
 #: Batches sent for each thread of the cluster: one to compute, one to go on with.
 _BATCHES_PER_THREAD = 2
 
-#: Processes of this Dask worker that wait for their next batch, by what they compute.
-_idle: dict[tuple[AudioConfig, Path], SimpleQueue] = {}
+#: Processes of this Dask worker that wait for their next batch, by what they do.
+_idle: dict[Work, SimpleQueue] = {}
 
 
-def computed(batches: Iterable[pd.DataFrame], config: AudioConfig, directory: Path, address: str) -> Iterator[int]:
-    """Compute batches on a Dask cluster.
+def there(batches: Iterable[pd.DataFrame], work: Work, address: str) -> Iterator[tuple[int, list[Any]]]:
+    """Work through batches on a Dask cluster.
 
     Parameters
     ----------
     batches : iterable of pd.DataFrame
-        Rows of the clips table.
-    config : AudioConfig
-        How to compute.
-    directory : Path
-        The store, with its probe, on a file system that every worker sees.
+        Rows, as the processes take them, with a column ``path``.
+    work : Work
+        What is to be done with them; its directory and the files lie on a file system that every worker sees.
     address : str
         Of the scheduler, such as ``tcp://host:8786``.
 
     Yields
     ------
-    int
-        Number of clips of each batch as it is finished, in any order.
+    n_rows : int
+        Of each batch as it is finished, in any order.
+    answers : list
+        To this batch; see `genre.pool.Worker.compute`.
 
     Raises
     ------
@@ -63,8 +62,7 @@ def computed(batches: Iterable[pd.DataFrame], config: AudioConfig, directory: Pa
         from distributed import as_completed
 
         def send(n: int) -> list[Any]:
-            arguments = (config, directory)
-            return [client.submit(compute, batch, *arguments, pure=False) for batch in islice(batches, n)]
+            return [client.submit(compute, batch, work, pure=False) for batch in islice(batches, n)]
 
         running = as_completed(send(_BATCHES_PER_THREAD * sum(client.nthreads().values())), loop=client.loop)
         for future in running:
@@ -72,45 +70,43 @@ def computed(batches: Iterable[pd.DataFrame], config: AudioConfig, directory: Pa
             running.update(send(1))
 
 
-def compute(batch: pd.DataFrame, config: AudioConfig, directory: Path) -> int:
-    """Write the part of a batch: what a Dask worker does.
+def compute(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
+    """Work through one batch: what a Dask worker does.
 
     Parameters
     ----------
     batch : pd.DataFrame
-        Rows of the clips table.
-    config : AudioConfig
-        How to compute.
-    directory : Path
-        The store, with its probe.
+        Rows, as the processes take them, with a column ``path``.
+    work : Work
+        What is to be done with them.
 
     Returns
     -------
-    int
-        Number of clips.
+    n_rows : int
+    answers : list
 
     Raises
     ------
     DataError
-        If this machine does not see the store, or any of the batch's files.
+        If this machine does not see the work's directory, or any of the batch's files.
     """
-    seen = directory.is_dir() and any(Path(path).exists() for path in batch["path"])
+    seen = work.directory.is_dir() and any(Path(path).exists() for path in batch["path"])
     if not seen:
-        lacking = batch["path"].iloc[0] if directory.is_dir() else directory
+        lacking = batch["path"].iloc[0] if work.directory.is_dir() else work.directory
         raise DataError(
             f"{socket.gethostname()} has no {lacking}; the music and GENRE_HOME must lie on a file system that all "
             "machines of the cluster see, under the same names"
         )
-    idle = _idle.setdefault((config, directory), SimpleQueue())
+    idle = _idle.setdefault(work, SimpleQueue())
     try:
         worker = idle.get_nowait()
     except Empty:
-        worker = Worker(config, directory)
+        worker = Worker(work)
     # One at a time on each machine: two that compile at once can spoil numba's cache for every later process.
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"genre-building-{os.getuid()}.lock"):
         worker.start()
     try:
-        return worker.compute(batch)
+        return len(batch), worker.compute(batch)
     finally:
         idle.put(worker)
 
@@ -137,6 +133,6 @@ def _client(address: str) -> Iterator[Any]:
             raise GenreError(f'Dask at {address} has no workers; start some: "python -m dask worker {address}"')
         yield client
     except (distributed.KilledWorker, distributed.client.FutureCancelledError) as error:
-        raise GenreError(f"Dask at {address} lost the build: {error}; what is finished is kept") from error
+        raise GenreError(f"Dask at {address} lost the work: {error}; what is finished is kept") from error
     finally:
         client.close(timeout=5)

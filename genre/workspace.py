@@ -13,8 +13,14 @@ One folder a data set, below ``GENRE_HOME``::
                trainings/<model>-<key>/         a model, its probability table, how it went
                copies.parquet  copies/          clips that are the same music, across recordings and all
                trials/<key>.parquet             probability table of a model made for comparison only
+    library/                                    what the champion was asked about files that are no data set:
+               answers.sqlite                   what each version said of each file
+               tags.csv                         the same as a table, of the files asked about last
+               models/<key>/                    the version asked last
+               undo/<time>-<run>.jsonl          what undoes the tags of one run
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -157,6 +163,19 @@ class Workspace:
         """Replace the table of those pairs."""
         write_table(self.directory / "copies.parquet", copies)
 
+    @property
+    def answers_path(self) -> Path:
+        """Database of what models said of the files of libraries."""
+        return self.directory / "answers.sqlite"
+
+    def model_dir(self, key: str) -> Path:
+        """Folder of a registered model's version, which `key` stands for."""
+        return self.directory / "models" / hashlib.sha256(key.encode()).hexdigest()[:12]
+
+    def undo_path(self, key: str) -> Path:
+        """File that undoes the tags of one run."""
+        return self.directory / "undo" / f"{key}.jsonl"
+
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""
         return sorted((self.directory / "trainings").glob("*/"))
@@ -227,3 +246,7 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+
+#: What was asked about music that is no data set.
+LIBRARY = Workspace("library")

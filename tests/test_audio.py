@@ -1,5 +1,6 @@
 import io
 import os
+import tracemalloc
 from pathlib import Path
 
 import av
@@ -416,6 +417,55 @@ def test_decoded_windows_are_clips_decoded_alone(files, suffix):
     with pytest.raises(AudioError, match=r"longer than 0\.05 minutes") as caught:
         list(audio.decode_windows(files[suffix], config, max_s=3.0))
     assert caught.value.status == "too_long"
+
+
+def flac_hours(hours: int, *, claimed: bool) -> bytes:
+    """A constant as FLAC at 1 kHz, some kilobytes an hour; its header may leave out how long it is."""
+    file = io.BytesIO()
+    soundfile.write(file, np.full(hours * 3_600_000, 0.5), 1000, format="FLAC")
+    data = bytearray(file.getvalue())
+    if not claimed:  # STREAMINFO ends with 36 bits for the number of samples, then 16 bytes of MD5
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_small_file_that_lasts_for_hours_is_refused_before_it_is_decoded(claimed):
+    data = flac_hours(6, claimed=claimed)
+    assert len(data) < 80_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioError, match="longer than 10 minutes") as caught:
+            next(audio.decode_windows(data, CONFIG, max_s=600))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.status == "too_long"
+    assert peak < 10_000_000  # six hours would be a hundred times as much
+
+
+def test_memory_does_not_follow_the_length_of_a_track():
+    data = flac_hours(2, claimed=True)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in audio.decode_windows(data, CONFIG)) == 720
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_promises_hours_over_a_short_file_is_not_believed():
+    data = bytearray(flac_hours(1, claimed=True)[:1000])  # five minutes are left
+    data[22:26] = b"\xff" * 4
+    assert len(list(audio.decode_windows(bytes(data), CONFIG, max_s=600))) == 31
+
+
+def test_a_file_of_hundreds_of_channels_is_refused():
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((3, audio.MAX_CHANNELS + 1)), 22050, format="WAV")
+    with pytest.raises(AudioError, match=f"has {audio.MAX_CHANNELS + 1} channels; at most {audio.MAX_CHANNELS}"):
+        list(audio.decode_windows(file.getvalue(), CONFIG))
 
 
 # The paper's own clips

@@ -19,7 +19,7 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from benchmarks import bad_files
-from genre import building, store, worker
+from genre import building, pool, store
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
 
@@ -106,7 +106,7 @@ def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
 
 
 def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragile, monkeypatch):
-    monkeypatch.setattr(worker, "_ATTEMPTS", 1)  # for the sake of time
+    monkeypatch.setattr(pool, "_ATTEMPTS", 1)  # for the sake of time
     clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
     assert building.build(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
     built = store.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
@@ -117,8 +117,8 @@ def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragil
 
 
 def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkeypatch):
-    monkeypatch.setattr(worker, "CLIP_LIMIT_S", 2.0)
-    monkeypatch.setattr(worker, "_ATTEMPTS", 1)
+    monkeypatch.setattr(pool, "ROW_LIMIT_S", 2.0)
+    monkeypatch.setattr(pool, "_ATTEMPTS", 1)
     clips = copies(tmp_path / "music", sound, ["hang.wav"])
     building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
     [built] = store.outcomes(tmp_path / "s").itertuples()

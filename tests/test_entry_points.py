@@ -27,6 +27,7 @@ from flows.retrain import retrain
 from flows.robustness import card
 from flows.rollback import rollback
 from flows.study import study
+from flows.tag import tag
 from flows.train import train
 from genre.datasets import dataset_id
 
@@ -45,6 +46,7 @@ FLOWS = {
     "paper": reproduce,
     "robustness": card,
     "audit": inspect_labels,
+    "tag": tag,
 }
 
 #: A list of the tracks of `music` with their split; its name has blanks and a quote.

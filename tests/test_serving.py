@@ -3,15 +3,12 @@
 import base64
 import io
 import json
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,72 +16,20 @@ import requests
 import soundfile as sf
 from conftest import ROOT, tone
 
-from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
-from genre.features import extract
 
 GENRES = ["high", "low"]
 
 
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two members that tells high from low, saved as the flows do."""
-    from flows import registry
-
-    folder = tmp_path_factory.mktemp("model")
-    config, members = AudioConfig(), ("logistic_regression", "random_forest")
-    clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
-    X, y = np.stack([extract(c, config) for c in clips]), np.repeat([0, 1], 6)
-    data = models.Data(GENRES, X, y, np.arange(12).astype(str), X, y)
-    trainings = {}
-    for name in members:
-        trainings[name] = folder / name
-        model = models.train(name, data, {}, 0, folder / name / "model")
-        models.save(name, model, folder / name / "model")
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
-    experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
-    run = client.create_run(experiment)
-    uri = registry.log_model(run.info.run_id, Ensemble(GENRES, config, members, "geometric", 0.5), trainings, {})
-    return Path(mlflow.artifacts.download_artifacts(uri))
-
-
-@pytest.fixture(scope="module")
-def url(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow models serve` on a free port, in an empty folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model_path), "-p", str(port)]
-    folder = tmp_path_factory.mktemp("empty")
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    process = subprocess.Popen(
-        [*command, "--env-manager", "local"],
-        cwd=folder,
-        env={"PATH": path, "HOME": str(folder)},
-        start_new_session=True,
-    )
-    for _ in range(240):
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok:
-                break
-        except requests.ConnectionError:
-            assert process.poll() is None
-            time.sleep(0.5)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(timeout=30)
-
-
-def encoded(y: np.ndarray, sr: int = 22050, kind: str = "WAV") -> str:
+def encoded(y: np.ndarray, sr: int = 22050, kind: str = "WAV", subtype: str | None = None) -> str:
     file = io.BytesIO()
-    sf.write(file, y, sr, format=kind)
+    sf.write(file, y, sr, format=kind, subtype=subtype)
     return base64.b64encode(file.getvalue()).decode()
 
 
-def ask(url: str, rows: list, form: str = "dataframe_records") -> list[dict]:
-    body = {form: [{"audio": row} for row in rows]}
+def ask(url: str, rows: list, form: str = "dataframe_records", **params: Any) -> list[dict]:
+    body = {form: [{"audio": row} for row in rows], "params": params}
     response = requests.post(f"{url}/invocations", json=body, timeout=60)
     assert response.status_code == 200, response.text
     return json.loads(response.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
@@ -97,7 +42,7 @@ def test_each_row_has_its_answer_or_its_reason(url):
     assert (high["genre"], low["genre"]) == ("high", "low")
     assert high["confidence"] == max(high["probabilities"].values()) > 0.5
     assert list(high["probabilities"]) == ["high", "low"] and list(low["probabilities"]) == ["low", "high"]
-    assert high["error"] is high["model_version"] is None
+    assert high["error"] is None and high["model_version"] == bad["model_version"] == "genre/1"
     assert set(high) == {"genre", "confidence", "probabilities", "error", "model_version"} == set(bad)
     assert [row["error"]["code"] for row in (bad, foreign, silent)] == ["not_base64", "not_base64", "silent"]
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
@@ -133,12 +78,67 @@ def test_any_rate_and_channels(url):
     assert answers[0]["genre"] == "high"
 
 
-def test_a_malformed_request_gets_400_without_a_traceback(url):
-    for body in ('{"dataframe_records": [{"sound": "x"}]}', "{", "[]", '{"nothing": 1}'):
+def test_the_timeline_is_the_windows_that_could_be_judged(url):
+    parts = [tone(10, hz=900), np.zeros(220500, np.float32), tone(10, hz=110), tone(7, hz=900)]
+    (answer,) = ask(url, [encoded(np.concatenate(parts))], timeline=True)
+    assert [(w["start_s"], w["end_s"]) for w in answer["timeline"]] == [(0, 10), (20, 30), (30, 37)]
+    assert [next(iter(w["probabilities"])) for w in answer["timeline"]] == ["high", "low", "high"]
+    high = [w["probabilities"]["high"] for w in answer["timeline"]]
+    assert answer["probabilities"]["high"] == pytest.approx(np.mean(high), abs=1e-12)
+    refused, _ = ask(url, ["", encoded(tone(1, hz=900))], timeline=True)
+    assert refused["timeline"] is None
+
+
+def test_parameters_change_what_is_told_and_what_is_unknown(url):
+    row = encoded(tone(10, hz=900))
+    (plain,) = ask(url, [row])
+    (short,) = ask(url, [row], top_k=1, timeline=True)
+    assert short["probabilities"] == short["timeline"][0]["probabilities"] == {"high": plain["confidence"]}
+    (many,) = ask(url, [row], top_k=99, min_confidence=plain["confidence"])
+    assert many == plain
+    (unsure,) = ask(url, [row], min_confidence=1)
+    assert unsure == plain | {"genre": "unknown"}
+    (any_at_all,) = ask(url, [row], min_confidence=0, top_k=None)
+    assert any_at_all == plain
+
+
+def by_code() -> dict[str, str]:
+    """A row for each error but ``too_large`` and ``failed``."""
+    return {
+        "undecodable": base64.b64encode(b"no music").decode(),
+        "too_long": encoded(np.full(2 * 3600 * 1000, 0.5), sr=1000, kind="FLAC"),
+        "empty": "",
+        "not_base64": "AAA",
+        "silent": encoded(np.zeros(22050)),
+        "too_short": encoded(tone(0.5, hz=300)),
+    }
+
+
+def test_every_error_has_a_code_and_a_sentence(url):
+    rows, infinite = by_code(), encoded(np.array([np.inf] * 44100), kind="WAV", subtype="FLOAT")
+    assert len(rows["too_long"]) < 50_000
+    started = time.monotonic()
+    errors = [answer["error"] for answer in ask(url, [*rows.values(), " \n", encoded(np.zeros(0)), infinite])]
+    assert time.monotonic() - started < 10
+    assert [error["code"] for error in errors] == [*rows, "empty", "empty", "undecodable"]
+    assert all(len(error["message"].split()) > 4 and error["message"][-1] != "." for error in errors)
+
+
+def test_a_malformed_request_gets_400_with_a_sentence(url):
+    row = encoded(tone(2, hz=300))
+    rows = [{"audio": row}]
+    params = ({"top_k": 0}, {"top_k": 1.5}, {"top_k": "3"}, {"min_confidence": 2}, {"min_confidence": float("nan")})
+    params += ({"min_confidence": "high"}, {"timeline": "yes"}, {"timeline": 1}, [1], "x", {"top_k": [1]})
+    bodies = [{"dataframe_records": rows, "params": wrong} for wrong in params]
+    bodies += [{"dataframe_records": [{"sound": row}]}, [], {"nothing": 1}, {"inputs": [1, [2]]}]
+    bodies += [{"dataframe_split": {"columns": ["audio", "audio"], "data": [[row, row]]}}]
+    bodies += [{"dataframe_records": rows * 257}]
+    for body in [*map(json.dumps, bodies), "{", "", b"\xff\xfe"]:
         headers = {"Content-Type": "application/json"}
         response = requests.post(f"{url}/invocations", data=body, headers=headers, timeout=60)
-        assert response.status_code == 400, body
-        assert "Traceback" not in response.text
+        assert response.status_code == 400, body[-80:]
+        assert "Traceback" not in response.text and "stack_trace" not in response.text, body[-80:]
+        assert len(response.json()["message"].split()) > 4
 
 
 def test_requests_at_once_get_their_own_answers(url):
@@ -148,33 +148,19 @@ def test_requests_at_once_get_their_own_answers(url):
     assert together == [ask(url, [row])[0] for row in rows]
 
 
-def test_the_client_prints_an_answer_a_file_and_fails_if_one_has_none(url, tmp_path):
-    sf.write(tmp_path / "high.wav", tone(10, hz=900), 22050)
-    (tmp_path / "text.mp3").write_text("no music")
-    command = [sys.executable, "-m", "serving.request", "--url", url]
-    good = subprocess.run([*command, str(tmp_path / "high.wav")], cwd=ROOT, capture_output=True, text=True)
-    assert good.returncode == 0
-    assert "high.wav: high 0." in good.stdout
-    assert "low 0." in good.stdout
-    both = [str(tmp_path / "high.wav"), str(tmp_path / "text.mp3")]
-    mixed = subprocess.run([*command, *both], cwd=ROOT, capture_output=True, text=True)
-    assert mixed.returncode == 1
-    assert "text.mp3: error: " in mixed.stdout
-
-
 def test_the_model_stands_alone(model_path, tmp_path):
     """Its code, its configuration and its requirements come with it: neither repository nor Prefect nor yt-dlp."""
     script = (
         "import sys, mlflow.pyfunc, pandas as pd, pathlib\n"
         f"m = mlflow.pyfunc.load_model({str(model_path)!r})\n"
         f"e = pd.read_json(pathlib.Path({str(model_path)!r}) / 'input_example.json', orient='split')\n"
-        "print(m.predict(e).iloc[0]['error'])\n"
+        "print(m.predict(e)[['error', 'model_version']].values.tolist())\n"
         f"own = tuple({str(ROOT)!r} + folder for folder in ('/genre/', '/flows/', '/serving/'))\n"
         "print([n for n, x in sys.modules.items() if str(getattr(x, '__file__', '')).startswith(own)])\n"
         "print(sorted({'prefect', 'yt_dlp', 'tensorflow', 'keras', 'flows'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["None", "[]", "[]"], done.stderr
+    assert done.stdout.splitlines() == ["[[None, None]]", "[]", "[]"], done.stderr
     pinned = {line.split("==")[0] for line in (model_path / "requirements.txt").read_text().splitlines()}
     assert {"scikit-learn", "skops", "numba", "soundfile", "soxr", "av", "mlflow"} <= pinned
     assert not {"prefect", "yt-dlp", "tensorflow", "catboost"} & pinned

@@ -97,7 +97,7 @@ def tracks_below(source: Path) -> list[dict[str, Any]]:
         If there is no audio.
     """
     genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    tracks = [_track(path, genre.name, source) for genre in genres for path in _audio_files(genre)]
+    tracks = [_track(path, genre.name, source) for genre in genres for path in audio_files(genre)]
     if not tracks:
         raise DataError(
             f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "
@@ -106,7 +106,11 @@ def tracks_below(source: Path) -> list[dict[str, Any]]:
     return tracks
 
 
-def _audio_files(folder: Path) -> Iterable[Path]:
+def audio_files(folder: Path) -> list[Path]:
+    """Files below a folder, to any depth, that are audio by their suffix, in order of their paths.
+
+    Hidden files and what is no file are left out; links to files are followed, links to folders are not.
+    """
     return sorted(
         p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
     )

@@ -1,0 +1,35 @@
+"""Processes that end with whoever started them, and take their own children along."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+
+def in_own_group() -> dict[str, Any]:
+    """Arguments of `subprocess.Popen` for a process that Ctrl-C does not reach, and that dies with its parent."""
+    return {"start_new_session": True, "preexec_fn": _die_with_parent if sys.platform == "linux" else None}
+
+
+def end(process: subprocess.Popen[Any], patience_s: float) -> None:
+    """End a process of its own group and all of that group: asked first, after `patience_s` seconds killed."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    deadline = time.monotonic() + min(patience_s, 2)
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _die_with_parent() -> None:
+    """Have Linux end this process when its parent is gone, even killed; PR_SET_PDEATHSIG is 1 in ``sys/prctl.h``."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

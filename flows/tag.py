@@ -1,0 +1,267 @@
+"""Flow ``tag``: the champion's genre of every file of a music library, as a table and, if wanted, in the files."""
+
+import inspect
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from tqdm import tqdm
+
+from flows import aliases, registry, report, tracking
+from flows.cli import main
+from genre import answers, tags
+from genre.answers import UNKNOWN, Answers
+from genre.errors import DataError, GenreError, UsageError
+from genre.undo import UndoFile, records, remove_copies, restore
+from genre.workspace import LIBRARY, make, write_atomically
+
+#: What really writes tags.
+WRITING = {"write_tags": "true", "dry_run": "false"}
+
+
+@flow(name="tag", flow_run_name="tag {source}")
+def tag(
+    source: str = "",
+    out: str = "",
+    registry_name: str = "genre",
+    version: str = "champion",
+    min_confidence: float = -1.0,
+    write_tags: bool = False,
+    dry_run: bool = True,
+    overwrite: bool = False,
+    undo: str = "",
+    n_jobs: int = -1,
+    dask: str = "",
+) -> dict[str, int]:
+    """Ask a registered model for the genre of every audio file below a folder; write a table and, if wanted, tags.
+
+    What was answered is kept: the same command goes on where it was stopped, and asks again only about files that
+    changed, or for another version. MLflow is told numbers of files, and what was typed; no name of a file.
+
+    Parameters
+    ----------
+    source : str
+        The folder, searched to any depth. A relative path counts from the project's folder.
+    out : str
+        Table to write, ``.csv`` or ``.parquet``; empty for ``library/tags.csv`` in the workspace.
+    registry_name, version : str
+        The registered model, and its alias or number.
+    min_confidence : float
+        Confidence, 0..1, below which a file is ``unknown``; -1 for the one that the model learnt.
+    write_tags : bool
+        Write the genres into the files' own tags too: ID3, Vorbis comments, MP4. By itself it only says, in the table's
+        column ``tag``, what it would do to each file; with `dry_run` false it does it. ``unknown`` is never written.
+    dry_run : bool
+        Touch no file. Without `write_tags` none is touched anyway, and false is refused as a mistake.
+    overwrite : bool
+        Write also where a file has another genre already.
+    undo : str
+        Undo file of an earlier run: everything it wrote is taken back, nothing else is done. What somebody else changed
+        since is left alone, with a sentence.
+    n_jobs : int
+        Processes, each with the model loaded; -1 for one per core.
+    dask : str
+        Address of a Dask scheduler whose workers ask instead; they must see the music and ``GENRE_HOME``.
+
+    Returns
+    -------
+    dict
+        Numbers of files.
+    """
+    settings = dict(locals())
+    table_path = checked(settings)
+    with LIBRARY.lock(), tracking.experiment(LIBRARY, "undo" if undo else "tag", settings) as run_id:
+        if undo:
+            counts = take_back(Path(undo).expanduser().resolve())
+        else:
+            asked = aliases.resolve(registry_name, version)
+            files = answers.listed(Path(source).expanduser())
+            ask(files, asked, n_jobs, dask)
+            outcomes = write(files, asked, settings, run_id) if write_tags else None
+            counts = publish(files, asked, outcomes, table_path, min_confidence, run_id)
+        tracking.log_metrics(run_id, counts)
+    return counts
+
+
+def checked(settings: Mapping[str, Any]) -> Path:
+    """Refuse what contradicts itself, before hours of work; where the table is to lie.
+
+    Raises
+    ------
+    UsageError
+        If parameters do not go together, or one is out of range.
+    GenreError
+        If the table's folder cannot be made.
+    """
+    registry.check_name(settings["registry_name"])
+    confidence, writes, undo = settings["min_confidence"], settings["write_tags"], settings["undo"]
+    if confidence != -1 and not 0 <= confidence <= 1:
+        raise UsageError(f"min_confidence must be from 0 to 1, or -1 for the one the model learnt; got {confidence}")
+    if undo and (settings["source"] or writes):
+        raise UsageError("undo takes back what an earlier run wrote, and nothing else; leave source and write_tags out")
+    if not undo and not settings["source"]:
+        raise UsageError("tag needs the folder of your music: -P source=~/Music")
+    if not writes and (not settings["dry_run"] or settings["overwrite"]):
+        raise UsageError("dry_run=false and overwrite=true are about writing tags; add -P write_tags=true")
+    path = Path(settings["out"] or LIBRARY.directory / "tags.csv").expanduser().resolve()
+    if path.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
+    make(path.parent)
+    return path
+
+
+@task(cache_policy=NO_CACHE)
+def ask(files: pd.DataFrame, asked: ModelVersion, n_jobs: int, dask: str) -> None:
+    """Have every file answered that has no answer of this version yet."""
+    model = _key(asked)
+    with closing(Answers(LIBRARY.answers_path)) as known:
+        todo = known.missing(files, model)
+        get_run_logger().info("%d files, of which %d are to be asked about", len(files), len(todo))
+        if todo.empty:
+            return
+        done = answers.ask(todo, fetched(asked), n_jobs=n_jobs, dask=dask)
+        n_before = len(files) - len(todo)
+        with tqdm(total=len(files), initial=n_before, desc="files", unit="file", smoothing=0.1) as bar:
+            for n, said in done:
+                known.record(todo, model, said)
+                bar.update(n)
+
+
+def fetched(asked: ModelVersion) -> Path:
+    """Folder of a version in the workspace, where processes find it, on a cluster too; others are removed.
+
+    Raises
+    ------
+    GenreError
+        If the model cannot be had.
+    """
+    directory = LIBRARY.model_dir(_key(asked))
+    if not directory.exists():
+        shutil.rmtree(directory.parent, ignore_errors=True)
+        uri = f"models:/{asked.name}/{asked.version}"
+        try:
+            write_atomically(directory, lambda path: mlflow.artifacts.download_artifacts(uri, dst_path=str(path)))
+        except (MlflowException, OSError) as error:
+            raise GenreError(f"{uri} cannot be had: {error}") from error
+    return directory
+
+
+@task(cache_policy=NO_CACHE)
+def write(files: pd.DataFrame, asked: ModelVersion, settings: Mapping[str, Any], run_id: str) -> dict[str, str]:
+    """Write genres into files, or only see what would be written: what became of each file that has a genre."""
+    record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
+    outcomes = {}
+    with closing(Answers(LIBRARY.answers_path)) as known:
+        remove_copies(Path(settings["source"]).expanduser().resolve())
+        said = known.of(files["path"], _key(asked), settings["min_confidence"])
+        for answer in tqdm(said, total=len(files), desc="tags", unit="file"):
+            if answer["genre"] not in (None, UNKNOWN):
+                path = Path(answer["path"])
+                outcomes[answer["path"]] = into(path, answer["genre"], settings, record)
+                if outcomes[answer["path"]] == "written":
+                    known.rename(answer["path"], answers.stamp(path))
+    if settings["dry_run"]:
+        usual = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
+        given = {k: v for k, v in settings.items() if v != usual[k] and k != "out"}
+        print(f"\nNo file was touched. To write the tags:\n\n{_command(given | WRITING)}\n", flush=True)
+    elif record.n:
+        back = _command({"undo": record.path})
+        print(f"\n{record.n} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
+    return outcomes
+
+
+def into(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> str:
+    """Write a genre into one file, if that is allowed; what was done, a word or a word and a reason."""
+    try:
+        there = tags.read(path)
+        if there == genre:
+            return "there already"
+        if there and not settings["overwrite"]:
+            return f"kept: {there}"
+        if settings["dry_run"]:
+            return f"would replace: {there}" if there else "would be written"
+        tags.write(path, genre, record)
+    except DataError as error:
+        return f"refused: {error}"
+    return "written"
+
+
+@task(cache_policy=NO_CACHE)
+def take_back(path: Path) -> dict[str, int]:
+    """Undo everything that an undo file tells of: numbers of files."""
+    counts: Counter[str] = Counter(restored=0, as_before=0, refused=0)
+    with closing(Answers(LIBRARY.answers_path)) as known:
+        for record in records(path):
+            try:
+                counts["restored" if restore(record) else "as_before"] += 1
+                known.rename(record["path"], answers.stamp(Path(record["path"])))
+            except DataError as error:
+                counts["refused"] += 1
+                get_run_logger().warning("%s", error)
+    print(", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items()), flush=True)
+    return dict(counts)
+
+
+@task(cache_policy=NO_CACHE)
+def publish(
+    files: pd.DataFrame,
+    asked: ModelVersion,
+    outcomes: Mapping[str, str] | None,
+    table_path: Path,
+    min_confidence: float,
+    run_id: str,
+) -> dict[str, int]:
+    """Write the table, and log how many files there are of each genre; numbers of files."""
+    by_genre: Counter[str] = Counter()
+    label = f"{asked.name}/{asked.version}"
+    with closing(Answers(LIBRARY.answers_path)) as known:
+        genres = known.genres(_key(asked))
+        names = answers.columns(genres, tag=outcomes is not None)
+
+        def rows() -> Iterator[list[Any]]:
+            for said in known.of(files["path"], _key(asked), min_confidence):
+                by_genre[said["genre"] or f"error: {said['error']}"] += 1
+                proba = said["probabilities"] or {}
+                row = [answers.readable(said["path"]), said["genre"], said["confidence"], *map(proba.get, genres)]
+                row += [said["error"], said["message"], label]
+                yield row if outcomes is None else [*row, outcomes.get(said["path"])]
+
+        answers.write(table_path, rows(), names, genres)
+    report.publish(
+        run_id,
+        pd.DataFrame(by_genre.most_common(), columns=["genre", "files"]),
+        "library",
+        f"{len(files)} files, by version {asked.version} of {asked.name}.",
+    )
+    tracking.tag(run_id, {"model_version": label})
+    print(f"The table is in {table_path}", flush=True)
+    errors = sum(n for name, n in by_genre.items() if name.startswith("error: "))
+    counts = {"files": len(files), "unknown": by_genre[UNKNOWN], "errors": errors}
+    counts["named"] = len(files) - counts["unknown"] - errors
+    words = Counter(outcome.partition(":")[0] for outcome in (outcomes or {}).values())
+    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in words.items()}
+
+
+def _command(given: Mapping[str, Any]) -> str:
+    """What to type for this flow with these parameters."""
+    words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    return shlex.join(["mlflow", "run", ".", "--env-manager", "local", "-e", "tag", *words])
+
+
+def _key(asked: ModelVersion) -> str:
+    """What a version's answers are kept by; its number alone comes again in another registry."""
+    return f"{asked.name}/{asked.version} {asked.source}"
+
+
+if __name__ == "__main__":
+    main(tag)

@@ -1,0 +1,137 @@
+"""MLflow on PostgreSQL, artifacts behind the server: nothing but MLFLOW_TRACKING_URI, from music to an answer."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import ROOT, free_port, wait_until_up, write_music
+from mlflow import MlflowClient
+
+#: PostgreSQL refuses to run as the superuser; one of these runs it then.
+OTHERS = ("postgres", "nobody")
+
+
+def program(name: str) -> str:
+    """A program of PostgreSQL, also where Debian puts it."""
+    places = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    if not (found := shutil.which(name, path=os.pathsep.join([*places, os.environ.get("PATH", "")]))):
+        pytest.skip(f"no {name} here; install PostgreSQL, such as the package postgresql of Debian")
+    return found
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """URI of an empty database on a server of its own."""
+    pytest.importorskip("psycopg2", reason="no psycopg2; install the extra postgres")
+    initdb, server = program("initdb"), program("postgres")
+    # not pytest's own folder: only its owner may enter that
+    folder, port = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp")), free_port()
+    user = next((name for name in OTHERS if os.geteuid() == 0 and _exists(name)), None)
+    if user:
+        shutil.chown(folder, user)
+    as_other = {"user": user, "group": "nogroup" if user == "nobody" else user} if user else {}
+    data = folder / "data"
+    subprocess.run(
+        [initdb, "-D", str(data), "-U", "genre", "--auth=trust", "--no-sync", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **as_other,
+    )
+    command = [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **as_other)
+    try:
+        createdb = [program("createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "genre", "mlflow"]
+        subprocess.run([program("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-t", "30"], capture_output=True)
+        for _ in range(60):
+            if subprocess.run(createdb, capture_output=True).returncode == 0:
+                break
+        yield f"postgresql+psycopg2://genre@127.0.0.1:{port}/mlflow"
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an MLflow server that keeps everything in PostgreSQL and in its own folder of artifacts."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", postgres, "--port", str(port)]
+    command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--serve-artifacts", "--workers", "1"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/health", process, folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_server: str, tmp_path: Path):
+    music = write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=8)
+    env = os.environ | {
+        "GENRE_HOME": str(tmp_path / "home"),
+        "MLFLOW_TRACKING_URI": mlflow_server,
+        "PREFECT_API_URL": prefect_server,
+        "PYTHONPATH": str(ROOT),
+    }
+    said = ["--dataset", "folder", "--source", str(music), "--model", "logistic_regression,catboost", "--folds", "0"]
+    said += ["--params", '{"catboost": {"iterations": 20}}']
+    retrain = [sys.executable, "-m", "flows.retrain", *said]
+    done = subprocess.run(retrain, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "version 1 of genre: promoted" in done.stdout
+    client = MlflowClient(mlflow_server)
+    version = client.get_model_version_by_alias("genre", "champion")
+    assert version.status == "READY"
+    run = client.get_run(version.run_id)
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert "figures/roc_test.png" in {f.path for f in client.list_artifacts(version.run_id, "figures")}
+    assert not list(tmp_path.glob("mlflow.db")) and not list(tmp_path.glob("mlruns"))
+    _ask_served(env, tmp_path, music / "high" / "0.wav")
+
+
+def _ask_served(env: dict[str, str], folder: Path, file: Path) -> None:
+    """The command that the README prints, and its client."""
+    port, log = free_port(), folder / "serve.log"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--env-manager", "local"],
+            cwd=folder,
+            env=env | {"PATH": path},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/ping", process, log)
+        ask = [sys.executable, "-m", "serving.request", "--url", f"http://127.0.0.1:{port}", str(file)]
+        said = subprocess.run(ask, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert "0.wav: " in said.stdout and "low " in said.stdout
+        assert requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def _exists(user: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
