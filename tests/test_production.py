@@ -98,6 +98,9 @@ def test_the_automations_are_such_as_prefect_takes():
     assert silent.trigger.within.total_seconds() >= 3 * 180  # Prefect's heartbeat is every three minutes
     assert "prefect.flow-run.Running" in silent.trigger.after
     assert crashed.actions[0].state.value == "SCHEDULED"
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
+    for automation in yaml.safe_load(example)["automations"]:
+        assert Automation.model_validate(automation).actions
 
 
 @dataclass
