@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 import soundfile
@@ -147,7 +147,7 @@ def decode_windows(
         if n and 2 * y.size < round(config.clip_s * sr):
             return
         if start_s >= max_s:
-            raise AudioError("too_long", _too_long(max_s))
+            _refuse_length(max_s)
         yield start_s, _resample(y, sr, config.sr, config.resampler)
         n += 1
     if not n:
@@ -456,7 +456,7 @@ def _windows_by_soundfile(file: BinaryIO, clip_s: float, max_s: float) -> Iterat
         _check_channels(sound.channels)
         if sound.frames > (max_s + clip_s) * sr:
             if _sounds_at(sound, round((max_s + clip_s) * sr)):
-                raise AudioError("too_long", _too_long(max_s))
+                _refuse_length(max_s)
             sound.seek(0)
         while parts := list(_blocks(sound, round(clip_s * sr))):
             y = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -474,7 +474,7 @@ def _windows_by_pyav(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tu
         claimed_s = (stream.container.duration or 0) / 1e6
         if claimed_s > max_s + clip_s:
             if _last_packet_s(stream, max_s) > max_s + clip_s:
-                raise AudioError("too_long", _too_long(max_s))
+                _refuse_length(max_s)
             stream.container.seek(0)
         for block, sr in _pyav_blocks(stream):
             parts.append(block)
@@ -493,8 +493,11 @@ def _check_channels(n: int) -> None:
         raise AudioError("undecodable", f"the file has {n} channels; at most {MAX_CHANNELS} are accepted")
 
 
-def _too_long(max_s: float) -> str:
-    return f"the file is longer than {max_s / 60:g} minutes, the most that is accepted; send it in parts"
+def _refuse_length(max_s: float) -> NoReturn:
+    """Refuse a file that lasts too long."""
+    raise AudioError(
+        "too_long", f"the file is longer than {max_s / 60:g} minutes, the most that is accepted; send it in parts"
+    )
 
 
 def _pyav_frames(stream: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -29,7 +30,10 @@ from flows.rollback import rollback
 from flows.study import study
 from flows.tag import tag
 from flows.train import train
+from genre import drift as shifts
+from genre.config import AudioConfig
 from genre.datasets import dataset_id
+from genre.features import FEATURE_NAMES
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 FLOWS = {
@@ -105,6 +109,7 @@ class Place:
         """``mlflow run . -e ENTRY_POINT -P ...``; returns what it printed."""
         own = {
             "GENRE_HOME": str(self.folder / "workspace"),
+            "GENRE_LOG": str(self.folder / "log"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -220,16 +225,17 @@ def test_promote_is_told_everything(place: Place, trained: dict[str, str]):
     assert "another-name" in printed
 
 
-def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
-    entry_point, seed = "main", 8  # `retrain` is the same lines of MLproject
+@pytest.fixture(scope="module")
+def retrained(place: Place, trained: dict[str, str]) -> dict[str, str]:
+    """Asked of ``mlflow run`` without an entry point's name, once it is done."""
     given = common(place) | {
         "split": "source",
         "options": OPTIONS,
         "model": "logistic_regression",
         "params": '{"C": 2.5}',
-        "seed": seed,
+        "seed": 8,
         "folds": 0,
-        "registry_name": f"name-of-{entry_point}",
+        "registry_name": "name-of-main",
         "min_gain": 0.002,
         "min_precision": 0.9,
         "min_change": 0.5,
@@ -237,8 +243,25 @@ def test_retrain_is_told_everything(place: Place, trained: dict[str, str]):
         "n_jobs": 1,
         "dask": "tcp://127.0.0.1:9",  # not asked: everything is built
     }
-    place.mlflow_run(entry_point, **given)
-    assert place.settings("retrain") == settings_of(entry_point, given)
-    run = next(run for run in place.runs("logistic_regression") if run.data.params["seed"] == str(seed))
+    place.mlflow_run("main", **given)
+    return settings_of("main", given)  # `retrain` is the same lines of MLproject
+
+
+def test_retrain_is_told_everything(place: Place, retrained: dict[str, str]):
+    assert place.settings("retrain") == retrained
+    run = next(run for run in place.runs("logistic_regression") if run.data.params["seed"] == "8")
     assert run.data.params["hp.C"] == "2.5"
-    assert f"name-of-{entry_point}" in {model.name for model in place.client.search_registered_models()}
+    assert "name-of-main" in {model.name for model in place.client.search_registered_models()}
+
+
+def test_drift_is_told_everything(place: Place, retrained: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    place.client.set_registered_model_alias("name-of-main", "champion", "1")
+    given = common(place) | {"registry_name": "name-of-main", "log": place.folder / "seen", "max_drift": 0.4}
+    config, genres = AudioConfig(variant="paper"), {"high": 0.9, "low": 0.1}
+    monkeypatch.setenv("GENRE_LOG", str(given["log"]))
+    for n in range(60):  # noise, which is no music that the model was trained on
+        row = np.random.default_rng(n).normal(1e4, 1e3, len(FEATURE_NAMES))
+        shifts.record("name-of-main/1", genres, row, config)
+    printed = place.mlflow_run("drift", **given)
+    assert place.settings("drift") == settings_of("drift", given)
+    assert "shifted by more than 0.4 in 60 answers" in printed
