@@ -18,8 +18,8 @@ import pandas as pd
 import typer
 
 from flows import registry, tracking
-from flows.proxy import Proxy
-from flows.release import VERSION_PREFIX, Release, Server, check, fetch, first_line, is_up, serve, stop
+from flows.proxy import Proxy, address
+from flows.release import Release, Server, check, fetch, first_line, is_up, serve, stop
 from genre.errors import GenreError
 
 #: Seconds after a switch in which a request that was sent before it becomes one that the proxy counts; and in which
@@ -31,7 +31,9 @@ TICK_S, PAUSE_S, MAX_PAUSE_S = 0.25, 1.0, 60.0
 
 
 class Deployment:
-    """What serves, what is about to, and what is on its way out; `step` sees to all of it and never waits long.
+    """What serves, what is about to, and what is on its way out; `step` sees to all of it.
+
+    A step waits at most for a server's first answer, or for its end.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ class Deployment:
         self.serving: Server | None = None
         self.starting: Server | None = None
         self.retiring: list[Server] = []
+        self._known: set[Path] = set()
         self._wanted: Release | None = None
         self._good: Release | None = None
         self._failed: Release | None = None
@@ -81,6 +84,7 @@ class Deployment:
     def want(self, release: Release) -> None:
         """Serve another release from now on, as soon as it can; also one that failed before."""
         self._wanted, self._failed, self._resume_at, self._pause_s = release, None, 0.0, PAUSE_S
+        self._known.add(release.folder)
         if self.starting and self.starting.release is not self._good:
             self._drop(self.starting)
         self._tidy()
@@ -130,8 +134,9 @@ class Deployment:
     def _tidy(self) -> None:
         servers = [server for server in (self.serving, self.starting, *self.retiring) if server]
         needed = {r.folder for r in (self._wanted, self._good, *(server.release for server in servers)) if r}
-        for folder in set(self.folder.glob(f"{VERSION_PREFIX}*")) - needed:
+        for folder in self._known - needed:  # not what is downloaded and not yet wanted
             shutil.rmtree(folder, ignore_errors=True)
+        self._known &= needed
 
 
 def watch(name: str, alias: str, folder: Path, every_s: float, found: SimpleQueue[Release]) -> None:
@@ -180,7 +185,7 @@ def deploy(
         deployment = Deployment(name, proxy, Path(folder))
         watching = threading.Thread(target=watch, args=(name, alias, Path(folder), every_s, found), daemon=True)
         watching.start()  # MLflow may be slow or away; what serves is looked after meanwhile
-        say(f"{name}@{alias} is served at http://{host}:{port}")
+        say(f"{name}@{alias} is served at http://{address(host, port)}")
         try:
             while True:
                 if not found.empty():

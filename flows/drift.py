@@ -53,7 +53,7 @@ def drift(
     registry.check_name(registry_name)
     folder = check(max_drift, log)
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    with tracking.experiment(workspace, f"drift {registry_name}", settings) as run_id:
+    with workspace.lock(), tracking.experiment(workspace, f"drift {registry_name}", settings) as run_id:
         champion = registry.by_alias(registry_name, "champion")
         if champion is None:
             raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")

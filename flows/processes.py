@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 
 def in_own_group() -> dict[str, Any]:
     """Arguments of `subprocess.Popen` for a process that Ctrl-C does not reach, and that dies with its parent."""
-    return {"start_new_session": True, "preexec_fn": _die_with_parent if sys.platform == "linux" else None}
+    return {"start_new_session": True, "preexec_fn": _dying_with_parent() if sys.platform == "linux" else None}
 
 
 def end(process: subprocess.Popen[Any], patience_s: float) -> None:
@@ -30,6 +32,9 @@ def end(process: subprocess.Popen[Any], patience_s: float) -> None:
     process.wait()
 
 
-def _die_with_parent() -> None:
-    """Have Linux end this process when its parent is gone, even killed; PR_SET_PDEATHSIG is 1 in ``sys/prctl.h``."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+def _dying_with_parent() -> Callable[[], int]:
+    """What has Linux end a process when its parent is gone, even killed; PR_SET_PDEATHSIG is 1 in ``sys/prctl.h``.
+
+    Loaded here: after the fork of a process with threads, loading may wait for ever.
+    """
+    return partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM)

@@ -46,7 +46,7 @@ class Proxy:
     """
 
     def __init__(self, host: str, port: int, folder: Path) -> None:
-        self._command, self._folder, self._address = _caddy(), folder, f"{host}:{port}"
+        self._command, self._folder, self._address = _caddy(), folder, address(host, port)
         _check_free(host, port)
         self._socket, self._target = folder / "caddy.sock", folder / "port"
         self.send_to(0)  # where nobody ever listens: requests wait for the first version
@@ -136,6 +136,11 @@ def _check_free(host: str, port: int) -> None:
             listener.bind(address)
     except (OSError, OverflowError) as error:
         raise GenreError(f"cannot listen at {host}:{port} ({error}); name another --port or --host") from None
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def free_port() -> int:

@@ -20,9 +20,10 @@ from tqdm import tqdm
 from flows import aliases, registry, report, tracking
 from flows.cli import main
 from genre import answers, tags
-from genre.answers import UNKNOWN, Answers
+from genre.answers import Answers
+from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
-from genre.undo import UndoFile, records, remove_copies, restore
+from genre.undo import UndoFile, check, records, remove_copies, restore
 from genre.workspace import LIBRARY, make, write_atomically
 
 #: What really writes tags.
@@ -161,6 +162,8 @@ def write(files: pd.DataFrame, asked: ModelVersion, settings: Mapping[str, Any],
     """Write genres into files, or only see what would be written: what became of each file that has a genre."""
     record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     outcomes = {}
+    if not settings["dry_run"]:
+        print(f"What undoes this is kept in {record.path}", flush=True)
     with closing(Answers(LIBRARY.answers_path)) as known:
         remove_copies(Path(settings["source"]).expanduser().resolve())
         said = known.of(files["path"], _key(asked), settings["min_confidence"])
@@ -188,6 +191,7 @@ def into(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) 
             return "there already"
         if there and not settings["overwrite"]:
             return f"kept: {there}"
+        check(path)
         if settings["dry_run"]:
             return f"would replace: {there}" if there else "would be written"
         tags.write(path, genre, record)

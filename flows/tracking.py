@@ -65,8 +65,13 @@ def connect() -> str:
             MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GenreError(f"MLflow at {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
+        raise GenreError(f"MLflow at {public(uri)} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
     return uri
+
+
+def public(uri: str) -> str:
+    """An address without the name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextmanager
@@ -337,7 +342,7 @@ def url(run_id: str) -> str:
     uri = mlflow.get_tracking_uri()
     if not uri.startswith("http"):
         return ""
-    return f"{uri.rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
+    return f"{public(uri).rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:

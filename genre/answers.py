@@ -18,11 +18,9 @@ import pyarrow.parquet as pq
 from joblib import effective_n_jobs
 
 from genre import cluster, pool, workspace
+from genre.config import UNKNOWN
 from genre.datasets.folder import SUFFIXES, audio_files
 from genre.errors import DataError, GenreError, UsageError
-
-#: What a model calls music that it is not sure of.
-UNKNOWN = "unknown"
 
 #: Files asked about at once: seconds of work, so that a kill loses little.
 BATCH_FILES = 8

@@ -12,6 +12,9 @@ import soundfile
 
 Variant = Literal["corrected", "paper"]
 
+#: What a model calls music that it is not sure of, so no genre may have that name.
+UNKNOWN = "unknown"
+
 #: Raised by hand whenever the same audio and configuration give other features or spectrograms.
 FEATURES_VERSION = 1
 

@@ -16,7 +16,8 @@ class AudioError(GenreError):
     ----------
     status : str
         What the clips table records: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``. (A clip that no
-        process survives is ``crashed`` there.) A served file may also be ``empty`` or ``too_long``.
+        process survives is ``crashed`` there.) A served file may also be ``empty``, ``too_long``,
+        ``too_large``, ``not_base64`` or ``failed``.
     """
 
     def __init__(self, status: str, reason: str) -> None:

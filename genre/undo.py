@@ -88,7 +88,7 @@ def change(path: Path, write: Callable[[Path], object], undo: UndoFile) -> None:
     GenreError
         If the undo file cannot be written.
     """
-    before = _checked(path)
+    before = check(path)
     with _copy(path, before) as copy:
         write(copy)
         os.utime(copy)
@@ -119,7 +119,7 @@ def restore(record: dict[str, Any]) -> bool:
         If the file is gone, was changed by somebody else since, or cannot be written.
     """
     path = Path(record["path"])
-    before = _checked(path)
+    before = check(path)
     new = _bytes(path)
     now = _identity(new)
     if now == record["old"]:
@@ -207,8 +207,14 @@ def _identity(y: np.ndarray) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(y.data).hexdigest(), "bytes": y.size}
 
 
-def _checked(path: Path) -> os.stat_result:
-    """State of a file that may be replaced by another."""
+def check(path: Path) -> os.stat_result:
+    """State of a file that may be replaced by another.
+
+    Raises
+    ------
+    DataError
+        If it is read-only, or has other names (hard links), or is not there.
+    """
     try:
         state = path.stat()
     except OSError as error:

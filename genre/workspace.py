@@ -23,6 +23,7 @@ One folder a data set, below ``GENRE_HOME``::
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,8 +74,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
     return path
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, that may not be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
@@ -241,8 +250,8 @@ class Workspace:
                 f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"
             ) from None
         try:
-            for leftover in self.directory.rglob("*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for leftover in list(self.directory.rglob("*.tmp")):
+                _remove(leftover)
             yield
         finally:
             lock.release()

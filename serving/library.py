@@ -81,7 +81,8 @@ def _main(pipe: Connection) -> None:
         os._exit(0)  # whoever started this is gone
     except Exception as error:
         traceback.print_exc()
-        pipe.send(("refused", f"the model cannot be loaded ({type(error).__name__}: {str(error).splitlines()[:1]})"))
+        reason = str(error).partition("\n")[0]
+        pipe.send(("refused", f"the model cannot be loaded ({type(error).__name__}: {reason})"))
 
 
 if __name__ == "__main__":

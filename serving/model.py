@@ -23,6 +23,7 @@ from mlflow.pyfunc import PythonModel
 from threadpoolctl import threadpool_limits
 
 from genre import audio, drift
+from genre.config import UNKNOWN
 from genre.ensemble import Ensemble, Inputs
 from genre.errors import AudioError
 
@@ -36,9 +37,6 @@ MAX_BYTES = 128 * 2**20
 MAX_ROWS = 256
 MAX_CHARACTERS = 512 * 2**20
 MAX_REQUEST_SECONDS = 4 * 3600
-
-#: Answer below the confidence that was learnt on validation, or asked for.
-UNKNOWN = "unknown"
 
 #: Status of an `AudioError` to the code that a client sees, where it is another.
 CODES = {"not_finite": "undecodable"}

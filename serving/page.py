@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genre import audio, plots, spectrogram
-from genre.config import AudioConfig
+from genre.config import UNKNOWN, AudioConfig
 from genre.errors import AudioError, GenreError
 from serving.request import URL, ask
 
@@ -84,8 +84,8 @@ def _show_answer(answer: dict[str, Any]) -> None:
     import streamlit as st
 
     genre, version = answer["genre"], answer["model_version"]
-    st.header("Not sure" if genre == "unknown" else genre, anchor=False)
-    said = f"{answer['confidence']:.0%} confident" + (", too little to name a genre" if genre == "unknown" else "")
+    st.header("Not sure" if genre == UNKNOWN else genre, anchor=False)
+    said = f"{answer['confidence']:.0%} confident" + (", too little to name a genre" if genre == UNKNOWN else "")
     st.caption(f"{said} · model {version}" if version else said)
     table = pd.DataFrame(answer["probabilities"].items(), columns=["genre", "probability"])
     bars = alt.Chart(table).encode(

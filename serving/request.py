@@ -70,6 +70,8 @@ def ask(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None
         raise RefusedError(
             f"{url} did not answer within {TIMEOUT_S} s; send less at once, or look at its log"
         ) from None
+    except requests.exceptions.ProxyError:
+        raise NoServerError(f"the proxy of your environment does not reach {url}; name its host in NO_PROXY") from None
     except requests.ConnectionError:
         raise NoServerError(
             f'nothing answers at {url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
@@ -77,6 +79,8 @@ def ask(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None
         ) from None
     except ValueError:  # of requests: no address
         raise NoServerError(f"the address of a served model looks like {URL}, got {url!r}") from None
+    except requests.RequestException as error:
+        raise RefusedError(f"{url} broke off its answer ({type(error).__name__}); look at its log") from None
     if response.status_code in (404, 405):
         raise NoServerError(f"{url} serves no model, it has no /invocations; check --url")
     if not response.ok:

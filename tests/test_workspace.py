@@ -2,6 +2,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -85,3 +86,12 @@ def test_importing_the_workspace_makes_nothing(tmp_path):
 def test_write_table_is_seen_whole(tmp_path):
     path = write_table(tmp_path / "t.parquet", pd.DataFrame({"a": [1, 2]}, index=["x", "y"]))
     assert pd.read_parquet(path).loc["y", "a"] == 2
+
+
+def test_what_a_killed_download_leaves_is_removed(home: Path):
+    workspace = Workspace("music")
+    left = workspace.directory / "models" / "x.1.tmp"
+    left.mkdir(parents=True)
+    (left / "part").write_text("of a model")
+    with workspace.lock():
+        assert not left.exists()

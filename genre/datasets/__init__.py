@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from genre import parameters
+from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
 
 #: Columns of every clips table, in order.
@@ -23,7 +24,7 @@ COLUMNS = ["clip_id", "path", "genre", "recording", "dataset", "start_s", "end_s
 
 
 #: What a genre cannot be called: columns that stand beside the genres' in tables, and the served model's own answers.
-RESERVED = {"clip_id", "split", "genre", "recording", "error", "unknown"}
+RESERVED = {"clip_id", "split", "genre", "recording", "error", UNKNOWN}
 
 
 @dataclass(frozen=True)
