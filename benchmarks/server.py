@@ -77,14 +77,18 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
-        command += ["-p", str(self.port), "-w", str(workers), "--env-manager", "local"]
-        environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
+        self.command += ["-p", str(self.port), "-w", str(workers), "--env-manager", "local"]
+        self.environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.log = folder / f"server-{self.port}.log"
-        with self.log.open("w") as log:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, once more if it has ended."""
+        with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+                self.command, cwd=self.log.parent, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
     @property

@@ -394,6 +394,8 @@ def _pyav_stream(file: BinaryIO) -> Iterator[Any]:
     with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
         if not container.streams.audio:
             raise ValueError("no audio stream")
+        if container.streams.audio[0].codec_context is None:
+            raise ValueError("a codec that FFmpeg does not know")
         yield container.streams.audio[0]
 
 

@@ -212,6 +212,18 @@ def test_not_audio(tmp_path, suffix, content):
     assert ("x" + suffix if suffix else f"{len(contents)} bytes") in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    "read",
+    [audio.duration_s, lambda data: audio.decode(data, sr=SR), lambda data: list(audio.decode_windows(data, CONFIG))],
+)
+def test_a_codec_that_nobody_knows(files, read):
+    data = bytearray(files["wav"].read_bytes())
+    data[20:22] = b"\xff\x7f"
+    with pytest.raises(AudioError, match="a codec that FFmpeg does not know") as caught:
+        read(bytes(data))
+    assert caught.value.status == "undecodable"
+
+
 @pytest.mark.parametrize("name", ["missing.wav", ".", "pipe.wav", "zero\0byte.wav"])
 def test_nothing_to_open(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.wav")

@@ -13,6 +13,10 @@ SMALLEST = {
     "cached_base": (["--clips", "4", "--many", "40"], "further head experiment"),
     "input_pipeline": (["--clips", "64", "--repeats", "1"], "store, network's layers"),
     "precision": (["--repeats", "1"], "bfloat16"),
+    "serve": (
+        ["--models", "catboost", "--seconds", "2", "--n", "60", "--repeats", "5"],
+        "answers before and after: equal",
+    ),
 }
 
 
