@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,10 +142,17 @@ def log_champion(folder: Path, data: "Data", members: dict[str, dict]) -> Path:
 @pytest.fixture(scope="session")
 def url(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`mlflow models serve` of the champion on a free port, in an empty folder."""
-    folder, port = tmp_path_factory.mktemp("empty"), free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{model_path.parent / 'mlflow.db'}"
+    store = f"sqlite:///{model_path.parent / 'mlflow.db'}"
+    with served("models:/genre@champion", tmp_path_factory.mktemp("empty"), MLFLOW_TRACKING_URI=store) as url:
+        yield url
+
+
+@contextmanager
+def served(model: str, folder: Path, **environment: str) -> Iterator[str]:
+    """`mlflow models serve` of a model on a free port, in a folder, where it keeps ``server.log``."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    environment |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--env-manager", "local"], cwd=folder, env=environment, start_new_session=True, stderr=log
