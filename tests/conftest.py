@@ -4,12 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import requests
 import soundfile as sf
+
+if TYPE_CHECKING:
+    from genre.models import Data
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,29 +104,37 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, timeout_s: flo
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two members that tells ``high`` from ``low``, logged and registered as the flows do."""
+    from genre import models
+    from genre.config import AudioConfig
+    from genre.features import extract
+
+    config = AudioConfig()
+    clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
+    X, y = np.stack([extract(c, config) for c in clips]), np.repeat([0, 1], 6)
+    data = models.Data(["high", "low"], X, y, np.arange(12).astype(str), X, y)
+    return log_champion(tmp_path_factory.mktemp("model"), data, {"logistic_regression": {}, "random_forest": {}})
+
+
+def log_champion(folder: Path, data: "Data", members: dict[str, dict]) -> Path:
+    """Train models, log them as one as the flows do, make it the champion of a store in `folder`, and fetch it."""
     import mlflow
 
     from flows import registry
     from genre import models
     from genre.config import AudioConfig
     from genre.ensemble import Ensemble
-    from genre.features import extract
 
-    folder = tmp_path_factory.mktemp("model")
-    genres, config, members = ["high", "low"], AudioConfig(), ("logistic_regression", "random_forest")
-    clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
-    X, y = np.stack([extract(c, config) for c in clips]), np.repeat([0, 1], 6)
-    data = models.Data(genres, X, y, np.arange(12).astype(str), X, y)
     trainings = {}
-    for name in members:
+    for name, params in members.items():
         trainings[name] = folder / name
-        model = models.train(name, data, {}, 0, folder / name / "model")
+        model = models.train(name, data, params, 0, folder / name / "model")
         models.save(name, model, folder / name / "model")
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
     run = client.create_run(experiment)
-    uri = registry.log_model(run.info.run_id, Ensemble(genres, config, members, "geometric", 0.5), trainings, {})
+    ensemble = Ensemble(data.genres, AudioConfig(), tuple(members), "geometric", 0.5)
+    uri = registry.log_model(run.info.run_id, ensemble, trainings, {})
     client.set_registered_model_alias("genre", "champion", registry.register("genre", uri, {}, "").version)
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "model")))
 
@@ -129,10 +142,17 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def url(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`mlflow models serve` of the champion on a free port, in an empty folder."""
-    folder, port = tmp_path_factory.mktemp("empty"), free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "-p", str(port)]
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{model_path.parent / 'mlflow.db'}"
+    store = f"sqlite:///{model_path.parent / 'mlflow.db'}"
+    with served("models:/genre@champion", tmp_path_factory.mktemp("empty"), MLFLOW_TRACKING_URI=store) as url:
+        yield url
+
+
+@contextmanager
+def served(model: str, folder: Path, **environment: str) -> Iterator[str]:
+    """`mlflow models serve` of a model on a free port, in a folder, where it keeps ``server.log``."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
+    environment |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--env-manager", "local"], cwd=folder, env=environment, start_new_session=True, stderr=log
