@@ -67,8 +67,11 @@ def n_answers(home: Path) -> int:
     path = home / "library" / "answers.sqlite"
     if not path.exists():
         return 0
-    with sqlite3.connect(path) as db:
-        return int(db.execute("SELECT count(*) FROM answers").fetchone()[0])
+    try:
+        with sqlite3.connect(path) as db:
+            return int(db.execute("SELECT count(*) FROM answers").fetchone()[0])
+    except sqlite3.OperationalError:  # it is being made
+        return 0
 
 
 def killed_half_way(home: Path, music: Path, n: int) -> None:

@@ -30,6 +30,11 @@ def mel_cnn(
     Four convolutions with batch normalisation, each followed by pooling, a mean over what is left of time and
     frequency, dropout, softmax: about 100,000 weights. Adam, its rate falling to zero along a half cosine.
 
+    On 320 clips of 160 tracks, over five folds by track, none of these gained more macro AUC than its standard error:
+    label smoothing of 0.1 (-0.002 +- 0.007), batch normalisation of each mel band (-0.002 +- 0.007), mean and maximum
+    over time (+0.006 +- 0.007), decoupled weight decay (0.000 +- 0.001). Mixup (-0.016 +- 0.007) and SpecAugment
+    (-0.034 +- 0.010) lost some. So it has none of them.
+
     Parameters
     ----------
     data : Data
