@@ -1,10 +1,15 @@
 """Each claim of speed can still be measured: its script runs, at the smallest size, and prints its ratios."""
 
+import importlib
+import json
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))
+fuzz = importlib.import_module("fuzz")
 
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("measure", "server"))
 
@@ -32,3 +37,28 @@ def test_a_claim_can_be_measured(script):
 
 def test_every_smallest_size_is_of_a_script():
     assert set(SMALLEST) <= {path.stem for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("escape", [str, json.dumps])
+@pytest.mark.parametrize(
+    ("path", "ours"),
+    [
+        ("/tmp/x/artifacts/model.py", True),
+        ("/tmp/x/artifacts/code/genre/audio.py", True),
+        ("/venv/lib/python3.11/site-packages/mlflow/models/model.py", False),
+        ("/usr/lib/python3.11/json/decoder.py", False),
+    ],
+)
+def test_a_stack_trace_through_our_code_is_a_fault_in_whatever_answer(escape, path, ours):
+    trace = f'Traceback (most recent call last):\n  File "{path}", line 5, in _hear\nValueError: "x"'
+    said = escape(trace).encode()
+    assert fuzz.is_fault("deep JSON", 400, said) is ours
+    assert fuzz.is_fault("wrong types", 400, said)
+
+
+def test_what_counts_as_a_fault_of_an_answer():
+    assert "wrong types" not in fuzz.MLFLOWS_OWN
+    assert fuzz.is_fault("wrong types", 500, b"Internal Server Error")
+    assert not fuzz.is_fault("deep JSON", 500, b"Internal Server Error")
+    assert fuzz.is_fault("cut short", 200, json.dumps({"error": {"code": "failed"}}).encode())
+    assert not fuzz.is_fault("cut short", 200, json.dumps({"error": {"code": "undecodable"}}).encode())
