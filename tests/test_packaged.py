@@ -99,7 +99,7 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Music:
     X, codes = np.stack(rows), np.array(labels)
     data = models.Data(genres, X, codes, np.array(recordings), X, codes)
     before = mlflow.get_tracking_uri()
-    model = log_champion(folder, data, {"catboost": {"iterations": 200}, "random_forest": {"n_estimators": 200}})
+    model = log_champion(folder, data, {"catboost": {"iterations": 200}, "svm": {"C": 10.0}})
     mlflow.set_tracking_uri(before)
     assert len(files) >= 100
     return Music(model, files)
@@ -127,7 +127,7 @@ def test_both_engines_give_the_same_genre(real, as_wav, tmp_path, monkeypatch):
     same, apart = same_genre(plain, as_wav), (plain - as_wav).abs().to_numpy()
     print(f"same genre {same:.3f}, probabilities differ by up to {apart.max():.1e}, median {np.median(apart):.1e}")
     assert same >= 0.99
-    assert apart.max() > 0, "the environment chose no other engine"
+    assert apart.max() > 0  # or it was the same engine twice
 
 
 @pytest.mark.slow
@@ -150,14 +150,16 @@ def test_a_format_keeps_the_genre(real, as_wav, tmp_path, suffix):
 
 def encode(wav: Path, path: Path) -> None:
     """A copy of a WAV file in the format of the other's suffix, at the bit rate that its encoder has by default."""
-    y, sr = sf.read(wav, dtype="int16")
+    y, sr = sf.read(wav, dtype="float32")
     if path.suffix == ".m4a":
         with av.open(str(path), "w") as out:
             stream = out.add_stream("aac", rate=sr, layout="stereo")
-            frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout="stereo")
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y.T), format="fltp", layout="stereo")
             frame.sample_rate = sr
             out.mux([*stream.encode(frame), *stream.encode(None)])
     elif path.suffix == ".opus":  # which knows no 44.1 kHz
         sf.write(path, soxr.resample(y, sr, 48000), 48000, format="OGG", subtype="OPUS")
-    else:
+    elif path.suffix == ".flac":  # of the very samples: libsndfile rounds floats otherwise than for WAV
+        sf.write(path, sf.read(wav, dtype="int16")[0], sr)
+    else:  # as floats: libsndfile makes noise of stereo integers in an MP3 file
         sf.write(path, y, sr)

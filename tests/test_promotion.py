@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import ROOT, tone
+from conftest import ROOT, tone, write_music
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from simulation import two_models
+from test_flows import Place
 
 from flows import aliases, card, registry
 from flows.verdict import Verdict, judge
-from genre import evaluate, selection
+from genre import evaluate, models, selection
 from genre.config import AudioConfig
 from genre.errors import GenreError
 
@@ -264,6 +265,32 @@ def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(
     (reason,) = verdict.reasons
     assert "served, it answers otherwise than when it was measured: probabilities differ by up to" in reason
     assert verdict.gain is None
+
+
+@pytest.mark.slow
+def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path, prefect_server):
+    write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=10)
+    place, name = Place(tmp_path, prefect_server), "logistic_regression"
+    source = ("--dataset", "folder", "--source", str(tmp_path / "music"))
+    place.run("retrain", *source, "--model", name)
+    # as if whoever registered it had been killed before it was judged
+    place.client.delete_registered_model_alias("genre", "champion")
+    place.client.delete_model_version_tag("genre", "1", "decision")
+    logged = place.client.get_model_version("genre", "1").source.removeprefix("models:/")
+    (weights,) = next((tmp_path / "mlruns").rglob(logged)).rglob("model.skops")
+    X, y = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32), np.arange(40) % 2
+    data = models.Data(["high", "low"], X, y, np.arange(40).astype(str), X, y)
+    models.save(name, models.train(name, data, {}, 0, tmp_path / "other"), weights.parent)
+    output = place.run("promote", *source)
+    version = place.client.get_model_version("genre", "1")
+    reason = "refused: served, it answers otherwise than when it was measured: probabilities differ by up to "
+    assert version.tags["decision"].startswith(reason) and f"version 1 of genre: {reason}" in output
+    assert version.tags["decision"] == f"refused: {version.tags['refused']}"
+    aliases_now = place.client.get_registered_model("genre").aliases
+    assert {alias: int(n) for alias, n in aliases_now.items()} == {"challenger": 1}
+    run = next(run for run in place.runs() if run.info.run_name.startswith("promote"))
+    assert run.data.tags["decision"] == f"version 1 of genre: {version.tags['decision']}"
+    assert "there is no champion yet" in output and place.versions() == 1
 
 
 @pytest.fixture

@@ -4,10 +4,13 @@ import base64
 import importlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ import pandas as pd
 import pytest
 import requests
 import soundfile as sf
-from conftest import ROOT, tone
+from conftest import ROOT, served, tone
 
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
@@ -143,6 +146,66 @@ def test_a_malformed_request_gets_400_with_a_sentence(url):
         assert response.status_code == 400, body[-80:]
         assert "Traceback" not in response.text and "stack_trace" not in response.text, body[-80:]
         assert len(response.json()["message"].split()) > 4
+
+
+#: What goes wrong inside a model of whose features one has a bug.
+BUG = """
+
+_extract = extract
+
+
+def extract(y, config):
+    if y.size < 2 * config.sr:
+        raise ZeroDivisionError("a bug of ours")
+    return _extract(y, config)
+"""
+
+
+@pytest.fixture(scope="module")
+def poor(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The same model with limits that a test can reach and a bug in its copy of the code, served; and its log."""
+    folder = tmp_path_factory.mktemp("poor")
+    model = shutil.copytree(model_path, folder / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (model / "model.py").read_text()
+    for limit, less in (("MAX_BYTES = 128", "MAX_BYTES = 1"), ("MAX_CHARACTERS = 512", "MAX_CHARACTERS = 4")):
+        assert code.count(f"{limit} * 2**20") == 1
+        code = code.replace(limit, less)
+    (model / "model.py").write_text(code)
+    with (model / "code" / "genre" / "features.py").open("a") as file:
+        file.write(BUG)
+    with served(str(model), folder) as url:
+        yield url, folder / "server.log"
+
+
+def test_a_bug_of_ours_costs_its_row_and_only_the_log_says_what_it_was(poor):
+    url, log = poor
+    good, bad, last = ask(url, [encoded(tone(seconds, hz=900)) for seconds in (10, 1.5, 10)])
+    assert bad["error"] == {"code": "failed", "message": "this file could not be analysed; the server's log says why"}
+    assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
+    assert good == last and good["genre"] == "high" and good["error"] is None
+    assert "ZeroDivisionError: a bug of ours" in log.read_text()
+
+
+def test_a_file_that_is_too_large_is_refused_and_the_others_are_answered(poor):
+    url, _ = poor
+    fits, beyond, within = (base64.b64encode(bytes(2**20 + more)).decode() for more in (0, 4, -(2**19)))
+    *errors, answer = ask(url, [fits, beyond, within, encoded(tone(3, hz=110))])
+    assert [row["error"]["code"] for row in errors] == ["undecodable", "too_large", "undecodable"]
+    assert errors[1]["error"]["message"].startswith("the file is larger than 1 MB, the most that is accepted; send it")
+    assert answer["genre"] == "low"
+
+
+def test_a_request_that_is_too_large_gets_400_with_a_sentence(poor, url):
+    sent = {"bytes": (poor[0], [{"audio": "A" * 2**20}] * 4 + [{"audio": "A"}]), "rows": (url, [{"audio": "A"}] * 257)}
+    said = {}
+    for what, (to, rows) in sent.items():
+        response = requests.post(f"{to}/invocations", json={"dataframe_records": rows}, timeout=60)
+        assert response.status_code == 400 and "stack_trace" not in response.text
+        said[what] = response.json()["message"].splitlines()[-1].removeprefix("Error: ")  # after MLflow's own words
+    assert said["bytes"] == "the request is larger than 4 MB, the most that is accepted; send fewer files at once"
+    assert said["rows"] == "the request has 257 rows; send at most 256, and the others in another"
+    assert len(ask(poor[0], ["A" * 2**20] * 4)) == 4
+    assert len(ask(url, ["A"] * 256)) == 256
 
 
 def test_hostile_requests_get_neither_a_500_nor_a_traceback(url):
