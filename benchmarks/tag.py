@@ -114,10 +114,10 @@ def requesting(files: list[Path], folder: Path) -> float:
             assert server.poll() is None, (folder / "server.log").read_text()
             time.sleep(0.3)
         for file in files[:4]:
-            ask(file, url)
+            ask([file.read_bytes()], url)
         start = time.perf_counter()
         for file in files:
-            ask(file, url)
+            ask([file.read_bytes()], url)
         return len(files) / (time.perf_counter() - start)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
