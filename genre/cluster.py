@@ -90,8 +90,7 @@ def compute(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
     DataError
         If this machine does not see the work's directory, or any of the batch's files.
     """
-    # Asked of the first batch on a machine: later, files may go away, which is told of each.
-    seen = work.directory.is_dir() and (work in _idle or any(Path(path).exists() for path in batch["path"]))
+    seen = work.directory.is_dir() and any(Path(path).exists() for path in batch["path"])
     if not seen:
         lacking = batch["path"].iloc[0] if work.directory.is_dir() else work.directory
         raise DataError(
