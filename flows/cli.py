@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import httpx
@@ -24,7 +23,7 @@ from prefect.settings import (
 )
 
 from flows import tracking
-from genre.errors import GenreError
+from genre.errors import GenreError, failing_in_words
 from genre.workspace import home, make
 
 #: How Prefect begins what it says of a run that failed.
@@ -38,16 +37,6 @@ def main(flow: Flow[..., Any]) -> None:
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         program.command()(_command(flow))
         program()
-
-
-@contextmanager
-def failing_in_words() -> Iterator[None]:
-    """Print a foreseen error as its sentence, and end the program with status 1."""
-    try:
-        yield
-    except GenreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def quiet_foreseen_errors() -> None:

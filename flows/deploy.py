@@ -6,7 +6,6 @@ one ends when its open requests have. A version that does not start or answers w
 
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ import typer
 from flows import registry, tracking
 from flows.proxy import Proxy, address
 from flows.release import Release, Server, check, fetch, first_line, is_up, serve, stop
-from genre.errors import GenreError
+from genre.errors import GenreError, failing_in_words
 
 #: Seconds after a switch in which a request that was sent before it becomes one that the proxy counts; and in which
 #: those that are open may end.
@@ -203,11 +202,8 @@ def main() -> None:
     """Run `deploy` as a program; an error that was foreseen is a sentence and the exit status 1."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command()(deploy)
-    try:
+    with failing_in_words():
         program()
-    except GenreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
-from flows.cli import check_server, failing_in_words
-from genre.errors import UsageError
+from flows.cli import check_server
+from genre.errors import UsageError, failing_in_words
 from genre.workspace import PROJECT_DIR
 
 #: Runs at once that are of no pool with a limit of its own, and of ``gpu``: two trainings would share the device.

@@ -1,5 +1,9 @@
 """Everything that can go wrong and is not a bug, each with a sentence a user can act on."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GenreError(Exception):
     """Base of this project's errors; the command line prints it without a traceback and exits with 1."""
@@ -35,3 +39,13 @@ class DataError(GenreError):
 
 class TrainingError(GenreError):
     """A model that could not be trained, with the reason."""
+
+
+@contextmanager
+def failing_in_words() -> Iterator[None]:
+    """Print a foreseen error as its sentence, and end the program with status 1."""
+    try:
+        yield
+    except GenreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
