@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy as np
 import psutil
 import soundfile as sf
 
+from flows.proxy import free_port
 from genre import features, models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
@@ -74,9 +74,7 @@ class Server:
     """A running server; `url` is ``127.0.0.1:port``."""
 
     def __init__(self, tracking_uri: str, folder: Path, workers: int = 1) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
         self.command += ["-p", str(self.port), "-w", str(workers), "--env-manager", "local"]
         self.environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri}

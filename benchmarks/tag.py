@@ -19,8 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import measure  # noqa: F401  puts the project on the path
-import requests
+import server  # which puts the project on the path
 import soundfile as sf
 import typer
 
@@ -29,7 +28,6 @@ from genre.datasets.folder import audio_files
 from serving.request import ask
 
 ROOT = Path(__file__).resolve().parent.parent
-PORT = 5091
 #: Seconds of each file, and formats in turn.
 SECONDS, SUFFIXES = 10, ("mp3", "flac", "wav", "ogg")
 
@@ -103,33 +101,14 @@ def answering(home: Path, music: Path) -> float:
 
 def requesting(files: list[Path], folder: Path) -> float:
     """Files a second, one request each, of the served champion once it is warm."""
-    command = ["models", "serve", "-m", "models:/genre@champion", "-p", str(PORT), "--env-manager", "local"]
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        url = f"http://127.0.0.1:{PORT}"
-        while not up(url):
-            assert server.poll() is None, (folder / "server.log").read_text()
-            time.sleep(0.3)
+    with server.served(os.environ["MLFLOW_TRACKING_URI"], folder) as running:
+        url = f"http://{running.url}"
         for file in files[:4]:
             ask([file.read_bytes()], url)
         start = time.perf_counter()
         for file in files:
             ask([file.read_bytes()], url)
         return len(files) / (time.perf_counter() - start)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-
-
-def up(url: str) -> bool:
-    """Whether the server answers."""
-    try:
-        return requests.get(f"{url}/ping", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 def states(music: Path) -> dict[Path, tuple[str, int]]:
