@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, cached_property, reduce
 from typing import NamedTuple
 
@@ -36,14 +36,6 @@ _RULES: dict[Variant, Rules] = {
 }
 
 
-class Shape(NamedTuple):
-    """Where the spectrum of each of n frames lies, Hz."""
-
-    centroid: np.ndarray  # shape (n,)
-    bandwidth: dict[int, np.ndarray]  # by exponent 2, 3 and 4, shape (n,)
-    rolloff: np.ndarray  # shape (n,)
-
-
 class Frames:
     """Some consecutive frames of a clip: each transform computed once, when first asked for.
 
@@ -70,29 +62,6 @@ class Frames:
         self.config = clip.config
         self.rules = clip.rules
 
-    def __len__(self) -> int:
-        return self._block.stop - self._block.start
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Samples of the signal, zeros beyond the clip's ends, shape (n, n_fft), float64."""
-        return self._clip.frames[self._block]
-
-    @property
-    def emphasised(self) -> np.ndarray:
-        """The same after pre-emphasis, float32."""
-        return self._clip.emphasised[self._block]
-
-    @property
-    def offset(self) -> np.ndarray:
-        """The same with the published offset."""
-        return self._clip.offset[self._block]
-
-    @property
-    def beyond(self) -> np.ndarray:
-        """Which frames reach beyond the clip's ends, shape (n,)."""
-        return self._clip.beyond[self._block]
-
     @cached_property
     def spectrum(self) -> np.ndarray:
         """STFT, shape (n, 1 + n_fft // 2), complex64.
@@ -100,17 +69,12 @@ class Frames:
         Transformed in double precision and then rounded, as librosa does: in single, the valleys of the highest octave,
         which lie in the resampler's stop band, would move by up to a quarter.
         """
-        return np.fft.rfft(self.frames * hann(self.config.n_fft)).astype(np.complex64)
+        return np.fft.rfft(self._clip.frames[self._block] * hann(self.config.n_fft)).astype(np.complex64)
 
     @cached_property
     def magnitude(self) -> np.ndarray:
         """Magnitude STFT, shape (n, 1 + n_fft // 2), float32."""
         return abs(self.spectrum)
-
-    @cached_property
-    def emphasised_power(self) -> np.ndarray:
-        """Power STFT of the emphasised signal, shape (n, 1 + n_fft // 2), float32."""
-        return power_spectrum(self.emphasised)
 
     @cached_property
     def power(self) -> np.ndarray:
@@ -120,11 +84,17 @@ class Frames:
     @cached_property
     def mel(self) -> np.ndarray:
         """Power in 128 mel bands, librosa's default, shape (n, 128), float32."""
-        return self.in_mel_bands(self.power, 128)
+        return self._clip.in_mel_bands(self.power, N_MELS)
 
-    def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
-        """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
-        return power @ filters.mel(self.config.sr, self.config.n_fft, n_mels)
+    @cached_property
+    def emphasised_mel(self) -> np.ndarray:
+        """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32."""
+        return self._clip.in_mel_bands(power_spectrum(self._clip.emphasised[self._block]), self.config.n_mels)
+
+    @cached_property
+    def shape(self) -> np.ndarray:
+        """Where the spectrum with the published offset lies, Hz, shape (n, 5), float32: see `SHAPE`."""
+        return self._clip.shape(self.offset_magnitude)
 
     @cached_property
     def offset_magnitude(self) -> np.ndarray:
@@ -135,32 +105,25 @@ class Frames:
         magnitude = self.magnitude.copy()
         # Under a periodic Hann window a constant is in bins 0 and 1 alone, but for frames that reach beyond the clip.
         magnitude[:, :2] = abs(self.spectrum[:, :2] + np.array([offset * n_fft / 2, -offset * n_fft / 4]))
-        magnitude[self.beyond] = abs(np.fft.rfft(self.offset[self.beyond] * hann(n_fft)))
+        beyond = self._clip.beyond[self._block]
+        magnitude[beyond] = self._clip.magnitude(self._clip.offset[self._block][beyond])
         return magnitude
 
-    @cached_property
-    def hz(self) -> np.ndarray:
-        """Frequency of each bin, shape (1 + n_fft // 2,)."""
-        return np.fft.rfftfreq(self.config.n_fft, 1 / self.config.sr).astype(np.float32)
 
-    @cached_property
-    def shape(self) -> Shape:
-        """Centroid, bandwidths and rolloff of the magnitude with the published offset."""
-        total = self.offset_magnitude.sum(axis=1, keepdims=True)
-        share = self.offset_magnitude / or_one(total)
-        centroid = share @ self.hz
-        deviation = abs(self.hz - centroid[:, np.newaxis])
-        moments = {p: np.einsum("tf,tf->t", share, reduce(np.multiply, [deviation] * p)) for p in (2, 3, 4)}
-        running = np.cumsum(self.offset_magnitude, axis=1)
-        n_below = np.count_nonzero(running < np.float32(ROLL_PERCENT) * running[:, -1:], axis=1)
-        return Shape(centroid, {p: moment ** (1 / p) for p, moment in moments.items()}, self.hz[n_below])
-
+#: Columns of `Frames.shape`. What is named the fourth bandwidth is that of `Rules.last_bandwidth`.
+SHAPE = (
+    "spectral_centroid",
+    "spectral_bandwidth_2",
+    "spectral_bandwidth_3",
+    "spectral_bandwidth_4",
+    "spectral_rolloff",
+)
 
 #: Share of the magnitude that lies below the rolloff: librosa's default, which the published script took.
 ROLL_PERCENT = 0.85
 
-#: What is taken of each frame: from n frames to n rows.
-Series = Callable[[Frames], np.ndarray]
+#: Mel bands behind tempo and MFCCs: librosa's default.
+N_MELS = 128
 
 
 class Analysis:
@@ -179,8 +142,6 @@ class Analysis:
         What ``config.variant`` stands for.
     """
 
-    kind: type[Frames] = Frames
-
     def __init__(self, y: np.ndarray, config: AudioConfig) -> None:
         self.y = y
         self.config = config
@@ -188,7 +149,9 @@ class Analysis:
 
     def framed(self, y: np.ndarray) -> np.ndarray:
         """Frames of a signal, the first centred on its first sample, zeros beyond its ends; a view."""
-        padded = np.pad(y, self.config.n_fft // 2)
+        reach = self.config.n_fft // 2
+        padded = np.zeros(len(y) + 2 * reach, y.dtype)  # many times as fast as `pad`
+        padded[reach:-reach] = y
         return np.lib.stride_tricks.sliding_window_view(padded, self.config.n_fft)[:: self.config.hop_length]
 
     @cached_property
@@ -216,6 +179,62 @@ class Analysis:
         centre, reach = np.arange(0, len(self.y) + 1, self.config.hop_length), self.config.n_fft // 2
         return (centre < reach) | (centre + reach > len(self.y))
 
+    @property
+    def n_frames(self) -> int:
+        """How many frames there are."""
+        return 1 + len(self.y) // self.config.hop_length
+
+    @property
+    def hz(self) -> np.ndarray:
+        """Frequency of each bin, shape (1 + n_fft // 2,), float32."""
+        return np.fft.rfftfreq(self.config.n_fft, 1 / self.config.sr).astype(np.float32)
+
+    def magnitude(self, frames: np.ndarray) -> np.ndarray:
+        """Magnitudes of some frames, shape (n, 1 + n_fft // 2)."""
+        return abs(np.fft.rfft(frames * hann(self.config.n_fft)))
+
+    def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
+        """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
+        return power @ filters.mel(self.config.sr, self.config.n_fft, n_mels)
+
+    def shape(self, magnitude: np.ndarray) -> np.ndarray:
+        """Where spectra lie, Hz, from their magnitudes, shape (n, 1 + n_fft // 2), to shape (n, 5): see `SHAPE`."""
+        total = magnitude.sum(axis=1, keepdims=True)
+        share = magnitude / or_one(total)
+        centroid = share @ self.hz
+        deviation = abs(self.hz - centroid[:, np.newaxis])
+        bandwidths = [
+            np.einsum("tf,tf->t", share, reduce(np.multiply, [deviation] * p)) ** (1 / p)
+            for p in (2, 3, self.rules.last_bandwidth)
+        ]
+        running = np.cumsum(magnitude, axis=1)
+        n_below = np.count_nonzero(running < np.float32(ROLL_PERCENT) * running[:, -1:], axis=1)
+        return np.stack([centroid, *bandwidths, self.hz[n_below]], axis=1).astype(np.float32)
+
+    def peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Spectral peaks, each a tenth of its frame's maximum at least, placed by a parabola through its neighbours.
+
+        Parameters
+        ----------
+        S : np.ndarray [shape=(n, 1 + n_fft // 2)]
+            Powers of some frames.
+        low, high : int
+            From which bin to before which one.
+
+        Returns
+        -------
+        np.ndarray [shape=(m,)]
+            Where they are, in bins.
+        np.ndarray [shape=(m,)]
+            Their heights.
+        """
+        left, middle, right = S[:, low - 1 : high - 1], S[:, low:high], S[:, low + 1 : high + 1]
+        at = np.nonzero((middle > 0.1 * S.max(axis=1, keepdims=True)) & (middle > left) & (middle >= right))
+        left, middle, right = left[at], middle[at], right[at]
+        slope, curvature = (right - left) / 2, left + right - 2 * middle
+        shift = np.where(abs(slope) < abs(curvature), -slope / or_one(curvature), 0)
+        return low + at[1] + shift, middle + slope * shift / 2
+
     def central_moments(self, x: np.ndarray) -> np.ndarray:
         """Mean, and second to fourth central moments, of a signal."""
         mean = x.mean(dtype=np.float64)
@@ -226,35 +245,34 @@ class Analysis:
             sums += square.sum(), square @ deviation, square @ square
         return np.array([mean, *sums / x.size])
 
-    def by_frame(self, series: Iterable[Series]) -> dict[Series, np.ndarray]:
-        """What each of `series` takes of all frames.
+    def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some attributes of `Frames`, of all frames.
 
         Parameters
         ----------
-        series : iterable of callable
-            From `Frames` to an array of as many rows.
+        names : iterable of str
+            Such as ``mel``.
 
         Returns
         -------
-        dict of callable to np.ndarray [shape=(t, ...)]
-            Its rows, for each.
+        dict of str to np.ndarray [shape=(n_frames, ...)]
+            One row a frame, for each.
         """
-        rows: dict[Series, np.ndarray] = {}
-        wanted = set(series)
-        n_frames = 1 + len(self.y) // self.config.hop_length
-        for block in blocks(n_frames):
-            frames = self.kind(self, block)
-            for function in wanted:
-                taken = function(frames)
-                if function not in rows:
-                    rows[function] = np.empty((n_frames, *taken.shape[1:]), taken.dtype)
-                rows[function][block] = taken
+        rows: dict[str, np.ndarray] = {}
+        wanted = set(names)
+        for block in blocks(self.n_frames, BLOCK_FRAMES):
+            frames = Frames(self, block)
+            for name in wanted:
+                taken = getattr(frames, name)
+                if name not in rows:
+                    rows[name] = np.empty((self.n_frames, *taken.shape[1:]), taken.dtype)
+                rows[name][block] = taken
         return rows
 
 
-def blocks(n_frames: int) -> Iterator[slice]:
-    """Slices of at most `BLOCK_FRAMES` frames, one after the other."""
-    return (slice(i, min(i + BLOCK_FRAMES, n_frames)) for i in range(0, n_frames, BLOCK_FRAMES))
+def blocks(n_frames: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` frames, one after the other."""
+    return (slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size))
 
 
 def power_spectrum(frames: np.ndarray) -> np.ndarray:
@@ -319,9 +337,7 @@ def _kind(kernels: str) -> type[Analysis]:
     try:
         from genre.kernels import CompiledAnalysis
 
-        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(
-            [lambda frames: frames.in_mel_bands(frames.emphasised_power, 96)]
-        )
+        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(["mel"])
     except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
         warnings.warn(f"features take half as long again, for numba does not work here: {error}", stacklevel=3)
         return Analysis

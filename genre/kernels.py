@@ -1,55 +1,74 @@
 """The costly steps of `genre.analysis` as plain loops, compiled by numba and kept on disk.
 
-Each loop does what the method of the same name says in numpy there, which stays the reference. They are compiled
-once on a machine, in two seconds, beside this file or, where that cannot be written, in the user's cache.
+Each loop does what numpy does there, which stays the reference, one frame at a time: a spectrum is used up while it
+lies in the core's own cache. They are compiled once on a machine, in a few seconds, beside this file or, where that
+cannot be written, in the user's cache.
 """
 
-from functools import cached_property
+from collections.abc import Iterable
 
 import numba
 import numpy as np
 
 from genre import filters
-from genre.analysis import ROLL_PERCENT, Analysis, Frames, Shape, power_spectrum
+from genre.analysis import N_MELS, ROLL_PERCENT, SHAPE, Analysis, blocks, power_spectrum
+
+#: Frames transformed at once: their spectra, in double precision, are to stay in the core's own cache.
+BLOCK_FRAMES = 32
 
 
-class CompiledFrames(Frames):
-    """`Frames` with both spectra from one transform, and the shape of the spectrum from one loop."""
+class CompiledAnalysis(Analysis):
+    """`Analysis` whose frames are gone through once, by one loop, and whose other loops are compiled too."""
 
-    @cached_property
-    def transform(self) -> np.ndarray:
-        """Spectra of the frames without a window, shape (n, 1 + n_fft // 2), complex128."""
-        return np.fft.rfft(self.frames)
+    def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some attributes of `Frames`, of all frames."""
+        wanted = set(names)
+        if wanted == {"emphasised_mel"}:  # which alone does with a transform in single precision, at half the price
+            return super().by_frame(wanted)
+        rows = self._rows(emphasised="emphasised_mel" in wanted)
+        return {name: rows[name] for name in wanted & set(rows)} | super().by_frame(wanted - set(rows))
+
+    def _rows(self, emphasised: bool) -> dict[str, np.ndarray]:
+        """All that one pass over the frames gives, with the mel bands of the emphasised signal if they are wanted."""
+        config, n, n_bins = self.config, self.n_frames, 1 + self.config.n_fft // 2
+        bank = filters.sparse_mel(config.sr, config.n_fft, N_MELS)
+        other_bank = filters.sparse_mel(config.sr, config.n_fft, config.n_mels if emphasised else 0)
+        response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
+        rows = {
+            "power": np.empty((n, n_bins), np.float32),
+            "mel": np.empty((n, N_MELS), np.float32),
+            "shape": np.empty((n, len(SHAPE)), np.float32),
+            "emphasised_mel": np.empty((n, len(other_bank[0])), np.float32),
+        }
+        spectra = np.empty((BLOCK_FRAMES, n_bins), np.complex128)
+        for block in blocks(n, BLOCK_FRAMES):
+            F = np.fft.rfft(self.frames[block], out=spectra[: block.stop - block.start])
+            taken = tuple(array[block] for array in rows.values())
+            _pass(F, self.hz, self.rules.spectral_offset, self._last, bank, response, other_bank, taken)
+        # Where a frame reaches beyond the clip neither filter nor offset is what it is within.
+        if emphasised:
+            power = power_spectrum(self.emphasised[self.beyond])
+            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, config.n_mels)
+        if self.rules.spectral_offset:
+            rows["shape"][self.beyond] = self.shape(self.magnitude(self.offset[self.beyond]).astype(np.float32))
+        return rows
+
+    @property
+    def _last(self) -> int:
+        """Column of `_place` that is named the fourth bandwidth."""
+        return self.rules.last_bandwidth - 1
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
         """Powers summed into mel bands."""
         return _in_bands(power, *filters.sparse_mel(self.config.sr, self.config.n_fft, n_mels))
 
-    @cached_property
-    def spectrum(self) -> np.ndarray:
-        """STFT, complex64."""
-        return _hann(self.transform)
+    def shape(self, magnitude: np.ndarray) -> np.ndarray:
+        """Where spectra lie."""
+        return _shape(magnitude, self.hz, self._last)
 
-    @cached_property
-    def emphasised_power(self) -> np.ndarray:
-        """Power STFT of the emphasised signal."""
-        power = _emphasised_power(self.transform, self.config.pre_emphasis)
-        # The filter's last output lies beyond the clip, where the emphasised signal is 0.
-        if self.beyond.any():
-            power[self.beyond] = power_spectrum(self.emphasised[self.beyond])
-        return power
-
-    @cached_property
-    def shape(self) -> Shape:
-        """Centroid, bandwidths and rolloff."""
-        centroid, second, third, fourth, rolloff = _shape(self.offset_magnitude, self.hz, ROLL_PERCENT)
-        return Shape(centroid, {2: second, 3: third, 4: fourth}, rolloff)
-
-
-class CompiledAnalysis(Analysis):
-    """`Analysis` of compiled frames, and with the moments of a signal from two loops."""
-
-    kind = CompiledFrames
+    def peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Spectral peaks, and their heights."""
+        return _peaks(S, np.float32(0.1) * S.max(axis=1), low, high)
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
         """Mean, and second to fourth central moments."""
@@ -61,81 +80,121 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy
 
 
 @_compiled
-def _hann(F):  # type: ignore[no-untyped-def]
-    """Spectra under a periodic Hann window, from those without: each bin less half of its neighbours' mean, halved."""
+def _pass(F, hz, offset, last, bank, response, other_bank, rows):  # type: ignore[no-untyped-def]
+    """All of some frames from their spectra without a window, into the rows of `CompiledAnalysis._rows`."""
+    power, mel, shape, emphasised_mel = rows
     n, n_bins = F.shape
-    X = np.empty((n, n_bins), np.complex64)
+    n_fft = 2 * (n_bins - 1)
+    magnitude, filtered_power = np.empty(n_bins, np.float32), np.empty(n_bins, np.float32)
+    filtered = np.empty(n_bins, np.complex128)
     for t in range(n):
-        X[t, 0] = 0.5 * (F[t, 0] - F[t, 1].real)
-        for k in range(1, n_bins - 1):
-            X[t, k] = 0.5 * F[t, k] - 0.25 * (F[t, k - 1] + F[t, k + 1])
-        X[t, -1] = 0.5 * (F[t, -1] - F[t, -2].real)
-    return X
+        _hann_power(F[t], power[t], magnitude)
+        _bands(power[t], bank, mel[t])
+        if offset:
+            magnitude[0] = abs(0.5 * (F[t, 0].real - F[t, 1].real) + offset * n_fft / 2)
+            magnitude[1] = abs(0.5 * F[t, 1] - 0.25 * (F[t, 0] + F[t, 2]) - offset * n_fft / 4)
+        _place(magnitude, hz, last, shape[t])
+        if len(other_bank[0]):
+            for k in range(n_bins):
+                filtered[k] = F[t, k] * response[k]
+            _hann_power(filtered, filtered_power, magnitude)
+            _bands(filtered_power, other_bank, emphasised_mel[t])
 
 
 @_compiled
-def _emphasised_power(F, pre_emphasis):  # type: ignore[no-untyped-def]
-    """Powers after the filter y[n] - a y[n - 1], under the same window: its first weight, 0, hides what wraps round."""
-    n, n_bins = F.shape
-    response = 1 - pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
-    E = np.empty(n_bins, np.complex128)
-    power = np.empty((n, n_bins), np.float32)
-    for t in range(n):
-        for k in range(n_bins):
-            E[k] = F[t, k] * response[k]
-        power[t, 0] = (0.5 * (E[0].real - E[1].real)) ** 2
-        for k in range(1, n_bins - 1):
-            x = 0.5 * E[k] - 0.25 * (E[k - 1] + E[k + 1])
-            power[t, k] = x.real**2 + x.imag**2
-        power[t, -1] = (0.5 * (E[-1].real - E[-2].real)) ** 2
-    return power
+def _hann_power(F, power, magnitude):  # type: ignore[no-untyped-def]
+    """Powers and magnitudes under a periodic Hann window: each bin less half of its neighbours' mean, halved.
+
+    Its first weight is 0, which hides what a filter in the frequency domain wraps round.
+    """
+    last = len(F) - 1
+    magnitude[0] = abs(0.5 * (F[0].real - F[1].real))
+    magnitude[last] = abs(0.5 * (F[last].real - F[last - 1].real))
+    for k in range(1, last):
+        real = np.float32(0.5 * F[k].real - 0.25 * (F[k - 1].real + F[k + 1].real))
+        imaginary = np.float32(0.5 * F[k].imag - 0.25 * (F[k - 1].imag + F[k + 1].imag))
+        magnitude[k] = np.sqrt(real * real + imaginary * imaginary)
+    for k in range(last + 1):
+        power[k] = magnitude[k] * magnitude[k]
 
 
 @_compiled
-def _shape(magnitude, hz, roll_percent):  # type: ignore[no-untyped-def]
-    """Centroid, bandwidths of exponent 2, 3 and 4, and rolloff of each frame, shape (5, n); 0 for a frame of zeros."""
-    n, n_bins = magnitude.shape
-    shape = np.zeros((5, n), np.float32)
-    for t in range(n):
-        row = magnitude[t]
-        total, weighted = np.float32(0), np.float32(0)
-        for k in range(n_bins):
-            total += row[k]
-            weighted += row[k] * hz[k]
-        if total < np.finfo(np.float32).tiny:
-            continue
-        centroid = weighted / total
-        second, third, fourth = np.float32(0), np.float32(0), np.float32(0)
-        for k in range(n_bins):
-            deviation = abs(hz[k] - centroid)
-            moment = row[k] * deviation * deviation
-            second += moment
-            third += moment * deviation
-            fourth += moment * deviation * deviation
-        shape[0, t] = centroid
-        shape[1, t] = (second / total) ** (1 / 2)
-        shape[2, t] = (third / total) ** (1 / 3)
-        shape[3, t] = (fourth / total) ** (1 / 4)
-        running, k = row[0], 0
-        while running < roll_percent * total and k < n_bins - 1:
-            k += 1
-            running += row[k]
-        shape[4, t] = hz[k]
-    return shape
+def _bands(power, bank, bands):  # type: ignore[no-untyped-def]
+    """Weighted sums over the bins of each band."""
+    first, ends, weights = bank
+    for j in range(len(first)):
+        total, shift = np.float32(0), first[j] - ends[j]
+        for i in range(ends[j], ends[j + 1]):
+            total += weights[i] * power[shift + i]
+        bands[j] = total
 
 
 @_compiled
 def _in_bands(power, first, ends, weights):  # type: ignore[no-untyped-def]
-    """Weighted sums over the bins of each band, shape (n, n_bands)."""
-    n, n_bands = len(power), len(first)
-    bands = np.empty((n, n_bands), np.float32)
-    for t in range(n):
-        for j in range(n_bands):
-            total = np.float32(0)
-            for i in range(ends[j], ends[j + 1]):
-                total += weights[i] * power[t, first[j] + i - ends[j]]
-            bands[t, j] = total
+    """The same of each frame, shape (n, n_bands)."""
+    bands = np.empty((len(power), len(first)), np.float32)
+    for t in range(len(power)):
+        _bands(power[t], (first, ends, weights), bands[t])
     return bands
+
+
+@_compiled
+def _place(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
+    """Centroid, bandwidths and rolloff of one frame, 0 for a frame of zeros; which bandwidth is the last is told."""
+    n_bins = len(magnitude)
+    total, weighted = np.float32(0), np.float32(0)
+    for k in range(n_bins):
+        total += magnitude[k]
+        weighted += magnitude[k] * hz[k]
+    if total < np.finfo(np.float32).tiny:
+        shape[:] = 0
+        return
+    centroid = weighted / total
+    second, third, fourth = np.float32(0), np.float32(0), np.float32(0)
+    for k in range(n_bins):
+        deviation = abs(hz[k] - centroid)
+        moment = magnitude[k] * deviation * deviation
+        second += moment
+        third += moment * deviation
+        fourth += moment * deviation * deviation
+    shape[0] = centroid
+    shape[1] = (second / total) ** (1 / 2)
+    shape[2] = (third / total) ** (1 / 3)
+    shape[3] = (fourth / total) ** (1 / 4)
+    shape[3] = shape[last]
+    running, k = magnitude[0], 0
+    while running < ROLL_PERCENT * total and k < n_bins - 1:
+        k += 1
+        running += magnitude[k]
+    shape[4] = hz[k]
+
+
+@_compiled
+def _shape(magnitude, hz, last):  # type: ignore[no-untyped-def]
+    """The same of each frame, shape (n, 5)."""
+    shape = np.empty((len(magnitude), 5), np.float32)
+    for t in range(len(magnitude)):
+        _place(magnitude[t], hz, last, shape[t])
+    return shape
+
+
+@_compiled
+def _peaks(S, least, low, high):  # type: ignore[no-untyped-def]
+    """Where the peaks of each frame lie, in bins, and their heights, none below its frame's least."""
+    most = len(S) * (1 + (high - low) // 2)
+    at, height, n = np.empty(most), np.empty(most, np.float32), 0
+    peak = np.empty(high - low, np.bool_)
+    for t in range(len(S)):
+        row = S[t]
+        for k in range(low, high):  # a loop of its own, which is made into one of vectors
+            peak[k - low] = (row[k] > least[t]) & (row[k] > row[k - 1]) & (row[k] >= row[k + 1])
+        for k in range(low, high):
+            if peak[k - low]:
+                slope, curvature = (row[k + 1] - row[k - 1]) / 2, row[k - 1] + row[k + 1] - 2 * row[k]
+                shift = -slope / curvature if abs(slope) < abs(curvature) else np.float32(0)
+                at[n], height[n] = k + shift, row[k] + slope * shift / 2
+                n += 1
+    return at[:n], height[:n]
 
 
 @_compiled

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from genre.analysis import Frames, analyse, power_spectrum, power_to_db
+from genre.analysis import analyse, power_to_db
 from genre.audio import checked
 from genre.config import AudioConfig
 
@@ -34,18 +34,8 @@ def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     UsageError
         If `y` is not one-dimensional.
     """
-    rows = analyse(checked(y[: config.n_samples]), config).by_frame([_mel_alone])
-    return quantised(rows[_mel_alone], config)
-
-
-def mel(frames: Frames) -> np.ndarray:
-    """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32, beside the features."""
-    return frames.in_mel_bands(frames.emphasised_power, frames.config.n_mels)
-
-
-def _mel_alone(frames: Frames) -> np.ndarray:
-    """The same where no features are wanted, whose transform in double precision would take twice as long."""
-    return frames.in_mel_bands(power_spectrum(frames.emphasised), frames.config.n_mels)
+    rows = analyse(checked(y[: config.n_samples]), config).by_frame(["emphasised_mel"])
+    return quantised(rows["emphasised_mel"], config)
 
 
 def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
@@ -54,7 +44,7 @@ def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
     Parameters
     ----------
     S : np.ndarray [shape=(t, n_mels)]
-        What `mel` takes of all frames of a clip.
+        ``emphasised_mel`` of all frames of a clip, from `genre.analysis.Analysis.by_frame`.
     config : AudioConfig
         Range, and number of frames of a full clip.
 

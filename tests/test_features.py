@@ -25,6 +25,7 @@ def kernels(request, monkeypatch):
     if request.param == "compiled":
         pytest.importorskip("numba")
     monkeypatch.setenv("GENRE_KERNELS", request.param)
+    return request.param
 
 
 def beat(seconds: float = 10.0, bpm: float = 128.0) -> np.ndarray:
@@ -62,11 +63,6 @@ def signals() -> dict[str, np.ndarray]:
     }
 
 
-#: Columns that cannot agree. The published script adds 0.01 to samples in single precision, and the error of that sum,
-#: which a bandwidth weighs by a power of its distance, is all that a pure tone has far from its centroid.
-ROUNDING = {"tone": {f"spectral_bandwidth_{p}_{s}" for p in (2, 3, 4) for s in ("mean", "std")}}
-
-
 def mean_std(names: list[str], rows: np.ndarray) -> dict[str, float]:
     values = [("mean", np.mean(rows, axis=1)), ("std", np.std(rows, axis=1))]
     return {f"{name}_{statistic}": v for statistic, column in values for name, v in zip(names, column, strict=True)}
@@ -74,6 +70,15 @@ def mean_std(names: list[str], rows: np.ndarray) -> dict[str, float]:
 
 def numbered(name: str, n: int) -> list[str]:
     return [f"{name}_{i}" for i in range(1, n + 1)]
+
+
+#: Columns that cannot agree with the published script: it adds 0.01 to samples in single precision, and the error of
+#: that sum, which a bandwidth weighs by a power of its distance, is all that a pure tone has far from its centroid.
+ROUNDING = {"tone": {f"spectral_bandwidth_{p}_{s}" for p in (2, 3, 4) for s in ("mean", "std")}}
+
+#: Columns that cannot agree with librosa once compiled: the spectrum of one click is flat, and which of its bins are
+#: peaks, and so the tuning, is decided by the last digit of a square root.
+FLAT = {"click": set(mean_std(numbered("chroma_stft", 12), np.zeros((12, 1))))}
 
 
 def by_librosa(y: np.ndarray, *, dc: float = 0.0, small: float = 0.0, last: int = 4, chroma_hop: int = 512) -> dict:
@@ -115,17 +120,18 @@ def compare(y: np.ndarray, config: AudioConfig, expected: dict, atol: float) -> 
 
 @pytest.mark.filterwarnings("ignore")  # librosa's, of frames too long and pitches that are not there
 @pytest.mark.parametrize("name", signals())
-def test_corrected_is_librosa_called_plainly(name):
-    assert not compare(signals()[name], CORRECTED, expected_of(name, "corrected"), atol=1e-5)
+def test_corrected_is_librosa_called_plainly(name, kernels):
+    wrong = compare(signals()[name], CORRECTED, expected_of(name, "corrected"), atol=1e-5)
+    assert wrong <= (FLAT.get(name, set()) if kernels == "compiled" else set())
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", signals())
-def test_paper_is_the_published_script(name):
+def test_paper_is_the_published_script(name, kernels):
     y, published = signals()[name], expected_of(name, "paper")
     # One unit of the third decimal: a value may lie on the edge of rounding.
     wrong = compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
-    assert wrong <= ROUNDING.get(name, set())
+    assert wrong <= ROUNDING.get(name, set()) | (FLAT.get(name, set()) if kernels == "compiled" else set())
     assert extract(y, PAPER) == pytest.approx(np.round(extract(y, PAPER).astype(float), 3), rel=1e-6)
 
 
