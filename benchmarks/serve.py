@@ -1,4 +1,4 @@
-"""The served model under load: latency, a long track, many clients, a kill in the middle, and memory.
+"""The served model under load: latency, a long track, many clients, a second worker, a kill, and memory.
 
 A real `mlflow models serve` with one worker, asked over kept-alive connections by this process, which is another one.
 Small models of synthesised music: what an answer costs does not hang on how well they are trained.
@@ -156,6 +156,28 @@ def load(url: str, kind: str, seconds: float) -> list[str]:
     return [fault for n in CLIENTS for fault in missing(answers[n])]
 
 
+def second_worker(running: server.Server, kind: str, seconds: float) -> list[str]:
+    """Throughput and latency with two worker processes relative to one, of one client and of four; faults."""
+    data, answers = track(10, kind), []
+    with server.served(running.uri, running.log.parent, workers=2) as two:
+        for url in (running.url, two.url):
+            ask_while(times(20), url, data, 4)
+        for n in (1, 4):
+            rates, ms = {1: [], 2: []}, {1: [], 2: []}
+            for _, (workers, url) in itertools.product(range(ROUNDS), [(1, running.url), (2, two.url)]):
+                start_s = time.monotonic()
+                got = ask_while(until(start_s + seconds / ROUNDS), url, data, n)
+                rates[workers].append(len(got) / (time.monotonic() - start_s))
+                ms[workers] += [answer.ms for answer in got]
+                answers += got
+            ratios = np.divide(rates[2], rates[1])
+            print(
+                f"two workers, {n} clients: {np.median(ratios):.2f} times one's requests/s ({ratios.min():.2f} to "
+                f"{ratios.max():.2f}), p50 {np.median(ms[2]):.0f} ms against {np.median(ms[1]):.0f}"
+            )
+    return missing(answers)
+
+
 def killed(running: server.Server, kind: str, seconds: float) -> list[str]:
     """A kill -9 amid the requests of four clients, and a new server in its place; faults."""
     data, done, answers = track(10, kind), threading.Event(), []
@@ -218,7 +240,7 @@ def kept(folder: Path | None) -> Iterator[Path]:
 
 def main(
     models: str = ",".join(MODELS),
-    parts: str = "latency,load,kill,memory",
+    parts: str = "latency,load,workers,kill,memory",
     kind: str = "FLAC",
     seconds: float = 60,
     n: int = 5000,
@@ -242,6 +264,7 @@ def main(
                 measured: dict[str, Callable[[], list[str]]] = {
                     "latency": lambda: latency(running.url, kind, repeats),
                     "load": lambda: load(running.url, kind, seconds),
+                    "workers": lambda: second_worker(running, kind, seconds),
                     "kill": lambda: killed(running, kind, min(10, seconds)),
                     "memory": lambda: memory(running, kind, n),
                 }

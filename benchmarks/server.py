@@ -71,10 +71,10 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
 
 
 class Server:
-    """A running server; `url` is ``127.0.0.1:port``."""
+    """A running server; `url` is ``127.0.0.1:port``, `uri` the registry's."""
 
     def __init__(self, tracking_uri: str, folder: Path, workers: int = 1) -> None:
-        self.port = free_port()
+        self.uri, self.port = tracking_uri, free_port()
         self.command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
         self.command += ["-p", str(self.port), "-w", str(workers), "--env-manager", "local"]
         self.environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri}

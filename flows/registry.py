@@ -35,7 +35,9 @@ from genre.workspace import PROJECT_DIR, write_json
 #: What the packaged code imports whatever its members are; members add theirs.
 BASE_REQUIREMENTS = {
     *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
-    *("numba", "soundfile", "soxr", "av", "threadpoolctl", "pyyaml"),
+    *("numba", "soundfile", "soxr", "av", "threadpoolctl", "pyyaml", "pybase64"),
+    # nothing imports these: the server that MLflow starts takes them where it finds them
+    *(("httptools",) if sys.platform == "win32" else ("httptools", "uvloop")),
 }
 
 _PROBABILITIES = Map(DataType.double)
