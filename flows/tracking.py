@@ -280,7 +280,8 @@ def arrange(run_id: str, note: str) -> None:
     """Describe the experiment of a run on its page, and give that a view "Leaderboard": models only, the best first.
 
     MLflow's pages have no setting for what they show first. What their menu "Views" saves is an experiment's tag, which
-    can be set from here, and is opened by ``?viewStateShareKey=leaderboard`` in the address.
+    can be set from here, and is opened by ``?viewStateShareKey=leaderboard`` in the address; its page "Chart view" then
+    has the models' scores as bars.
     """
     client = MlflowClient()
     experiment_id, now_ms = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
@@ -295,6 +296,20 @@ def arrange(run_id: str, note: str) -> None:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "columnOrder": columns,
+        "compareRunSections": [{"uuid": "board", "name": "Leaderboard", "display": True, "isReordered": False}],
+        "compareRunCharts": [
+            {
+                "uuid": name,
+                "type": "BAR",
+                "metricKey": name,
+                "metricSectionId": "board",
+                "runsCountToCompare": 20,
+                "isGenerated": False,
+                "deleted": False,
+            }
+            for name in BOARD_METRICS
+            if not name.endswith(("_low", "_high"))
+        ],
     }
     view = {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
     client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.leaderboard", json.dumps(view))

@@ -78,6 +78,10 @@ class CompiledAnalysis(Analysis):
 # Threads of a server hear different clips at once: none of the loops touches a Python object.
 _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
+# Called by those: as code of its own, such a loop may be vectorised in one way by the process that compiles it and in
+# another by those that find its caller on disk, and they would differ in the last digit.
+_inlined = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
+
 
 @_compiled
 def _pass(F, hz, offset, last, bank, response, other_bank, rows):  # type: ignore[no-untyped-def]
@@ -101,7 +105,7 @@ def _pass(F, hz, offset, last, bank, response, other_bank, rows):  # type: ignor
             _bands(filtered_power, other_bank, emphasised_mel[t])
 
 
-@_compiled
+@_inlined
 def _hann_power(F, power, magnitude):  # type: ignore[no-untyped-def]
     """Powers and magnitudes under a periodic Hann window: each bin less half of its neighbours' mean, halved.
 
@@ -118,7 +122,7 @@ def _hann_power(F, power, magnitude):  # type: ignore[no-untyped-def]
         power[k] = magnitude[k] * magnitude[k]
 
 
-@_compiled
+@_inlined
 def _bands(power, bank, bands):  # type: ignore[no-untyped-def]
     """Weighted sums over the bins of each band."""
     first, ends, weights = bank
@@ -138,7 +142,7 @@ def _in_bands(power, first, ends, weights):  # type: ignore[no-untyped-def]
     return bands
 
 
-@_compiled
+@_inlined
 def _place(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
     """Centroid, bandwidths and rolloff of one frame, 0 for a frame of zeros; which bandwidth is the last is told."""
     n_bins = len(magnitude)

@@ -84,6 +84,18 @@ def test_plain_where_nothing_may_be_written(tmp_path):
     assert done.stdout.strip() == "Analysis" and "Not a directory" in done.stderr
 
 
+def test_what_is_found_on_disk_gives_what_was_compiled(tmp_path):
+    code = (
+        "import hashlib, numpy as np; from genre.features import extract_with_log_mel; "
+        "from genre.config import AudioConfig; y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32); "
+        "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in extract_with_log_mel(y, AudioConfig())))"
+    )
+    own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
+    assert said[0].stdout and said[0].stdout == said[1].stdout, said[0].stderr
+    assert list(tmp_path.rglob("kernels._pass*.nbc"))
+
+
 def test_librosa_is_not_loaded():
     code = WHICH + "import sys; print('librosa' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -49,3 +49,6 @@ def test_the_experiment_opens_on_its_leaderboard(tmp_path, monkeypatch):
     logged = {f"metrics.`{name}`" for name in [*evaluate.summary(model), "fit_seconds"]}
     assert {c for c in state["selectedColumns"] if c.startswith("metrics.")} <= logged
     assert state["orderByKey"] in state["selectedColumns"] and state["orderByAsc"] is False
+    sections = [section["uuid"] for section in state["compareRunSections"]]
+    assert {f"metrics.`{chart['metricKey']}`" for chart in state["compareRunCharts"]} <= logged
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == set(sections)
