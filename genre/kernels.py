@@ -40,11 +40,11 @@ class CompiledAnalysis(Analysis):
             "shape": np.empty((n, len(SHAPE)), np.float32),
             "emphasised_mel": np.empty((n, len(other_bank[0])), np.float32),
         }
-        spectra = np.empty((BLOCK_FRAMES, n_bins), np.complex128)
+        hz, spectra = self.hz, np.empty((BLOCK_FRAMES, n_bins), np.complex128)
         for block in blocks(n, BLOCK_FRAMES):
             F = np.fft.rfft(self.frames[block], out=spectra[: block.stop - block.start])
             taken = tuple(array[block] for array in rows.values())
-            _pass(F, self.hz, self.rules.spectral_offset, self._last, bank, response, other_bank, taken)
+            _pass(F, hz, self.rules.spectral_offset, self._last, bank, response, other_bank, taken)
         # Where a frame reaches beyond the clip neither filter nor offset is what it is within.
         if emphasised:
             power = power_spectrum(self.emphasised[self.beyond])
