@@ -4,7 +4,7 @@ The figures are those of ``benchmarks/build.py``, which finds them anew: seconds
 seconds a clip of one process on one core, and how many times as fast two processes are.
 
     python benchmarks/cost.py
-    python benchmarks/cost.py --clip-ms 17.8 --fixed-s 20 --two 1.6 --cores 16 --clips-per-track 6
+    python benchmarks/cost.py --clip-ms 12.5 --fixed-s 20 --two 1.8 --cores 16 --clips-per-track 6
 """
 
 import pandas as pd
@@ -21,7 +21,7 @@ def seconds(n_clips: int, n_cores: int, *, clip_s: float, fixed_s: float, two: f
 
 
 def main(
-    clip_ms: float = 17.8, fixed_s: float = 20.0, two: float = 1.6, cores: int = 2, clips_per_track: int = 6
+    clip_ms: float = 12.5, fixed_s: float = 20.0, two: float = 1.8, cores: int = 2, clips_per_track: int = 6
 ) -> None:
     """Print the table in Markdown."""
     known = {"clip_s": clip_ms / 1000, "fixed_s": fixed_s, "two": two}
