@@ -125,7 +125,7 @@ def changed(workspace: Workspace, champion: ModelVersion) -> float:
     """Share of the clips, of then and now together, that are new, gone or under another genre; 0..1."""
     then, now = drift.learnt(champion)["genre"], training_clips(workspace).set_index("clip_id")["genre"].astype(str)
     pairs = [set(genres.items()) for genres in (then, now)]
-    return 1 - len(pairs[0] & pairs[1]) / len(pairs[0] | pairs[1])
+    return len(pairs[0] ^ pairs[1]) / len(pairs[0] | pairs[1])
 
 
 @task(cache_policy=NO_CACHE)
