@@ -42,10 +42,12 @@ class Deployment:
         What clients talk to.
     folder : Path
         For downloaded versions and temporary files.
+    workers : int
+        Processes of each server, from 1; each has the model in memory.
     """
 
-    def __init__(self, name: str, proxy: Proxy, folder: Path) -> None:
-        self.name, self.proxy, self.folder = name, proxy, folder
+    def __init__(self, name: str, proxy: Proxy, folder: Path, workers: int) -> None:
+        self.name, self.proxy, self.folder, self.workers = name, proxy, folder, workers
         self.serving: Server | None = None
         self.starting: Server | None = None
         self.retiring: list[Server] = []
@@ -67,7 +69,7 @@ class Deployment:
         if self.starting:
             self._judge(self.starting)
         elif (release := self._next()) and time.monotonic() >= self._resume_at:
-            self.starting = serve(release, self.folder)
+            self.starting = serve(release, self.folder, self.workers)
             say(f"starting version {release.version} of {self.name} on port {self.starting.port}")
         for server in list(self.retiring):
             age_s = time.monotonic() - server.since
@@ -173,6 +175,7 @@ def deploy(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines too.")] = "127.0.0.1",
     alias: Annotated[str, typer.Option(help="Which version to serve: the one that this alias points to.")] = "champion",
     every_s: Annotated[float, typer.Option(help="Seconds between looks at the alias.")] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer, each with the model in memory.")] = 1,
 ) -> None:
     """Serve whatever version an alias points to, and follow it without losing a request, until Ctrl-C."""
     registry.check_name(name)
@@ -181,7 +184,7 @@ def deploy(
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="genre-deploy-", ignore_cleanup_errors=True) as folder:
         proxy, found = Proxy(host, port, Path(folder)), SimpleQueue[Release]()
-        deployment = Deployment(name, proxy, Path(folder))
+        deployment = Deployment(name, proxy, Path(folder), workers)
         watching = threading.Thread(target=watch, args=(name, alias, Path(folder), every_s, found), daemon=True)
         watching.start()  # MLflow may be slow or away; what serves is looked after meanwhile
         say(f"{name}@{alias} is served at http://{address(host, port)}")

@@ -60,8 +60,8 @@ def fetch(name: str, version: str, folder: Path) -> Release:
     return Release(version, place, model, read_json(model / "serving_input_example.json"))
 
 
-def serve(release: Release, folder: Path) -> Server:
-    """Start a release on a free port of this machine, away from the project and its Python path."""
+def serve(release: Release, folder: Path, workers: int) -> Server:
+    """Start a release on a free port of this machine, away from the project and its Python path; a model per worker."""
     own = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "TMPDIR": str(release.folder),
@@ -70,7 +70,7 @@ def serve(release: Release, folder: Path) -> Server:
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH")}
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(release.model), "-p", str(port)]
-    command += ["-h", "127.0.0.1", "--env-manager", "local"]
+    command += ["-h", "127.0.0.1", "-w", str(workers), "--env-manager", "local"]
     return Server(release, port, subprocess.Popen(command, cwd=folder, env=environment | own, **in_own_group()))
 
 

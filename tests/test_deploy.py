@@ -53,6 +53,7 @@ class Place:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    workers: int = 1
 
     @property
     def uri(self) -> str:
@@ -71,7 +72,8 @@ class Place:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "flows.deploy", "--port", str(self.port), "--every-s", "0.3"]
+        own = ["--port", str(self.port), "--every-s", "0.3", "--workers", str(self.workers)]
+        return [sys.executable, "-m", "flows.deploy", *own]
 
     @property
     def env(self) -> dict[str, str]:
@@ -257,10 +259,43 @@ def test_ctrl_c_answers_what_is_open_and_leaves_no_process(deployed: Place, comm
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent was killed")
-def test_a_killed_command_takes_its_processes_along(place: Place):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_command_takes_its_processes_along(place: Place, workers: int):
+    place = Place(place.folder, workers=workers)
     command = place.start()
     place.wait("of genre serves")
     started = processes(command)
     command.kill()
     command.wait()
     assert not psutil.wait_procs(started, 15)[1]
+
+
+@pytest.mark.slow
+def test_of_two_workers_one_may_die(place: Place):
+    two = Place(place.folder, workers=2)
+    two.point(1)
+    command = two.start()
+    try:
+        two.wait("version 1 of genre serves")
+        first, second = wait_for_workers(command)
+        first.kill()
+        first.wait()
+        assert two.ask() == "one"
+        assert second in wait_for_workers(command)
+        with Clients(two) as clients:
+            clients.wait_for("one")
+            two.point(2)
+            clients.wait_for("two")
+        assert clients.lost == []
+    finally:
+        command.send_signal(signal.SIGINT)
+        assert command.wait(60) == 0
+
+
+def wait_for_workers(command: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Both of uvicorn's workers; it starts another within a second of a death."""
+    deadline = time.monotonic() + 60
+    while len(found := processes(command, "spawn_main")) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
