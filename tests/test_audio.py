@@ -169,6 +169,26 @@ def test_channels_of_whole_numbers_are_averaged(tmp_path, channels, subtype):
     np.testing.assert_array_equal(audio.decode(path, sr=SR), floats @ np.full(channels, 1 / channels, np.float32))
 
 
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "6.1", "7.1", "hexadecagonal"])
+def test_channels_that_only_pyav_reads_are_averaged(tmp_path, layout):
+    """A planar frame of eight channels or more once took the whole process along."""
+    path = tmp_path / "a.wv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("wavpack", rate=SR, layout=layout, format="s16p")
+        n = stream.layout.nb_channels
+        y = np.random.default_rng(0).integers(-(2**15), 2**15, (5000, n), dtype=np.int16)
+        frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout=layout)
+        frame.sample_rate, frame.pts = SR, 0
+        for frames in (frame, None):
+            for packet in stream.encode(frames):
+                out.mux(packet)
+    expected = y.mean(axis=1) / 2**15
+    np.testing.assert_allclose(audio.decode(path, sr=SR), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        next(audio.decode_windows(path, CONFIG))[1][:2000], audio.decode(path, sr=CONFIG.sr)[:2000]
+    )
+
+
 def test_window_that_the_file_ends_in_is_shorter(files):
     for suffix in ("wav", "m4a"):
         y = audio.decode(files[suffix], sr=SR, start_s=3.0, duration_s=10.0)
