@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+import psutil
 import server
 import soundfile as sf
 import typer
@@ -42,8 +43,11 @@ FAILED = b'"code": "failed"'
 #: Megabytes that a server may hold more after the bodies than after the first tenth of them.
 MAX_GROWTH_MB = 100
 
-#: Containers and codecs that PyAV writes.
-BY_PYAV = {"m4a": ("mp4", "aac"), "aac": ("adts", "aac"), "webm": ("webm", "libopus"), "wma": ("asf", "wmav2")}
+#: Containers, codecs and channels that PyAV writes.
+BY_PYAV = {
+    **{"m4a": ("mp4", "aac", "mono"), "aac": ("adts", "aac", "mono"), "wma": ("asf", "wmav2", "mono")},
+    **{"webm": ("webm", "libopus", "mono"), "7.1 m4a": ("mp4", "aac", "7.1"), "wv": ("wv", "wavpack", "7.1")},
+}
 
 #: Formats and subtypes that soundfile writes.
 BY_SOUNDFILE = {
@@ -66,12 +70,12 @@ def files(seconds: float = 1.5) -> dict[str, bytes]:
     return made | {suffix: _by_pyav(y, *how) for suffix, how in BY_PYAV.items()}
 
 
-def _by_pyav(y: np.ndarray, container: str, codec: str) -> bytes:
+def _by_pyav(y: np.ndarray, container: str, codec: str, layout: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=48000, layout="mono")
+        stream = out.add_stream(codec, rate=48000, layout=layout)
         stream.bit_rate = 96_000
-        to_codec = av.AudioResampler(stream.format, "mono", 48000, stream.codec_context.frame_size or 960)
+        to_codec = av.AudioResampler(stream.format, layout, 48000, stream.codec_context.frame_size or 960)
         whole = av.AudioFrame.from_ndarray(y[None], format="fltp", layout="mono")
         whole.sample_rate = 48000
         for frame in [*to_codec.resample(whole), *to_codec.resample(None)]:
@@ -211,6 +215,24 @@ def promise_much(url: str) -> None:
         connection.sendall(head.encode() + b'{"dataframe_records"')
 
 
+def _fuzz_own(running: server.Server, n: int, seed: int) -> tuple[Counter[tuple[str, int]], list[str]]:
+    """`fuzz` a server of which we see the memory, and whose death is a fault of its own."""
+    counts, faults = fuzz(running.url, n // 10, seed + 1)
+    try:
+        before, started = running.megabytes(), time.monotonic()
+        counts, more = fuzz(running.url, n, seed)
+        faults += more
+        for _ in range(10):
+            promise_much(running.url)
+        seconds = time.monotonic() - started
+        server.ask(running.url, _of(files()["wav"])[0])
+        growth = running.megabytes() - before
+    except (OSError, psutil.Error) as error:
+        return counts, [f"the server died ({error}); its last words: {running.log.read_text()[-500:]}", *faults]
+    print(f"{n} bodies in {seconds:.0f} s; memory {before:.0f} MB, and {growth:+.0f} MB after")
+    return counts, faults + ([f"memory grew by {growth:.0f} MB"] if growth > MAX_GROWTH_MB else [])
+
+
 def main(n: int = 10_000, seed: int = 0, url: str = "") -> None:
     """Fuzz a server of a small model of our own, or the one at URL (host:port)."""
     with TemporaryDirectory() as folder:
@@ -219,18 +241,7 @@ def main(n: int = 10_000, seed: int = 0, url: str = "") -> None:
         else:
             uri = server.log_champion(["logistic_regression"], Path(folder))
             with server.served(uri, Path(folder)) as running:
-                fuzz(running.url, n // 10, seed + 1)
-                before, started = running.megabytes(), time.monotonic()
-                counts, faults = fuzz(running.url, n, seed)
-                for _ in range(10):
-                    promise_much(running.url)
-                seconds = time.monotonic() - started
-                server.ask(running.url, _of(files()["wav"])[0])
-                growth = running.megabytes() - before
-                alive = server.ask(running.url, path="/ping")[0] == 200
-                faults += [] if alive else ["the server does not answer any more"]
-                faults += [f"memory grew by {growth:.0f} MB"] if growth > MAX_GROWTH_MB else []
-                print(f"{n} bodies in {seconds:.0f} s; memory {before:.0f} MB, and {growth:+.0f} MB after")
+                counts, faults = _fuzz_own(running, n, seed)
     kinds: dict[str, dict[int, int]] = {}
     for (kind, status), count in sorted(counts.items()):
         kinds.setdefault(kind, {})[status] = count

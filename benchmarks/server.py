@@ -106,8 +106,11 @@ class Server:
         raise SystemExit(f"the server does not answer:\n{self.log.read_text()[-3000:]}")
 
     def worker(self) -> psutil.Process:
-        """The process that holds the model."""
-        return max(psutil.Process(self.process.pid).children(recursive=True), key=lambda p: p.memory_info().rss)
+        """The process that holds the model; `psutil.NoSuchProcess` once it is dead."""
+        parent = psutil.Process(self.process.pid)
+        if not (children := parent.children(recursive=True)):
+            raise psutil.NoSuchProcess(parent.pid, msg="no process holds the model")
+        return max(children, key=lambda p: p.memory_info().rss)
 
     def megabytes(self) -> float:
         """What the model's process holds in memory."""
