@@ -517,7 +517,7 @@ def _pyav_frames(stream: Any) -> Iterator[Any]:
     for packet in stream.container.demux(stream):
         try:
             frames = packet.decode()
-        except av.InvalidDataError:
+        except av.FFmpegError:  # the decoders' reasons are many: a bare -1 arrives as "operation not permitted"
             n_damaged += 1
             continue
         n_good += len(frames)

@@ -294,6 +294,15 @@ def test_damaged_file_either_sounds_or_says_why(files, suffix):
                 assert error.status in ("undecodable", "too_short")
 
 
+def test_a_few_damaged_packets_are_stepped_over(files):
+    whole = files["aac"].read_bytes()
+    for seed in range(100):
+        data, rng = bytearray(whole), np.random.default_rng(seed)
+        for at in rng.integers(len(data) // 2, len(data), 3):
+            data[at] ^= 1 << int(rng.integers(8))
+        assert audio.decode(bytes(data), sr=22050).size > 0.9 * SECONDS * 22050
+
+
 def test_duration_bounds_the_work(files, monkeypatch):
     for suffix in ("wav", "m4a"):
         assert audio.decode(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
