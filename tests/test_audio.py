@@ -298,9 +298,9 @@ def test_a_few_damaged_packets_are_stepped_over(files):
     whole = files["aac"].read_bytes()
     for seed in range(100):
         data, rng = bytearray(whole), np.random.default_rng(seed)
-        for at in rng.integers(len(data) // 2, len(data), 3):
+        for at in rng.integers(len(data) // 2, len(data), 10):
             data[at] ^= 1 << int(rng.integers(8))
-        assert audio.decode(bytes(data), sr=22050).size > 0.9 * SECONDS * 22050
+        assert audio.decode(bytes(data), sr=22050).size > 0.8 * SECONDS * 22050
 
 
 def test_duration_bounds_the_work(files, monkeypatch):
