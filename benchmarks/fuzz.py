@@ -76,7 +76,8 @@ def _by_pyav(y: np.ndarray, container: str, codec: str, layout: str) -> bytes:
         stream = out.add_stream(codec, rate=48000, layout=layout)
         stream.bit_rate = 96_000
         to_codec = av.AudioResampler(stream.format, layout, 48000, stream.codec_context.frame_size or 960)
-        whole = av.AudioFrame.from_ndarray(y[None], format="fltp", layout="mono")
+        channels = np.repeat(y, stream.layout.nb_channels)[None]  # the same in each: a mono one would be the middle's
+        whole = av.AudioFrame.from_ndarray(channels, format="flt", layout=layout)
         whole.sample_rate = 48000
         for frame in [*to_codec.resample(whole), *to_codec.resample(None)]:
             out.mux(stream.encode(frame))
