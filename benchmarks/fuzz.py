@@ -60,14 +60,14 @@ HOSTILE = [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", b"\x00
 
 
 def files(seconds: float = 1.5) -> dict[str, bytes]:
-    """A short piece of music in every format, by suffix."""
+    """A short piece of music in every format, by its name."""
     y, made = server.music(seconds, hz=330, sr=48000), {}
     for suffix, (container, subtype) in BY_SOUNDFILE.items():
         file = io.BytesIO()
         # libsndfile rounds floats otherwise for FLAC than for WAV
         sf.write(file, np.int16(32767 * np.clip(y, -1, 1)), 48000, format=container, subtype=subtype)
         made[suffix] = file.getvalue()
-    return made | {suffix: _by_pyav(y, *how) for suffix, how in BY_PYAV.items()}
+    return made | {name: _by_pyav(y, *how) for name, how in BY_PYAV.items()}
 
 
 def _by_pyav(y: np.ndarray, container: str, codec: str, layout: str) -> bytes:
@@ -228,10 +228,13 @@ def _fuzz_own(running: server.Server, n: int, seed: int) -> tuple[Counter[tuple[
         seconds = time.monotonic() - started
         server.ask(running.url, _of(files()["wav"])[0])
         growth = running.megabytes() - before
+        alive = server.ask(running.url, path="/ping")[0] == 200
     except (OSError, psutil.Error) as error:
         return counts, [f"the server died ({error}); its last words: {running.log.read_text()[-500:]}", *faults]
     print(f"{n} bodies in {seconds:.0f} s; memory {before:.0f} MB, and {growth:+.0f} MB after")
-    return counts, faults + ([f"memory grew by {growth:.0f} MB"] if growth > MAX_GROWTH_MB else [])
+    faults += [] if alive else ["the server does not answer any more"]
+    faults += [f"memory grew by {growth:.0f} MB"] if growth > MAX_GROWTH_MB else []
+    return counts, faults
 
 
 def main(n: int = 10_000, seed: int = 0, url: str = "") -> None:
