@@ -40,10 +40,13 @@ def tune(seconds: float = SECONDS, sr: int = SR) -> np.ndarray:
 
 
 def encode(path: Path, y: np.ndarray, codec: str, container: str, rate: int) -> None:
+    mux(path, av.AudioFrame.from_ndarray(np.stack([y, y]), format="fltp", layout="stereo"), codec, container, rate)
+
+
+def mux(path: Path, frame: av.AudioFrame, codec: str, container: str, rate: int, **options: str) -> None:
+    frame.sample_rate, frame.pts = SR, 0
     with av.open(str(path), "w", format=container) as out:
-        stream = out.add_stream(codec, rate=rate, layout="stereo")
-        frame = av.AudioFrame.from_ndarray(np.stack([y, y]), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts = SR, 0
+        stream = out.add_stream(codec, rate=rate, layout=frame.layout.name, **options)
         for frames in (frame, None):
             for packet in stream.encode(frames):
                 out.mux(packet)
@@ -173,15 +176,10 @@ def test_channels_of_whole_numbers_are_averaged(tmp_path, channels, subtype):
 def test_channels_that_only_pyav_reads_are_averaged(tmp_path, layout):
     """A planar frame of eight channels or more once took the whole process along."""
     path = tmp_path / "a.wv"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("wavpack", rate=SR, layout=layout, format="s16p")
-        n = stream.layout.nb_channels
-        y = np.random.default_rng(0).integers(-(2**15), 2**15, (5000, n), dtype=np.int16)
-        frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate, frame.pts = SR, 0
-        for frames in (frame, None):
-            for packet in stream.encode(frames):
-                out.mux(packet)
+    n_channels = av.AudioLayout(layout).nb_channels
+    y = np.random.default_rng(0).integers(-(2**15), 2**15, (5000, n_channels), dtype=np.int16)
+    frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout=layout)
+    mux(path, frame, "wavpack", "wv", SR, format="s16p")
     expected = y.mean(axis=1) / 2**15
     np.testing.assert_allclose(audio.decode(path, sr=SR), expected, atol=1e-6)
     np.testing.assert_allclose(
