@@ -1,16 +1,19 @@
 """What leaks are worth, and whether copies are found, on a folder of real music.
 
-``python -m benchmarks.leaks FOLDER``: one sub-folder per genre, tracks of twenty seconds or more. Of each track two
-clips are taken. Each gets a copy, in turn encoded as MP3 at 64 kbit/s, 6 dB softer, cut half a second later or
-earlier, or all three at once, and the copies are looked for among all clips. Then the clips without the copies are
-split twenty times at random, and twenty times with recordings kept whole, and models are scored on both.
+The folder has one sub-folder per genre, with tracks of twenty seconds or more. Of each track two clips are taken. Each
+gets a copy, in turn encoded as MP3 at 64 kbit/s, 6 dB softer, cut half a second later or earlier, or all three at
+once, and the copies are looked for among all clips. Then the clips without the copies are split twenty times at
+random, and twenty times with recordings kept whole, and models are scored on both.
+
+    python benchmarks/leaks.py ~/Music/by-genre
 """
 
-import argparse
 from pathlib import Path
 
+import measure  # noqa: F401  puts the project on the path
 import numpy as np
 import pandas as pd
+import typer
 from joblib import Parallel, delayed
 
 from genre import audio, features, leaks, robustness, spectrogram, trials
@@ -73,18 +76,13 @@ def report_gap(clips: pd.DataFrame, X: pd.DataFrame, n_splits: int) -> None:
         print(f"{model:20} {n_splits} splits: {'  '.join(parts)}")
 
 
-def main() -> None:
-    """Read the arguments, and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--n-jobs", type=int, default=2)
-    arguments = parser.parse_args()
-    clips, X, S = planted(arguments.source, arguments.n_jobs)
+def main(source: Path, splits: int = 20, n_jobs: int = 2) -> None:
+    """Measure and print."""
+    clips, X, S = planted(source, n_jobs)
     report_copies(clips, X, S)
     originals = (clips["kind"] == "original").to_numpy()
-    report_gap(clips[originals], X[originals], arguments.splits)
+    report_gap(clips[originals], X[originals], splits)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

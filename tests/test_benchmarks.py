@@ -11,7 +11,10 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 fuzz = importlib.import_module("fuzz")
 
-SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("measure", "server"))
+#: What benchmarks share, and what they are compared with.
+SHARED = ("measure", "published", "server")
+
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED)
 
 #: The smallest size of each, and what its report must hold; of a script that is not here, only that it can be asked.
 SMALLEST = {
