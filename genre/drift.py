@@ -28,6 +28,9 @@ SMALL_SHIFT, SHIFT = 0.1, 0.25
 #: Classes of a feature: the deciles of what the model was trained on.
 N_BINS = 10
 
+#: Relative difference of two numbers that are the same: the log has six digits, and a tempo is one of a few values.
+SAME = 1e-5
+
 #: How sure a shift must be of not being chance, over all that is looked at together.
 ALPHA = 0.05
 
@@ -185,6 +188,7 @@ def _judged(index: float, floor: float) -> str:
 def _in_deciles(reference: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Counts of both between the deciles of the first; fewer classes where many values are the same."""
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, N_BINS + 1)[1:-1]))
+    edges += SAME * abs(edges)
     then, now = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) for x in (reference, seen))
     return then, now
 

@@ -180,6 +180,15 @@ def test_one_file_asked_often_counts_once():
     assert drift.shifted(drift.compare(table(1000), seen)).empty
 
 
+def test_a_feature_of_few_values_has_not_shifted_by_being_logged(log):
+    tempo = np.random.default_rng(0).choice(np.float32([99.38401, 117.45383, 143.55469]), 400)
+    reference = table(400).assign(tempo=tempo)
+    for row in reference.sample(200, random_state=1)[list(FEATURE_NAMES)].to_numpy():
+        drift.record("genre/1", {"jazz": 0.5, "rock": 0.5}, row, CONFIG)
+    found = drift.compare(reference, drift.read(log)).set_index("what")
+    assert found.loc["tempo", "psi"] < drift.SMALL_SHIFT
+
+
 def test_a_constant_feature_is_no_division_by_zero():
     reference, seen = table(100), table(100, seed=5)
     reference[FEATURE_NAMES[0]] = seen[FEATURE_NAMES[0]] = 0.0

@@ -1,5 +1,6 @@
 """The flows as a user runs them: real processes, a real Prefect server, a real MLflow store."""
 
+import io
 import os
 import shutil
 import signal
@@ -10,11 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, write_music
+import soundfile as sf
+from conftest import ROOT, served, write_music
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from serving import request
 
 FAST_PARAMS = '{"catboost": {"iterations": 30}}'
 FAST = ("--model", "logistic_regression,catboost", "--params", FAST_PARAMS)
@@ -146,6 +151,26 @@ def test_the_champion_gets_a_robustness_card(first):
     version = place.client.get_model_version_by_alias("genre", "champion")
     assert version.tags["robustness"].startswith("macro AUC ")
     assert [f.path for f in place.client.list_artifacts(run.info.run_id, "figures")] == ["figures/robustness.png"]
+
+
+@pytest.mark.slow
+def test_what_a_served_champion_is_asked_is_logged_and_its_shift_found(first, tmp_path):
+    place, _ = first
+    log = tmp_path / "log"
+    environment = {"MLFLOW_TRACKING_URI": place.env["MLFLOW_TRACKING_URI"], "GENRE_LOG": str(log)}
+    drift = ("drift", "--dataset", "folder", "--source", str(place.folder / "music"), "--log", str(log))
+    learnt = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
+    with served("models:/genre@champion", tmp_path, **environment) as url:
+        request.ask(learnt, url)
+        assert "Drift of version 1 of genre, 20 answers: none" in place.run(*drift)
+        request.ask([noise(seed) for seed in range(200)], url)
+    assert "shifted by more than 0.25 in 220 answers" in place.run(*drift)
+
+
+def noise(seed: int) -> bytes:
+    y = np.random.default_rng(seed).normal(0, 0.3, 2 * 22050)
+    sf.write(file := io.BytesIO(), y, 22050, format="WAV")
+    return file.getvalue()
 
 
 def test_a_second_run_reuses_everything_and_registers_nothing(first):
