@@ -3,8 +3,9 @@
 A copy is exact where all features are equal to the last digit, as they are where the decoded audio is. It is near where
 the spectrograms are the same picture but for time and loudness: encoded again, louder or softer, cut a little earlier.
 Candidates are each clip's nearest neighbours in what an encoder, a gain and a small shift leave alone, the statistics
-of chroma and MFCCs; they are then compared by the residual of their log-mel spectrograms, what is left when every
-band's and every frame's mean is taken away: two pieces may share a timbre and a beat, but hardly each note.
+of chroma and MFCCs, looked for among all clips or, where these are many, in cells. They are then compared by the
+residual of their log-mel spectrograms, what is left when every band's and every frame's mean is taken away: two pieces
+may share a timbre and a beat, but hardly each note.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import pandas as pd
 from scipy import fft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -27,6 +29,13 @@ from genre.store import Spectrograms
 #: joined through one another.
 N_NEIGHBOURS = 5
 
+#: Clips of a cell, within which neighbours are looked for; the time of each clip is in proportion to it. Where there
+#: would be fewer cells than these, all clips are one.
+CELL_CLIPS, MIN_CELLS = 5_000, 10
+
+#: Cells that a clip lies in, the nearest ones: of the copies planted by benchmarks/leaks.py, 99.9 % share one of them.
+CELLS_OF_CLIP = 2
+
 #: Correlation of residuals from which two clips are copies: benchmarks/leaks.py says what is found and what is not.
 SAME = 0.75
 
@@ -37,7 +46,7 @@ MAX_SHIFT = 86
 POOL = 3
 
 #: Pairs compared at a time.
-CHUNK = 256
+CHUNK = 64
 
 #: Statistics of timbre and harmony; the first MFCC's mean is the level.
 _STEADY = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
@@ -195,10 +204,25 @@ def _exact(features: pd.DataFrame) -> pd.DataFrame:
 def _neighbours(features: pd.DataFrame) -> np.ndarray:
     """Pairs of positions, each once, that are near in what a copy keeps."""
     X = StandardScaler().fit_transform(features[_STEADY].to_numpy(np.float64)).astype(np.float32)
+    both = np.concatenate([at[_nearest(X[at])] for at in _cells(X) if len(at) > 1])
+    return np.unique(np.sort(both, axis=1), axis=0)
+
+
+def _nearest(X: np.ndarray) -> np.ndarray:
+    """Each position beside those of its neighbours, shape (m, 2)."""
     index = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(X) - 1)).fit(X)
     near = index.kneighbors(return_distance=False)  # of the fitted points themselves, which do not count
-    both = np.column_stack([np.repeat(np.arange(len(X)), near.shape[1]), near.ravel()])
-    return np.unique(np.sort(both, axis=1), axis=0)
+    return np.column_stack([np.repeat(np.arange(len(X)), near.shape[1]), near.ravel()])
+
+
+def _cells(X: np.ndarray) -> list[np.ndarray]:
+    """Positions of the clips of each cell."""
+    n_cells = len(X) // CELL_CLIPS
+    if n_cells < MIN_CELLS:
+        return [np.arange(len(X))]
+    centres = MiniBatchKMeans(n_cells, random_state=0, n_init=1).fit(X).cluster_centers_
+    nearest = NearestNeighbors(n_neighbors=CELLS_OF_CLIP).fit(centres).kneighbors(X, return_distance=False)
+    return [np.flatnonzero((nearest == cell).any(axis=1)) for cell in range(n_cells)]
 
 
 def _spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:

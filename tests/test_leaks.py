@@ -59,6 +59,14 @@ def test_finds_all_copies_and_nothing_else(collection):
     assert (found["similarity"] >= leaks.SAME).all() and (found["similarity"] <= 1.001).all()
 
 
+def test_copies_are_found_in_cells_too(collection, monkeypatch):
+    features, stored = collection
+    whole, compared = leaks.pairs(features, stored), len(leaks._neighbours(features))
+    monkeypatch.setattr(leaks, "CELL_CLIPS", 1)
+    assert len(leaks._neighbours(features)) < compared
+    pd.testing.assert_frame_equal(leaks.pairs(features, stored), whole)
+
+
 def test_without_spectrograms_only_equal_rows_are_copies(collection):
     features, _ = collection
     tripled = pd.concat([features, features.loc[["piece 0"]].rename({"piece 0": "again"})])
