@@ -21,37 +21,42 @@ class CompiledAnalysis(Analysis):
     """`Analysis` whose frames are gone through once, by one loop, and whose other loops are compiled too."""
 
     def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Some attributes of `Frames`, of all frames."""
+        """Some attributes of `Frames`, of all frames; the same digits whatever else is asked for."""
         wanted = set(names)
-        if wanted == {"emphasised_mel"}:  # which alone does with a transform in single precision, at half the price
-            return super().by_frame(wanted)
-        rows = self._rows(emphasised="emphasised_mel" in wanted)
-        return {name: rows[name] for name in wanted & set(rows)} | super().by_frame(wanted - set(rows))
+        rows = self._rows(wanted)
+        return rows | super().by_frame(wanted - set(rows))
 
-    def _rows(self, emphasised: bool) -> dict[str, np.ndarray]:
-        """All that one pass over the frames gives, with the mel bands of the emphasised signal if they are wanted."""
-        config, n, n_bins = self.config, self.n_frames, 1 + self.config.n_fft // 2
-        bank = filters.sparse_mel(config.sr, config.n_fft, N_MELS)
-        other_bank = filters.sparse_mel(config.sr, config.n_fft, config.n_mels if emphasised else 0)
-        response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
-        rows = {
-            "power": np.empty((n, n_bins), np.float32),
-            "mel": np.empty((n, N_MELS), np.float32),
-            "shape": np.empty((n, len(SHAPE)), np.float32),
-            "emphasised_mel": np.empty((n, len(other_bank[0])), np.float32),
-        }
-        hz, spectra = self.hz, np.empty((BLOCK_FRAMES, n_bins), np.complex128)
+    def _rows(self, wanted: set[str]) -> dict[str, np.ndarray]:
+        """What is wanted of that which one pass over the frames gives."""
+        n, n_bins, rows = self.n_frames, 1 + self.config.n_fft // 2, dict[str, np.ndarray]()
+        if wanted & {"power", "mel", "shape"}:
+            rows["power"] = np.empty((n, n_bins), np.float32)
+            rows["mel"] = np.empty((n, N_MELS), np.float32)
+            rows["shape"] = np.empty((n, len(SHAPE)), np.float32)
+        if "emphasised_mel" in wanted:
+            rows["emphasised_mel"] = np.empty((n, self.config.n_mels), np.float32)
+        spectra = np.empty((BLOCK_FRAMES, n_bins), np.complex128)
         for block in blocks(n, BLOCK_FRAMES):
             F = np.fft.rfft(self.frames[block], out=spectra[: block.stop - block.start])
-            taken = tuple(array[block] for array in rows.values())
-            _pass(F, hz, self.rules.spectral_offset, self._last, bank, response, other_bank, taken)
+            self._pass(F, {name: array[block] for name, array in rows.items()})
         # Where a frame reaches beyond the clip neither filter nor offset is what it is within.
-        if emphasised:
+        if "emphasised_mel" in rows:
             power = power_spectrum(self.emphasised[self.beyond])
-            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, config.n_mels)
-        if self.rules.spectral_offset:
+            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, self.config.n_mels)
+        if "shape" in rows and self.rules.spectral_offset:
             rows["shape"][self.beyond] = self.shape(self.magnitude(self.offset[self.beyond]).astype(np.float32))
-        return rows
+        return {name: rows[name] for name in wanted & set(rows)}
+
+    def _pass(self, F: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+        """Fill the rows of some frames from their spectra without a window, which stay in the core's own cache."""
+        config, n_bins = self.config, F.shape[1]
+        if "power" in rows:
+            bank = filters.sparse_mel(config.sr, config.n_fft, N_MELS)
+            taken = (rows["power"], rows["mel"], rows["shape"])
+            _analyse(F, self.hz, self.rules.spectral_offset, self._last, bank, *taken)
+        if "emphasised_mel" in rows:
+            response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
+            _emphasise(F, response, filters.sparse_mel(config.sr, config.n_fft, config.n_mels), rows["emphasised_mel"])
 
     @property
     def _last(self) -> int:
@@ -84,13 +89,11 @@ _inlined = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
 
 
 @_compiled
-def _pass(F, hz, offset, last, bank, response, other_bank, rows):  # type: ignore[no-untyped-def]
-    """All of some frames from their spectra without a window, into the rows of `CompiledAnalysis._rows`."""
-    power, mel, shape, emphasised_mel = rows
+def _analyse(F, hz, offset, last, bank, power, mel, shape):  # type: ignore[no-untyped-def]
+    """Powers, mel bands and shape of some frames from their spectra without a window."""
     n, n_bins = F.shape
     n_fft = 2 * (n_bins - 1)
-    magnitude, filtered_power = np.empty(n_bins, np.float32), np.empty(n_bins, np.float32)
-    filtered = np.empty(n_bins, np.complex128)
+    magnitude = np.empty(n_bins, np.float32)
     for t in range(n):
         _hann_power(F[t], power[t], magnitude)
         _bands(power[t], bank, mel[t])
@@ -98,11 +101,19 @@ def _pass(F, hz, offset, last, bank, response, other_bank, rows):  # type: ignor
             magnitude[0] = abs(0.5 * (F[t, 0].real - F[t, 1].real) + offset * n_fft / 2)
             magnitude[1] = abs(0.5 * F[t, 1] - 0.25 * (F[t, 0] + F[t, 2]) - offset * n_fft / 4)
         _place(magnitude, hz, last, shape[t])
-        if len(other_bank[0]):
-            for k in range(n_bins):
-                filtered[k] = F[t, k] * response[k]
-            _hann_power(filtered, filtered_power, magnitude)
-            _bands(filtered_power, other_bank, emphasised_mel[t])
+
+
+@_compiled
+def _emphasise(F, response, bank, emphasised_mel):  # type: ignore[no-untyped-def]
+    """Mel bands of the same frames after a filter, of which the response at each bin is given."""
+    n, n_bins = F.shape
+    filtered = np.empty(n_bins, np.complex128)
+    magnitude, power = np.empty(n_bins, np.float32), np.empty(n_bins, np.float32)
+    for t in range(n):
+        for k in range(n_bins):
+            filtered[k] = F[t, k] * response[k]
+        _hann_power(filtered, power, magnitude)
+        _bands(power, bank, emphasised_mel[t])
 
 
 @_inlined
