@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import report, tracking
+from flows import cost, report, tracking
 from flows.cli import main
 from flows.train import Material, gather
 from genre import audit, datasets, ensemble, figures, store, trials
@@ -59,6 +59,7 @@ def inspect(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: int) -> dict[str, float]:
     """Publish how many copies there are, and the honest score beside that of a naive split."""
     found = material.workspace.copies()
@@ -84,6 +85,7 @@ def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: 
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def labels_of(
     material: Material, run_id: str, names: list[str], X: pd.DataFrame, n_shown: int, seed: int
 ) -> dict[str, float]:

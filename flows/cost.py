@@ -46,9 +46,12 @@ class Bill:
     @property
     def text(self) -> str:
         """For a terminal."""
+        memory = f"memory at most {self.peak_mb:,.0f} MB, all processes together"
         rows = [(k, f"{v:.1f}", self._rate(k)) for k, v in self.seconds.items()]
+        if not rows:
+            return memory
         table = pd.DataFrame(rows, columns=["stage", "seconds", "clips/s"]).to_string(index=False)
-        return f"{table}\n\nmemory at most {self.peak_mb:,.0f} MB, all processes together"
+        return f"{table}\n\n{memory}"
 
     def _rate(self, stage: str) -> str:
         return f"{self.clips[stage] / self.seconds[stage]:.1f}" if self.clips.get(stage) else ""

@@ -19,6 +19,12 @@ SCORES = {
     "fit_seconds": "fit, s",
 }
 
+#: How what the first model leads the others by is named: in macro AUC, and by McNemar's test.
+LEADS = ("first leads by", "McNemar")
+
+#: Outcome of the model, or the ensemble, that is the best of all that was trained on a data set.
+CHOSEN = "chosen"
+
 
 def table(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
     """One row per model, the best on validation first.
@@ -63,26 +69,29 @@ def compared(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(board: pd.DataFrame) -> str:
-    """The table for a terminal."""
-    return _readable(board).to_string(index=False, na_rep="")
+    """The table for a terminal, narrower: without what the first leads by."""
+    return readable(board).drop(columns=list(LEADS), errors="ignore").to_string(index=False, na_rep="")
 
 
 def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
-    """Log the table and its figure to a run, as its description, and as a Prefect artifact."""
-    shown = _readable(board)
+    """Log the table and its figure to a run, as its description, and as a Prefect artifact.
+
+    A table with a model that was chosen is of all there are, and describes the experiment as well.
+    """
+    shown, chosen = readable(board), board.index[board["outcome"] == CHOSEN]
     tracking.log_table(run_id, board.reset_index(), "leaderboard")
-    best = scores.get(str(board.index[0]), {})
+    best = scores.get(str([*chosen, board.index[0]][0]), {})
     tracking.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORES if key in best})
     long = _long(scores)
     if len(long):
         tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")
     description = f"{note}\n\n{_markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
-    tracking.arrange(run_id, description)
+    tracking.arrange(run_id, description, replace=len(chosen) > 0)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 
-def _readable(board: pd.DataFrame) -> pd.DataFrame:
+def readable(board: pd.DataFrame) -> pd.DataFrame:
     """Figures rounded for people, the interval in brackets."""
     shown = pd.DataFrame({"model": board.index})
     for column, title in SCORES.items():
@@ -93,8 +102,9 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
             shown["95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
     if "lead" in board:
         leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
-        shown["first leads by"] = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
-        shown["McNemar"] = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
+        by = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
+        p_value = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
+        shown = shown.assign(**dict(zip(LEADS, (by, p_value), strict=True)))
     return shown.assign(outcome=board["outcome"].to_numpy())
 
 

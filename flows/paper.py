@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import report, tracking
+from flows import cost, report, tracking
 from flows.cli import main
 from flows.trials import trial
 from genre import ensemble, evaluate, fetch, figures, leaks, paper, plots, published_models, splits, training, trials
@@ -62,6 +62,7 @@ def reproduce(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def scored_then(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.DataFrame]:
     """Read the published probabilities, and log figures like the paper's."""
     tables = paper.probabilities(_probabilities_path(source, workspace.directory / "downloads"))
@@ -106,6 +107,7 @@ def train_again(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_hold: bool) -> None:
     """Say whether the features are those that were published; what was downloaded must be.
 
@@ -126,6 +128,7 @@ def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_h
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def compare(run_id: str, theirs: Tables, ours: Tables) -> dict[str, float]:
     """Publish table 2, with the ensembles of our trees with the published VGG-16."""
     theirs = {name: _test(table) for name, table in theirs.items()}

@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import aliases, card, cost, registry, tracking
+from flows import aliases, card, cost, leaderboard, registry, tracking
 from flows.cli import main
 from flows.train import Material, gather, publish
 from flows.verdict import Verdict, judge, log_gain
@@ -78,7 +78,7 @@ def promote(
         chosen = choose(material, candidates, run_id, min_precision)
         decision = decide(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
-        outcomes = dict.fromkeys(candidates, "trained") | {label: "chosen"} | tracking.failures(run_id)
+        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | tracking.failures(run_id)
         publish(run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table})
         tracking.tag(run_id, {"decision": decision})
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
@@ -176,7 +176,7 @@ def next_command(name: str) -> str:
     """What to type to serve the champion; where there is none, what to do about it."""
     if registry.by_alias(name, "champion") is None:
         more = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
-        return f'there is no champion yet; more music helps: "{more}"'
+        return f'there is no champion yet; where a version may be no better than chance, more music helps: "{more}"'
     uri = shlex.quote(mlflow.get_tracking_uri())
     serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
     return f"next, serve it:\n  MLFLOW_TRACKING_URI={uri} {serve}\nand ask it:\n  python -m serving.request FILE..."

@@ -56,7 +56,7 @@ def retraining(
         source = f"{page.split('/#/')[0]}/get-artifact?path=figures%2Fleaderboard.png&run_uuid={run_id}"
         board += f"\n\n![Macro AUC of each model]({source})"
     text = f"# {name}: {outcome}\n\n{decision}\n\n{markdown(readable(champions))}\n\n{link}\n\n{board}\n"
-    create_markdown_artifact(key="retraining", markdown=text, description=f"{outcome}: {decision}")
+    create_markdown_artifact(key="retraining", markdown=text, description=decision)
 
 
 def _champion(when: str, version: ModelVersion | None) -> dict[str, object]:

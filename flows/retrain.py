@@ -138,7 +138,7 @@ def conclude(name: str, before: ModelVersion | None, decision: str, run_id: str,
     report.retraining(name, before, after, outcome, decision, run_id)
     if outcome in ("Promoted", "Refused"):
         drift.tell(f"retrain.{outcome.lower()}", name, decision)
-    get_run_logger().info("%s: %s", outcome, decision)
+    get_run_logger().info("%s", decision)
     return outcome
 
 

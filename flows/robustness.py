@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import aliases, registry, report, tracking
+from flows import aliases, cost, registry, report, tracking
 from flows.build import training_clips
 from flows.cli import main
 from genre import audio, datasets, figures, robustness, store, trials
@@ -62,6 +62,7 @@ def card(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int) -> dict[str, pd.DataFrame]:
     """Probability table of each degradation, by the version as it is served, in one fresh process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +76,7 @@ def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Log the card to the run, its worst line to the version."""
     table = robustness.card(tables)

@@ -1,10 +1,10 @@
-"""All deployments of ``prefect.yaml`` in one process, for those who want no worker: ``python -m flows.serve``."""
+"""Deployments of ``prefect.yaml`` in one process, for those who want no worker: ``python -m flows.serve [NAME...]``."""
 
 import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -82,8 +82,23 @@ async def _refuse_workers(name: str) -> None:
                 )
 
 
-def run() -> None:
-    """Serve every deployment of ``prefect.yaml`` here, on its schedule and on demand, without a work pool."""
+def chosen(names: list[str]) -> list[dict[str, Any]]:
+    """Definitions of these names, or all of them where none is named.
+
+    Raises
+    ------
+    UsageError
+        If one is not there.
+    """
+    known = {definition["name"]: definition for definition in definitions()}
+    if unknown := set(names) - set(known):
+        raise UsageError(f"prefect.yaml has no deployment {sorted(unknown)[0]!r}; choose from {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+def run(names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None) -> None:
+    """Serve deployments of ``prefect.yaml``, all or those named, on schedule and on demand, without a work pool."""
+    listed = chosen(names or [])
     if not PREFECT_API_URL.value():
         raise UsageError(
             'schedules are kept by a Prefect server: start one with "prefect server start", '
@@ -92,7 +107,7 @@ def run() -> None:
     check_server()
     os.chdir(PROJECT_DIR)  # entry points are relative, and runs begin where their deployment was made
     try:
-        asyncio.run(serve(definitions(), LIMITS))
+        asyncio.run(serve(listed, LIMITS))
     except (KeyboardInterrupt, TerminationSignal):
         print("ended; the schedules are paused until they are served again", flush=True)
 

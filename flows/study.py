@@ -9,7 +9,7 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import report, tracking
+from flows import cost, report, tracking
 from flows.cli import main
 from flows.train import Material, check, describe, gather
 from flows.trials import trial
@@ -66,6 +66,7 @@ def study(
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def what_matters(material: Material, run_id: str, model: str, fitted: Any, X: pd.DataFrame, seed: int) -> list[str]:
     """Log importances: the model's own, permuted by feature and by family, SHAP; returns features, the first the best.
 
@@ -94,6 +95,7 @@ def what_matters(material: Material, run_id: str, model: str, fitted: Any, X: pd
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def compare(
     run_id: str,
     material: Material,

@@ -17,7 +17,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows import aliases, registry, report, tracking
+from flows import aliases, cost, registry, report, tracking
 from flows.cli import main
 from genre import answers, tags
 from genre.answers import Answers
@@ -30,7 +30,7 @@ from genre.workspace import LIBRARY, make, write_atomically
 WRITING = {"write_tags": "true", "dry_run": "false"}
 
 
-@flow(name="tag", flow_run_name="tag {source}")
+@flow(name="tag", flow_run_name="tag {source}{undo}")
 def tag(
     source: str = "",
     out: str = "",
@@ -122,12 +122,14 @@ def checked(settings: Mapping[str, Any]) -> Path:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def ask(files: pd.DataFrame, asked: ModelVersion, n_jobs: int, dask: str) -> None:
     """Have every file answered that has no answer of this version yet."""
     model = _key(asked)
     with closing(Answers(LIBRARY.answers_path)) as known:
         todo = known.missing(files, model)
         get_run_logger().info("%d files, of which %d are to be asked about", len(files), len(todo))
+        cost.count(len(todo))
         if todo.empty:
             return
         done = answers.ask(todo, fetched(asked), n_jobs=n_jobs, dask=dask)
@@ -158,6 +160,7 @@ def fetched(asked: ModelVersion) -> Path:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def write(files: pd.DataFrame, asked: ModelVersion, settings: Mapping[str, Any], run_id: str) -> dict[str, str]:
     """Write genres into files, or only see what would be written: what became of each file that has a genre."""
     record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
@@ -173,13 +176,17 @@ def write(files: pd.DataFrame, asked: ModelVersion, settings: Mapping[str, Any],
                 outcomes[answer["path"]] = into(path, answer["genre"], settings, record)
                 if outcomes[answer["path"]] == "written":
                     known.rename(answer["path"], answers.stamp(path))
+    words = _words(outcomes) | {"without a genre": len(files) - len(outcomes)}
+    print(f"\n{', '.join(f'{n} {word}' for word, n in words.items() if n)}; the table's column tag says more")
     if settings["dry_run"]:
         usual = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
-        given = {k: v for k, v in settings.items() if v != usual[k] and k != "out"}
-        print(f"\nNo file was touched. To write the tags:\n\n{_command(given | WRITING)}\n", flush=True)
+        given = {k: v for k, v in settings.items() if v != usual[k]}
+        print(f"No file was touched. To write the tags:\n\n{_command(given | WRITING)}\n", flush=True)
     elif record.n:
         back = _command({"undo": record.path})
-        print(f"\n{record.n} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
+        print(f"{record.n} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
+    else:
+        print("No file was tagged.\n", flush=True)
     return outcomes
 
 
@@ -201,6 +208,7 @@ def into(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) 
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def take_back(path: Path) -> dict[str, int]:
     """Undo everything that an undo file tells of: numbers of files."""
     counts: Counter[str] = Counter(restored=0, as_before=0, refused=0)
@@ -217,6 +225,7 @@ def take_back(path: Path) -> dict[str, int]:
 
 
 @task(cache_policy=NO_CACHE)
+@cost.timed
 def publish(
     files: pd.DataFrame,
     asked: ModelVersion,
@@ -252,8 +261,12 @@ def publish(
     errors = sum(n for name, n in by_genre.items() if name.startswith("error: "))
     counts = {"files": len(files), "unknown": by_genre[UNKNOWN], "errors": errors}
     counts["named"] = len(files) - counts["unknown"] - errors
-    words = Counter(outcome.partition(":")[0] for outcome in (outcomes or {}).values())
-    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in words.items()}
+    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in _words(outcomes or {}).items()}
+
+
+def _words(outcomes: Mapping[str, str]) -> dict[str, int]:
+    """How many files had each outcome, whatever the reason behind it."""
+    return dict(Counter(outcome.partition(":")[0] for outcome in outcomes.values()))
 
 
 def _command(given: Mapping[str, Any]) -> str:

@@ -37,12 +37,12 @@ OUTAGES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABL
 #: Columns of the view of models, in this order; and the longest tag that MLflow takes of an experiment.
 BOARD_METRICS = (
     "test_macro_auc",
-    "test_macro_auc_low",
-    "test_macro_auc_high",
     "test_accuracy",
     "test_macro_f1",
     "test_log_loss",
     "fit_seconds",
+    "test_macro_auc_low",
+    "test_macro_auc_high",
 )
 MAX_NOTE = 5000
 
@@ -276,8 +276,10 @@ def log_lead(workspace: Workspace, key: str, first: str, row: pd.Series) -> None
         log_metrics(run.info.run_id, {f"first_{k}": row[k] for k in row.index if k.startswith("lead")})
 
 
-def arrange(run_id: str, note: str) -> None:
+def arrange(run_id: str, note: str, *, replace: bool) -> None:
     """Describe the experiment of a run on its page, and give that a view "Leaderboard": models only, the best first.
+
+    A description that is there stays, unless it is to be replaced.
 
     MLflow's pages have no setting for what they show first. What their menu "Views" saves is an experiment's tag, which
     can be set from here, and is opened by ``?viewStateShareKey=leaderboard`` in the address; its page "Chart view" then
@@ -285,7 +287,7 @@ def arrange(run_id: str, note: str) -> None:
     """
     client = MlflowClient()
     experiment_id, now_ms = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
-    columns = [f"metrics.`{name}`" for name in BOARD_METRICS] + ["attributes.`Models`"]
+    columns = [f"metrics.`{name}`" for name in BOARD_METRICS]
     state = {
         "searchFilter": "metrics.test_macro_auc > 0",
         "orderByKey": columns[0],
@@ -313,7 +315,8 @@ def arrange(run_id: str, note: str) -> None:
     }
     view = {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
     client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.leaderboard", json.dumps(view))
-    client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_NOTE])
+    if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_NOTE])
 
 
 def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:

@@ -72,10 +72,10 @@ def judge(
     Verdict
         A first version may serve if its macro AUC is above chance with confidence.
     """
-    clips, genres = clips[clips["clip_id"].isin(test.index)], evaluate.genres_of(test)
+    clips = clips[clips["clip_id"].isin(test.index)]
     served = registry.score(_uri(version), clips, config)
     ms_per_clip = served.attrs["ms_per_clip"]
-    apart = float((served.loc[test.index, genres] - test[genres]).abs().to_numpy().max())
+    apart = _difference(served, test)
     low = evaluate.intervals(test)["macro_auc"][0]
     if not apart <= MAX_DISAGREEMENT:
         reason = f"served, it answers otherwise than when it was measured: probabilities differ by up to {apart:.1e}"
@@ -90,7 +90,9 @@ def judge(
     except GenreError as error:
         get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
         return Verdict([], ms_per_clip, f"over version {champion.version}, which cannot be scored: {error}")
-    gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in genres}))
+    if _difference(answers, test) <= MAX_DISAGREEMENT:
+        return Verdict([f"it answers as version {champion.version}, the champion, does"], ms_per_clip)
+    gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in evaluate.genres_of(test)}))
     return Verdict(evaluate.objections(gain, min_gain=min_gain), ms_per_clip, gain=gain)
 
 
@@ -104,6 +106,12 @@ def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verd
     found = dict(zip(names, values, strict=True))
     tracking.log_metrics(version.run_id, {f"champion_{name}": value for name, value in found.items()})
     tracking.tag(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
+
+
+def _difference(answers: pd.DataFrame, test: pd.DataFrame) -> float:
+    """Largest difference of a probability between answers and a table, clip by clip."""
+    genres = evaluate.genres_of(test)
+    return float((answers.loc[test.index, genres] - test[genres]).abs().to_numpy().max())
 
 
 def _uri(version: ModelVersion) -> str:

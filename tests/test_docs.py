@@ -15,7 +15,9 @@ import pytest
 import yaml
 from conftest import ROOT
 from mlflow.cli import cli as mlflow_cli
-from prefect import Flow
+
+from flows import serve
+from genre.errors import UsageError
 
 DOCS = [path for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md") if (path := ROOT / name).exists()]
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
@@ -154,11 +156,12 @@ def test_python_that_is_typed_compiles():
         compile(code, "README", "exec")
 
 
-def test_the_flow_that_is_scheduled_exists():
-    (line,) = (c for c in every_command() if c[:3] == ["prefect", "flow", "serve"])
-    path, name = line[3].split(":")
-    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    assert isinstance(getattr(module, name), Flow)
+def test_the_deployments_that_are_served_exist():
+    lines = [c for c in every_command() if c[:3] == ["python", "-m", "flows.serve"]]
+    assert sorted(name for line in lines for name in line[3:]) == ["weekly"]
+    assert len(serve.chosen([])) > len(serve.chosen(["weekly"])) == 1
+    with pytest.raises(UsageError, match="no deployment 'daily'; choose from nightly, weekly"):
+        serve.chosen(["weekly", "daily"])
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda p: p.name)

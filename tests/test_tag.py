@@ -142,6 +142,7 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     states = place.states()
     said = place.run(source=place.music, write_tags="true")
     assert "No file was touched" in said and place.states() == states
+    assert "11 would be written, 1 refused, 4 without a genre" in said
     table = place.table()
     assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
     assert len(table) == 16
@@ -157,7 +158,8 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     command = next(line for line in said.splitlines() if line.startswith("mlflow run"))
     assert command.endswith("-P write_tags=true -P dry_run=false") and f"'source={place.music}'" in command
     said = place.run(source=place.music, write_tags="true", dry_run="false")
-    assert "0 are to be asked about" in said
+    assert "0 are to be asked about" in said and "10 files were tagged" in said
+    assert all(f"{n}, " in said for n in ("10 written", "1 refused", "1 there already")) and "4 without a genre" in said
     written = place.table()["tag"] == "written"
     assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
     assert tags.read(place.music / "albums/one/low 2.flac") == "low"
@@ -173,6 +175,11 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     (record,) = (place.folder / "home" / "library" / "undo").iterdir()
     assert "10 restored, 0 as before, 0 refused" in place.run(undo=record)
     assert place.states() == states
+
+    for path in place.music.rglob("*.*"):
+        path.chmod(0o444)
+    said = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
+    assert "12 refused, 4 without a genre" in said and "No file was tagged." in said
 
 
 def library(folder: Path, n: int) -> None:

@@ -136,11 +136,19 @@ def facts(directory: Path) -> dict[str, str]:
 
 
 def _networks() -> ModuleType:
-    """The part that needs Keras, loaded now, without TensorFlow's start-up messages."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """The part that needs Keras, loaded now."""
+    quiet()
     from genre.models import networks
 
     return networks
+
+
+def quiet() -> None:
+    """Leave out TensorFlow's messages at its start, to be called before it is loaded.
+
+    Errors stay where there is NVIDIA's driver; elsewhere the first one is that there is none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/dev/nvidiactl").exists() else "3")
 
 
 def _mel_network(shape: tuple[int, ...], n_genres: int, width: int, dropout: float) -> Any:

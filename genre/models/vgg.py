@@ -4,7 +4,6 @@ All take the stored spectrogram: the stretch of each clip to its own range, the 
 layers. The head is Flatten, Dense, Dropout, ReLU and softmax (Bahuleyan 2018, section 5.1).
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -287,7 +286,9 @@ def _work(name: str, arguments: Mapping[str, Any], weights: str | None, hidden: 
     data, seed, directory = (arguments[key] for key in ("data", "seed", "directory"))
     hp = {k: v for k, v in arguments.items() if k not in ("data", "seed", "directory", "on_epoch")}
     _check(name, hp)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from genre.models import cnn
+
+    cnn.quiet()
     from genre.models import images
 
     return images.Work(name, data, seed, directory, hp, weights, hidden or (hp["units"],))
