@@ -246,8 +246,8 @@ def publish(
                 by_genre[said["genre"] or f"error: {said['error']}"] += 1
                 proba = said["probabilities"] or {}
                 row = [answers.readable(said["path"]), said["genre"], said["confidence"], *map(proba.get, genres)]
-                row += [said["error"], said["message"], label]
-                yield row if outcomes is None else [*row, outcomes.get(said["path"])]
+                row += [said["error"], answers.readable(said["message"]), label]
+                yield row if outcomes is None else [*row, answers.readable(outcomes.get(said["path"]))]
 
         answers.write(table_path, rows(), names, genres)
     report.publish(

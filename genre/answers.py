@@ -176,9 +176,9 @@ def listed(source: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "stamp"], dtype=object)
 
 
-def readable(path: str) -> str:
-    """A path as it can be written: what is not UTF-8 in it is spelt out."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+def readable(text: str | None) -> str | None:
+    """A path, or what is said of one, as it can be written: what is not UTF-8 in it is spelt out."""
+    return os.fsencode(text).decode(errors="backslashreplace") if text else text
 
 
 def stamp(path: Path) -> str:
