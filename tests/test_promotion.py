@@ -300,12 +300,18 @@ def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
     return two
 
 
-def test_no_difference_is_no_promotion(as_scored):
+def test_no_gain_is_no_promotion(as_scored):
     verdict = as_scored.judge(as_scored.test)
     assert verdict.gain["gain"] == 0  # with today's code version 1 would have everything wrong
     (reason,) = verdict.reasons
     assert "+0.000 [+0.000, +0.000] on 8 clips, is not certain" in reason
     assert verdict.ms_per_clip > 0
+
+
+def test_the_same_answers_are_no_promotion(as_scored, monkeypatch):
+    monkeypatch.setitem(as_scored.scored, "models:/genre/1", as_scored.scored["models:/genre/2"])
+    verdict = as_scored.judge(as_scored.test)
+    assert verdict.reasons == ["it answers as version 1, the champion, does"] and verdict.gain is None
 
 
 def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
