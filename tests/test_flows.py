@@ -247,13 +247,6 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) ->
     process.communicate()
 
 
-@pytest.mark.slow
-def test_the_first_command_ends_in_a_champion(place):
-    """The demo, with nothing but defaults."""
-    output = place.run("retrain")
-    assert "version 1 of genre: promoted" in output and place.alias("champion") == 1
-
-
 STAGES = {
     "build": lambda place: list(place.folder.glob("home/*/store/*/part-*.parquet")),
     "training": lambda place: list(place.folder.glob("home/*/trainings/catboost-*/training.log")),
