@@ -19,7 +19,7 @@ from flows import aliases, card, cost, leaderboard, registry, tracking
 from flows.cli import main
 from flows.train import Material, gather, publish
 from flows.verdict import Verdict, judge, log_gain
-from genre import datasets, ensemble, evaluate, models, selection, training
+from genre import datasets, ensemble, evaluate, models, selection, store, training
 from genre.config import Variant
 from genre.errors import DataError, UsageError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
@@ -148,7 +148,16 @@ def decide(material: Material, candidate: Candidate, name: str, run_id: str, min
     version = version or _register(material, candidate, name, run_id)
     test = candidate.table[candidate.table["split"] == "test"]
     way = "over a demo, uncompared" if champion and _gives_way(material, champion) else ""
-    verdict = judge(version, champion, test, material.clips, material.config, min_gain=min_gain, gives_way=way)
+    verdict = judge(
+        version,
+        champion,
+        test,
+        material.clips,
+        material.config,
+        min_gain=min_gain,
+        gives_way=way,
+        made_here=store.is_made_here(material.workspace.store_dir(material.config)),
+    )
     _describe(material, candidate, version, verdict)
     log_gain(version, champion, verdict)
     if verdict.reasons:

@@ -329,6 +329,11 @@ def analyse(y: np.ndarray, config: AudioConfig) -> Analysis:
     return _kind(os.environ.get("GENRE_KERNELS", "compiled"))(y, config)
 
 
+def kernels() -> str:
+    """Which analysis `analyse` makes here: ``compiled`` or ``plain``."""
+    return "plain" if _kind(os.environ.get("GENRE_KERNELS", "compiled")) is Analysis else "compiled"
+
+
 @cache
 def _kind(kernels: str) -> type[Analysis]:
     """The class that `analyse` makes; the compiled one is compiled here, or loaded from numba's cache."""

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
+import numpy as np
 import soundfile
 
 Variant = Literal["corrected", "paper"]
@@ -85,6 +86,10 @@ class AudioConfig:
 
 @cache
 def versions() -> dict[str, str]:
-    """Version of each of `LIBRARIES`, of libsndfile and of Python."""
+    """Version of each of `LIBRARIES`, of libsndfile and of Python, and the processor's instructions.
+
+    With other instructions sums are rounded otherwise: of 80 clips, three had a byte of the spectrogram one step off.
+    """
     own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
-    return own | {name: version(name) for name in LIBRARIES}
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return own | {name: version(name) for name in LIBRARIES} | {"processor": " ".join([platform.machine(), *found])}

@@ -1,7 +1,7 @@
 """The files of a store: parts, each written whole.
 
 A part is ``part-<digest>.npy``, the spectrograms of a batch, and ``part-<digest>.parquet``, its index: one row per
-clip with what became of it and its features, and the versions of the libraries that computed them. The index is
+clip with what became of it and its features, and what computed them: libraries, processor, kernels. The index is
 written last and makes the part exist.
 """
 
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genre.analysis import kernels
 from genre.config import versions
 from genre.errors import DataError
 from genre.features import FEATURE_NAMES
@@ -57,7 +58,7 @@ def write(index: pd.DataFrame, pictures: np.ndarray, directory: Path, made_by: d
     directory : Path
         The store.
     made_by : dict, optional
-        Versions of the libraries that computed it; by default those of this process.
+        What computed it; by default `made_here`.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def write(index: pd.DataFrame, pictures: np.ndarray, directory: Path, made_by: d
     # By hand: pandas takes fifteen milliseconds for a hundred columns, as long as a clip does.
     columns = [pa.array(table[name], pa.string()) for name in OUTCOME] + [pa.array(table["row"], pa.int64())]
     columns += [pa.array(values) for values in table[list(FEATURE_NAMES)].to_numpy(np.float32).T]
-    about = {_VERSIONS: json.dumps(made_by or versions())}
+    about = {_VERSIONS: json.dumps(made_by or made_here())}
     write_atomically(path.with_suffix(".npy"), lambda p: _save(p, pictures))
     return write_atomically(path, lambda p: pq.write_table(pa.table(columns, COLUMNS, metadata=about), p))
 
@@ -105,8 +106,13 @@ def columns(path: Path) -> list[str]:
         raise DataError(damage(path, str(error).splitlines()[0])) from error
 
 
+def made_here() -> dict[str, str]:
+    """What this process computes with: libraries, processor, and kernels of the features."""
+    return versions() | {"kernels": kernels()}
+
+
 def made_by(path: Path) -> dict[str, str]:
-    """Versions of the libraries that computed a part; none where its source brought the features."""
+    """What computed a part, as `made_here` says it; nothing where its source brought the features."""
     return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS, b"{}"))
 
 

@@ -102,6 +102,11 @@ def outcomes(directory: Path) -> pd.DataFrame:
     return _index(directory, parts.OUTCOME)
 
 
+def is_made_here(directory: Path) -> bool:
+    """Whether this process would compute all of a store to the last digit: same libraries, processor and kernels."""
+    return all(parts.made_by(path) == parts.made_here() for path in parts.paths(directory))
+
+
 def repair(directory: Path) -> None:
     """Take away what a crash or a full disk has damaged, so that the next build computes it anew.
 

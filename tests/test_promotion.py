@@ -1,5 +1,6 @@
 """The registry's aliases, what decides about them, and what a person reads: a real MLflow store and real processes."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -318,6 +319,18 @@ def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
     test = as_scored.test
     (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"])).reasons
     assert "it answers otherwise than when it was measured" in reason
+
+
+def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored, monkeypatch):
+    monkeypatch.setattr("flows.verdict.get_run_logger", logging.getLogger)
+    test = as_scored.test
+    shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
+    (reason,) = as_scored.judge(shaken).reasons
+    assert "probabilities differ by up to" in reason
+    elsewhere = as_scored.judge(shaken, made_here=False, gives_way="uncompared")
+    assert not elsewhere.reasons
+    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"]), made_here=False).reasons
+    assert reason.endswith("it gives 100.0% of the clips another genre")
 
 
 def test_chance_is_refused_and_a_demo_gives_way(as_scored):

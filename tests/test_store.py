@@ -1,3 +1,4 @@
+import platform
 import resource
 
 import numpy as np
@@ -109,10 +110,17 @@ def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, dama
     np.testing.assert_allclose(store.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_a_part_says_which_libraries_computed_it(clips, tmp_path):
+def test_a_part_says_what_computed_it(clips, tmp_path, monkeypatch):
     store.write_part(clips.iloc[:1], CONFIG, tmp_path)
     [index] = tmp_path.glob("part-*.parquet")
-    assert parts.made_by(index) == versions()
+    made_by = parts.made_by(index)
+    assert made_by.items() >= versions().items() and made_by["kernels"] == "compiled"
+    assert made_by["processor"].startswith(platform.machine())
+    assert store.is_made_here(tmp_path)
+    monkeypatch.setenv("GENRE_KERNELS", "plain")
+    assert not store.is_made_here(tmp_path)
+    store.write_part(clips.iloc[1:2], CONFIG, tmp_path)
+    assert not store.is_made_here(tmp_path)  # one of two parts is of another kind
 
 
 def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
