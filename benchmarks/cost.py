@@ -5,7 +5,7 @@ seconds a clip of one process on one core, how many times as fast two processes 
 for copies, which one thread of one machine does.
 
     python benchmarks/cost.py
-    python benchmarks/cost.py --clip-ms 12 --fixed-s 14 --two 1.8 --copies-ms 0.7 --cores 16 --clips-per-track 6
+    python benchmarks/cost.py --clip-ms 10.2 --fixed-s 14 --two 1.8 --copies-ms 0.7 --cores 16 --clips-per-track 6
 """
 
 import pandas as pd
@@ -24,8 +24,8 @@ def seconds(
 
 
 def main(
-    clip_ms: float = 12.5,
-    fixed_s: float = 20.0,
+    clip_ms: float = 10.2,
+    fixed_s: float = 14.0,
     two: float = 1.8,
     copies_ms: float = 0.7,
     cores: int = 2,
