@@ -74,7 +74,7 @@ class GenreModel(PythonModel):
     """An `Ensemble` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble and ask it once, so that the first request finds everything loaded and compiled.
+        """Load the ensemble and ask it, so that the first request finds everything loaded and compiled.
 
         BLAS is kept to one thread in the whole process: the products of a clip are too small to be shared out, and
         threads that wait for each other made an answer take twice as long on a busy machine.
@@ -83,8 +83,10 @@ class GenreModel(PythonModel):
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
         self.version = None  # which keeps this first answer out of the log of answers
-        # The second row goes through both decoders before it is refused.
-        self.predict(None, pd.DataFrame({"audio": [_noise(), pybase64.b64encode_as_string(b"no audio")]}))
+        rows = [_noise(kind) for kind in ("FLAC", "MP3") if kind in soundfile.available_formats()]
+        rows.append(pybase64.b64encode_as_string(b"no audio"))  # which both decoders are asked about
+        for _ in range(2):
+            self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")  # as MLflow does
         self.version = _version(folder.parent.parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -272,10 +274,10 @@ def _failed() -> AudioError:
     return AudioError("failed", "this file could not be analysed; the server's log says why")
 
 
-def _noise() -> str:
-    """Twelve seconds of noise as a client might send them."""
+def _noise(kind: str) -> str:
+    """Twelve seconds of noise as a client might send them, in a format by soundfile's name."""
     y, file = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2)), io.BytesIO()
-    soundfile.write(file, y, 44100, format="FLAC")
+    soundfile.write(file, y, 44100, format=kind)
     return pybase64.b64encode_as_string(file.getvalue())
 
 
