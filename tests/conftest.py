@@ -151,10 +151,12 @@ def served(model: str, folder: Path, **environment: str) -> Iterator[str]:
         process = subprocess.Popen(
             [*command, "--env-manager", "local"], cwd=folder, env=environment, start_new_session=True, stderr=log
         )
-    wait_until_up(f"http://127.0.0.1:{port}/ping", process, folder / "server.log")
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(timeout=30)
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/ping", process, folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")
