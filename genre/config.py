@@ -91,5 +91,5 @@ def versions() -> dict[str, str]:
     With other instructions sums are rounded otherwise: of 80 clips, three had a byte of the spectrogram one step off.
     """
     own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
-    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     return own | {name: version(name) for name in LIBRARIES} | {"processor": " ".join([platform.machine(), *found])}
