@@ -6,7 +6,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from prefect.artifacts import create_table_artifact
 
-from flows import tracking
+from flows import report, tracking
 from genre import plots
 
 #: Columns that come from the scores, and how they are named.
@@ -85,7 +85,7 @@ def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, floa
     long = _long(scores)
     if len(long):
         tracking.log_figure(run_id, plots.leaderboard(long), "leaderboard")
-    description = f"{note}\n\n{_markdown(shown)}"
+    description = f"{note}\n\n{report.markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
     tracking.arrange(run_id, description, replace=len(chosen) > 0)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
@@ -106,11 +106,6 @@ def readable(board: pd.DataFrame) -> pd.DataFrame:
         p_value = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
         shown = shown.assign(**dict(zip(LEADS, (by, p_value), strict=True)))
     return shown.assign(outcome=board["outcome"].to_numpy())
-
-
-def _markdown(shown: pd.DataFrame) -> str:
-    lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _long(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

@@ -326,12 +326,16 @@ def analyse(y: np.ndarray, config: AudioConfig) -> Analysis:
     Analysis
         Both kinds give the same to about 1e-6.
     """
-    return _kind(os.environ.get("GENRE_KERNELS", "compiled"))(y, config)
+    return _kind_here()(y, config)
 
 
 def kernels() -> str:
     """Which analysis `analyse` makes here: ``compiled`` or ``plain``."""
-    return "plain" if _kind(os.environ.get("GENRE_KERNELS", "compiled")) is Analysis else "compiled"
+    return "plain" if _kind_here() is Analysis else "compiled"
+
+
+def _kind_here() -> type[Analysis]:
+    return _kind(os.environ.get("GENRE_KERNELS", "compiled"))
 
 
 @cache

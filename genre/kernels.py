@@ -5,7 +5,7 @@ lies in the core's own cache. They are compiled once on a machine, in a few seco
 cannot be written, in the user's cache.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numba
 import numpy as np
@@ -28,35 +28,30 @@ class CompiledAnalysis(Analysis):
 
     def _rows(self, wanted: set[str]) -> dict[str, np.ndarray]:
         """What is wanted of that which one pass over the frames gives."""
-        n, n_bins, rows = self.n_frames, 1 + self.config.n_fft // 2, dict[str, np.ndarray]()
+        config, n, n_bins = self.config, self.n_frames, 1 + self.config.n_fft // 2
+        rows, passes = dict[str, np.ndarray](), list[Callable[[np.ndarray, slice], None]]()
         if wanted & {"power", "mel", "shape"}:
-            rows["power"] = np.empty((n, n_bins), np.float32)
-            rows["mel"] = np.empty((n, N_MELS), np.float32)
-            rows["shape"] = np.empty((n, len(SHAPE)), np.float32)
+            taken = [np.empty((n, size), np.float32) for size in (n_bins, N_MELS, len(SHAPE))]
+            rows |= zip(("power", "mel", "shape"), taken, strict=True)
+            how = (self.hz, self.rules.spectral_offset, self._last, filters.sparse_mel(config.sr, config.n_fft, N_MELS))
+            passes.append(lambda F, block: _analyse(F, *how, *(array[block] for array in taken)))
         if "emphasised_mel" in wanted:
-            rows["emphasised_mel"] = np.empty((n, self.config.n_mels), np.float32)
+            bands = rows["emphasised_mel"] = np.empty((n, config.n_mels), np.float32)
+            response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
+            bank = filters.sparse_mel(config.sr, config.n_fft, config.n_mels)
+            passes.append(lambda F, block: _emphasise(F, response, bank, bands[block]))
         spectra = np.empty((BLOCK_FRAMES, n_bins), np.complex128)
         for block in blocks(n, BLOCK_FRAMES):
             F = np.fft.rfft(self.frames[block], out=spectra[: block.stop - block.start])
-            self._pass(F, {name: array[block] for name, array in rows.items()})
+            for fill in passes:
+                fill(F, block)
         # Where a frame reaches beyond the clip neither filter nor offset is what it is within.
         if "emphasised_mel" in rows:
             power = power_spectrum(self.emphasised[self.beyond])
-            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, self.config.n_mels)
+            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, config.n_mels)
         if "shape" in rows and self.rules.spectral_offset:
             rows["shape"][self.beyond] = self.shape(self.magnitude(self.offset[self.beyond]).astype(np.float32))
         return {name: rows[name] for name in wanted & set(rows)}
-
-    def _pass(self, F: np.ndarray, rows: dict[str, np.ndarray]) -> None:
-        """Fill the rows of some frames from their spectra without a window, which stay in the core's own cache."""
-        config, n_bins = self.config, F.shape[1]
-        if "power" in rows:
-            bank = filters.sparse_mel(config.sr, config.n_fft, N_MELS)
-            taken = (rows["power"], rows["mel"], rows["shape"])
-            _analyse(F, self.hz, self.rules.spectral_offset, self._last, bank, *taken)
-        if "emphasised_mel" in rows:
-            response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
-            _emphasise(F, response, filters.sparse_mel(config.sr, config.n_fft, config.n_mels), rows["emphasised_mel"])
 
     @property
     def _last(self) -> int:
