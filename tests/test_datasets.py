@@ -8,6 +8,7 @@ import soundfile as sf
 from conftest import tone, write_music
 
 from genre import datasets
+from genre.datasets import folder as folders
 from genre.errors import DataError, UsageError
 from genre.features import FEATURE_NAMES
 
@@ -66,6 +67,16 @@ def test_tracks_are_cut_into_clips_that_share_a_recording(tmp_path):
     assert a["start_s"].tolist() == [0, 10, 20, 30, 40]
     assert a["end_s"].tolist() == [10, 20, 30, 40, 47]
     assert a["recording"].unique().tolist() == ["a/0.wav"]
+
+
+def test_a_table_put_together_in_pieces_is_the_same(tmp_path, monkeypatch):
+    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
+    (tmp_path / "list.csv").write_text("path,genre,split\nm/a/0.wav,a,\nm/b/0.wav,b,test\n")
+    for source in (folder, tmp_path / "list.csv"):
+        whole = scan(source, tmp_path)
+        monkeypatch.setattr(folders, "ROWS", 3)
+        pd.testing.assert_frame_equal(scan(source, tmp_path), whole)
+        monkeypatch.undo()
 
 
 def test_a_cap_spreads_the_clips_over_the_track(tmp_path):
