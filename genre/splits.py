@@ -45,9 +45,7 @@ def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame
     DataError
         If there are fewer than two genres, a genre has fewer than three recordings, or a side lost all it had of one.
     """
-    recordings = clips.groupby("recording", observed=True).agg(
-        genre=("genre", lambda g: g.astype(str).mode()[0]), n_clips=("clip_id", "size")
-    )
+    recordings = _recordings(clips)
     _check(recordings, list(clips["genre"].cat.categories))
     shares = LARGE if len(clips) > LARGE_CLIPS else SMALL
     known = {} if dealt is None else dict(zip(dealt["recording"], dealt["split"], strict=True))
@@ -149,6 +147,14 @@ def folds(genre: np.ndarray, recording: np.ndarray, n: int) -> np.ndarray | None
         if all(set(genre[dealt != number]) == set(genre) for number in range(n_folds)):
             return dealt
     return None
+
+
+def _recordings(clips: pd.DataFrame) -> pd.DataFrame:
+    """Genre (the most frequent, of equals the first by name) and ``n_clips`` of every recording, in order of names."""
+    counts = clips.astype({"genre": str}).groupby(["recording", "genre"]).size().rename("n").reset_index()
+    first = counts.sort_values(["recording", "n", "genre"], ascending=[True, False, True]).drop_duplicates("recording")
+    genre = first.set_index("recording")["genre"].astype(clips["genre"].dtype)
+    return pd.DataFrame({"genre": genre, "n_clips": clips.groupby("recording").size()})
 
 
 def _check_sides(clips: pd.DataFrame, advice: str) -> None:

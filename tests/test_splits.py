@@ -51,6 +51,17 @@ def test_the_order_of_the_clips_does_not_matter():
     assert splits.deal(clips).equals(splits.deal(shuffled))
 
 
+def test_a_recording_of_several_genres_counts_for_the_most_frequent_and_of_equals_for_the_first_by_name():
+    clips = clips_of({"b": [1] * 9, "a": [1] * 9})
+    more = pd.DataFrame({"recording": ["x"] * 5 + ["y"] * 4, "genre": list("aabbb") + list("bbaa")})
+    more = more.assign(
+        clip_id=more["recording"] + more.index.astype(str), genre=more["genre"].astype(clips["genre"].dtype)
+    )
+    dealt = splits.deal(pd.concat([clips, more], ignore_index=True))
+    place = dealt["recording"].tolist().index
+    assert place("x") < 10 <= place("y")  # dealt genre by genre, b before a
+
+
 @pytest.mark.parametrize(("n", "shares"), [(100, splits.SMALL), (2600, splits.LARGE)])
 def test_proportions(n, shares):
     dealt = splits.deal(clips_of({"a": [1] * n, "b": [1] * n}))
