@@ -57,7 +57,7 @@ def build(
     with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan(workspace, dataset, source, chosen)
         compute(workspace, config, clips, source, n_jobs, dask)
-        deal(workspace, split, copies(workspace, config, run_id))
+        deal(workspace, split, copies(workspace, config, run_id, n_jobs))
         return report(workspace, run_id)
 
 
@@ -91,14 +91,14 @@ def compute(
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def copies(workspace: Workspace, config: AudioConfig, run_id: str) -> pd.DataFrame:
+def copies(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) -> pd.DataFrame:
     """Find the same music among the clips, and log the pairs; found once for the same clips."""
     clips, directory = usable(workspace).sort_values("clip_id"), workspace.store_dir(config)
     path = workspace.copies_path(leaks.digest(clips, config.fingerprint))
     has_audio = datasets.get(clips["dataset"].iloc[0]).has_audio
     if not (has_audio and path.exists()):  # features that a source brings may change under the same name
         pictures = store.Spectrograms(clips, directory) if has_audio else None
-        write_table(path, leaks.pairs(store.load_features(clips, directory), pictures))
+        write_table(path, leaks.pairs(store.load_features(clips, directory), pictures, n_jobs=n_jobs))
     found = leaks.across(pd.read_parquet(path), clips)
     workspace.write_copies(found)
     if len(found):

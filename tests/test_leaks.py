@@ -67,6 +67,12 @@ def test_copies_are_found_in_cells_too(collection, monkeypatch):
     pd.testing.assert_frame_equal(leaks.pairs(features, stored), whole)
 
 
+def test_several_threads_find_the_same(collection, monkeypatch):
+    whole = leaks.pairs(*collection)
+    monkeypatch.setattr(leaks, "CHUNK", 3)
+    pd.testing.assert_frame_equal(leaks.pairs(*collection, n_jobs=2), whole, rtol=1e-5)
+
+
 def test_without_spectrograms_only_equal_rows_are_copies(collection):
     features, _ = collection
     tripled = pd.concat([features, features.loc[["piece 0"]].rename({"piece 0": "again"})])
