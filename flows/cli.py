@@ -16,6 +16,7 @@ from prefect import Flow
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -132,11 +133,17 @@ def check_server() -> None:
 
 
 def _settings() -> dict[Any, Any]:
-    """Where no server is named, Prefect's own temporary one: patient, silent, and out of the user's home."""
+    """Where no server is named, Prefect's own temporary one: patient, silent, and out of the user's home.
+
+    It ends with the flow, so nobody would see that heartbeats stop; each flow waits a second for its last one.
+    """
     settings: dict[Any, Any] = {
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
     }
-    if not PREFECT_API_URL.value() and "PREFECT_HOME" not in os.environ:
+    if PREFECT_API_URL.value():
+        return settings
+    settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+    if "PREFECT_HOME" not in os.environ:
         settings[PREFECT_HOME] = make(home() / "prefect")  # Prefect makes one level only
     return settings

@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, Metric, Run
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
@@ -27,6 +26,9 @@ from flows import cost
 from genre import evaluate, plots, training
 from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR, Workspace, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
@@ -330,7 +332,7 @@ def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> Non
     log_table(run_id, table, "clips")
 
 
-def log_figure(run_id: str, figure: Figure, name: str) -> None:
+def log_figure(run_id: str, figure: "Figure", name: str) -> None:
     """Log a figure as ``figures/NAME.png``."""
     MlflowClient().log_figure(run_id, figure, f"figures/{name}.png", save_kwargs={"dpi": 110, "bbox_inches": "tight"})
 

@@ -56,12 +56,11 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     if todo.empty:
         return 0
     directory.mkdir(parents=True, exist_ok=True)
-    # Also the warm-up: two processes that write numba's cache at once can spoil it for every later one.
-    probe.check(config, directory)
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
     work = Building(config, directory)
     if dask:
+        probe.check(config, directory)  # and numba's cache, before many processes begin at once and spoil it
         done = cluster.there(batches, work, dask)
     else:
         done = pool.here(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
