@@ -1,9 +1,9 @@
 """A build at several sizes, with one and two processes: time, processor time and memory of everything it starts.
 
-Claims: time in proportion to the clips, memory that does not grow with them, 1.8 times as fast with two processes, and
-less than 10 % of all processor time for Prefect, MLflow, the store and the processes: beyond what decoding and
-computing take by themselves, and the search for copies. A small build comes first, on which a new machine's databases
-and compiled kernels are made.
+Claims: time in proportion to the clips, memory that hardly grows with them, 1.8 times as fast with two processes, and
+less than 10 % of the processor time for Prefect, MLflow, the store and the processes: all but decoding and computing,
+and the search for copies. What the start of them costs is measured too, by a build of 32 clips, and does not grow. How
+much of a working process's time is computing is measured beside it, by turns, since this machine may be busy.
 
     python benchmarks/build.py
     python benchmarks/build.py --sizes 16,64    # a minute
@@ -15,7 +15,6 @@ import measure
 measure.one_core()
 
 import os  # noqa: E402
-import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
@@ -35,6 +34,13 @@ from genre.config import AudioConfig  # noqa: E402
 from genre.datasets.folder import audio_files  # noqa: E402
 
 CONFIG = AudioConfig()
+
+#: The processes of a build, and how long each kind computes.
+KINDS = ("flow", "server", "worker")
+SECONDS = tuple(f"{kind} s" for kind in KINDS)
+
+#: A build that is all start: a batch for each of two processes.
+FEW = 32
 
 
 def originals(source: str, folder: Path) -> list[Path]:
@@ -68,7 +74,7 @@ def build(music_folder: Path, home: Path, n_jobs: int) -> dict[str, float]:
     cores = range(os.cpu_count() or 1)
     command = [sys.executable, "-m", "flows.build", "--dataset", "folder", "--source", str(music_folder)]
     home.mkdir()
-    used, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    start = time.perf_counter()
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--n-jobs", str(n_jobs)],
@@ -78,13 +84,10 @@ def build(music_folder: Path, home: Path, n_jobs: int) -> dict[str, float]:
             stderr=log,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        peaks = follow(process)
+        found = follow(process)
     assert process.returncode == 0, (home / "log").read_text()
     os.environ.update(threads)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "cpu": cpu, "copies s": copies_seconds(uri), **peaks}
+    return {"seconds": time.perf_counter() - start, "copies s": copies_seconds(uri), **found}
 
 
 def copies_seconds(uri: str) -> float:
@@ -96,52 +99,73 @@ def copies_seconds(uri: str) -> float:
 
 
 def follow(process: subprocess.Popen) -> dict[str, float]:
-    """Wait for a process; the peak of the flow's own memory, and of the largest process that computes, MB."""
-    flow, peaks = psutil.Process(process.pid), {"flow MB": 0.0, "worker MB": 0.0}
+    """Wait for a process; processor seconds by kind of process, and peak memory of the largest of each, MB."""
+    flow, seconds, memory = psutil.Process(process.pid), dict[int, tuple[str, float]](), dict[str, float]()
     while process.poll() is None:
         for one in [flow, *flow.children(recursive=True)] if flow.is_running() else []:
             try:
-                kind = "worker MB" if "genre.worker" in one.cmdline() else "flow MB" if one == flow else ""
-                if kind:
-                    peaks[kind] = max(peaks[kind], one.memory_info().rss / 1e6)
+                if not (line := one.cmdline()):  # it has ended, but for its exit status
+                    continue
+                kind = "flow" if one == flow else "worker" if "genre.worker" in line else "server"
+                seconds[one.pid] = kind, sum(one.cpu_times()[:2])
+                memory[kind] = max(memory.get(kind, 0.0), one.memory_info().rss / 1e6)
             except psutil.Error:  # it has ended
                 continue
-        time.sleep(0.3)
-    return peaks
+        time.sleep(0.1)
+    totals = pd.DataFrame(seconds.values(), columns=["kind", "s"]).groupby("kind")["s"].sum().to_dict()
+    return {f"{kind} s": totals[kind] for kind in KINDS} | {f"{kind} MB": memory[kind] for kind in KINDS}
 
 
-def alone(music_folder: Path, n: int) -> float:
-    """Processor seconds that decoding and computing take for one clip, in one process that does nothing else."""
-    clips = list(clips_of(audio_files(music_folder)[:n]).itertuples())
+def computing(music_folder: Path, repeats: int) -> pd.Series:
+    """How much of the time of a part, computed and written, is decoding and computing; by turns, one for each part."""
+    clips = clips_of(audio_files(music_folder)[:128])
     features.warm_up(CONFIG)
-    start = time.process_time()
-    for clip in clips:
-        features.extract_with_log_mel(store.read_clip(clip, CONFIG), CONFIG)
-    return (time.process_time() - start) / len(clips)
 
+    def computed() -> int:
+        for clip in clips.itertuples():
+            features.extract_with_log_mel(store.read_clip(clip, CONFIG), CONFIG)
+        return len(clips)
 
-def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2") -> None:
-    """Measure and print."""
-    if not pool.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `alone` to be their equal
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | pool.HEAP)
-    rows = []
     with TemporaryDirectory() as name:
-        paths = originals(source, Path(name))
-        build(library(paths, 16, Path(name) / "music"), Path(name) / "home", 1)
-        for n in map(int, sizes.split(",")):
+        ways = {"computed": computed, "written": lambda: store.write_part(clips, CONFIG, Path(name))}
+        seconds = measure.alternately(ways, repeats)
+    return seconds["computed"] / seconds["written"]
+
+
+def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2", repeats: int = 9) -> None:
+    """Measure and print."""
+    if not pool.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `computing`
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | pool.HEAP)
+    rows, all_jobs = [], [int(n) for n in jobs.split(",")]
+    with TemporaryDirectory() as name:
+        paths, home = originals(source, Path(name)), Path(name) / "home"
+        few = library(paths, FEW, Path(name) / "music")
+        build(few, home, 1)  # databases and kernels are made
+        for n in [FEW, *map(int, sizes.split(","))]:
             tracks = library(paths, n, Path(name) / f"music-{n}")
-            for n_jobs in map(int, jobs.split(",")):
-                clip = alone(tracks, 256)
-                got = build(tracks, Path(name) / f"home-{n}-{n_jobs}", n_jobs)
-                rows.append({"clips": n, "processes": n_jobs, "clip alone": clip, **got})
+            for n_jobs in all_jobs:
+                rows.append({"clips": n, "jobs": n_jobs, **build(tracks, home.with_name(f"home-{n}-{n_jobs}"), n_jobs)})
                 print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table["ms/clip"] = 1000 * table["seconds"] / table["clips"]
-    table["overhead"] = 1 - (table["clip alone"] * table["clips"] + table["copies s"]) / table["cpu"]
-    first = table.groupby("clips")["seconds"].transform("first")
-    table["times one process"] = first / table["seconds"]
+        share = computing(tracks, repeats)
+    table = pd.DataFrame(rows).set_index(["clips", "jobs"])
     print(f"\n{measure.cpu()}")
-    print(table.round(3).to_string(index=False))
+    print(f"of a part's time {share.median():.3f} is decoding and computing ({share.min():.3f} to {share.max():.3f})")
+    print(compared(table, share.median()).round(3).to_string())
+
+
+def compared(table: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Against one process, and what is neither computing nor the search for copies: of all, and beyond the start."""
+    start = table.loc[FEW].reindex(table.index, level="jobs")
+    beyond, further = table - start, table.index.get_level_values("clips") > FEW
+    cpu, useful = table[list(SECONDS)].sum(axis=1), beyond["worker s"] * share + table["copies s"]
+    return table.assign(
+        **{
+            "times": table["seconds"].groupby("clips").transform("first") / table["seconds"],
+            "beyond": (beyond["seconds"].groupby("clips").transform("first") / beyond["seconds"]).where(further),
+            "overhead": 1 - useful / cpu,
+            "overhead beyond": (1 - useful / beyond[list(SECONDS)].sum(axis=1)).where(further),
+        }
+    )
 
 
 if __name__ == "__main__":

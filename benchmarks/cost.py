@@ -2,10 +2,10 @@
 
 The figures are those of ``benchmarks/build.py``, which finds them anew: seconds that a build takes whatever its size,
 seconds a clip of one process on one core, how many times as fast two processes are, and seconds a clip of the search
-for copies, which one thread of one machine does.
+for copies, which one machine does.
 
     python benchmarks/cost.py
-    python benchmarks/cost.py --clip-ms 10.2 --fixed-s 14 --two 1.8 --copies-ms 0.7 --cores 16 --clips-per-track 6
+    python benchmarks/cost.py --clip-ms 9.7 --fixed-s 11 --two 1.8 --copies-ms 0.4 --cores 16 --clips-per-track 6
 """
 
 import pandas as pd
@@ -24,10 +24,10 @@ def seconds(
 
 
 def main(
-    clip_ms: float = 10.2,
-    fixed_s: float = 14.0,
+    clip_ms: float = 9.7,
+    fixed_s: float = 11.0,
     two: float = 1.8,
-    copies_ms: float = 0.7,
+    copies_ms: float = 0.4,
     cores: int = 2,
     clips_per_track: int = 6,
 ) -> None:
