@@ -42,7 +42,7 @@ def build(
     options : str
         JSON object of the data set's own options.
     n_jobs : int
-        Processes; -1 for one per core.
+        Processes that compute, and then threads that look for copies; -1 for one per core.
     dask : str
         Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead of this machine.
 

@@ -135,7 +135,7 @@ def check_server() -> None:
 def _settings() -> dict[Any, Any]:
     """Where no server is named, Prefect's own temporary one: patient, silent, and out of the user's home.
 
-    It ends with the flow, so nobody would see that heartbeats stop; each flow waits a second for its last one.
+    It ends with the flow, so nobody would see that heartbeats stop, and what sends them takes a second to end.
     """
     settings: dict[Any, Any] = {
         PREFECT_SERVER_ANALYTICS_ENABLED: False,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from scipy import fft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -66,7 +66,7 @@ def pairs(
     spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
         In the same order. Without them, only features that are equal to the last digit are found.
     n_jobs : int
-        Threads that compare, -1 for one per core.
+        Threads that compare, at most one per core; -1 for as many.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray
     candidates : np.ndarray [shape=(m, 2), dtype=int]
         Positions of the pairs.
     n_jobs : int
-        Threads, -1 for one per core.
+        Threads, at most one per core; -1 for as many.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray
         Correlation of their residuals over all bands and frames, -1 to 1; the shift is at most `MAX_SHIFT` frames.
     """
     chunks = (candidates[start : start + CHUNK] for start in range(0, len(candidates), CHUNK))
-    several = Parallel(n_jobs=n_jobs, prefer="threads")
+    several = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads")
     return np.concatenate([np.empty(0), *several(delayed(_similarities)(spectrograms, chunk) for chunk in chunks)])
 
 

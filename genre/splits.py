@@ -102,6 +102,10 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
         If the source has none, it is incomplete or unknown, or puts one recording on two sides.
     """
     published = clips[["recording", "split"]].drop_duplicates()
+    if n := published["split"].isna().sum():
+        raise DataError(
+            f"the source gives {n} of {len(published)} recordings no split; each needs one of {', '.join(SPLITS)}, or use split=dealt"
+        )
     wrong = sorted({str(s) for s in published["split"]} - set(SPLITS))
     if wrong:
         raise DataError(
