@@ -104,7 +104,8 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
     published = clips[["recording", "split"]].drop_duplicates()
     if n := published["split"].isna().sum():
         raise DataError(
-            f"the source gives {n} of {len(published)} recordings no split; each needs one of {', '.join(SPLITS)}, or use split=dealt"
+            f"the source gives {n} of {len(published)} recordings no split; each needs one of {', '.join(SPLITS)}, "
+            "or use split=dealt"
         )
     wrong = sorted({str(s) for s in published["split"]} - set(SPLITS))
     if wrong:
