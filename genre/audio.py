@@ -316,9 +316,16 @@ def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
             raise AudioError(
                 "undecodable", f"{source}: cannot be opened: it is a folder, a pipe or a device; give a file"
             )
-        return Path(source).open("rb")
+        return Path(source).open("rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise AudioError("undecodable", f"{source}: cannot be opened: {_why(error)}") from error
+
+
+def _sound(file: BinaryIO) -> soundfile.SoundFile:
+    """An open file as soundfile reads it: one on a disk by its descriptor, so that other threads can run meanwhile."""
+    if isinstance(file, io.FileIO):
+        return soundfile.SoundFile(file.fileno(), closefd=False)
+    return soundfile.SoundFile(file)
 
 
 def _name(source: Source) -> str:
@@ -347,7 +354,7 @@ def _resample(y: np.ndarray, sr_native: int, sr: int, resampler: str) -> np.ndar
 
 def _duration_by_soundfile(file: BinaryIO) -> float:
     """Length of an open file, seconds."""
-    with soundfile.SoundFile(file) as sound:
+    with _sound(file) as sound:
         n, sr = sound.frames, sound.samplerate
         if not _sounds_at(sound, max(0, n - sr)):
             sound.seek(0)
@@ -378,7 +385,7 @@ def _blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
 
 def _decode_by_soundfile(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Window of an open file, mono, and its sampling rate."""
-    with soundfile.SoundFile(file) as sound:
+    with _sound(file) as sound:
         sr = sound.samplerate
         first = min(round(start_s * sr), sound.frames)
         wanted = sound.frames - first if duration_s is None else round(duration_s * sr)
@@ -460,7 +467,7 @@ def _pyav_blocks(stream: Any, start_s: float = 0.0) -> Iterator[tuple[np.ndarray
 
 def _windows_by_soundfile(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tuple[np.ndarray, int]]:
     """Consecutive stretches of an open file, mono, the last one shorter, and the sampling rate."""
-    with soundfile.SoundFile(file) as sound:
+    with _sound(file) as sound:
         sr, n_read = sound.samplerate, 0
         _check_channels(sound.channels)
         if sound.frames > (max_s + clip_s) * sr:

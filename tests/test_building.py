@@ -25,25 +25,22 @@ from genre.errors import GenreError, UsageError
 
 CONFIG = AudioConfig()
 
-#: What every Python process does first that finds it on its path: a decoder that some files are too much for.
+#: What every Python process does first that finds it on its path: some files are too much for it.
 SITE = """
-import os, signal, time
-try:
-    import soundfile
-except ImportError:
-    pass
-else:
-    opened = soundfile.SoundFile.__init__
-    def fragile(self, file, *arguments, **named):
-        name = getattr(file, "name", "")
-        if "poison" in str(name):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if "hang" in str(name):
-            time.sleep(1000)
-        if "slow" in str(name):
-            time.sleep(0.3)
-        opened(self, file, *arguments, **named)
-    soundfile.SoundFile.__init__ = fragile
+import os, pathlib, signal, time
+
+opened = pathlib.Path.open
+
+def fragile(self, *arguments, **named):
+    if "poison" in self.name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in self.name:
+        time.sleep(1000)
+    if "slow" in self.name:
+        time.sleep(0.3)
+    return opened(self, *arguments, **named)
+
+pathlib.Path.open = fragile
 """
 
 
