@@ -81,7 +81,7 @@ def cut(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: 
     pd.DataFrame
         Clips table; genres in alphabetical order.
     """
-    # For the sake of disks that are far away: to those of this machine threads are no help.
+    # Threads, since a far disk answers several at once, and the frames of MP3s are counted on every core.
     several = Parallel(n_jobs=4, prefer="threads", batch_size=16, return_as="generator")
     rows = chain.from_iterable(several(delayed(_cut)(dict(track), max_clips_per_track) for track in tracks))
     tables = [pd.DataFrame(some) for some in iter(lambda: list(islice(rows, ROWS)), [])]
