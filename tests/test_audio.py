@@ -96,6 +96,16 @@ def test_bytes_give_what_the_file_gives(files, suffix):
     )
 
 
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_an_open_file_gives_it_as_often_as_asked(files, suffix, buffering):
+    path = files[suffix]
+    with path.open("rb", buffering=buffering) as file:
+        assert audio.duration_s(file) == audio.duration_s(path)
+        for _ in range(2):
+            np.testing.assert_array_equal(audio.decode(file, sr=SR), audio.decode(path, sr=SR))
+
+
 @pytest.mark.parametrize("suffix", [*LOSSLESS, "mp3"])
 @pytest.mark.parametrize("start_s", [0.5, 1.5, 2.25])
 def test_window_is_that_stretch_of_the_whole(files, suffix, start_s):
