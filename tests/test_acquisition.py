@@ -43,7 +43,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def acquire(server: videos.Videos, ledger: Ledger, folder: Path, workers: int = 1, **pace: float) -> Ending:
-    source = Source(url=server.url, sr=8000, timeout_s=1.0)
+    source = Source(url=server.url, sr=8000, timeout_s=4.0)
     fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(workers)]
     return Acquisition(ledger, fetchers, folder / "audio", Pace(**(AT_ONCE | pace))).run()
 
@@ -226,7 +226,7 @@ from genre.ledger import Ledger
 url, folder = sys.argv[1], Path(sys.argv[2])
 ledger = Ledger(folder / "ledger.sqlite")
 adopt.reconcile(ledger, folder / "audio")
-source = Source(url=url, sr=8000, timeout_s=1.0)
+source = Source(url=url, sr=8000, timeout_s=4.0)
 fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(2)]
 pace = Pace(max_clips=0, interval_s=0, retry_s=0.05, failures=10**6)
 print(Acquisition(ledger, fetchers, folder / "audio", pace).run().name)

@@ -34,7 +34,7 @@ def segment(ytid: str, start_s: float = 5.0, end_s: float = 15.0, attempts: int 
 
 
 def fetch(server: videos.Videos, folder: Path, wanted: dict, **source: object) -> dict:
-    given = {"url": server.url, "timeout_s": 1.0} | source
+    given = {"url": server.url, "timeout_s": 3.0} | source
     return Fetcher(Source(**given), folder / "unfinished").fetch(wanted, folder / "clips")
 
 

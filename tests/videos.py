@@ -41,7 +41,7 @@ REFUSALS = {
     "geo": (403, "Video unavailable. The uploader has not made this video available in your country"),
 }
 #: How long a stall lasts; the tests' patience is shorter.
-STALL_S = 3.0
+STALL_S = 6.0
 
 
 class Videos(ThreadingHTTPServer):
