@@ -6,7 +6,7 @@ and the search for copies. What the start of them costs is measured too, by a bu
 much of a working process's time is computing is measured beside it, by turns, since this machine may be busy.
 
     python benchmarks/build.py
-    python benchmarks/build.py --sizes 64,128   # a minute
+    python benchmarks/build.py --sizes 64,128    # a minute
     python benchmarks/build.py --source ~/clips  # pieces of these files instead of synthetic ones
 """
 
@@ -70,8 +70,7 @@ def build(music_folder: Path, home: Path, n_jobs: int) -> dict[str, float]:
     """``flows.build``, as a user runs it: seconds, processor seconds, and the peak of its memory, MB."""
     uri = f"sqlite:///{home.parent}/mlflow.db"
     own = {"GENRE_HOME": str(home), "PREFECT_HOME": str(home.parent / "prefect"), "MLFLOW_TRACKING_URI": uri}
-    os.environ.pop("PREFECT_API_URL", None)
-    threads = {name: os.environ.pop(name) for name in list(os.environ) if name.endswith("_NUM_THREADS")}
+    users = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL" and not k.endswith("_NUM_THREADS")}
     cores = range(os.cpu_count() or 1)
     command = [sys.executable, "-m", "flows.build", "--dataset", "folder", "--source", str(music_folder)]
     home.mkdir()
@@ -80,14 +79,13 @@ def build(music_folder: Path, home: Path, n_jobs: int) -> dict[str, float]:
         process = subprocess.Popen(
             [*command, "--n-jobs", str(n_jobs)],
             cwd=Path(__file__).parent.parent,
-            env=os.environ | own,
+            env=users | own,
             stdout=log,
             stderr=log,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         found = follow(process)
     assert process.returncode == 0, (home / "log").read_text()
-    os.environ.update(threads)
     return {"seconds": time.perf_counter() - start, "copies s": copies_seconds(uri), **found}
 
 
@@ -140,8 +138,7 @@ def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2", repe
     rows, all_jobs = [], sorted(map(int, jobs.split(",")))
     with TemporaryDirectory() as name:
         paths, home = originals(source, Path(name)), Path(name) / "home"
-        few = library(paths, FEW, Path(name) / "music")
-        build(few, home, 1)  # databases and kernels are made
+        build(library(paths, FEW, Path(name) / "music"), home, 1)  # databases and kernels are made
         for n in sorted({FEW, *map(int, sizes.split(","))}):
             tracks = library(paths, n, Path(name) / f"music-{n}")
             for n_jobs in all_jobs:
