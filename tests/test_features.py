@@ -64,7 +64,8 @@ def signals() -> dict[str, np.ndarray]:
 
 
 def mean_std(names: list[str], rows: np.ndarray) -> dict[str, float]:
-    values = [("mean", np.mean(rows, axis=1)), ("std", np.std(rows, axis=1))]
+    # In double precision: in single, the deviation of equal numbers is not 0 on every processor.
+    values = [(name, f(rows, axis=1, dtype=np.float64)) for name, f in (("mean", np.mean), ("std", np.std))]
     return {f"{name}_{statistic}": v for statistic, column in values for name, v in zip(names, column, strict=True)}
 
 
