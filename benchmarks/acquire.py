@@ -1,14 +1,14 @@
 """Two thousand segments against a server with faults in a fifth of them, killed five times at random moments.
 
 Claim: every segment ends in its right status, none is missing, none corrupt, and none is fetched twice but what was
-under way at a kill. It is that of `tests/test_acquisition.py`, at full size; the figures are printed. The server is on
-the loopback address and serves real audio to real yt-dlp: the rate says what the machine can do, nothing of YouTube.
+under way at a kill. It is that of `tests/genre/acquisition/test_session.py`, at full size; the figures are
+printed. The server is on the loopback address and serves real audio to real yt-dlp: the rate says what the machine
+can do, nothing of YouTube.
 
     python benchmarks/acquire.py                       # ten minutes
     python benchmarks/acquire.py --segments 200
 """
 
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +16,8 @@ from tempfile import TemporaryDirectory
 import measure  # noqa: F401  (finds the project)
 import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import test_acquisition
-import videos
+from tests.genre.acquisition import test_session
+from tests.support import videos
 
 
 def main(segments: int = 2000, kills: int = 5, seed: int = 0) -> None:
@@ -29,9 +27,9 @@ def main(segments: int = 2000, kills: int = 5, seed: int = 0) -> None:
         song = videos.song(folder / "song.wav", seconds=16, sr=8000)
         with videos.serving(song) as server:
             begun = time.monotonic()
-            lasting = test_acquisition.killed_again_and_again(server, folder, segments, kills, seed)
+            lasting = test_session.killed_again_and_again(server, folder, segments, kills, seed)
             seconds = time.monotonic() - begun
-            table = test_acquisition.check_whole(server, folder, lasting, kills)
+            table = test_session.check_whole(server, folder, lasting, kills)
             healthy = [ytid for ytid in table.index if ytid not in server.faults]
             again = sum(max(0, server.served[ytid] - 2) for ytid in healthy)
         counts = table["status"].value_counts()

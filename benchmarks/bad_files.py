@@ -132,8 +132,8 @@ def clips_of(paths: list[Path]) -> pd.DataFrame:
 
 def main(n: int = 500, n_jobs: int = -1) -> None:
     """Build them, check every outcome, and print."""
-    from genre import building, store
     from genre.config import AudioConfig
+    from genre.store import building, contents
 
     config, seconds = AudioConfig(), {}
     with TemporaryDirectory() as name:
@@ -146,7 +146,7 @@ def main(n: int = 500, n_jobs: int = -1) -> None:
             start = time.perf_counter()
             building.build(clips_of(paths).sample(frac=1, random_state=0), config, folder / what, n_jobs=n_jobs)
             seconds[what] = time.perf_counter() - start
-        built = store.outcomes(folder / "both").set_index("clip_id")
+        built = contents.outcomes(folder / "both").set_index("clip_id")
     wrong = {k: built["status"][k] for k in expected if built["status"][k] not in expected[k]}
     wrong |= {p.name: built["status"][p.name] for p in good if built["status"][p.name] != "ok"}
     kinds = built.loc[list(expected)].assign(kind=lambda t: t.index.str.split("-", n=2).str[2])

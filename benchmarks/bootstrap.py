@@ -18,7 +18,9 @@ import typer  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score  # noqa: E402
 
-from genre import evaluate, selection  # noqa: E402
+from genre import evaluate  # noqa: E402
+from genre.probabilities import tables  # noqa: E402
+from genre.training import selection  # noqa: E402
 
 GENRES = [f"genre {k}" for k in range(7)]
 
@@ -28,12 +30,12 @@ def table_of(n_clips: int, seed: int) -> pd.DataFrame:
     y = np.arange(n_clips) % len(GENRES)
     logits = 1.7 * np.eye(len(GENRES))[y] + np.random.default_rng(seed).normal(size=(n_clips, len(GENRES)))
     ids = np.arange(n_clips).astype(str)
-    return evaluate.probability_table(ids, "test", [GENRES[k] for k in y], ids, softmax(logits, axis=1), GENRES)
+    return tables.probability_table(ids, "test", [GENRES[k] for k in y], ids, softmax(logits, axis=1), GENRES)
 
 
 def one_by_one(table: pd.DataFrame, n: int) -> int:
     """The same scores by scikit-learn, clips repeated as drawn; returns the resamples done."""
-    y, proba, rng = evaluate.labels_of(table), evaluate.proba_of(table), np.random.default_rng(0)
+    y, proba, rng = tables.labels_of(table), tables.proba_of(table), np.random.default_rng(0)
     for _ in range(n):
         drawn = rng.integers(len(y), size=len(y))
         predicted = proba[drawn].argmax(axis=1)

@@ -29,9 +29,11 @@ import typer  # noqa: E402
 from bad_files import SR, clips_of, music  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 
-from genre import features, pool, store  # noqa: E402
+from genre.audio.listing import audio_files  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
-from genre.datasets.folder import audio_files  # noqa: E402
+from genre.inputs import features  # noqa: E402
+from genre.store.computing import read_clip, write_part  # noqa: E402
+from genre.workers import pool  # noqa: E402
 
 CONFIG = AudioConfig()
 
@@ -105,7 +107,7 @@ def follow(process: subprocess.Popen) -> dict[str, float]:
             try:
                 if not (line := one.cmdline()):  # it has ended, but for its exit status
                     continue
-                kind = "flow" if one == flow else "worker" if "genre.worker" in line else "server"
+                kind = "flow" if one == flow else "worker" if "genre.store.worker" in line else "server"
                 seconds[one.pid] = kind, sum(one.cpu_times()[:2])
                 memory[kind] = max(memory.get(kind, 0.0), one.memory_info().rss / 1e6)
             except psutil.Error:  # it has ended
@@ -122,11 +124,11 @@ def computing(music_folder: Path, repeats: int) -> pd.Series:
 
     def computed() -> int:
         for clip in clips.itertuples():
-            features.extract_with_log_mel(store.read_clip(clip, CONFIG), CONFIG)
+            features.extract_with_log_mel(read_clip(clip, CONFIG), CONFIG)
         return len(clips)
 
     with TemporaryDirectory() as name:
-        ways = {"computed": computed, "written": lambda: store.write_part(clips, CONFIG, Path(name))}
+        ways = {"computed": computed, "written": lambda: write_part(clips, CONFIG, Path(name))}
         seconds = measure.alternately(ways, repeats)
     return seconds["computed"] / seconds["written"]
 

@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import typer  # noqa: E402
 
 from genre import models  # noqa: E402
-from genre.models import Data, devices, images, networks  # noqa: E402
+from genre.models import Data, devices, keras_training, vgg_layers  # noqa: E402
 
 EPOCHS, GENRES = 10, [f"genre {i}" for i in range(7)]
 
@@ -49,13 +49,15 @@ def labelled(X: Any, X_validation: Any) -> Data:
     return Data(GENRES, X, y, np.arange(len(y)).astype(str), X_validation, y_validation)
 
 
-def training(data: Data, precision: str, folder: Path) -> images.Work:
+def training(data: Data, precision: str, folder: Path) -> vgg_layers.Work:
     """The model as `vgg16_transfer` would train it, its base random and its dropout off."""
     hp = models.check_params("vgg16_transfer", {"precision": precision, "dropout": 0.0})
-    return images.Work("vgg16_transfer", data, 0, folder, hp, "none", (hp["units"],))
+    return vgg_layers.Work("vgg16_transfer", data, 0, folder, hp, "none", (hp["units"],))
 
 
-def epochs_s(model: keras.Model, data: Data, work: images.Work, folder: Path, n: int) -> tuple[np.ndarray, np.ndarray]:
+def epochs_s(
+    model: keras.Model, data: Data, work: vgg_layers.Work, folder: Path, n: int
+) -> tuple[np.ndarray, np.ndarray]:
     """CPU seconds of n epochs, after one that is not counted, and all the validation losses."""
     folder.mkdir()
     stamps: list[float] = []
@@ -65,7 +67,7 @@ def epochs_s(model: keras.Model, data: Data, work: images.Work, folder: Path, n:
         metrics=["accuracy"],
         jit_compile=devices.jit_compile(dense=model.name == "head"),
     )
-    networks.fit(
+    keras_training.fit(
         model,
         data,
         folder,
@@ -75,20 +77,20 @@ def epochs_s(model: keras.Model, data: Data, work: images.Work, folder: Path, n:
         patience=n + 1,
         on_epoch=lambda epoch, metrics: stamps.append(time.process_time()),
     )
-    return np.diff(stamps), networks.history(folder)["val_loss"].to_numpy()
+    return np.diff(stamps), keras_training.history(folder)["val_loss"].to_numpy()
 
 
-def measured(data: Data, work: images.Work, folder: Path, many: int) -> dict[str, Any]:
+def measured(data: Data, work: vgg_layers.Work, folder: Path, many: int) -> dict[str, Any]:
     """Both ways whole, and the head alone on many clips."""
     model = work.network(work.policy, frozen=True)
     head = model.get_layer("head")
     start = head.get_weights()
-    body = images.chain(work.shape, model.layers[1:-1], "body")
+    body = vgg_layers.chain(work.shape, model.layers[1:-1], "body")
     batch = work.hp["batch_size"]
     body.predict_on_batch(data.X_train[:batch])
 
     begun = time.process_time()
-    kept = [images.outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)]
+    kept = [vgg_layers.outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)]
     base_s = time.process_time() - begun
     cached = replace(data, X_train=kept[0], X_validation=kept[1])
     head_s, head_loss = epochs_s(head, cached, work, folder / "head", EPOCHS)

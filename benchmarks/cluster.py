@@ -19,8 +19,8 @@ import typer
 from bad_files import SR, clips_of, music
 from distributed import LocalCluster
 
-from genre import building
 from genre.config import AudioConfig
+from genre.store import building
 
 
 def kill_half_way(directory: Path, clips: int, pid: int) -> None:

@@ -28,10 +28,12 @@ WAYS = ("published", "paper", "corrected")
 
 FIRST_CLIP = """
 import sys
-from genre import audio, features
+from genre.audio import decoding
+from genre.audio.clips import clip
+from genre.inputs import features
 from genre.config import AudioConfig
 config = AudioConfig()
-y = audio.clip(audio.decode(sys.argv[1], sr=config.sr), config)
+y = clip(decoding.decode(sys.argv[1], sr=config.sr), config)
 features.extract_with_log_mel(y, config)
 """
 
@@ -56,13 +58,15 @@ def seconds(way: str, paths: list[str]) -> float:
             published.features(path)
             published.picture(path)
     else:
-        from genre import audio, features
+        from genre.audio import decoding
+        from genre.audio.clips import clip
         from genre.config import AudioConfig
+        from genre.inputs import features
 
         config = AudioConfig(variant=way)
 
         def one(path: str) -> None:
-            y = audio.clip(audio.decode(path, sr=config.sr), config)
+            y = clip(decoding.decode(path, sr=config.sr), config)
             features.extract_with_log_mel(y, config)
 
     return measure.seconds_per_item(lambda: sum(one(path) is None for path in paths))

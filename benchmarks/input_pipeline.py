@@ -30,8 +30,10 @@ import pandas as pd  # noqa: E402
 import typer  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from genre import building, spectrogram, store, workspace  # noqa: E402
-from genre.models import images, networks  # noqa: E402
+from genre.files import write_table  # noqa: E402
+from genre.inputs import spectrogram  # noqa: E402
+from genre.models import keras_training, vgg_layers  # noqa: E402
+from genre.store import building, contents  # noqa: E402
 
 SIDE, BATCH = 216, 32
 
@@ -42,14 +44,14 @@ TAPS = 4
 DISTINCT = 1024
 
 
-def write_store(S: np.ndarray, n: int, folder: Path) -> store.Spectrograms:
+def write_store(S: np.ndarray, n: int, folder: Path) -> contents.Spectrograms:
     """A store of n clips in parts of the usual size, their spectrograms those given, over and over."""
     clips = pd.DataFrame({"clip_id": [f"clip-{i:06d}" for i in range(n)], "stamp": "0"})
     for start in range(0, n, building.MAX_BATCH):
         part = clips.iloc[start : start + building.MAX_BATCH].assign(row=lambda t: np.arange(len(t)))
         np.save(folder / f"part-{start:06d}.npy", S[np.arange(start, start + len(part)) % len(S)])
-        workspace.write_table(folder / f"part-{start:06d}.parquet", part)
-    return store.Spectrograms(clips, folder)
+        write_table(folder / f"part-{start:06d}.parquet", part)
+    return contents.Spectrograms(clips, folder)
 
 
 def write_pictures(S: np.ndarray, folder: Path) -> list[Path]:
@@ -71,9 +73,9 @@ def published(paths: list[Path]) -> Callable[[], int]:
     return batch
 
 
-def shuffled(X: store.Spectrograms) -> Iterator[np.ndarray]:
+def shuffled(X: contents.Spectrograms) -> Iterator[np.ndarray]:
     """Batches of stored bytes as training reads them, for ever."""
-    batches = networks.Batches(X, np.zeros(len(X), int), 1, BATCH, seed=0)
+    batches = keras_training.Batches(X, np.zeros(len(X), int), 1, BATCH, seed=0)
     while True:
         yield from (batches[i][0] for i in range(len(X) // BATCH))
         batches.on_epoch_end()
@@ -162,7 +164,7 @@ def main(clips: int = 10_240, repeats: int = 9) -> None:
         check(draw_batch, S[:BATCH])
         for _ in range(clips // BATCH):
             next(stored)
-        layers = images.picture(X.shape[1:], SIDE, "paper")
+        layers = vgg_layers.picture(X.shape[1:], SIDE, "paper")
         ways = {
             "published: JPEG, PIL": times(4, published(paths)),
             "store, bytes": times(60, lambda: len(next(stored))),

@@ -16,9 +16,13 @@ import pandas as pd
 import typer
 from joblib import Parallel, delayed
 
-from genre import audio, features, leaks, robustness, spectrogram, trials
+from genre.audio import decoding
+from genre.audio.clips import clip
 from genre.config import AudioConfig
 from genre.datasets import folder
+from genre.inputs import features, spectrogram
+from genre.splits import duplicates
+from genre.studies import robustness, trials
 
 CONFIG = AudioConfig()
 KINDS = ("MP3, 64 kbit/s", "-6 dB", "half a second", "all three")
@@ -27,17 +31,17 @@ KINDS = ("MP3, 64 kbit/s", "-6 dB", "half a second", "all three")
 def copy(path: str, start_s: float, kind: str) -> np.ndarray:
     """A planted copy of a clip, as it is heard."""
     shift_s = 0.0 if kind in KINDS[:2] else 0.5 if start_s < 0.5 else -0.5
-    y = audio.decode(path, sr=robustness.SR, start_s=start_s + shift_s, duration_s=CONFIG.clip_s)
+    y = decoding.decode(path, sr=robustness.SR, start_s=start_s + shift_s, duration_s=CONFIG.clip_s)
     y = y * 10 ** (-6 / 20) if kind in ("-6 dB", "all three") else y
     file = robustness.degrade(y, KINDS[0] if kind in (KINDS[0], "all three") else robustness.CLEAN)
-    return audio.clip(audio.decode(file, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
+    return clip(decoding.decode(file, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
 
 
 def analyse(path: str, start_s: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Features and spectrogram of a clip or of a planted copy."""
     original = kind == "original"
-    y = audio.decode(path, sr=CONFIG.sr, start_s=start_s, duration_s=CONFIG.clip_s) if original else None
-    y = copy(path, start_s, kind) if y is None else audio.clip(y, CONFIG)
+    y = decoding.decode(path, sr=CONFIG.sr, start_s=start_s, duration_s=CONFIG.clip_s) if original else None
+    y = copy(path, start_s, kind) if y is None else clip(y, CONFIG)
     return features.extract(y, CONFIG), spectrogram.log_mel(y, CONFIG)
 
 
@@ -54,7 +58,7 @@ def planted(source: Path, n_jobs: int) -> tuple[pd.DataFrame, pd.DataFrame, np.n
 
 def report_copies(clips: pd.DataFrame, X: pd.DataFrame, S: np.ndarray) -> None:
     """Print the share of copies found and the pairs that are none."""
-    found = leaks.pairs(X.set_axis(np.arange(len(X))), S)
+    found = duplicates.pairs(X.set_axis(np.arange(len(X))), S)
     n = len(clips) // 2
     couples = {(i, j) for i, j in zip(found["first"], found["second"], strict=True)}
     for kind in KINDS:

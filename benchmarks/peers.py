@@ -21,8 +21,10 @@ import features as made  # noqa: E402  (benchmarks/features.py)
 import numpy as np  # noqa: E402
 import typer  # noqa: E402
 
-from genre import audio, features, spectrogram  # noqa: E402
+from genre.audio import decoding  # noqa: E402
+from genre.audio.clips import clip  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
+from genre.inputs import features, spectrogram  # noqa: E402
 
 CONFIG = AudioConfig()
 SR, N_FFT, HOP = CONFIG.sr, CONFIG.n_fft, CONFIG.hop_length
@@ -118,7 +120,7 @@ def main(folder: Path | None = None, rounds: int = 7) -> None:
     """Print clips a second of ours and of each peer, and how many times ours they take."""
     with TemporaryDirectory() as folder_made:
         paths = map(str, folder.expanduser().glob("*.wav")) if folder else made.make_music(Path(folder_made))
-        clips = [audio.clip(audio.decode(path, sr=SR), CONFIG) for path in paths]
+        clips = [clip(decoding.decode(path, sr=SR), CONFIG) for path in paths]
     print(f"{measure.cpu()}; {len(clips)} clips of ten seconds, {rounds} rounds, one core")
     for ours, peers in PEERS.items():
         ways = {ours: OURS[ours]}

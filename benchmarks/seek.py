@@ -19,7 +19,8 @@ import soundfile as sf  # noqa: E402
 import typer  # noqa: E402
 from bad_files import SR, music  # noqa: E402
 
-from genre import audio  # noqa: E402
+from genre.audio import decoding  # noqa: E402
+from genre.audio.clips import window_starts  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
 
 #: Suffix, codec, and sampling rate of what soundfile does not write.
@@ -46,7 +47,7 @@ def write(path: Path, minutes: int) -> None:
 
 def main(minutes: int = 20, repeats: int = 3) -> None:
     """Measure and print."""
-    starts = audio.window_starts(60.0 * minutes, AudioConfig(), max_windows=6)
+    starts = window_starts(60.0 * minutes, AudioConfig(), max_windows=6)
     print(f"{measure.cpu()}; {minutes} minutes, windows at {', '.join(f'{s:g}' for s in starts)} s")
     with TemporaryDirectory() as folder:
         for suffix in ("wav", "flac", "mp3", "ogg", *ENCODED):
@@ -54,10 +55,10 @@ def main(minutes: int = 20, repeats: int = 3) -> None:
             write(path, minutes)
 
             def windows(path: Path = path) -> int:
-                return len([audio.decode(path, sr=SR, start_s=start, duration_s=10) for start in starts])
+                return len([decoding.decode(path, sr=SR, start_s=start, duration_s=10) for start in starts])
 
             def all_before(path: Path = path) -> int:
-                return len([audio.decode(path, sr=SR, duration_s=start + 10) for start in starts])
+                return len([decoding.decode(path, sr=SR, duration_s=start + 10) for start in starts])
 
             ways = {"decode to the window": all_before, "seek": windows}
             seconds = measure.alternately(ways, repeats)

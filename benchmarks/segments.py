@@ -22,8 +22,8 @@ from tempfile import TemporaryDirectory  # noqa: E402
 import numpy as np  # noqa: E402
 import typer  # noqa: E402
 
-from genre import segments  # noqa: E402
-from genre.ontology import PAPER_GENRES  # noqa: E402
+from genre.acquisition import segments  # noqa: E402
+from genre.acquisition.ontology import PAPER_GENRES  # noqa: E402
 
 #: Rows of unbalanced_train_segments.csv (PAPER.md, 1.1), and of those that bear a genre of the paper.
 ROWS, GENRE_ROWS = 2_041_789, 52_107

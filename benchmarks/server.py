@@ -19,10 +19,11 @@ import numpy as np
 import psutil
 import soundfile as sf
 
-from flows.proxy import free_port
-from genre import features, models
+from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
+from genre.inputs import features
+from serving.deploy.proxy import free_port
 
 #: As many as the paper's, each with its own pitch.
 GENRES = {f"genre {n}": 110 * 2 ** (n / 2) for n in range(7)}
@@ -49,7 +50,7 @@ def body(rows: Sequence[str], **params: object) -> bytes:
 
 def log_champion(members: Sequence[str], folder: Path) -> str:
     """Train members on synthesised music, log their ensemble and register it; returns the URI of the registry."""
-    from flows import registry
+    from tracking import packaging, registry
 
     config, clips = AudioConfig(), [(hz * (1 + n / 40), n) for hz in GENRES.values() for n in range(6)]
     X, images = zip(*(features.extract_with_log_mel(music(10, hz=hz, seed=n), config) for hz, n in clips), strict=True)
@@ -65,7 +66,7 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
     client = mlflow.MlflowClient()
     run = client.create_run(client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri()))
     spec = Ensemble(list(GENRES), config, tuple(members), "geometric", 0.3)
-    logged = registry.log_model(run.info.run_id, spec, trainings, {})
+    logged = packaging.log_model(run.info.run_id, spec, trainings, {})
     client.set_registered_model_alias("genre", "champion", registry.register("genre", logged, {}, "").version)
     return uri
 

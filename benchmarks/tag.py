@@ -23,9 +23,9 @@ import server  # which puts the project on the path
 import soundfile as sf
 import typer
 
-from flows import tracking
-from genre.datasets.folder import audio_files
+from genre.audio.listing import audio_files
 from serving.request import ask
+from tracking import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds of each file, and formats in turn.
@@ -134,7 +134,7 @@ def there_and_back(home: Path, music: Path) -> None:
 
 def main(source: str = "", n: int = 2000, timed: int = 400) -> None:
     """Measure the speed over `timed` files, the proofs over `n`; 0 leaves either out."""
-    os.environ["MLFLOW_TRACKING_URI"] = tracking.connect()
+    os.environ["MLFLOW_TRACKING_URI"] = runs.connect()
     with TemporaryDirectory() as name:
         folder = Path(name)
         if timed:

@@ -14,15 +14,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from tqdm import tqdm
 
-from flows import cost, coverage, tracking
 from flows.cli import main
-from genre import adopt, datasets, parameters, segments
-from genre.acquisition import Acquisition, Ending, Pace
-from genre.download import YOUTUBE, Fetcher, Source
+from flows.reports import coverage
+from genre import datasets, parameters
+from genre.acquisition import import_clips, segments
+from genre.acquisition.download import YOUTUBE, Fetcher, Source
+from genre.acquisition.ledger import Ledger
+from genre.acquisition.segments import Choice, Policy, Split
+from genre.acquisition.session import Acquisition, Ending, Pace
 from genre.errors import UsageError
-from genre.ledger import Ledger
-from genre.segments import Choice, Policy, Split
-from genre.workspace import Workspace, read_json, write_json
+from genre.files import read_json, write_json
+from genre.workspace import Workspace
+from tracking import cost, runs
 
 
 @flow(name="acquire", flow_run_name="acquire audioset")
@@ -58,20 +61,21 @@ def acquire(
     source : str
         Folder with AudioSet's lists, or paths or URLs of them; empty for the official ones.
     genres, descendants, policy, per_genre, seed, split, labels, ontology, test_list
-        Which segments: see `genre.segments.Choice`.
+        Which segments: see `genre.acquisition.segments.Choice`.
     files : str
-        Folder of clips that other tools downloaded, taken over first; see `genre.adopt.import_files`.
+        Folder of clips that other tools downloaded, taken over first; see
+        `genre.acquisition.import_clips.import_files`.
     max_clips, max_hours, interval_s, retry_s, rest_s
-        How many and how fast: see `genre.acquisition.Pace`.
+        How many and how fast: see `genre.acquisition.session.Pace`.
     workers : int
         1 or 2: more does not help, the session is limited.
     sr, format, timeout_s, url
-        Of the files, and where from: see `genre.download.Source`.
+        Of the files, and where from: see `genre.acquisition.download.Source`.
 
     Returns
     -------
     State
-        Completed, named after why it stopped: see `genre.acquisition.Ending`.
+        Completed, named after why it stopped: see `genre.acquisition.session.Ending`.
     """
     settings = dict(locals())
     choice, origin, pace = _made(Choice, settings), _made(Source, settings), _made(Pace, settings)
@@ -80,7 +84,7 @@ def acquire(
     if workers not in (1, 2):
         raise UsageError(f"workers must be 1 or 2, got {workers}: more does not help, the session is limited")
     workspace = Workspace(datasets.dataset_id("audioset", source))
-    with workspace.lock(), tracking.experiment(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
         enroll(workspace, source, choice)
         write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
         take_over(workspace, files, origin)
@@ -123,12 +127,12 @@ def take_over(workspace: Workspace, files: str, origin: Source) -> None:
     """Adopt the clips that are there: in the workspace, and in the folder named."""
     shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        n_adopted, n_missing = adopt.reconcile(ledger, workspace.audio_dir)
+        n_adopted, n_missing = import_clips.reconcile(ledger, workspace.audio_dir)
         if n_adopted or n_missing:
             get_run_logger().info("%d clips found in the folder, %d no longer there", n_adopted, n_missing)
         if files:
             with tqdm(desc="files", unit="file") as bar:
-                found = adopt.import_files(
+                found = import_clips.import_files(
                     ledger,
                     Path(files).expanduser().resolve(),
                     workspace.audio_dir,

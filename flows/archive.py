@@ -6,10 +6,10 @@ from typing import Literal
 from prefect import flow, get_run_logger
 
 from flows.cli import main
-from genre import archive as archives
 from genre import datasets
 from genre.config import AudioConfig, Variant
 from genre.errors import UsageError
+from genre.store.archive import compact, export, restore
 from genre.workspace import Workspace
 
 Action = Literal["compact", "export", "import"]
@@ -42,13 +42,13 @@ def archive(
     path, directory = Path(file).expanduser().resolve(), workspace.store_dir(config)
     with workspace.lock():
         if action == "compact":
-            before, after = archives.compact(directory)
+            before, after = compact(directory)
             done = f"{before} parts are now {after}"
         elif action == "export":
-            n = archives.export(workspace.clips(), config, directory, path)
+            n = export(workspace.clips(), config, directory, path)
             done = f"{n} clips in {path}, {path.stat().st_size / 1e6:,.1f} MB"
         else:
-            done = f"{archives.restore(path, config, directory)} clips taken from {path}"
+            done = f"{restore(path, config, directory)} clips taken from {path}"
     get_run_logger().info("%s", done)
     return done
 

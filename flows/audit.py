@@ -7,13 +7,18 @@ from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import cost, report, tracking
 from flows.cli import main
-from flows.train import Material, gather
-from genre import audit, datasets, ensemble, figures, store, trials
+from flows.material import Material, gather
+from flows.reports.tables import publish
+from genre import datasets, ensemble
 from genre.config import Variant
 from genre.errors import UsageError
-from genre.workspace import Workspace, write_atomically
+from genre.files import write_atomically
+from genre.plots import comparison
+from genre.store import contents
+from genre.studies import label_audit, trials
+from genre.workspace import Workspace
+from tracking import cost, results, runs
 
 #: Pairs of splits whose scores are compared; benchmarks/leaks.py takes twenty.
 N_SPLITS = 5
@@ -52,9 +57,9 @@ def inspect(
     if n_shown < 0:
         raise UsageError(f"n_shown must be 0 or more, got {n_shown}")
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
         material = gather(dataset, source, variant)
-        X = store.load_features(material.clips, workspace.store_dir(material.config))
+        X = contents.load_features(material.clips, workspace.store_dir(material.config))
         return leaks_of(material, run_id, names[0], X, seed) | labels_of(material, run_id, names, X, n_shown, seed)
 
 
@@ -76,11 +81,11 @@ def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: 
         f"{name}, {N_SPLITS} splits: `naive` deals clips at random, `honest` keeps recordings whole."
     )
     table.insert(0, "split", list(means))
-    tracking.log_table(run_id, found, "copies")
-    report.publish(run_id, table, "leaks", note)
+    results.log_table(run_id, found, "copies")
+    publish(run_id, table, "leaks", note)
     drawn = splits.melt(id_vars="seed", value_vars=["honest", "naive"], var_name="series")
     drawn = drawn.assign(label="seed " + drawn["seed"].astype(str), low=float("nan"), high=float("nan"))
-    tracking.log_figure(run_id, figures.dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks")
+    results.log_figure(run_id, comparison.dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks")
     return {"copies": float(len(found)), "honest": means["honest"][0], "naive": means["naive"][0]}
 
 
@@ -92,22 +97,22 @@ def labels_of(
     """Write the table and the page of labels in doubt; MLflow's page plays nothing and names no file."""
     tables = [trials.out_of_fold(name, material.clips, X, seed=seed) for name in names]
     proba = ensemble.combine_tables(tables, "geometric")
-    listed = audit.doubts(proba)
-    tracking.log_table(run_id, listed.reset_index(), "label_audit")
+    listed = label_audit.doubts(proba)
+    results.log_table(run_id, listed.reset_index(), "label_audit")
     shown = listed.head(n_shown)
     clips = material.clips.set_index("clip_id").loc[shown.index]
     pictures, sounds = {}, {}
     if material.has_audio and len(shown):
-        stored = store.Spectrograms(clips.reset_index(), material.workspace.store_dir(material.config))[:]
+        stored = contents.Spectrograms(clips.reset_index(), material.workspace.store_dir(material.config))[:]
         pictures = dict(zip(clips.index.astype(str), stored, strict=True))
         spans = zip(
             clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True
         )
-        sounds = {str(i): audit.sound(*span) for i, span in zip(clips.index, spans, strict=True)}
-    MlflowClient().log_text(run_id, audit.page(shown, proba, pictures, {}), "label_audit.html")
+        sounds = {str(i): label_audit.sound(*span) for i, span in zip(clips.index, spans, strict=True)}
+    MlflowClient().log_text(run_id, label_audit.page(shown, proba, pictures, {}), "label_audit.html")
     folder = material.workspace.directory / "audit"
     _write(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())
-    _write(folder / "labels.html", audit.page(shown, proba, pictures, sounds))
+    _write(folder / "labels.html", label_audit.page(shown, proba, pictures, sounds))
     n = int(listed["in_doubt"].sum())
     get_run_logger().info("%d of %d labels are in doubt; go through %s", n, len(listed), folder / "labels.html")
     return {"in_doubt": float(n)}

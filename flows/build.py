@@ -7,12 +7,15 @@ import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import cost, tracking
 from flows.cli import main
-from genre import building, datasets, leaks, parameters, splits, store
+from flows.material import usable
+from genre import datasets, parameters
 from genre.config import AudioConfig, Variant
-from genre.errors import DataError
-from genre.workspace import Workspace, write_table
+from genre.files import write_table
+from genre.splits import assignment, duplicates
+from genre.store import building, contents
+from genre.workspace import Workspace
+from tracking import cost, results, runs
 
 Deal = Literal["dealt", "source"]
 
@@ -54,7 +57,7 @@ def build(
     settings = dict(locals())
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
     chosen = parameters.parse(options, "options")
-    with workspace.lock(), tracking.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan(workspace, dataset, source, chosen)
         compute(workspace, config, clips, source, n_jobs, dask)
         deal(workspace, split, copies(workspace, config, run_id, n_jobs))
@@ -85,8 +88,8 @@ def compute(
         cost.count(n_new)
         get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
     else:
-        store.adopt(clips, datasets.features(dataset, source), directory)
-    workspace.write_clips(store.with_outcomes(clips, directory))
+        contents.adopt(clips, datasets.features(dataset, source), directory)
+    workspace.write_clips(contents.with_outcomes(clips, directory))
 
 
 @task(cache_policy=NO_CACHE)
@@ -94,15 +97,15 @@ def compute(
 def copies(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) -> pd.DataFrame:
     """Find the same music among the clips, and log the pairs; found once for the same clips."""
     clips, directory = usable(workspace).sort_values("clip_id"), workspace.store_dir(config)
-    path = workspace.copies_path(leaks.digest(clips, config.fingerprint))
+    path = workspace.copies_path(duplicates.digest(clips, config.fingerprint))
     has_audio = datasets.get(clips["dataset"].iloc[0]).has_audio
     if not (has_audio and path.exists()):  # features that a source brings may change under the same name
-        pictures = store.Spectrograms(clips, directory) if has_audio else None
-        write_table(path, leaks.pairs(store.load_features(clips, directory), pictures, n_jobs=n_jobs))
-    found = leaks.across(pd.read_parquet(path), clips)
+        pictures = contents.Spectrograms(clips, directory) if has_audio else None
+        write_table(path, duplicates.pairs(contents.load_features(clips, directory), pictures, n_jobs=n_jobs))
+    found = duplicates.across(pd.read_parquet(path), clips)
     workspace.write_copies(found)
     if len(found):
-        tracking.log_table(run_id, found, "copies")
+        results.log_table(run_id, found, "copies")
         get_run_logger().warning("%d pairs of clips of different recordings are the same music", len(found))
     return found
 
@@ -112,14 +115,14 @@ def copies(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) 
 def deal(workspace: Workspace, split: Deal, found: pd.DataFrame) -> None:
     """Give every new recording its split; copies are one recording."""
     listed = workspace.clips()
-    known = splits.from_source(usable(workspace)) if split == "source" else workspace.dealt()
+    known = assignment.from_source(usable(workspace)) if split == "source" else workspace.dealt()
     sides = {} if known is None else dict(zip(known["recording"], known["split"], strict=True))
-    clips = leaks.settle(listed, found, sides, join=split == "dealt")
+    clips = duplicates.settle(listed, found, sides, join=split == "dealt")
     workspace.write_clips(clips)
     if split == "source":
-        workspace.write_splits(splits.from_source(usable(workspace)))
+        workspace.write_splits(assignment.from_source(usable(workspace)))
         return
-    dealt = splits.with_names(splits.deal(usable(workspace), known), listed["recording"], clips["recording"])
+    dealt = assignment.with_names(assignment.deal(usable(workspace), known), listed["recording"], clips["recording"])
     workspace.write_dealt(dealt)
     workspace.write_splits(dealt)
 
@@ -130,7 +133,7 @@ def report(workspace: Workspace, run_id: str) -> dict[str, int]:
     """Count the clips by status, name those left out, and log both."""
     clips = workspace.clips()
     counts = dict(Counter(clips["status"]))
-    tracking.log_metrics(run_id, {f"clips_{status}": n for status, n in counts.items()})
+    runs.log_metrics(run_id, {f"clips_{status}": n for status, n in counts.items()})
     left_out = clips.loc[clips["status"] != "ok", ["clip_id", "status", "reason"]]
     log = get_run_logger()
     log.info("clips: %s", ", ".join(f"{n} {status}" for status, n in counts.items()))
@@ -138,29 +141,8 @@ def report(workspace: Workspace, run_id: str) -> dict[str, int]:
         log.warning("left out: %s: %s", clip.clip_id, clip.reason)
     if len(left_out):
         # reasons name files of the user's disk: the ids are enough for others
-        tracking.log_table(run_id, left_out[["clip_id", "status"]], "clips_left_out")
+        results.log_table(run_id, left_out[["clip_id", "status"]], "clips_left_out")
     return counts
-
-
-def usable(workspace: Workspace) -> pd.DataFrame:
-    """Clips that have features.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    clips = workspace.clips()
-    good = clips[clips["status"] == "ok"]
-    if good.empty:
-        first = clips["reason"].iloc[0] if len(clips) else ""
-        raise DataError(f"none of {len(clips)} clips of {workspace.dataset_id} can be used; the first: {first}")
-    return good
-
-
-def training_clips(workspace: Workspace) -> pd.DataFrame:
-    """Usable clips in the order of their ids, each with the split of its recording."""
-    return splits.assign(usable(workspace), workspace.splits())
 
 
 if __name__ == "__main__":

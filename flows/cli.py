@@ -23,9 +23,10 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows import tracking
 from genre.errors import GenreError, failing_in_words
-from genre.workspace import home, make
+from genre.files import make
+from genre.workspace import home
+from tracking import runs
 
 #: How Prefect begins what it says of a run that failed.
 PREFECT_SAYS = ("Task run failed with exception", "Encountered exception during execution", "Finished in state Failed")
@@ -106,7 +107,7 @@ def _interrupted(number: int, frame: Any) -> None:
 
     The frame interrupted may hold MLflow's connection, hence a thread and not for long; the next run ends what is left.
     """
-    ending = threading.Thread(target=contextvars.copy_context().run, args=(tracking.abandon,), daemon=True)
+    ending = threading.Thread(target=contextvars.copy_context().run, args=(runs.abandon,), daemon=True)
     ending.start()
     ending.join(10)
     print("\ninterrupted; what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)

@@ -9,14 +9,16 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows import cost, registry, report, tracking
-from flows.build import training_clips
 from flows.cli import main
-from genre import datasets, store
-from genre import drift as shifts
+from flows.material import training_clips
+from flows.reports import tables
+from genre import answer_log, datasets
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError, GenreError, UsageError
+from genre.store import contents
+from genre.studies.drift import SHIFT, compare, shifted
 from genre.workspace import Workspace
+from tracking import cost, registry, results, runs
 
 #: So many of the largest shifts are named in a sentence.
 N_NAMED = 3
@@ -29,7 +31,7 @@ def drift(
     variant: Variant = "corrected",
     registry_name: str = "genre",
     log: str = "",
-    max_drift: float = shifts.SHIFT,
+    max_drift: float = SHIFT,
 ) -> str:
     """Compare what the champion was asked, by its log, with what it was trained on.
 
@@ -53,7 +55,7 @@ def drift(
     registry.check_name(registry_name)
     folder = check(max_drift, log)
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    with workspace.lock(), tracking.experiment(workspace, f"drift {registry_name}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"drift {registry_name}", settings) as run_id:
         champion = registry.by_alias(registry_name, "champion")
         if champion is None:
             raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")
@@ -69,8 +71,8 @@ def check(max_drift: float, log: str = "") -> Path:
         If the limit is none, or no log is named.
     """
     if not max_drift > 0:
-        raise UsageError(f"max_drift must be a population stability index above 0, such as {shifts.SHIFT}")
-    folder = Path(log).expanduser().resolve() if log else shifts.folder()
+        raise UsageError(f"max_drift must be a population stability index above 0, such as {SHIFT}")
+    folder = Path(log).expanduser().resolve() if log else answer_log.folder()
     if folder is None:
         raise UsageError("to look for drift there must be a log: set GENRE_LOG to its folder, here and where is served")
     return folder
@@ -82,16 +84,16 @@ def look(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
 ) -> str:
     """Compare, log the table, and tell who listens; returns what was found in words, empty where nothing shifted."""
-    seen = shifts.read(folder, version=f"{champion.name}/{champion.version}", config=config)
-    table = shifts.compare(reference(workspace, config, champion), seen)
-    far = shifts.shifted(table, max_drift)
+    seen = answer_log.read(folder, version=f"{champion.name}/{champion.version}", config=config)
+    table = compare(reference(workspace, config, champion), seen)
+    far = shifted(table, max_drift)
     found = ""
     if len(far):
         named = ", ".join(f"{row.what} {row.psi:.2f}" for row in far.head(N_NAMED).itertuples())
         found = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
         tell("drift.found", champion.name, found)
     note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {found or 'none'}."
-    report.publish(run_id, table, "drift", note)
+    tables.publish(run_id, table, "drift", note)
     (get_run_logger().warning if found else get_run_logger().info)("%s", note)
     return found
 
@@ -113,13 +115,13 @@ def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion)
             f"version {champion.version} of {champion.name} was not trained on {workspace.dataset_id}; "
             "give the -P dataset= and -P source= that it was trained on"
         )
-    features = store.load_features(clips, workspace.store_dir(config))
+    features = contents.load_features(clips, workspace.store_dir(config))
     return features.assign(genre=answers.loc[features.index])
 
 
 def learnt(version: ModelVersion) -> pd.DataFrame:
     """Probability table of the clips that a version was trained and tested on, as text."""
-    return tracking.read_table(str(version.run_id), "probabilities").set_index("clip_id")
+    return results.read_table(str(version.run_id), "probabilities").set_index("clip_id")
 
 
 def tell(event: str, registry_name: str, message: str) -> None:

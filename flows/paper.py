@@ -10,13 +10,19 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import cost, report, tracking
 from flows.cli import main
+from flows.reports.tables import publish
 from flows.trials import trial
-from genre import ensemble, evaluate, fetch, figures, leaks, paper, plots, published_models, splits, training, trials
+from genre import ensemble, evaluate
 from genre.datasets import published
 from genre.errors import DataError, UsageError
+from genre.plots import comparison, evaluation
+from genre.probabilities.tables import genres_of, labels_of, proba_of
+from genre.splits import assignment, duplicates
+from genre.studies import fetch, published_models, published_results, trials
+from genre.training import job
 from genre.workspace import Workspace
+from tracking import cost, results, runs
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -55,7 +61,7 @@ def reproduce(
         raise UsageError("nothing to do: give -P source=df_features.csv, -P probabilities=PATH, or both")
     names = published_models.check(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
-    with workspace.lock(), tracking.experiment(workspace, "paper", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, "paper", settings) as run_id:
         theirs = scored_then(run_id, workspace, probabilities) if probabilities else {}
         ours = train_again(run_id, workspace, source, theirs, names, seed) if source else {}
         return compare(run_id, theirs, ours)
@@ -65,15 +71,15 @@ def reproduce(
 @cost.timed
 def scored_then(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.DataFrame]:
     """Read the published probabilities, and log figures like the paper's."""
-    tables = paper.probabilities(_probabilities_path(source, workspace.directory / "downloads"))
+    tables = published_results.probabilities(_probabilities_path(source, workspace.directory / "downloads"))
     for name in SHOWN:
-        tracking.log_figure(run_id, plots.confusion_matrix(tables[name]), f"confusion_matrix_{name}_published")
+        results.log_figure(run_id, evaluation.confusion_matrix(tables[name]), f"confusion_matrix_{name}_published")
     curves = {name: tables[name] for name in SHOWN}
-    tracking.log_figure(run_id, figures.mean_roc_curves(curves, "ROC, published probabilities"), "roc_published")
+    results.log_figure(run_id, comparison.mean_roc_curves(curves, "ROC, published probabilities"), "roc_published")
     pairs = pd.DataFrame(
         {"first": a, "second": b, "p": evaluate.mcnemar(tables[a], tables[b])} for a, b in combinations(tables, 2)
     )
-    report.publish(run_id, pairs, "mcnemar", "McNemar's test between the published models, on their common clips.")
+    publish(run_id, pairs, "mcnemar", "McNemar's test between the published models, on their common clips.")
     return tables
 
 
@@ -82,14 +88,14 @@ def train_again(
 ) -> dict[str, pd.DataFrame]:
     """Tables of each model in the ``paper`` and the ``corrected`` variant, each a run."""
     path = fetch.fetch(source, workspace.directory / "downloads")
-    tracking.tag(run_id, {"sha256_source": fetch.sha256(path)})
+    runs.tag(run_id, {"sha256_source": fetch.sha256(path)})
     clips, features = published.clips(path, path.parent), published.features(path)
     test = theirs["svm"].index if theirs else None
     check(run_id, features, test, must_hold=fetch.is_url(source))
     clips = clips.set_index("clip_id").loc[features.index].reset_index()
-    copies = leaks.across(leaks.pairs(features), clips)
-    tracking.log_table(run_id, copies, "copies")
-    clips = leaks.settle(clips, copies, {})
+    copies = duplicates.across(duplicates.pairs(features), clips)
+    results.log_table(run_id, copies, "copies")
+    clips = duplicates.settle(clips, copies, {})
     clips = clips.assign(split=_split(clips, test, seed))
     tables: dict[str, pd.DataFrame] = {}
     for model in models:
@@ -97,9 +103,9 @@ def train_again(
             identity = {
                 "variant": variant,
                 "seed": seed,
-                "data_digest": training.digest(features),
-                "splits_digest": training.digest(clips[["clip_id", "split"]].astype(str)),
-                "code_digest": training.code_digest(model),
+                "data_digest": job.digest(features),
+                "splits_digest": job.digest(clips[["clip_id", "split"]].astype(str)),
+                "code_digest": job.code_digest(model),
             }
             make = partial(fit, model, clips, features, seed=seed)
             tables[f"{model}, {variant}"] = trial(workspace, run_id, f"{model}, {variant}", identity, make)
@@ -116,9 +122,9 @@ def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_h
     DataError
         If it was downloaded and is not.
     """
-    found = paper.checks(features, names)
+    found = published_results.checks(features, names)
     n = int(found["ok"].sum())
-    report.publish(run_id, found, "checks", f"{n} of {len(found)} checks that this is the published table hold.")
+    publish(run_id, found, "checks", f"{n} of {len(found)} checks that this is the published table hold.")
     if must_hold and n < len(found):
         failed = found[~found["ok"]].iloc[0]
         raise DataError(
@@ -146,17 +152,17 @@ def compare(run_id: str, theirs: Tables, ours: Tables) -> dict[str, float]:
         "settings trained here, `corrected` this project's. p: McNemar's test against the published model, and against "
         "the `paper` variant. CatBoost stands in for XGBoost."
     )
-    report.publish(run_id, table, "table-2", note)
+    publish(run_id, table, "table-2", note)
     drawn = table.rename(columns={"model": "label", "variant": "series", "macro_auc": "value"})
     drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
     drawn["label"] = drawn["label"].replace(
         {k: f"{then} / {now}" for then, now in STAND_IN.items() for k in (then, now)}
     )
-    tracking.log_figure(run_id, figures.dots(drawn, "The paper's table 2", "Test macro AUC"), "table_2")
+    results.log_figure(run_id, comparison.dots(drawn, "The paper's table 2", "Test macro AUC"), "table_2")
     for name, part in ours.items():
-        tracking.log_figure(run_id, plots.confusion_matrix(part), f"confusion_matrix_{name.replace(', ', '_')}")
+        results.log_figure(run_id, evaluation.confusion_matrix(part), f"confusion_matrix_{name.replace(', ', '_')}")
     if ours:
-        tracking.log_figure(run_id, figures.mean_roc_curves(ours, "ROC, trained here"), "roc")
+        results.log_figure(run_id, comparison.mean_roc_curves(ours, "ROC, trained here"), "roc")
     return {f"{row['model']}, {row['variant']}": float(row["macro_auc"]) for row in rows}
 
 
@@ -164,10 +170,10 @@ def _row(
     model: str, variant: str, table: pd.DataFrame, then: pd.DataFrame | None, paper_variant: pd.DataFrame | None
 ) -> dict[str, Any]:
     """One line of table 2."""
-    scores = evaluate.metrics(evaluate.labels_of(table), evaluate.proba_of(table), evaluate.genres_of(table))
+    scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
     bounds = evaluate.intervals(table)
     row: dict[str, Any] = {"model": model, "variant": variant, "clips": len(table)}
-    for key, printed in (paper.TABLE_2[model]._asdict() if variant == "published" else {}).items():
+    for key, printed in (published_results.TABLE_2[model]._asdict() if variant == "published" else {}).items():
         row[f"printed_{key}"] = printed
     for key in ("accuracy", "macro_f1", "macro_auc"):
         row |= {key: scores[key], f"{key}_low": bounds[key][0], f"{key}_high": bounds[key][1]}
@@ -183,7 +189,7 @@ def _with_published_network(theirs: Tables, ours: Tables) -> dict[str, pd.DataFr
         trees, network = ours.get(f"catboost, {variant}"), theirs.get("vgg16_fine_tune")
         if trees is not None and network is not None and _comparable(trees, network):
             common = network.index.intersection(trees.index)
-            genres = evaluate.genres_of(trees)
+            genres = genres_of(trees)
             members = [trees.loc[common], trees.loc[common].assign(**{g: network.loc[common, g] for g in genres})]
             made[f"ensemble, {variant}"] = ensemble.combine_tables(members, "arithmetic")
     return made
@@ -191,7 +197,7 @@ def _with_published_network(theirs: Tables, ours: Tables) -> dict[str, pd.DataFr
 
 def _comparable(table: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether a table has the genres and all clips of the published one; other tables may number theirs alike."""
-    same = set(evaluate.genres_of(table)) == set(evaluate.genres_of(other))
+    same = set(genres_of(table)) == set(genres_of(other))
     return same and bool(other.index.isin(table.index).all())
 
 
@@ -202,7 +208,7 @@ def _test(table: pd.DataFrame) -> pd.DataFrame:
 def _split(clips: pd.DataFrame, names: pd.Index | None, seed: int) -> Any:
     """The published test set where the table has it, with as many clips to validate; else a dealt split."""
     if names is None or not names.isin(clips["clip_id"]).all():
-        return clips["recording"].map(splits.deal(clips).set_index("recording")["split"])
+        return clips["recording"].map(assignment.deal(clips).set_index("recording")["split"])
     from sklearn.model_selection import train_test_split
 
     rest = clips[~clips["clip_id"].isin(names)]
@@ -222,7 +228,7 @@ def _probabilities_path(source: str, directory: Path) -> Path:
         return fetch.fetch(source, directory)
     folder = directory / "pred_probas"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (paper.NAMES_FILE, *paper.PICKLES.values()):
+    for name in (published_results.NAMES_FILE, *published_results.PICKLES.values()):
         fetched = fetch.fetch(source + name, directory)
         (folder / name).write_bytes(fetched.read_bytes())
     return folder

@@ -15,14 +15,22 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import aliases, card, cost, leaderboard, registry, tracking
 from flows.cli import main
-from flows.train import Material, gather, publish
-from flows.verdict import Verdict, judge, log_gain
-from genre import datasets, ensemble, evaluate, models, selection, store, training
+from flows.material import Material, gather
+from flows.reports import leaderboard
+from flows.train import publish
+from genre import datasets, ensemble, evaluate, models
 from genre.config import Variant
 from genre.errors import DataError, UsageError
-from genre.workspace import PROJECT_DIR, Workspace, read_json
+from genre.files import read_json
+from genre.store import contents
+from genre.training import selection
+from genre.training.job import code_digest
+from genre.training.job import finished as training_result
+from genre.training.job import held_out as load_held_out
+from genre.workspace import PROJECT_DIR, Workspace
+from tracking import aliases, cost, model_card, packaging, registry, results, runs
+from tracking.gate import Verdict, judge, log_gain
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ def promote(
     settings = dict(locals())
     check(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
         material = gather(dataset, source, variant)
         candidates = finished(material)
         if not candidates:
@@ -78,9 +86,9 @@ def promote(
         chosen = choose(material, candidates, run_id, min_precision)
         decision = decide(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
-        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | tracking.failures(run_id)
+        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | runs.failures(run_id)
         publish(run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table})
-        tracking.tag(run_id, {"decision": decision})
+        runs.tag(run_id, {"decision": decision})
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
@@ -105,7 +113,7 @@ def finished(material: Material) -> dict[str, Path]:
     best: dict[str, tuple[tuple[float, bool], Path]] = {}
     for folder in material.workspace.training_dirs():
         job = read_json(folder / "job.json")
-        if not training.finished(folder) or not _is_current(material, job):
+        if not training_result(folder) or not _is_current(material, job):
             continue
         name, auc = job["model"], read_json(folder / "scores.json")["validation_macro_auc"]
         rank = (auc, (folder / "out_of_fold.parquet").exists())
@@ -118,9 +126,9 @@ def finished(material: Material) -> dict[str, Path]:
 @cost.timed
 def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
     """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
-    held_out = {name: training.held_out(folder) for name, folder in candidates.items()}
+    held_out = {name: load_held_out(folder) for name, folder in candidates.items()}
     ranked = selection.search(held_out)
-    tracking.log_table(run_id, ranked.assign(members=ranked["members"].map(", ".join)), "ensembles")
+    results.log_table(run_id, ranked.assign(members=ranked["members"].map(", ".join)), "ensembles")
     best = ranked[ranked["chosen"] != ""].iloc[0]
     choice = selection.learn(held_out, best["members"], best["mean"], precision=min_precision)
     trainings = {name: candidates[name] for name in choice.members}
@@ -130,7 +138,7 @@ def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_
     spec = ensemble.Ensemble(material.genres, material.config, *how)
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[m].name for m in spec.members]
-    identity = [spec.mean, folders, min_precision, registry.requirements(spec.members), code]
+    identity = [spec.mean, folders, min_precision, packaging.requirements(spec.members), code]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return Candidate(spec, choice, trainings, table, digest)
 
@@ -156,7 +164,7 @@ def decide(material: Material, candidate: Candidate, name: str, run_id: str, min
         material.config,
         min_gain=min_gain,
         gives_way=way,
-        made_here=store.is_made_here(material.workspace.store_dir(material.config)),
+        made_here=contents.is_made_here(material.workspace.store_dir(material.config)),
     )
     _describe(material, candidate, version, verdict)
     log_gain(version, champion, verdict)
@@ -197,7 +205,7 @@ def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
         "data_digest": material.data_digest,
         "splits_digest": material.splits_digest,
         "config": material.config.to_dict(),
-        "code_digest": training.code_digest(job["model"]) if job["model"] in models.MODELS else None,
+        "code_digest": code_digest(job["model"]) if job["model"] in models.MODELS else None,
     }
     return all(job.get(key) == value for key, value in wanted.items())
 
@@ -224,22 +232,22 @@ def _objection(material: Material, champion: ModelVersion | None, name: str) -> 
 
 def _register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
     """Log the ensemble in a run of its own and register it."""
-    run_id, _ = tracking.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
+    run_id, _ = runs.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
     client, choice, table = MlflowClient(), candidate.choice, candidate.table
     client.log_param(run_id, "members", ", ".join(choice.members))
     client.log_param(run_id, "mean", choice.mean)
     if choice.mean == "weighted":
         client.log_param(run_id, "weights", ", ".join(f"{weight:.3f}" for weight in choice.weights or []))
     before = evaluate.tempered(table, 1 / choice.temperature)
-    tracking.log_evaluation(run_id, table, evaluate.summary(table) | _learnt(candidate), {"before calibration": before})
-    tracking.tag(run_id, material.tags)
+    results.log_evaluation(run_id, table, evaluate.summary(table) | _learnt(candidate), {"before calibration": before})
+    runs.tag(run_id, material.tags)
     tags = material.tags | {
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
     }
-    model_uri = registry.log_model(run_id, candidate.spec, candidate.trainings, tags)
-    tracking.finish(run_id)
+    model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags)
+    runs.finish(run_id)
     return registry.register(name, model_uri, tags, candidate.spec.label)
 
 
@@ -261,7 +269,7 @@ def _describe(material: Material, candidate: Candidate, version: ModelVersion, v
     """Write what a person reads on the version's page."""
     client, run_id = MlflowClient(), str(version.run_id)
     experiment = client.get_run(run_id).info.experiment_id
-    text = card.describe(
+    text = model_card.describe(
         candidate.table,
         material.clips,
         candidate.choice,

@@ -5,17 +5,20 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from flows import cost, drift, registry, report, tracking
+from flows import drift
 from flows.acquire import acquire, remembered
-from flows.build import Deal, build, training_clips
+from flows.build import Deal, build
 from flows.cli import main
+from flows.material import training_clips
 from flows.promote import check as check_promotion
 from flows.promote import promote
+from flows.reports import tables
 from flows.train import FAST, check, chosen, train
 from genre import datasets, evaluate, parameters
 from genre.config import AudioConfig, Variant
 from genre.errors import UsageError
 from genre.workspace import Workspace
+from tracking import cost, registry, runs
 
 
 @flow(name="retrain", flow_run_name="retrain {dataset}")
@@ -66,7 +69,7 @@ def retrain(
     check_promotion(registry_name, min_gain, min_precision)
     check_worth(min_change, max_drift)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
         before = registry.by_alias(registry_name, "champion")
         if datasets.get(dataset).acquired:
             acquire(**remembered(source, parameters.parse(options, "options")))
@@ -134,8 +137,8 @@ def conclude(name: str, before: ModelVersion | None, decision: str, run_id: str,
     """Tell how a retraining ended, as an artifact, as a tag, and to who listens; returns it in one word."""
     after = registry.by_alias(name, "champion")
     outcome = _outcome(before, after, decision, is_idle=is_idle)
-    tracking.tag(run_id, {"outcome": outcome, "decision": decision})
-    report.retraining(name, before, after, outcome, decision, run_id)
+    runs.tag(run_id, {"outcome": outcome, "decision": decision})
+    tables.retraining(name, before, after, outcome, decision, run_id)
     if outcome in ("Promoted", "Refused"):
         drift.tell(f"retrain.{outcome.lower()}", name, decision)
     get_run_logger().info("%s", decision)

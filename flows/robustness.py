@@ -11,13 +11,18 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import aliases, cost, registry, report, tracking
-from flows.build import training_clips
 from flows.cli import main
-from genre import audio, datasets, figures, robustness, store, trials
+from flows.material import training_clips
+from flows.reports.tables import publish as publish_table
+from genre import datasets
+from genre.audio import decoding
 from genre.config import AudioConfig, Variant
 from genre.errors import AudioError, UsageError
+from genre.plots import comparison
+from genre.store import computing
+from genre.studies import robustness, trials
 from genre.workspace import Workspace
+from tracking import aliases, cost, results, runs, scoring
 
 
 @flow(name="robustness", flow_run_name="robustness {dataset}")
@@ -54,7 +59,7 @@ def card(
     if not datasets.get(dataset).has_audio:
         raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    with workspace.lock(), tracking.experiment(workspace, f"robustness {version}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"robustness {version}", settings) as run_id:
         candidate = aliases.resolve(registry_name, version)
         clips = _drawn(training_clips(workspace), n_clips, seed)
         tables = score(candidate, clips, config, seed)
@@ -71,7 +76,7 @@ def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed:
             delayed(_write)(clip, name, config, Path(folder), seed + n) for clip, name, n in jobs
         )
         usable = pd.DataFrame([row for row in rows if row])
-        answers = registry.score(f"models:/{version.name}/{version.version}", usable, config)
+        answers = scoring.score(f"models:/{version.name}/{version.version}", usable, config)
     return {name: _table(clips, k, answers) for k, name in enumerate(robustness.DEGRADATIONS)}
 
 
@@ -83,10 +88,10 @@ def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame])
     worst = table.iloc[int(table["change"].to_numpy().argmin())]
     said = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
     note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {said}."
-    report.publish(run_id, table, "robustness", note)
+    publish_table(run_id, table, "robustness", note)
     drawn = table.rename(columns={"degradation": "label", "macro_auc": "value"}).assign(series="macro AUC")
     drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
-    tracking.log_figure(run_id, figures.dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
+    results.log_figure(run_id, comparison.dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
     MlflowClient().set_model_version_tag(version.name, version.version, "robustness", said)
     return dict(zip(table["degradation"], table["macro_auc"], strict=True))
 
@@ -101,14 +106,14 @@ def _drawn(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
 
 
 def _write(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
-    """One clip made worse, as a file; its row for `registry.score`, None where nothing is left to hear."""
+    """One clip made worse, as a file; its row for `scoring.score`, None where nothing is left to hear."""
     k = list(robustness.DEGRADATIONS).index(name)
-    y = audio.decode(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
+    y = decoding.decode(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
     path = folder / f"{seed}-{k}.audio"
     path.write_bytes(robustness.degrade(y, name, seed=seed))
     row = {"clip_id": _id(k, clip.clip_id), "path": str(path), "start_s": 0.0, "end_s": clip.end_s - clip.start_s}
     try:
-        store.read_clip(pd.Series(row), config)
+        computing.read_clip(pd.Series(row), config)
     except AudioError:  # a quiet clip at -20 dB may count as silent
         return None
     return row

@@ -4,8 +4,8 @@ import os
 
 from prefect import flow
 
-from flows import aliases, registry, tracking
 from flows.cli import main
+from tracking import aliases, registry, runs
 
 
 @flow(name="rollback", flow_run_name="rollback {registry_name}")
@@ -23,11 +23,11 @@ def rollback(registry_name: str = "genre") -> str:
         What was done, in words.
     """
     registry.check_name(registry_name)
-    tracking.connect()
+    runs.connect()
     decision = aliases.roll_back(registry_name)
     if launched := os.environ.get("MLFLOW_RUN_ID"):
-        tracking.tag(launched, {"decision": decision})
-    print(f"{decision}; flows.deploy follows by itself, restart what else serves it", flush=True)
+        runs.tag(launched, {"decision": decision})
+    print(f"{decision}; serving.deploy follows by itself, restart what else serves it", flush=True)
     return decision
 
 

@@ -9,13 +9,22 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import cost, report, tracking
 from flows.cli import main
-from flows.train import Material, check, describe, gather
+from flows.material import Material, gather
+from flows.reports.tables import publish
+from flows.train import check, describe
 from flows.trials import trial
-from genre import datasets, evaluate, features, figures, importance, models, paper, plots, store, training, trials
+from genre import datasets, evaluate, models
 from genre.config import Variant
+from genre.evaluate import importance
+from genre.inputs import features
+from genre.plots import comparison, training
+from genre.probabilities.tables import genres_of, labels_of, proba_of
+from genre.store import contents
+from genre.studies import published_results, trials
+from genre.training import job
 from genre.workspace import Workspace
+from tracking import cost, results, runs
 
 #: The part that all others are compared with.
 WHOLE = "all features"
@@ -51,10 +60,10 @@ def study(
     settings = dict(locals())
     full = check([trials.check_model(model)], params, seed)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"study {model}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"study {model}", settings) as run_id:
         material = gather(dataset, source, variant)
         describe(run_id, material)
-        X = store.load_features(material.clips, workspace.store_dir(material.config))
+        X = contents.load_features(material.clips, workspace.store_dir(material.config))
         fitted, whole = trials.fit(model, material.clips, X, params=full, seed=seed)
         ranking = what_matters(material, run_id, model, fitted, X, seed)
         chosen, tables = importance.subsets(ranking), {}
@@ -84,13 +93,13 @@ def what_matters(material: Material, run_id: str, model: str, fitted: Any, X: pd
         _log_bars(run_id, permuted[way], f"permutation_by_{way}", title)
     if model == "catboost":
         shap = importance.shap_values(fitted, X_side, columns=names, genres=material.genres)
-        tracking.log_table(run_id, shap.reset_index(), "shap")
-        tracking.log_figure(run_id, figures.stacked(shap, f"{model}: SHAP values", "Mean size, logits"), "shap")
+        results.log_table(run_id, shap.reset_index(), "shap")
+        results.log_figure(run_id, comparison.stacked(shap, f"{model}: SHAP values", "Mean size, logits"), "shap")
     own = models.importances(model, fitted, names)
     if own is None:
         return list(permuted["column"].index)
-    tracking.log_table(run_id, own.reset_index(), "importances")
-    tracking.log_figure(run_id, plots.importances(own, f"{model}: its own importances"), "importances")
+    results.log_table(run_id, own.reset_index(), "importances")
+    results.log_figure(run_id, training.importances(own, f"{model}: its own importances"), "importances")
     return list(own.index)
 
 
@@ -111,22 +120,22 @@ def compare(
         f"{model} on parts of the features, test split of {material.workspace.dataset_id}; published: XGBoost on "
         "2,027 clips of AudioSet in seven genres (Bahuleyan 2018). Gains and p (McNemar) are against all features."
     )
-    report.publish(run_id, table, "study", note)
-    tracking.log_figure(
-        run_id, figures.dots(_to_draw(table, model), "Parts of the features", "Test macro AUC"), "study"
+    publish(run_id, table, "study", note)
+    results.log_figure(
+        run_id, comparison.dots(_to_draw(table, model), "Parts of the features", "Test macro AUC"), "study"
     )
     return {str(row["features"]): float(row["macro_auc"]) for row in rows}
 
 
 def _row(name: str, n_columns: int, table: pd.DataFrame, whole: pd.DataFrame) -> dict[str, Any]:
     """One line of the table: scores here, the gain over all features, the published scores."""
-    scores = evaluate.metrics(evaluate.labels_of(table), evaluate.proba_of(table), evaluate.genres_of(table))
+    scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
     low, high = evaluate.intervals(table)["macro_auc"]
     gain = evaluate.paired_gain(table, whole)
     row = {"features": name, "n": n_columns} | {k: scores[k] for k in ("accuracy", "macro_f1", "macro_auc")}
     row |= {"macro_auc_low": low, "macro_auc_high": high, "gain": gain["gain"]}
     row |= {"gain_low": gain["interval"][0], "gain_high": gain["interval"][1], "p": evaluate.mcnemar(table, whole)}
-    return row | {f"published_{k}": v for k, v in paper.ABLATIONS[name]._asdict().items()}
+    return row | {f"published_{k}": v for k, v in published_results.ABLATIONS[name]._asdict().items()}
 
 
 def _to_draw(table: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -137,9 +146,9 @@ def _to_draw(table: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def _log_bars(run_id: str, table: pd.DataFrame, name: str, title: str) -> None:
-    tracking.log_table(run_id, table.reset_index(), name)
-    figure = plots.importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
-    tracking.log_figure(run_id, figure, name)
+    results.log_table(run_id, table.reset_index(), name)
+    figure = training.importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
+    results.log_figure(run_id, figure, name)
 
 
 def _identity(material: Material, model: str, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -150,7 +159,7 @@ def _identity(material: Material, model: str, params: Mapping[str, Any], seed: i
         "config": material.config.fingerprint,
         "data_digest": material.data_digest,
         "splits_digest": material.splits_digest,
-        "code_digest": training.code_digest(model),
+        "code_digest": job.code_digest(model),
         **{f"hp.{k}": v for k, v in params.items()},
     }
 

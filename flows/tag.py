@@ -17,14 +17,16 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows import aliases, cost, registry, report, tracking
 from flows.cli import main
-from genre import answers, tags
-from genre.answers import Answers
+from flows.reports import tables
 from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
-from genre.undo import UndoFile, check, records, remove_copies, restore
-from genre.workspace import LIBRARY, make, write_atomically
+from genre.files import make, write_atomically
+from genre.library import answers, tags
+from genre.library.answers import Answers
+from genre.library.undo import UndoFile, check, records, remove_copies, restore
+from genre.workspace import LIBRARY
+from tracking import aliases, cost, registry, runs
 
 #: What really writes tags.
 WRITING = {"write_tags": "true", "dry_run": "false"}
@@ -81,7 +83,7 @@ def tag(
     """
     settings = dict(locals())
     table_path = checked(settings)
-    with LIBRARY.lock(), tracking.experiment(LIBRARY, "undo" if undo else "tag", settings) as run_id:
+    with LIBRARY.lock(), runs.experiment(LIBRARY, "undo" if undo else "tag", settings) as run_id:
         if undo:
             counts = take_back(Path(undo).expanduser().resolve())
         else:
@@ -90,7 +92,7 @@ def tag(
             ask(files, asked, n_jobs, dask)
             outcomes = write(files, asked, settings, run_id) if write_tags else None
             counts = publish(files, asked, outcomes, table_path, min_confidence, run_id)
-        tracking.log_metrics(run_id, counts)
+        runs.log_metrics(run_id, counts)
     return counts
 
 
@@ -250,13 +252,13 @@ def publish(
                 yield row if outcomes is None else [*row, answers.readable(outcomes.get(said["path"]))]
 
         answers.write(table_path, rows(), names, genres)
-    report.publish(
+    tables.publish(
         run_id,
         pd.DataFrame(by_genre.most_common(), columns=["genre", "files"]),
         "library",
         f"{len(files)} files, by version {asked.version} of {asked.name}.",
     )
-    tracking.tag(run_id, {"model_version": label})
+    runs.tag(run_id, {"model_version": label})
     print(f"The table is in {table_path}", flush=True)
     errors = sum(n for name, n in by_genre.items() if name.startswith("error: "))
     counts = {"files": len(files), "unknown": by_genre[UNKNOWN], "errors": errors}

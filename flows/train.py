@@ -1,7 +1,6 @@
 """Flow ``train``: one experiment, in which each model is trained in its own process and is its own MLflow run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,27 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows import cost, leaderboard, registry, tracking
-from flows.build import training_clips
 from flows.cli import main
-from genre import datasets, evaluate, models, parameters, plots, store, training
-from genre.config import AudioConfig, Variant
+from flows.material import Material, gather
+from flows.reports import leaderboard
+from genre import datasets, evaluate, models, parameters
+from genre.config import Variant
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError, UsageError
-from genre.splits import LARGE_CLIPS
-from genre.workspace import Workspace, read_json
+from genre.files import read_json
+from genre.plots import spectrograms
+from genre.splits.assignment import LARGE_CLIPS
+from genre.store import contents
+from genre.training import process
+from genre.training.job import Job, code_digest, finished, prepare
+from genre.workspace import Workspace
+from tracking import cost, packaging, results, runs
 
 #: What ``model=fast`` stands for: the models that train in minutes on two cores.
 FAST = "fast"
 
 #: Folds where they pay, and the most that may be asked for.
 N_FOLDS, MAX_FOLDS = 3, 20
-
-
-@dataclass(frozen=True)
-class Material:
-    """What every training of an experiment shares."""
-
-    workspace: Workspace
-    config: AudioConfig
-    has_audio: bool
-    synthetic: bool
-    clips: pd.DataFrame
-    data_digest: str
-    splits_digest: str
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What every run, model and version made from this says of its origin."""
-        return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
-
-    @property
-    def genres(self) -> list[str]:
-        """Classes, in order."""
-        return list(self.clips["genre"].cat.categories)
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -85,7 +67,7 @@ def train(
     names = chosen(model)
     overrides = check(names, params, seed, folds)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), tracking.experiment(workspace, f"train {model}", settings) as run_id:
+    with workspace.lock(), runs.experiment(workspace, f"train {model}", settings) as run_id:
         material = gather(dataset, source, variant)
         describe(run_id, material)
         jobs = {name: _job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names}
@@ -145,71 +127,46 @@ def n_folds(material: Material, name: str, folds: int) -> int:
     return N_FOLDS if pays and not is_large else 0
 
 
-def gather(dataset: str, source: str, variant: Variant) -> Material:
-    """Read what `build` left.
-
-    Raises
-    ------
-    DataError
-        If it left nothing.
-    """
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    clips, kind = training_clips(workspace), datasets.get(dataset)
-    known = clips.set_index("clip_id")
-    features = store.load_features(clips, workspace.store_dir(config))
-    return Material(
-        workspace=workspace,
-        config=config,
-        has_audio=kind.has_audio,
-        synthetic=kind.synthetic,
-        clips=clips,
-        data_digest=training.digest(known[["genre", "recording"]].astype(str).join(features)),
-        splits_digest=training.digest(known[["split"]].astype(str)),
-    )
-
-
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def describe(run_id: str, material: Material) -> None:
     """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
-    tracking.tag(run_id, material.tags)
-    tracking.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
+    runs.tag(run_id, material.tags)
+    results.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
     if not material.has_audio:
         return
     first = material.clips.drop_duplicates("genre").sort_values("genre")
-    pictures = store.Spectrograms(first, material.workspace.store_dir(material.config))[:]
+    pictures = contents.Spectrograms(first, material.workspace.store_dir(material.config))[:]
     by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
-    tracking.log_figure(run_id, plots.spectrograms_per_genre(by_genre, material.config), "spectrograms")
+    results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
-def train_model(material: Material, job: training.Job, parent: str) -> str:
+def train_model(material: Material, job: Job, parent: str) -> str:
     """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
     folder = _folder(material, job)
-    result = training.finished(folder)
-    run_id, is_logged = tracking.open_run(
-        parent, material.workspace, job.model, folder.name, is_done=result is not None
-    )
+    result = finished(folder)
+    run_id, is_logged = runs.open_run(parent, material.workspace, job.model, folder.name, is_done=result is not None)
     if is_logged:
         return "reused"
-    tracking.tag(run_id, material.tags)
+    runs.tag(run_id, material.tags)
     try:
         if not result:
             cost.count(len(material.clips))
-            training.prepare(folder, job, material.clips)
+            prepare(folder, job, material.clips)
             _follow(folder, job, run_id)
-        tracking.log_training(run_id, folder)
+        results.log_training(run_id, folder)
         if material.has_audio:
-            registry.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, material.tags)
+            packaging.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, material.tags)
     except Exception as error:
-        tracking.fail(run_id, str(error))
+        runs.fail(run_id, str(error))
         raise
-    tracking.finish(run_id)
+    runs.finish(run_id)
     return "reused" if result else "trained"
 
 
-def _follow(folder: Path, job: training.Job, run_id: str) -> None:
+def _follow(folder: Path, job: Job, run_id: str) -> None:
     """Run a training, its epochs in a progress bar and in MLflow as they end."""
     n_epochs = job.params.get("epochs")
     with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
@@ -217,9 +174,9 @@ def _follow(folder: Path, job: training.Job, run_id: str) -> None:
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             bar.update(epoch - bar.n)
             bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items() if "loss" in k or "accuracy" in k})
-            tracking.log_epoch(run_id, epoch, metrics)
+            results.log_epoch(run_id, epoch, metrics)
 
-        training.run(folder, on_epoch)
+        process.run(folder, on_epoch)
 
 
 def alone(material: Material, name: str, folder: Path) -> Ensemble:
@@ -231,7 +188,7 @@ def alone(material: Material, name: str, folder: Path) -> Ensemble:
 
 def scores(folder: Path) -> dict[str, float]:
     """Scores of a finished training, with the seconds it took."""
-    return read_json(folder / "scores.json") | {"fit_seconds": (training.finished(folder) or {}).get("fit_seconds")}
+    return read_json(folder / "scores.json") | {"fit_seconds": (finished(folder) or {}).get("fit_seconds")}
 
 
 def publish(
@@ -253,17 +210,17 @@ def publish(
     pairs = evaluate.comparisons({name: table[table["split"] == "test"] for name, table in ranked.items()})
     board = leaderboard.compared(board, pairs)
     for name in board.index[1:].intersection(list(folders)):
-        tracking.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
+        results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
     note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
     if material.synthetic:
         note += " **Synthetic demo corpus: the scores say nothing about real music.**"
     leaderboard.log(run_id, board, scored, note)
-    tracking.log_table(run_id, pairs, "comparisons")
+    results.log_table(run_id, pairs, "comparisons")
     print(f"\n{leaderboard.text(board)}\n", flush=True)
 
 
-def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> training.Job:
-    return training.Job(
+def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> Job:
+    return Job(
         model=name,
         params=params,
         seed=seed,
@@ -272,16 +229,16 @@ def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds
         store=str(material.workspace.store_dir(material.config)),
         data_digest=material.data_digest,
         splits_digest=material.splits_digest,
-        code_digest=training.code_digest(name),
+        code_digest=code_digest(name),
         folds=folds,
     )
 
 
-def _folder(material: Material, job: training.Job) -> Path:
+def _folder(material: Material, job: Job) -> Path:
     return material.workspace.training_dir(job.model, job.key)
 
 
-def _outcome(material: Material, job: training.Job, parent: str) -> str:
+def _outcome(material: Material, job: Job, parent: str) -> str:
     """What becomes of one model; a failure is told and does not end the experiment."""
     if not material.has_audio and models.get(job.model).needs == "spectrograms":
         return f"left out: needs spectrograms, and {material.workspace.dataset_id} has no audio"

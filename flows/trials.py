@@ -10,9 +10,11 @@ from mlflow import MlflowClient
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import tracking
-from genre import evaluate, plots
-from genre.workspace import Workspace, write_table
+from genre import evaluate
+from genre.files import write_table
+from genre.plots import evaluation
+from genre.workspace import Workspace
+from tracking import results, runs
 
 Fit = Callable[[], pd.DataFrame]
 
@@ -44,7 +46,7 @@ def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, A
     identity = {"trial": name, **identity}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     path = workspace.trial_path(key)
-    run_id, is_logged = tracking.open_run(parent, workspace, name, f"trial-{key}", is_done=path.exists())
+    run_id, is_logged = runs.open_run(parent, workspace, name, f"trial-{key}", is_done=path.exists())
     if is_logged:
         return pd.read_parquet(path)
     try:
@@ -55,16 +57,16 @@ def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, A
             MlflowClient().log_param(run_id, item, value)
         _log(run_id, table)
     except Exception as error:
-        tracking.fail(run_id, str(error))
+        runs.fail(run_id, str(error))
         raise
-    tracking.finish(run_id)
+    runs.finish(run_id)
     return table
 
 
 def _log(run_id: str, table: pd.DataFrame) -> None:
     """Scores, the figures that the paper shows, and the table."""
-    tracking.log_metrics(run_id, evaluate.summary(table))
+    runs.log_metrics(run_id, evaluate.summary(table))
     test = table[table["split"] == "test"]
-    tracking.log_figure(run_id, plots.roc_curves(test), "roc_test")
-    tracking.log_figure(run_id, plots.confusion_matrix(test), "confusion_matrix_test")
-    tracking.log_table(run_id, table.reset_index(), "probabilities")
+    results.log_figure(run_id, evaluation.roc_curves(test), "roc_test")
+    results.log_figure(run_id, evaluation.confusion_matrix(test), "confusion_matrix_test")
+    results.log_table(run_id, table.reset_index(), "probabilities")

@@ -20,7 +20,8 @@ UNKNOWN = "unknown"
 FEATURES_VERSION = 1
 
 #: What turns a file into features: decoders, resampler, transforms. Recorded with what they computed. They are not part
-#: of the fingerprint, or each patch release would have every track computed anew: `genre.probe` sees what changes.
+#: of the fingerprint, or each patch release would have every track computed anew:
+#: `genre.store.reference_clip` sees what changes.
 LIBRARIES = ("soundfile", "av", "soxr", "numpy", "scipy", "numba")
 
 
@@ -93,3 +94,6 @@ def versions() -> dict[str, str]:
     own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     return own | {name: version(name) for name in LIBRARIES} | {"processor": " ".join([platform.machine(), *found])}
+
+
+SPLITS = ("train", "validation", "test")

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from genre import evaluate, features, models, spectrogram
+from genre import models
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
-from genre.workspace import read_json, write_json
+from genre.files import read_json, write_json
+from genre.inputs import features, spectrogram
+from genre.probabilities import pooling
+from genre.probabilities.tables import genres_of, proba_of
 
 Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
 Inputs = dict[models.Needs, np.ndarray]
@@ -51,9 +54,9 @@ def combine(probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | n
     if mean == "arithmetic":
         return np.mean(probas, axis=0)
     if mean == "geometric":
-        return evaluate.pool(probas, np.full(len(probas), 1 / len(probas)))
+        return pooling.pool(probas, np.full(len(probas), 1 / len(probas)))
     if mean == "weighted":
-        return evaluate.pool(probas, np.asarray(weights))
+        return pooling.pool(probas, np.asarray(weights))
     if mean == "stacked":
         return softmax(log_columns(probas) @ np.asarray(weights), axis=1)
     raise UsageError(f"unknown mean {mean!r}; choose from {', '.join((*MEANS, *LEARNT))}")
@@ -61,7 +64,7 @@ def combine(probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | n
 
 def log_columns(probas: Sequence[np.ndarray]) -> np.ndarray:
     """Logarithms of all members' probabilities side by side, then a column of ones [shape=(n, members * k + 1)]."""
-    logs = np.log(np.maximum(np.hstack(probas), evaluate.FLOOR))
+    logs = np.log(np.maximum(np.hstack(probas), pooling.FLOOR))
     return np.hstack([logs, np.ones((len(logs), 1))])
 
 
@@ -77,12 +80,12 @@ def combine_tables(
     """
     first = tables[0]
     for other in tables[1:]:
-        if evaluate.genres_of(other) != evaluate.genres_of(first) or not first.index.equals(other.index):
+        if genres_of(other) != genres_of(first) or not first.index.equals(other.index):
             raise DataError(
                 "these probability tables are of other clips or genres; train the models on the same data first"
             )
     out = first.copy()
-    out[evaluate.genres_of(first)] = combine([evaluate.proba_of(t) for t in tables], mean, weights)
+    out[genres_of(first)] = combine([proba_of(t) for t in tables], mean, weights)
     return out
 
 
@@ -157,7 +160,7 @@ class Ensemble:
         Parameters
         ----------
         clips : sequence of np.ndarray [shape=(n_samples,), dtype=float32]
-            Mono audio at ``config.sr``, each as `genre.audio.clip` returns it.
+            Mono audio at ``config.sr``, each as `genre.audio.clips.clip` returns it.
 
         Returns
         -------
@@ -207,4 +210,4 @@ class Ensemble:
     def _batch(self, heard: Sequence[Inputs]) -> np.ndarray:
         inputs = {need: np.stack([clip[need] for clip in heard]) for need in heard[0]}
         probas = [models.predict_proba(m, self.loaded[m], inputs[models.get(m).needs]) for m in self.members]
-        return evaluate.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))
+        return pooling.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))

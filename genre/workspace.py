@@ -21,21 +21,18 @@ One folder a data set, below ``GENRE_HOME``::
 """
 
 import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import filelock
 import pandas as pd
 
 from genre.config import AudioConfig
 from genre.errors import DataError, GenreError
+from genre.files import _remove, make, write_table
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -46,59 +43,6 @@ BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P 
 def home() -> Path:
     """Folder of all data sets: ``GENRE_HOME``, by default ``workspace`` beside the package."""
     return Path(os.environ.get("GENRE_HOME") or PROJECT_DIR / "workspace").expanduser().resolve()
-
-
-def make(directory: Path) -> Path:
-    """Make a folder of the workspace where it is missing.
-
-    Raises
-    ------
-    GenreError
-        If that is not allowed, or a file stands in the way.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GenreError(
-            f"cannot make the folder {directory} ({error.strerror}); set GENRE_HOME to a folder that can be written to"
-        ) from None
-    return directory
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Have `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number: on a cluster every container may have the same one.
-    temporary = path.with_name(f"{path.name}.{uuid4().hex[:12]}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        _remove(temporary)
-    return path
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it, that may not be there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a Parquet table, whole or not at all; the index is kept."""
-    return write_atomically(path, table.to_parquet)
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON, whole or not at all."""
-    return write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, default=str)))
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote, or None where there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from threadpoolctl import threadpool_limits
 
-from genre import audio, drift
+from genre import answer_log
+from genre.audio import clips, decoding
 from genre.config import UNKNOWN
 from genre.ensemble import Ensemble, Inputs
 from genre.errors import AudioError
@@ -162,7 +163,7 @@ class GenreModel(PythonModel):
         """The ten-second windows of a file that can be judged; a silent one in a longer track is passed over."""
         heard: list[Future[Window | AudioError]] = []
         last = None
-        for window in audio.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS):
+        for window in decoding.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS):
             if last:
                 heard.append(EARS.submit(self._listen, *last))
                 wait(heard[-2:-1])  # no more than three windows lie in memory
@@ -178,7 +179,7 @@ class GenreModel(PythonModel):
     def _listen(self, start_s: float, y: np.ndarray) -> Window | AudioError:
         """What the members take of one window, or why it cannot be judged."""
         try:
-            clip = audio.clip(y, self.ensemble.config)
+            clip = clips.clip(y, self.ensemble.config)
         except AudioError as error:
             return error
         return Window(start_s, start_s + clip.size / self.ensemble.config.sr, self.ensemble.hear(clip))
@@ -206,7 +207,7 @@ class GenreModel(PythonModel):
         """One row of the response, from the probabilities of its windows."""
         mean, middle = proba.mean(axis=0), windows[len(windows) // 2]
         chances = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
-        drift.record(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
+        answer_log.record(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
         confidence, best = float(mean.max()), self.ensemble.genres[int(mean.argmax())]
         answer = {
             "genre": best if confidence >= options.min_confidence else UNKNOWN,

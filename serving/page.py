@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genre import audio, plots, spectrogram
+from genre.audio import decoding
 from genre.config import UNKNOWN, AudioConfig
 from genre.errors import AudioError, GenreError
+from genre.inputs import spectrogram
+from genre.plots import style
 from serving.request import URL, ask
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ SETTINGS = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "theme.base": "light",
-    "theme.primaryColor": plots.COLOURS[0],
+    "theme.primaryColor": style.COLOURS[0],
 }
 
 
@@ -94,13 +96,13 @@ def _show_answer(answer: dict[str, Any]) -> None:
         tooltip=["genre", alt.Tooltip("probability", format=".1%")],
     )
     labels = bars.mark_text(align="left", dx=4).encode(text=alt.Text("probability", format=".0%"))
-    st.altair_chart(bars.mark_bar(color=plots.COLOURS[0]) + labels, width="stretch")
+    st.altair_chart(bars.mark_bar(color=style.COLOURS[0]) + labels, width="stretch")
 
 
 def _png(data: bytes, answer: dict[str, Any]) -> bytes:
     """Picture of a track: `figure` as the bytes of a PNG file."""
     file = io.BytesIO()
-    figure(data, answer["timeline"] or []).savefig(file, format="png", dpi=plots.DPI)
+    figure(data, answer["timeline"] or []).savefig(file, format="png", dpi=style.DPI)
     return file.getvalue()
 
 
@@ -126,7 +128,7 @@ def figure(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
     from matplotlib.figure import Figure
 
     config, windows = AudioConfig(), []
-    for start_s, y in audio.decode_windows(data, config):
+    for start_s, y in decoding.decode_windows(data, config):
         if start_s >= DRAWN_S:
             break
         windows.append(y)
@@ -150,7 +152,7 @@ def _draw_wave(axes: "Axes", y: np.ndarray, config: AudioConfig) -> None:
     step = max(1, y.size // COLUMNS)
     blocks = y[: y.size // step * step].reshape(-1, step)
     t = np.arange(len(blocks)) * step / config.sr
-    axes.fill_between(t, blocks.min(axis=1), blocks.max(axis=1), color=plots.INK, lw=0)
+    axes.fill_between(t, blocks.min(axis=1), blocks.max(axis=1), color=style.INK, lw=0)
     peak = max(float(np.abs(y).max()), 1e-6)
     axes.set(ylim=(-1.1 * peak, 1.1 * peak), yticks=[], ylabel="Waveform")
 
@@ -160,7 +162,7 @@ def _draw_timeline(axes: "Axes", timeline: list[dict[str, Any]]) -> None:
     from matplotlib.patches import Patch
 
     best = [max(w["probabilities"].items(), key=lambda item: item[1]) for w in timeline]
-    colours = {genre: plots.COLOURS[n % len(plots.COLOURS)] for n, genre in enumerate(dict(best))}
+    colours = {genre: style.COLOURS[n % len(style.COLOURS)] for n, genre in enumerate(dict(best))}
     for window, (genre, p) in zip(timeline, best, strict=True):
         axes.axvspan(window["start_s"], window["end_s"], color=colours[genre], alpha=0.15 + 0.6 * p, lw=0, zorder=0)
     if colours:

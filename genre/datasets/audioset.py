@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from genre.acquisition.ledger import Ledger
 from genre.errors import DataError
-from genre.ledger import Ledger
 from genre.workspace import Workspace
 
 

@@ -17,7 +17,7 @@ from scipy import fft, signal
 from tqdm import tqdm
 
 from genre.errors import UsageError
-from genre.workspace import write_atomically
+from genre.files import write_atomically
 
 SR = 22050
 CLIP_S = 10.0

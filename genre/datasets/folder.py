@@ -9,27 +9,11 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
-from genre import audio
+from genre.audio import decoding
+from genre.audio.clips import window_starts
+from genre.audio.listing import SUFFIXES, audio_files
 from genre.config import AudioConfig
 from genre.errors import AudioError, DataError
-
-#: What libsndfile or PyAV's FFmpeg decodes.
-SUFFIXES = {
-    ".wav",
-    ".flac",
-    ".mp3",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".m4a",
-    ".aac",
-    ".mp4",
-    ".au",
-    ".aif",
-    ".aiff",
-    ".wma",
-    ".webm",
-}
 
 #: Rows put into a table at a time: as records they take several times the memory.
 ROWS = 4096
@@ -113,16 +97,6 @@ def tracks_below(source: Path) -> list[dict[str, Any]]:
     return tracks
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Files below a folder, to any depth, that are audio by their suffix, in order of their paths.
-
-    Hidden files and what is no file are left out; links to files are followed, links to folders are not.
-    """
-    return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-
-
 def _track(path: Path, genre: str, source: Path) -> dict[str, Any]:
     """Record of one file; a name that is not UTF-8, which no table can hold, is spelt out and the file left out."""
     name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
@@ -176,11 +150,11 @@ def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
         path.name.encode()
-        stat, whole_s = path.stat(), audio.duration_s(path)
+        stat, whole_s = path.stat(), decoding.duration_s(path)
         stamp, end_s = f"{stat.st_size}-{stat.st_mtime_ns}", min(whole_s, track.get("end_s", whole_s))
         if end_s <= offset_s:
             raise AudioError("too_short", f"{path} ends after {whole_s:.1f} s, before start_s {offset_s:g}")
-        starts = audio.window_starts(end_s - offset_s, config, max_windows=max_clips)
+        starts = window_starts(end_s - offset_s, config, max_windows=max_clips)
     except AudioError as error:
         row |= {"status": error.status, "reason": error.reason}
     except OSError as error:

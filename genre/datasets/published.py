@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import DataError
-from genre.features import FEATURE_NAMES
+from genre.inputs.features import FEATURE_NAMES
 
 
 def clips(source: Path, directory: Path) -> pd.DataFrame:

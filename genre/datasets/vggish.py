@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genre import ontology, segments
+from genre.acquisition import ontology, segments
+from genre.acquisition.segments import Choice, Policy
 from genre.errors import DataError
-from genre.segments import Choice, Policy
 
 #: Values of one second of audio, quantised to 8 bits over -2 to 2 (AudioSet's download page; VGGish's postprocessor).
 N_VALUES, RANGE = 128, (-2.0, 2.0)
@@ -38,7 +38,7 @@ def clips(
     directory : Path
         Not used.
     genres, descendants, policy, labels
-        As in `genre.segments.Choice`; the class names are looked for in `source` first.
+        As in `genre.acquisition.segments.Choice`; the class names are looked for in `source` first.
     ontology_path : str
         Path or URL of AudioSet's ``ontology.json``; empty for the official one.
 
@@ -103,7 +103,7 @@ def _clip_id(context: dict[str, Any]) -> str:
 
 
 def _row(context: dict[str, Any], ids: list[str]) -> dict[str, Any]:
-    """One record as a row that `genre.segments.label` takes."""
+    """One record as a row that `genre.acquisition.segments.label` takes."""
     return {
         "clip_id": _clip_id(context),
         "ytid": context["video_id"],

@@ -17,10 +17,10 @@ from genre.evaluate.calibration import (
     threshold,
 )
 from genre.evaluate.comparison import MAX_GENRE_LOSS, PairedGain, comparisons, mcnemar, objections, paired_gain
-from genre.evaluate.pooling import FLOOR, pool, pool_weights
 from genre.evaluate.resampling import bootstrap, intervals, summary
 from genre.evaluate.scores import metrics
-from genre.evaluate.tables import (
+from genre.probabilities.pooling import FLOOR, pool, pool_weights
+from genre.probabilities.tables import (
     META_COLUMNS,
     SUM_TOLERANCE,
     common_clips,

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.evaluate.pooling import pool, pool_weights
 from genre.evaluate.scores import metrics_of
-from genre.evaluate.tables import check_labels, genres_of, labels_of, proba_of
+from genre.probabilities.pooling import pool, pool_weights
+from genre.probabilities.tables import check_labels, genres_of, labels_of, proba_of
 
 #: Share of right answers wanted of those that are given.
 PRECISION = 0.8

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from genre.evaluate.resampling import bootstrap, percentiles
 from genre.evaluate.scores import metrics_of
-from genre.evaluate.tables import common_clips, genres_of, labels_of, proba_of
+from genre.probabilities.tables import common_clips, genres_of, labels_of, proba_of
 
 #: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
 MAX_GENRE_LOSS = 0.02

@@ -7,7 +7,7 @@ import pandas as pd
 
 from genre.errors import UsageError
 from genre.evaluate.scores import metrics_of, weighted_metrics
-from genre.evaluate.tables import check_labels, genres_of, labels_of, per_recording, proba_of
+from genre.probabilities.tables import check_labels, genres_of, labels_of, per_recording, proba_of
 
 #: Weights held at once by the bootstrap: 1 MB of float32, so that they stay in a core's cache.
 CHUNK_CELLS = 250_000

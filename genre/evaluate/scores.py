@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from genre.evaluate.tables import check_labels, checked_genres, checked_proba, labels_of, proba_of
+from genre.probabilities.tables import check_labels, checked_genres, checked_proba, labels_of, proba_of
 
 
 def metrics(y_true: np.ndarray, proba: np.ndarray, genres: Sequence[str]) -> dict[str, float]:

@@ -93,7 +93,7 @@ MODELS: dict[str, Model] = {
         Model("random_forest", _CLASSICAL, "features", "random_forest", "model.skops", _SKLEARN),
         Model("svm", _CLASSICAL, "features", "svm", "model.skops", _SKLEARN),
         Model("catboost", _CLASSICAL, "features", "catboost", "model.cbm", ("catboost",)),
-        Model("mel_cnn", "genre.models.cnn", "spectrograms", "mel_cnn", "model.keras", _KERAS),
+        Model("mel_cnn", "genre.models.mel_cnn", "spectrograms", "mel_cnn", "model.keras", _KERAS),
         Model("vgg16_transfer", _VGG, "spectrograms", "vgg16_transfer", "model.keras", _KERAS, fast=False),
         Model("vgg16_fine_tune", _VGG, "spectrograms", "vgg16_fine_tune", "model.keras", _KERAS, fast=False),
         Model("vgg16_paper", _VGG, "spectrograms", "vgg16_paper", "model.keras", _KERAS, fast=False),

@@ -24,8 +24,8 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from genre.errors import DataError, TrainingError, UsageError
+from genre.files import read_json, write_json
 from genre.models import Data, OnEpoch
-from genre.workspace import read_json, write_json
 
 #: Types beyond skops' own list that a saved model of ours holds; a file with any other is refused.
 TRUSTED = {

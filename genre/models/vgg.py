@@ -12,7 +12,7 @@ import pandas as pd
 
 from genre.errors import UsageError
 from genre.models import Data, OnEpoch
-from genre.models.cnn import facts, importances, load, predict_proba, save
+from genre.models.mel_cnn import facts, importances, load, predict_proba, save
 
 __all__ = ["facts", "history", "importances", "load", "predict_proba", "save"]
 
@@ -274,9 +274,9 @@ def feed_forward(
 
 def history(directory: Path) -> pd.DataFrame:
     """Epochs trained in `directory`, those of a head trained first before the others; index ``epoch`` from 1."""
-    from genre.models import cnn
+    from genre.models import mel_cnn
 
-    tables = [cnn.history(folder) for folder in (directory / "head", directory)]
+    tables = [mel_cnn.history(folder) for folder in (directory / "head", directory)]
     joined = pd.concat([table for table in tables if len(table)] or tables[-1:])
     return joined.set_index(pd.RangeIndex(1, len(joined) + 1, name="epoch"))
 
@@ -286,12 +286,12 @@ def _work(name: str, arguments: Mapping[str, Any], weights: str | None, hidden: 
     data, seed, directory = (arguments[key] for key in ("data", "seed", "directory"))
     hp = {k: v for k, v in arguments.items() if k not in ("data", "seed", "directory", "on_epoch")}
     _check(name, hp)
-    from genre.models import cnn
+    from genre.models import mel_cnn
 
-    cnn.quiet()
-    from genre.models import images
+    mel_cnn.quiet()
+    from genre.models import vgg_layers
 
-    return images.Work(name, data, seed, directory, hp, weights, hidden or (hp["units"],))
+    return vgg_layers.Work(name, data, seed, directory, hp, weights, hidden or (hp["units"],))
 
 
 def _check(name: str, hp: Mapping[str, Any]) -> None:

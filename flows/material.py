@@ -1,0 +1,80 @@
+"""What the flows read of a built data set."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from genre import datasets
+from genre.config import AudioConfig, Variant
+from genre.errors import DataError
+from genre.splits import assignment
+from genre.store import contents
+from genre.training.job import digest
+from genre.workspace import Workspace
+
+
+def usable(workspace: Workspace) -> pd.DataFrame:
+    """Clips that have features.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    clips = workspace.clips()
+    good = clips[clips["status"] == "ok"]
+    if good.empty:
+        first = clips["reason"].iloc[0] if len(clips) else ""
+        raise DataError(f"none of {len(clips)} clips of {workspace.dataset_id} can be used; the first: {first}")
+    return good
+
+
+def training_clips(workspace: Workspace) -> pd.DataFrame:
+    """Usable clips in the order of their ids, each with the split of its recording."""
+    return assignment.assign(usable(workspace), workspace.splits())
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every training of an experiment shares."""
+
+    workspace: Workspace
+    config: AudioConfig
+    has_audio: bool
+    synthetic: bool
+    clips: pd.DataFrame
+    data_digest: str
+    splits_digest: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What every run, model and version made from this says of its origin."""
+        return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
+
+    @property
+    def genres(self) -> list[str]:
+        """Classes, in order."""
+        return list(self.clips["genre"].cat.categories)
+
+
+def gather(dataset: str, source: str, variant: Variant) -> Material:
+    """Read what `build` left.
+
+    Raises
+    ------
+    DataError
+        If it left nothing.
+    """
+    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    clips, kind = training_clips(workspace), datasets.get(dataset)
+    known = clips.set_index("clip_id")
+    features = contents.load_features(clips, workspace.store_dir(config))
+    return Material(
+        workspace=workspace,
+        config=config,
+        has_audio=kind.has_audio,
+        synthetic=kind.synthetic,
+        clips=clips,
+        data_digest=digest(known[["genre", "recording"]].astype(str).join(features)),
+        splits_digest=digest(known[["split"]].astype(str)),
+    )

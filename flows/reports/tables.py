@@ -1,0 +1,94 @@
+"""A finished comparison as a table: printed, logged, as the run's description and as a Prefect artifact."""
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from tracking import results, runs
+
+
+def publish(run_id: str, table: pd.DataFrame, name: str, note: str) -> None:
+    """Print a table and log it.
+
+    Parameters
+    ----------
+    run_id : str
+        Run that it belongs to.
+    table : pd.DataFrame
+        Figures as numbers; rounded to three decimals for people, whole in the CSV.
+    name : str
+        Of the CSV and the artifact, in lower-case letters, digits and ``-``.
+    note : str
+        What the table says, in Markdown.
+    """
+    results.log_table(run_id, table, name)
+    shown = readable(table)
+    before = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content")
+    parts = [before, note, markdown(shown)]
+    MlflowClient().set_tag(run_id, "mlflow.note.content", "\n\n".join(part for part in parts if part))
+    create_table_artifact(key=name, table={str(c): shown[c].tolist() for c in shown}, description=note)
+    print(f"\n{note}\n\n{shown.to_string(index=False)}\n", flush=True)
+
+
+def retraining(
+    name: str, before: ModelVersion | None, after: ModelVersion | None, outcome: str, decision: str, run_id: str
+) -> None:
+    """Leave a page of how a retraining ended on Prefect's server: decision, champions, leaderboard, figure, links.
+
+    Parameters
+    ----------
+    name : str
+        Of the registered model.
+    before, after : ModelVersion or None
+        Its champion when the retraining began, and now.
+    outcome, decision : str
+        How it ended, in a word and in words.
+    run_id : str
+        Run of the retraining, whose description is the leaderboard.
+    """
+    champions = pd.DataFrame([_champion("before", before), _champion("after", after)])
+    page = runs.url(run_id)
+    link = f"[Run {run_id} in MLflow]({page})" if page else f"Run `{run_id}` in MLflow."
+    board = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content", "")
+    figures = {f.path for f in MlflowClient().list_artifacts(run_id, "figures")}
+    if page and "figures/leaderboard.png" in figures:
+        source = f"{page.split('/#/')[0]}/get-artifact?path=figures%2Fleaderboard.png&run_uuid={run_id}"
+        board += f"\n\n![Macro AUC of each model]({source})"
+    text = f"# {name}: {outcome}\n\n{decision}\n\n{markdown(readable(champions))}\n\n{link}\n\n{board}\n"
+    create_markdown_artifact(key="retraining", markdown=text, description=decision)
+
+
+def _champion(when: str, version: ModelVersion | None) -> dict[str, object]:
+    """A row of the table of champions."""
+    row: dict[str, object] = {"champion": when, "version": "none", "test AUC": None, "run": ""}
+    if version is None:
+        return row
+    run_id = str(version.run_id)
+    page, metrics = runs.url(run_id), MlflowClient().get_run(run_id).data.metrics
+    shown = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
+    return row | {"version": version.version, "test AUC": metrics.get("test_macro_auc"), "run": shown}
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: three decimals, ``…_low`` and ``…_high`` as one interval, nothing for NaN."""
+    shown = pd.DataFrame(index=table.index)
+    for column in map(str, table.columns):
+        if column.endswith("_low") and f"{column[:-4]}_high" in table:
+            bounds = zip(table[column], table[f"{column[:-4]}_high"], strict=True)
+            shown[f"{column[:-4]} 95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
+        elif not (column.endswith("_high") and f"{column[:-5]}_low" in table):
+            shown[column] = [_text(value) for value in table[column]]
+    return shown.rename(columns=lambda c: c.replace("_", " "))
+
+
+def markdown(shown: pd.DataFrame) -> str:
+    """A table of texts in Markdown."""
+    lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Clips of AudioSet's segments, from YouTube."""

@@ -1,0 +1,107 @@
+"""The file of a clip: where it lies, and how audio becomes one that can be trusted."""
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from genre.acquisition.faults import FetchError
+from genre.audio import decoding
+from genre.audio.clips import clip
+from genre.config import AudioConfig
+from genre.errors import AudioError
+
+#: A clip may differ by this many seconds from what was asked for.
+TOLERANCE_S = 0.1
+
+
+def file_of(folder: Path, segment: Mapping[str, Any], extension: str) -> Path:
+    """Where a segment's clip is kept: ``<case>/YTID_START.<extension>``.
+
+    Ids that differ by case only would be one file on many disks: the folder spells out which letters are upper case.
+    """
+    bits = "".join("1" if letter.isupper() else "0" for letter in segment["ytid"])
+    return folder / f"{int(bits, 2):03x}" / f"{segment['clip_id']}.{extension}"
+
+
+def keep(
+    source: decoding.Source,
+    segment: Mapping[str, Any],
+    target: Path,
+    *,
+    sr: int,
+    may_be_short: bool = False,
+    offset_s: float | None = None,
+) -> dict[str, Any]:
+    """Cut a segment out of audio, check it, and keep it: mono, of exact length, whole or not at all.
+
+    Parameters
+    ----------
+    source : str, Path, bytes or file
+        Audio of the video.
+    segment : mapping
+        A row of the ledger; ``start_s`` and ``end_s`` are used, at most ten seconds of it.
+    target : Path
+        ``.flac`` or ``.wav``.
+    sr : int
+        Sampling rate of the file, Hz.
+    may_be_short : bool, default False
+        Whether audio that ends more than 0.1 s early is padded with silence, and marked, rather than refused.
+    offset_s : float, optional
+        Where the segment begins in `source`, seconds; by default its ``start_s``.
+
+    Returns
+    -------
+    dict
+        ``duration_s`` of the file, ``padded_s`` of it, ``peak``, ``rms``, ``sha256`` of the file.
+
+    Raises
+    ------
+    FetchError
+        ``short``, ``silent``, ``undecodable`` or ``disk``.
+    """
+    wanted_s = min(segment["end_s"] - segment["start_s"], AudioConfig().clip_s)
+    start_s = segment["start_s"] if offset_s is None else offset_s
+    try:
+        y = decoding.decode(source, sr=sr, start_s=start_s, duration_s=wanted_s)
+        y = clip(y, replace(AudioConfig(), sr=sr, clip_s=wanted_s))
+    except AudioError as error:
+        fault = {"too_short": "short", "silent": "silent"}.get(error.status, "undecodable")
+        raise FetchError(fault, error.reason) from None
+    n = round(wanted_s * sr)
+    padded_s = (n - y.size) / sr
+    if padded_s > TOLERANCE_S and not may_be_short:
+        raise FetchError("short", f"{y.size / sr:.2f} s of audio where {wanted_s:g} s were wanted")
+    measured = {"peak": float(np.abs(y).max()), "rms": float(np.sqrt(np.mean(np.square(y, dtype=np.float64))))}
+    digest = _write(target, np.pad(y, (0, n - y.size)), sr)
+    padded = {"padded_s": padded_s if padded_s > TOLERANCE_S else 0.0}
+    return {"duration_s": n / sr, "sha256": digest} | padded | measured
+
+
+def _write(target: Path, y: np.ndarray, sr: int) -> str:
+    """Write a file, read it back, and only then give it its name; returns its SHA-256."""
+    encoded = io.BytesIO()  # soundfile does not tell a full disk
+    soundfile.write(encoded, y, sr, subtype="PCM_16", format=target.suffix[1:].upper())
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(encoded.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        if soundfile.read(temporary)[0].shape != y.shape:
+            raise FetchError("disk", f"{target.name} reads back otherwise than it was written")
+        temporary.replace(target)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise FetchError("disk", f"cannot write {target.name}: {error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return hashlib.sha256(encoded.getvalue()).hexdigest()

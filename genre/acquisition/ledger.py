@@ -1,0 +1,128 @@
+"""The ledger of an acquisition: one row a segment, in SQLite, written the moment something is known of it."""
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+#: What a segment can be: still to be got, got, or never to be asked for again.
+STATUSES = ("waiting", "done", "gone")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS segments (
+    clip_id TEXT PRIMARY KEY, ytid TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL NOT NULL,
+    genre TEXT NOT NULL, genre_order INTEGER NOT NULL, turn INTEGER NOT NULL, number INTEGER NOT NULL DEFAULT -1,
+    split TEXT NOT NULL DEFAULT '', wanted INTEGER NOT NULL DEFAULT 1,
+    status TEXT NOT NULL DEFAULT 'waiting', error TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0, next_try REAL NOT NULL DEFAULT 0, first_try REAL, last_try REAL,
+    path TEXT NOT NULL DEFAULT '', format TEXT NOT NULL DEFAULT '', bytes INTEGER, duration_s REAL, padded_s REAL,
+    peak REAL, rms REAL, sha256 TEXT NOT NULL DEFAULT '', tools TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS next_in_genre ON segments (wanted, status, genre, turn);
+CREATE INDEX IF NOT EXISTS by_video ON segments (ytid);
+CREATE INDEX IF NOT EXISTS by_number ON segments (number);
+CREATE TABLE IF NOT EXISTS breaks (at REAL NOT NULL, until REAL NOT NULL, error TEXT NOT NULL, message TEXT NOT NULL);
+"""
+
+_CHOSEN = ("clip_id", "ytid", "start_s", "end_s", "genre", "genre_order", "turn", "number", "split")
+
+
+class Ledger:
+    """What is known of every segment of one data set.
+
+    Every change is committed before the call returns: a process may be killed at any time.
+
+    Parameters
+    ----------
+    path : Path
+        The database; made where it is missing. For one thread at a time, in one process at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def enroll(self, chosen: pd.DataFrame) -> None:
+        """Want these segments, as `genre.acquisition.segments.choose` gives them, and no others; known ones stay."""
+        fields, marks = ", ".join(_CHOSEN), ", ".join("?" * len(_CHOSEN))
+        renewed = ", ".join(f"{c} = excluded.{c}" for c in _CHOSEN[4:])
+        rows = chosen[list(_CHOSEN)].astype(object).itertuples(index=False, name=None)
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.execute("UPDATE segments SET wanted = 0")
+            self._db.executemany(
+                f"INSERT INTO segments ({fields}) VALUES ({marks}) "
+                f"ON CONFLICT (clip_id) DO UPDATE SET wanted = 1, {renewed}",
+                rows,
+            )
+
+    def record(self, clip_id: str, **values: Any) -> None:
+        """Set columns of one segment."""
+        pairs = ", ".join(f"{column} = ?" for column in values)
+        self._db.execute(f"UPDATE segments SET {pairs} WHERE clip_id = ?", (*values.values(), clip_id))
+
+    def due(self, genres: Sequence[str], now: float, busy: Sequence[str] = ()) -> dict[str, Any] | None:
+        """The segment to ask for next: of the first of `genres` that has one waiting whose time has come."""
+        excluded = f"AND clip_id NOT IN ({', '.join('?' * len(busy))})" if busy else ""
+        for genre in genres:
+            row = self._db.execute(
+                "SELECT * FROM segments WHERE wanted = 1 AND status = 'waiting' AND genre = ? AND next_try <= ? "
+                f"{excluded} ORDER BY turn LIMIT 1",
+                (genre, now, *busy),
+            ).fetchone()
+            if row:
+                return dict(row)
+        return None
+
+    def next_try(self) -> float | None:
+        """When the first of the waiting segments may be asked for; None where none waits."""
+        row = self._db.execute("SELECT min(next_try) FROM segments WHERE wanted = 1 AND status = 'waiting'").fetchone()
+        return row[0]
+
+    def done_by_genre(self) -> dict[str, int]:
+        """Clips that are there by genre, in the order of the genres."""
+        rows = self._db.execute(
+            "SELECT genre, sum(status = 'done') FROM segments WHERE wanted = 1 GROUP BY genre ORDER BY min(genre_order)"
+        )
+        return {genre: int(n) for genre, n in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Number of wanted segments by status."""
+        rows = self._db.execute("SELECT status, count(*) FROM segments WHERE wanted = 1 GROUP BY status")
+        return dict.fromkeys(STATUSES, 0) | dict(rows.fetchall())
+
+    def segments(self) -> pd.DataFrame:
+        """All that is known of the wanted segments, in turn."""
+        return pd.read_sql_query("SELECT * FROM segments WHERE wanted = 1 ORDER BY turn, genre_order", self._db)
+
+    def find(self, columns: Sequence[str], **values: Any) -> list[dict[str, Any]]:
+        """Wanted segments with these values in these columns."""
+        where = " AND ".join(f"{column} = ?" for column in values)
+        query = f"SELECT {', '.join(columns)} FROM segments WHERE wanted = 1 AND {where}"
+        return [dict(row) for row in self._db.execute(query, tuple(values.values()))]
+
+    def rest(self, until: float, error: str, message: str) -> None:
+        """Ask for nothing before this time."""
+        self._db.execute("INSERT INTO breaks VALUES (?, ?, ?, ?)", (time.time(), until, error, message))
+
+    def resting(self, now: float) -> Mapping[str, Any] | None:
+        """The rest that is not over yet: ``until``, ``error``, ``message``."""
+        row = self._db.execute("SELECT * FROM breaks WHERE until > ? ORDER BY until DESC LIMIT 1", (now,)).fetchone()
+        return dict(row) if row else None
+
+    def n_rests_since_success(self) -> int:
+        """Rests since the last clip that was got: each makes the next one longer."""
+        query = (
+            "SELECT count(*) FROM breaks WHERE at > "
+            "(SELECT coalesce(max(last_try), 0) FROM segments WHERE status = 'done' AND attempts > 0)"
+        )
+        return int(self._db.execute(query).fetchone()[0])

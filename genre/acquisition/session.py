@@ -1,0 +1,252 @@
+"""Asking for segments in turn, at a rate that is tolerated, until there are enough of them or it is wiser to stop."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from genre.acquisition.download import Fetcher
+from genre.acquisition.faults import FetchError
+from genre.acquisition.ledger import Ledger
+from genre.errors import GenreError, UsageError
+
+#: The longest delay before a segment is asked for again, and the longest rest, seconds.
+DAY_S = 86_400.0
+
+#: How long a run waits for the next segment that may be asked for again, before it leaves it to the next run, seconds.
+PATIENCE_S = 600.0
+
+_MAKE_ROOM = "see that the disk has room and may be written to, then run it again: it goes on from there"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many segments are asked for, and how fast.
+
+    Attributes
+    ----------
+    max_clips : int
+        Stop when the data set has so many clips; 0 for no bound.
+    max_hours : float
+        Stop after so many hours.
+    interval_s : float
+        Seconds between the starts of two segments, give or take a quarter. YouTube allows a guest about 300 videos an
+        hour, whatever the number of workers.
+    retry_s : float
+        Delay before a segment is asked for a second time; doubled from time to time, give or take a half.
+    rest_s : float
+        How long to ask for nothing when the session is refused; doubled while it stays refused.
+    failures : int
+        So many transient failures in a row are taken for a refusal of the session.
+    """
+
+    max_clips: int = 1000
+    max_hours: float = 12.0
+    interval_s: float = 12.0
+    retry_s: float = 60.0
+    rest_s: float = 3600.0
+    failures: int = 10
+
+    def check(self) -> None:
+        """See whether the numbers make sense.
+
+        Raises
+        ------
+        UsageError
+            If one is negative, or ``max_hours`` or ``failures`` not positive.
+        """
+        if (
+            min(self.max_clips, self.interval_s, self.retry_s, self.rest_s) < 0
+            or min(self.max_hours, self.failures) <= 0
+        ):
+            raise UsageError(f"{self}: none may be negative, and max_hours and failures must be positive")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why an acquisition stopped.
+
+    Attributes
+    ----------
+    name : str
+        ``Complete``, ``Enough``, ``OutOfTime``, ``Waiting`` or ``Resting``.
+    message : str
+        The same as a sentence, with the time at which to go on.
+    """
+
+    name: str
+    message: str
+
+
+class Acquisition:
+    """One run over the ledger.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Segments wanted, and what is known of them.
+    fetchers : sequence of Fetcher
+        One for each worker.
+    folder : Path
+        Of the clips.
+    pace : Pace
+        How many and how fast.
+    on_progress : callable
+        Called in the calling thread whenever something became of a segment.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        fetchers: Sequence[Fetcher],
+        folder: Path,
+        pace: Pace,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger, self._folder, self._pace, self._on_progress = ledger, folder, pace, on_progress
+        self._free = list(fetchers)
+        self._under_way: dict[Future[dict[str, Any]], tuple[dict[str, Any], Fetcher]] = {}
+        self._done = ledger.done_by_genre()
+        self._deadline = time.time() + 3600 * pace.max_hours
+        self._next_start = self._failures = 0.0
+        self._ending: Ending | None = None
+        self._broken: str = ""
+
+    def run(self) -> Ending:
+        """Ask until there is a reason to stop; what is under way is waited for.
+
+        Raises
+        ------
+        GenreError
+            If the disk takes no more.
+        """
+        try:
+            if rest := self._ledger.resting(time.time()):
+                return _resting(rest["until"], rest["message"])
+            return self._run()
+        except sqlite3.OperationalError as error:
+            raise GenreError(f"the ledger cannot be written ({error}); {_MAKE_ROOM}") from None
+
+    def _run(self) -> Ending:
+        with ThreadPoolExecutor(len(self._free)) as pool:
+            while True:
+                pause_s = self._start(pool)
+                if self._under_way:
+                    finished, _ = wait(self._under_way, timeout=pause_s, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        self._settle(future)
+                elif self._broken:
+                    raise GenreError(f"{self._broken}; {_MAKE_ROOM}")
+                elif self._ending:
+                    return self._ending
+                else:
+                    time.sleep(pause_s or 0)
+
+    def _start(self, pool: ThreadPoolExecutor) -> float | None:
+        """Give free workers their segments; returns seconds until there may be one for another worker."""
+        while self._free and not self._ending and not self._broken:
+            now = time.time()
+            self._ending = self._bound(now)
+            if self._ending or self._may_suffice():
+                return None
+            if now < self._next_start:
+                return self._next_start - now
+            segment = self._ledger.due(self._poorest_first(), now, [s["clip_id"] for s, _ in self._under_way.values()])
+            if segment is None:
+                return None if self._under_way else self._pause(now)
+            fetcher = self._free.pop()
+            self._under_way[pool.submit(fetcher.fetch, segment, self._folder)] = (segment, fetcher)
+            self._next_start = now + self._pace.interval_s * random.uniform(0.75, 1.25)
+        return None
+
+    def _bound(self, now: float) -> Ending | None:
+        n, most = sum(self._done.values()), self._pace.max_clips
+        if most and n >= most:
+            return Ending("Enough", f"the data set has the {most} clips asked for; a larger max_clips gets more")
+        if now >= self._deadline:
+            return Ending("OutOfTime", f"{self._pace.max_hours:g} hours are over; the next run goes on")
+        return None
+
+    def _may_suffice(self) -> bool:
+        """Whether what is under way may be the last that is needed."""
+        return 0 < self._pace.max_clips <= sum(self._done.values()) + len(self._under_way)
+
+    def _poorest_first(self) -> list[str]:
+        """Genres by the clips they have or may soon have, so that losses in one do not leave it behind."""
+        n = dict(self._done)
+        for segment, _ in self._under_way.values():
+            n[segment["genre"]] += 1
+        return sorted(n, key=n.__getitem__)
+
+    def _pause(self, now: float) -> float:
+        """How long to wait where no segment may be asked for now; ends the run where that is too long."""
+        at = self._ledger.next_try()
+        if at is None:
+            self._ending = Ending("Complete", "every segment is there or gone")
+        elif at - now > PATIENCE_S:
+            self._ending = Ending("Waiting", f"the rest may be asked for again from {_clock(at)}; the next run goes on")
+        return 0 if self._ending or at is None else max(0.0, at - now)
+
+    def _settle(self, future: Future[dict[str, Any]]) -> None:
+        """Write down what became of a segment."""
+        segment, fetcher = self._under_way.pop(future)
+        self._free.append(fetcher)
+        now = time.time()
+        seen = {"last_try": now, "first_try": segment["first_try"] or now}
+        error = future.exception()
+        if error is None:
+            values = future.result() | {
+                "status": "done",
+                "error": "",
+                "message": "",
+                "attempts": segment["attempts"] + 1,
+            }
+            self._ledger.record(segment["clip_id"], **values, **seen)
+            self._done[segment["genre"]] += 1
+            self._failures = 0
+        elif isinstance(error, FetchError):
+            self._ledger.record(segment["clip_id"], error=error.fault.name, message=str(error), **seen)
+            self._judge(segment, error, now)
+        else:
+            raise error
+        self._on_progress()
+
+    def _judge(self, segment: dict[str, Any], error: FetchError, now: float) -> None:
+        """Draw the consequence of a failure: for the session, for the machine, or for the segment."""
+        fault, attempts = error.fault, segment["attempts"] + 1
+        if fault.kind == "machine":
+            self._broken = str(error)
+        elif fault.kind == "session":
+            self._rest(fault.name, str(error), now)
+        elif fault.kind == "permanent" or attempts >= fault.attempts:
+            self._ledger.record(segment["clip_id"], status="gone", attempts=attempts)
+            self._failures = 0 if fault.kind == "permanent" else self._failures + 1
+        else:
+            delay_s = min(DAY_S, self._pace.retry_s * 2 ** (attempts - 1)) * random.uniform(0.5, 1.5)
+            self._ledger.record(segment["clip_id"], attempts=attempts, next_try=now + delay_s)
+            self._failures += 1
+        if self._failures >= self._pace.failures:
+            self._rest(fault.name, f"{self._failures:.0f} failures in a row, the last: {error}", now)
+
+    def _rest(self, fault: str, message: str, now: float) -> None:
+        """Open the circuit: ask for nothing for a while, longer each time."""
+        if self._ending and self._ending.name == "Resting":  # the other worker met the same refusal
+            return
+        until = now + min(DAY_S, self._pace.rest_s * 2 ** self._ledger.n_rests_since_success())
+        self._ledger.rest(until, fault, message)
+        self._ending = _resting(until, message)
+        self._failures = 0
+
+
+def _resting(until: float, message: str) -> Ending:
+    return Ending("Resting", f"asking for nothing until {_clock(until)}: {message}; a run after that goes on")
+
+
+def _clock(at: float) -> str:
+    """Local date and time to the minute, rounded up."""
+    return datetime.fromtimestamp(at + 59).astimezone().strftime("%Y-%m-%d %H:%M %Z")

@@ -1,0 +1,1 @@
+"""Audio files and bytes to clips."""

@@ -1,0 +1,117 @@
+"""Clips: cut from a track, checked for what can be analysed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from genre.config import AudioConfig
+from genre.errors import AudioError, UsageError
+
+#: A clip whose loudest sample lies below this is silent: -80 dBFS, under the quietest 13-bit step, and the same
+#: 80 dB that a spectrogram shows below its maximum.
+SILENCE_PEAK = 1e-4
+
+#: Above this, spectra in single precision come near their end. Nothing recorded does; damaged float files do.
+ABSURD_PEAK = 1e12
+
+
+def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """One clip, cut to its full length and found fit for features.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,)]
+        Mono audio at ``config.sr``.
+    config : AudioConfig
+        Its ``n_samples`` is the full length, its ``min_s`` the shortest accepted.
+
+    Returns
+    -------
+    np.ndarray [shape=(m,), dtype=float32]
+        The first samples, at most ``config.n_samples``; finite, not silent.
+
+    Raises
+    ------
+    AudioError
+        In this order: ``too_short`` below ``config.min_s``, ``not_finite`` with NaN or infinity in it, ``silent``
+        with a peak below `SILENCE_PEAK`.
+    """
+    if y.size < config.min_s * config.sr:
+        raise AudioError("too_short", f"{y.size / config.sr:.2f} s of audio; a clip needs at least {config.min_s:g} s")
+    y = checked(y[: config.n_samples])
+    peak = _peak(y)
+    if peak < SILENCE_PEAK:
+        raise AudioError("silent", f"loudest sample {peak:.1e} of full scale; a clip needs at least {SILENCE_PEAK:g}")
+    return y
+
+
+def checked(y: np.ndarray) -> np.ndarray:
+    """Audio that can be analysed at all, silent or not.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,)]
+        Mono audio.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=float32]
+        The same, contiguous.
+
+    Raises
+    ------
+    AudioError
+        ``too_short`` without a sample, ``not_finite`` with NaN, infinity or samples above `ABSURD_PEAK`.
+    UsageError
+        If `y` is not one-dimensional.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
+    if y.size == 0:
+        raise AudioError("too_short", "no samples; give at least one")
+    if not _peak(y) <= ABSURD_PEAK:  # nor is NaN
+        raise AudioError(
+            "not_finite",
+            f"some samples are NaN, infinite or beyond {ABSURD_PEAK:g}; export the audio again as integer PCM",
+        )
+    return np.ascontiguousarray(y, dtype=np.float32)
+
+
+def _peak(y: np.ndarray) -> float:
+    """Largest magnitude of any sample, NaN if one is."""
+    return float(max(np.max(y), -np.min(y)))
+
+
+def window_starts(duration_s: float, config: AudioConfig, max_windows: int | None = None) -> list[float]:
+    """Where the consecutive clips of a track begin.
+
+    Parameters
+    ----------
+    duration_s : float
+        Length of the track, seconds.
+    config : AudioConfig
+        Its ``clip_s`` is the length of a window.
+    max_windows : int, optional
+        At most so many, spread evenly over the track (each the middle one of its equal share) rather than its
+        first ones; by default all.
+
+    Returns
+    -------
+    list of float
+        Seconds, multiples of ``config.clip_s``, ascending. A last window shorter than half a clip is left out,
+        unless it is the only one.
+
+    Raises
+    ------
+    UsageError
+        If `max_windows` is below 1.
+    """
+    if max_windows is not None and max_windows < 1:
+        raise UsageError(f"max_windows is {max_windows}; give at least 1, or nothing for all")
+    # Half a clip left over rounds up to one more window.
+    n = max(1, math.floor(duration_s / config.clip_s + 0.5))
+    kept = n if max_windows is None else min(n, max_windows)
+    return [(2 * i + 1) * n // (2 * kept) * config.clip_s for i in range(kept)]

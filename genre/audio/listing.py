@@ -1,0 +1,31 @@
+"""Audio files below a folder."""
+
+from pathlib import Path
+
+#: What libsndfile or PyAV's FFmpeg decodes.
+SUFFIXES = {
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".m4a",
+    ".aac",
+    ".mp4",
+    ".au",
+    ".aif",
+    ".aiff",
+    ".wma",
+    ".webm",
+}
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Files below a folder, to any depth, that are audio by their suffix, in order of their paths.
+
+    Hidden files and what is no file are left out; links to files are followed, links to folders are not.
+    """
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )

@@ -1,0 +1,1 @@
+"""Inputs of the models: what is computed of a clip."""

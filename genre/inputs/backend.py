@@ -1,0 +1,54 @@
+"""Choice between the compiled and the plain analysis."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+
+import numpy as np
+
+from genre.config import AudioConfig
+from genre.inputs.stft import Analysis
+
+
+def analyse(y: np.ndarray, config: AudioConfig) -> Analysis:
+    """Analysis of a clip: compiled, or plain where numba is missing, has no place for its cache, or is not wanted.
+
+    ``GENRE_KERNELS=plain`` in the environment asks for the plain one.
+
+    Parameters
+    ----------
+    y, config
+        As for `Analysis`.
+
+    Returns
+    -------
+    Analysis
+        Both kinds give the same to about 1e-6.
+    """
+    return _kind_here()(y, config)
+
+
+def kernels() -> str:
+    """Which analysis `analyse` makes here: ``compiled`` or ``plain``."""
+    return "plain" if _kind_here() is Analysis else "compiled"
+
+
+def _kind_here() -> type[Analysis]:
+    return _kind(os.environ.get("GENRE_KERNELS", "compiled"))
+
+
+@cache
+def _kind(kernels: str) -> type[Analysis]:
+    """The class that `analyse` makes; the compiled one is compiled here, or loaded from numba's cache."""
+    if kernels == "plain":
+        return Analysis
+    try:
+        from genre.inputs.compiled import CompiledAnalysis
+
+        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(["mel"])
+    except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
+        warnings.warn(f"features take 1.7 times as long, for numba does not work here: {error}", stacklevel=3)
+        return Analysis
+    return CompiledAnalysis

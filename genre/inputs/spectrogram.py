@@ -1,0 +1,107 @@
+"""The log-mel spectrogram of a clip, stored as bytes, and its picture."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from genre.audio.clips import checked
+from genre.config import AudioConfig
+from genre.inputs.backend import analyse
+from genre.inputs.stft import power_to_db
+
+
+def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Log-mel spectrogram of one clip below its own maximum, as bytes.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,)]
+        Mono audio at ``config.sr``, finite; what lies beyond ``config.n_samples`` is not looked at.
+    config : AudioConfig
+        Pre-emphasis, frame, hop, bands and range (Bahuleyan 2018, section 4.1, and the published code).
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
+        0 at ``-config.top_db`` dB and below, 255 at the clip's maximum, rounded to the nearest step (0.31 dB). Low
+        band first. A shorter clip is padded with 0 on the right.
+
+    Raises
+    ------
+    AudioError
+        ``too_short`` without a sample, ``not_finite`` with NaN or infinity.
+    UsageError
+        If `y` is not one-dimensional.
+    """
+    rows = analyse(checked(y[: config.n_samples]), config).by_frame(["emphasised_mel"])
+    return quantised(rows["emphasised_mel"], config)
+
+
+def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Bytes of a clip's mel powers, as `log_mel` returns them.
+
+    Parameters
+    ----------
+    S : np.ndarray [shape=(t, n_mels)]
+        ``emphasised_mel`` of all frames of a clip, from `genre.inputs.stft.Analysis.by_frame`.
+    config : AudioConfig
+        Range, and number of frames of a full clip.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
+        See `log_mel`.
+    """
+    S_db = power_to_db(S, top_db=config.top_db)
+    S_u8 = np.rint((S_db - S_db.max() + config.top_db) * (255 / config.top_db)).astype(np.uint8)
+    return np.ascontiguousarray(np.pad(S_u8, ((0, config.n_frames - len(S_u8)), (0, 0))).T)
+
+
+def to_db(S_u8: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Decibels of a stored spectrogram.
+
+    Parameters
+    ----------
+    S_u8 : np.ndarray [shape=(..., n_mels, t), dtype=uint8]
+        One or more spectrograms from `log_mel`.
+    config : AudioConfig
+        The one they were made with.
+
+    Returns
+    -------
+    np.ndarray [shape=(..., n_mels, t), dtype=float32]
+        Between ``-config.top_db`` and 0, dB below the clip's maximum.
+    """
+    return S_u8.astype(np.float32) * np.float32(config.top_db / 255) - np.float32(config.top_db)
+
+
+def image(S_u8: np.ndarray) -> np.ndarray:
+    """Stored spectrograms in the colours of the published pictures.
+
+    Each is stretched from its own minimum to its own maximum, as matplotlib does when not told a range.
+
+    Parameters
+    ----------
+    S_u8 : np.ndarray [shape=(..., n_mels, t), dtype=uint8]
+        One or more spectrograms from `log_mel`.
+
+    Returns
+    -------
+    np.ndarray [shape=(..., n_mels, t, 3), dtype=uint8]
+        RGB, colour map jet, low band in the last row. A spectrogram of one value throughout is jet's first colour.
+    """
+    S = S_u8[..., ::-1, :].astype(np.int32)
+    low = S.min(axis=(-2, -1), keepdims=True)
+    spread = np.maximum(S.max(axis=(-2, -1), keepdims=True) - low, 1)
+    return _jet()[np.minimum((S - low) * 256 // spread, 255)]
+
+
+@cache
+def _jet() -> np.ndarray:
+    """Jet as 256 RGB bytes, rounded as matplotlib's renderer does, which its ``bytes=True`` does not."""
+    import matplotlib
+
+    rgb = matplotlib.colormaps["jet"](np.arange(256))[:, :3]
+    return np.floor(255 * rgb + 0.5).astype(np.uint8)

@@ -1,0 +1,309 @@
+"""A clip in frames and their spectra, in blocks small enough for a core's own cache, for features and spectrogram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache, cached_property, reduce
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+from genre.config import AudioConfig, Variant
+from genre.inputs import filterbanks
+
+#: Frames analysed at once: spectra of a whole clip take twice as long, most of it the kernel handing out memory.
+BLOCK_FRAMES = 48
+
+
+class Rules(NamedTuple):
+    """Where the published code and its correction differ."""
+
+    spectral_offset: float  # added to the signal before centroid, bandwidth and rolloff
+    level_offset: float  # added to the signal before zero crossings and RMS
+    last_bandwidth: int  # exponent behind the columns named spectral_bandwidth_4
+    chroma_stride: int  # chroma's hop in hops of the STFT
+    decimals: int | None
+
+
+# The published script, in its own values (Bahuleyan 2018, repository's feature notebook), and what it should have been.
+_RULES: dict[Variant, Rules] = {
+    "corrected": Rules(spectral_offset=0.0, level_offset=0.0, last_bandwidth=4, chroma_stride=1, decimals=None),
+    "paper": Rules(spectral_offset=0.01, level_offset=0.0001, last_bandwidth=3, chroma_stride=2, decimals=3),
+}
+
+
+class Frames:
+    """Some consecutive frames of a clip: each transform computed once, when first asked for.
+
+    This is the reference, in numpy and scipy. `genre.inputs.compiled` has the costly steps compiled.
+
+    Parameters
+    ----------
+    clip : Analysis
+        The clip.
+    block : slice
+        Which of its frames.
+
+    Attributes
+    ----------
+    config : AudioConfig
+        Frame, hop and sampling rate.
+    rules : Rules
+        What ``config.variant`` stands for.
+    """
+
+    def __init__(self, clip: Analysis, block: slice) -> None:
+        self._clip = clip
+        self._block = block
+        self.config = clip.config
+        self.rules = clip.rules
+
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """STFT, shape (n, 1 + n_fft // 2), complex64.
+
+        Transformed in double precision and then rounded, as librosa does: in single, the valleys of the highest octave,
+        which lie in the resampler's stop band, would move by up to a quarter.
+        """
+        return np.fft.rfft(self._clip.frames[self._block] * hann(self.config.n_fft)).astype(np.complex64)
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        """Magnitude STFT, shape (n, 1 + n_fft // 2), float32."""
+        return abs(self.spectrum)
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        """Power STFT, shape (n, 1 + n_fft // 2), float32."""
+        return np.square(self.magnitude)
+
+    @cached_property
+    def mel(self) -> np.ndarray:
+        """Power in 128 mel bands, librosa's default, shape (n, 128), float32."""
+        return self._clip.in_mel_bands(self.power, N_MELS)
+
+    @cached_property
+    def emphasised_mel(self) -> np.ndarray:
+        """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32."""
+        return self._clip.in_mel_bands(power_spectrum(self._clip.emphasised[self._block]), self.config.n_mels)
+
+    @cached_property
+    def shape(self) -> np.ndarray:
+        """Where the spectrum with the published offset lies, Hz, shape (n, 5), float32: see `SHAPE`."""
+        return self._clip.shape(self.offset_magnitude)
+
+    @cached_property
+    def offset_magnitude(self) -> np.ndarray:
+        """Magnitude STFT of the signal with the published offset: the same as `magnitude` when corrected."""
+        offset, n_fft = self.rules.spectral_offset, self.config.n_fft
+        if not offset:
+            return self.magnitude
+        magnitude = self.magnitude.copy()
+        # Under a periodic Hann window a constant is in bins 0 and 1 alone, but for frames that reach beyond the clip.
+        magnitude[:, :2] = abs(self.spectrum[:, :2] + np.array([offset * n_fft / 2, -offset * n_fft / 4]))
+        beyond = self._clip.beyond[self._block]
+        magnitude[beyond] = self._clip.magnitude(self._clip.offset[self._block][beyond])
+        return magnitude
+
+
+#: Columns of `Frames.shape`. What is named the fourth bandwidth is that of `Rules.last_bandwidth`.
+SHAPE = (
+    "spectral_centroid",
+    "spectral_bandwidth_2",
+    "spectral_bandwidth_3",
+    "spectral_bandwidth_4",
+    "spectral_rolloff",
+)
+
+#: Share of the magnitude that lies below the rolloff: librosa's default, which the published script took.
+ROLL_PERCENT = 0.85
+
+#: Mel bands behind tempo and MFCCs: librosa's default.
+N_MELS = 128
+
+
+class Analysis:
+    """One clip, for what is taken of its waveform and of its frames.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Mono audio at ``config.sr``, at least one sample, finite.
+    config : AudioConfig
+        Frame, hop, pre-emphasis and variant.
+
+    Attributes
+    ----------
+    rules : Rules
+        What ``config.variant`` stands for.
+    """
+
+    def __init__(self, y: np.ndarray, config: AudioConfig) -> None:
+        self.y = y
+        self.config = config
+        self.rules = _RULES[config.variant]
+
+    def framed(self, y: np.ndarray) -> np.ndarray:
+        """Frames of a signal, the first centred on its first sample, zeros beyond its ends; a view."""
+        reach = self.config.n_fft // 2
+        padded = np.zeros(len(y) + 2 * reach, y.dtype)  # many times as fast as `pad`
+        padded[reach:-reach] = y
+        return np.lib.stride_tricks.sliding_window_view(padded, self.config.n_fft)[:: self.config.hop_length]
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """The signal, shape (t, n_fft), float64."""
+        return self.framed(self.y.astype(np.float64))
+
+    def shifted(self, offset: float) -> np.ndarray:
+        """The signal plus a constant, shape (t, n_fft)."""
+        return self.framed(self.y + np.float32(offset)) if offset else self.frames
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """The signal with the published offset of the spectra, shape (t, n_fft)."""
+        return self.shifted(self.rules.spectral_offset)
+
+    @cached_property
+    def emphasised(self) -> np.ndarray:
+        """The signal less ``config.pre_emphasis`` of the sample before, shape (t, n_fft), float32."""
+        return self.framed(np.append(self.y[:1], self.y[1:] - np.float32(self.config.pre_emphasis) * self.y[:-1]))
+
+    @cached_property
+    def beyond(self) -> np.ndarray:
+        """Frames that reach beyond the clip's ends, shape (t,)."""
+        centre, reach = np.arange(0, len(self.y) + 1, self.config.hop_length), self.config.n_fft // 2
+        return (centre < reach) | (centre + reach > len(self.y))
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames there are."""
+        return 1 + len(self.y) // self.config.hop_length
+
+    @property
+    def hz(self) -> np.ndarray:
+        """Frequency of each bin, shape (1 + n_fft // 2,), float32."""
+        return np.fft.rfftfreq(self.config.n_fft, 1 / self.config.sr).astype(np.float32)
+
+    def magnitude(self, frames: np.ndarray) -> np.ndarray:
+        """Magnitudes of some frames, shape (n, 1 + n_fft // 2)."""
+        return abs(np.fft.rfft(frames * hann(self.config.n_fft)))
+
+    def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
+        """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
+        return power @ filterbanks.mel(self.config.sr, self.config.n_fft, n_mels)
+
+    def shape(self, magnitude: np.ndarray) -> np.ndarray:
+        """Where spectra lie, Hz, from their magnitudes, shape (n, 1 + n_fft // 2), to shape (n, 5): see `SHAPE`."""
+        total = magnitude.sum(axis=1, keepdims=True)
+        share = magnitude / or_one(total)
+        centroid = share @ self.hz
+        deviation = abs(self.hz - centroid[:, np.newaxis])
+        bandwidths = [
+            np.einsum("tf,tf->t", share, reduce(np.multiply, [deviation] * p)) ** (1 / p)
+            for p in (2, 3, self.rules.last_bandwidth)
+        ]
+        running = np.cumsum(magnitude, axis=1)
+        n_below = np.count_nonzero(running < np.float32(ROLL_PERCENT) * running[:, -1:], axis=1)
+        return np.stack([centroid, *bandwidths, self.hz[n_below]], axis=1).astype(np.float32)
+
+    def peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Spectral peaks, each a tenth of its frame's maximum at least, placed by a parabola through its neighbours.
+
+        Parameters
+        ----------
+        S : np.ndarray [shape=(n, 1 + n_fft // 2)]
+            Powers of some frames.
+        low, high : int
+            From which bin to before which one.
+
+        Returns
+        -------
+        np.ndarray [shape=(m,)]
+            Where they are, in bins.
+        np.ndarray [shape=(m,)]
+            Their heights.
+        """
+        left, middle, right = S[:, low - 1 : high - 1], S[:, low:high], S[:, low + 1 : high + 1]
+        at = np.nonzero((middle > 0.1 * S.max(axis=1, keepdims=True)) & (middle > left) & (middle >= right))
+        left, middle, right = left[at], middle[at], right[at]
+        slope, curvature = (right - left) / 2, left + right - 2 * middle
+        shift = np.where(abs(slope) < abs(curvature), -slope / or_one(curvature), 0)
+        return low + at[1] + shift, middle + slope * shift / 2
+
+    def central_moments(self, x: np.ndarray) -> np.ndarray:
+        """Mean, and second to fourth central moments, of a signal."""
+        mean = x.mean(dtype=np.float64)
+        sums = np.zeros(3)
+        for i in range(0, x.size, 8192):
+            deviation = x[i : i + 8192] - mean
+            square = deviation * deviation
+            sums += square.sum(), square @ deviation, square @ square
+        return np.array([mean, *sums / x.size])
+
+    def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some attributes of `Frames`, of all frames.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Such as ``mel``.
+
+        Returns
+        -------
+        dict of str to np.ndarray [shape=(n_frames, ...)]
+            One row a frame, for each.
+        """
+        rows: dict[str, np.ndarray] = {}
+        wanted = set(names)
+        for block in blocks(self.n_frames, BLOCK_FRAMES):
+            frames = Frames(self, block)
+            for name in wanted:
+                taken = getattr(frames, name)
+                if name not in rows:
+                    rows[name] = np.empty((self.n_frames, *taken.shape[1:]), taken.dtype)
+                rows[name][block] = taken
+        return rows
+
+
+def blocks(n_frames: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` frames, one after the other."""
+    return (slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size))
+
+
+def power_spectrum(frames: np.ndarray) -> np.ndarray:
+    """Powers of some frames, shape (n, 1 + n_fft // 2), float32: for a picture, single precision is enough."""
+    return np.square(abs(scipy.fft.rfft(frames * hann(frames.shape[1]).astype(np.float32))))
+
+
+def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
+    """Decibels of powers, none below 1e-10 or more than `top_db` under the greatest, as librosa has them.
+
+    Parameters
+    ----------
+    S : np.ndarray
+        Powers, at least one.
+    top_db : float
+        Range kept, dB.
+
+    Returns
+    -------
+    np.ndarray
+        Of the shape and precision of `S`.
+    """
+    S_db = 10 * np.log10(np.maximum(S, 1e-10))
+    return np.maximum(S_db, S_db.max() - top_db)
+
+
+def or_one(x: np.ndarray) -> np.ndarray:
+    """`x` to divide by: 1 where it is 0, or too small to divide by."""
+    return np.where(abs(x) < np.finfo(x.dtype).tiny, 1, x)
+
+
+@cache
+def hann(n: int) -> np.ndarray:
+    """Periodic Hann window of `n` samples."""
+    window: np.ndarray = scipy.signal.get_window("hann", n)
+    return window

@@ -1,0 +1,1 @@
+"""The probability table that every model hands on, and how tables combine."""

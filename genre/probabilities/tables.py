@@ -1,0 +1,288 @@
+"""Probability tables: what every model hands on, whatever it is inside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genre.config import SPLITS
+from genre.errors import UsageError
+
+META_COLUMNS = ("split", "genre", "recording")
+
+#: Rows whose sum is off by more are an error; anything nearer is float noise (half precision stays under it).
+SUM_TOLERANCE = 1e-3
+
+
+def probability_table(
+    index: Sequence[str] | pd.Index,
+    split: str | Sequence[str] | pd.Series,
+    genre: Sequence[str] | pd.Series | pd.Categorical,
+    recording: Sequence[str] | pd.Series,
+    proba: np.ndarray,
+    genres: Sequence[str],
+) -> pd.DataFrame:
+    """Probability table of one model, checked.
+
+    Everything is matched by position, so pass columns in the order of `index`.
+
+    Parameters
+    ----------
+    index : sequence of str [n]
+        Clip ids, unique.
+    split : str or sequence of str [n]
+        ``train``, ``validation`` or ``test``; one word stands for all rows.
+    genre : sequence of str [n]
+        True genre of each clip, one of `genres`.
+    recording : sequence of str [n]
+        What each clip was cut from.
+    proba : np.ndarray [shape=(n, k)]
+        Probabilities, columns in the order of `genres`, rows summing to 1 within 1e-3; the rest is divided out.
+    genres : sequence of str [k]
+        The data set's genres, in order; at least two, none named like a column of the table.
+
+    Returns
+    -------
+    pd.DataFrame
+        The table, probabilities as float64, rows summing to 1 within 1e-6.
+
+    Raises
+    ------
+    UsageError
+        If lengths, genres, splits or ids do not fit, or a row is not finite, negative or does not sum to 1.
+    """
+    genres, ids = checked_genres(genres), pd.Index(index, dtype=str, name="clip_id")
+    if ids.has_duplicates:
+        raise UsageError(f"clip id {ids[ids.duplicated()][0]!r} occurs more than once; ids must be unique")
+    table = pd.DataFrame({"split": split if isinstance(split, str) else _column("split", split, ids)}, index=ids)
+    columns = pd.Index(genres)
+    codes = columns.get_indexer(pd.Index(_column("genre", genre, ids)))
+    table["genre"] = pd.Categorical.from_codes(codes, categories=columns)
+    table["recording"] = _column("recording", recording, ids)
+    _check_meta(table, genre)
+    return table.join(pd.DataFrame(checked_proba(proba, genres, ids), index=ids, columns=columns))
+
+
+def genres_of(table: pd.DataFrame) -> list[str]:
+    """Genres of a probability table, in order.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table.
+
+    Returns
+    -------
+    list of str [k]
+
+    Raises
+    ------
+    UsageError
+        If ``genre`` is missing or not categorical.
+    """
+    if "genre" not in table or not isinstance(table["genre"].dtype, pd.CategoricalDtype):
+        raise UsageError("a probability table needs a categorical column 'genre'; build it with probability_table()")
+    return [str(genre) for genre in table["genre"].cat.categories]
+
+
+def proba_of(table: pd.DataFrame) -> np.ndarray:
+    """Probabilities of a probability table.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, k), dtype=float64]
+        Columns in the order of `genres_of`.
+
+    Raises
+    ------
+    UsageError
+        If a genre has no column, ``genre`` is not categorical, or a probability is not finite or negative.
+    """
+    genres = genres_of(table)
+    missing = [genre for genre in genres if genre not in table]
+    if missing:
+        raise UsageError(f"the probability table has no column for {', '.join(map(repr, missing))}")
+    proba = table[genres].to_numpy(dtype=np.float64)
+    _check_finite(proba, table.index)
+    return proba
+
+
+def labels_of(table: pd.DataFrame) -> np.ndarray:
+    """True genres of a probability table as integers.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=intp]
+        Positions in `genres_of`, 0 to k - 1.
+
+    Raises
+    ------
+    UsageError
+        If a clip has no genre, or ``genre`` is not categorical.
+    """
+    genres_of(table)
+    codes = table["genre"].cat.codes.to_numpy(dtype=np.intp)
+    if (codes < 0).any():
+        raise UsageError(f"clip {table.index[codes < 0][0]!r} has no genre; only labelled clips can be evaluated")
+    return codes
+
+
+def per_recording(table: pd.DataFrame) -> pd.DataFrame:
+    """Probability table with one row a recording: the mean over its clips.
+
+    Clips of one recording that differ in split or genre (an artist who plays two genres) stay apart.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table.
+
+    Returns
+    -------
+    pd.DataFrame
+        Probability table; each row keeps the id of its first clip in the order of ids.
+
+    Raises
+    ------
+    UsageError
+        If `table` is no probability table.
+    """
+    proba_of(table)
+    genres = genres_of(table)
+    named = table.rename_axis("clip_id").reset_index()
+    how = {"clip_id": "min", **dict.fromkeys(genres, "mean")}
+    grouped = named.groupby(list(META_COLUMNS), observed=True, sort=True, as_index=False).agg(how)
+    return grouped.set_index("clip_id")[[*META_COLUMNS, *genres]]
+
+
+def common_clips(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Some tables cut to the clips that all of them have, in one order, with splits and recordings of the first.
+
+    Parameters
+    ----------
+    tables : sequence of pd.DataFrame
+        Probability tables over the same genres, in any order; clips are joined by id.
+
+    Returns
+    -------
+    list of pd.DataFrame
+        As many, with the genres in the order of the first.
+
+    Raises
+    ------
+    UsageError
+        If the tables have other genres, no common clips, repeated ids, or disagree on the genre of a clip.
+    """
+    first, genres = tables[0], genres_of(tables[0])
+    common = first.index
+    for table in tables:
+        if set(genres_of(table)) != set(genres):
+            raise UsageError(f"the tables have different genres: {', '.join(genres)} and {', '.join(genres_of(table))}")
+        if not table.index.is_unique:
+            raise UsageError("a clip id occurs more than once in a probability table; ids must be unique")
+        common = common.intersection(table.index)
+    if common.empty:
+        raise UsageError("the tables have no clip in common; score the models on the same clips first")
+    base = first.loc[common.sort_values()]
+    return [base.assign(**_answers(table, base, genres)) for table in tables]
+
+
+def _answers(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict[str, pd.Series]:
+    """Probabilities of the clips of `base`, if the table agrees on their genres."""
+    table = table.loc[base.index]
+    differ = (base["genre"].astype(str) != table["genre"].astype(str)).to_numpy()
+    if differ.any():
+        clip = base.index[differ][0]
+        raise UsageError(f"the tables disagree on the genre of {differ.sum()} clips, the first of them {clip!r}")
+    return {genre: table[genre] for genre in genres}
+
+
+def checked_genres(genres: Sequence[str]) -> list[str]:
+    """Genres as a list, if they can be the columns of a table.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two, one occurs twice, or one is named like a column of the table.
+    """
+    genres = [str(genre) for genre in genres]
+    if len(genres) < 2 or len(set(genres)) < len(genres):
+        raise UsageError(f"at least two different genres are needed, not {genres}")
+    reserved = sorted(set(genres) & set(META_COLUMNS))
+    if reserved:
+        raise UsageError(f"a genre cannot be called {reserved[0]!r}: the table has a column of that name; rename it")
+    return genres
+
+
+def check_labels(y_true: np.ndarray, n_genres: int) -> None:
+    """Refuse nothing at all, and labels that are no genre's position.
+
+    Raises
+    ------
+    UsageError
+        In either case.
+    """
+    if len(y_true) == 0:
+        raise UsageError("no clips to evaluate; the table, or the split taken from it, is empty")
+    if y_true.ndim != 1 or y_true.dtype.kind not in "iu" or y_true.min() < 0 or y_true.max() >= n_genres:
+        raise UsageError(f"labels must be whole numbers from 0 to {n_genres - 1}, one a clip")
+
+
+def checked_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.ndarray:
+    """Probabilities as float64 with rows summing to 1.
+
+    Raises
+    ------
+    UsageError
+        If the shape is not that of clips and genres, or a row is not finite, negative or does not sum to 1.
+    """
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.shape != (len(ids), len(genres)):
+        raise UsageError(f"probabilities have shape {proba.shape}, but clips and genres need {(len(ids), len(genres))}")
+    _check_finite(proba, ids)
+    total = proba.sum(axis=1, keepdims=True)
+    off = np.abs(total[:, 0] - 1) > SUM_TOLERANCE
+    if off.any():
+        raise UsageError(f"the probabilities of clip {ids[off][0]!r} sum to {total[off][0, 0]:.6g}, not to 1")
+    return proba / total
+
+
+def _check_finite(proba: np.ndarray, ids: pd.Index) -> None:
+    """Refuse what is no probability, naming the clip."""
+    bad = ~np.isfinite(proba).all(axis=1) | (proba < 0).any(axis=1)
+    if bad.any():
+        raise UsageError(f"the probabilities of clip {ids[bad][0]!r} are not finite or are negative: {proba[bad][0]}")
+
+
+def _column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
+    """One descriptive column, if it is as long as the index and every clip has a value."""
+    column = np.asarray(values, dtype=object)
+    if column.shape != ids.shape:
+        raise UsageError(f"{name} has shape {column.shape}, but there are {len(ids)} clip ids")
+    if pd.isna(column).any():
+        raise UsageError(f"clip {ids[pd.isna(column)][0]!r} has no {name}; every clip needs one")
+    return column
+
+
+def _check_meta(table: pd.DataFrame, genre: Any) -> None:
+    """Refuse a split or a genre that is not on the list."""
+    wrong = set(table["split"]) - set(SPLITS)
+    if wrong:
+        raise UsageError(f"unknown split {sorted(map(str, wrong))[0]!r}; choose from {', '.join(SPLITS)}")
+    unknown = table["genre"].isna().to_numpy()
+    if unknown.any():
+        came = np.asarray(genre, dtype=object)[unknown][0]
+        raise UsageError(
+            f"clip {table.index[unknown][0]!r} has the genre {came!r}; the genres are {', '.join(genres_of(table))}"
+        )

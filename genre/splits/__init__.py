@@ -1,0 +1,1 @@
+"""Train, validation and test: assignment of recordings, and duplicates across them."""

@@ -1,0 +1,76 @@
+"""Filling a store, with a process for each core of this machine or on a cluster."""
+
+from pathlib import Path
+
+import pandas as pd
+from joblib import effective_n_jobs
+from tqdm import tqdm
+
+from genre.config import AudioConfig
+from genre.errors import UsageError
+from genre.store import contents, reference_clip
+from genre.store.worker import Building
+from genre.workers import dask_cluster, pool
+
+#: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
+MAX_BATCH = 256
+
+#: A small build is cut finer: every core has something to do, and the progress bar moves.
+MIN_BATCH, MIN_BATCHES = 16, 64
+
+
+def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1, dask: str = "") -> int:
+    """Compute what the store lacks of `clips`, in a process for each core, here or on a cluster.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Clips table. Rows whose status is neither ``pending`` nor ``ok`` are passed over.
+    config : AudioConfig
+        How to compute.
+    directory : Path
+        The store of that configuration. Its damaged parts are computed anew.
+    n_jobs : int
+        Processes, -1 for one per core.
+    dask : str
+        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead, a process for each
+        of their threads; they must see `directory` and the clips' files under the same names. Empty for this machine.
+
+    Returns
+    -------
+    int
+        Number of clips computed now; the others were there.
+
+    Raises
+    ------
+    UsageError
+        If `n_jobs` is 0.
+    DataError
+        If this installation computes other numbers than those in the store.
+    GenreError
+        If processes cannot be started, a part cannot be written, or the cluster is not there or fails.
+    """
+    if n_jobs == 0:
+        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
+    contents.repair(directory)
+    todo = contents.missing(clips, directory)
+    if todo.empty:
+        return 0
+    directory.mkdir(parents=True, exist_ok=True)
+    size = batch_size(len(todo))
+    batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
+    work = Building(config, directory)
+    if dask:
+        reference_clip.check(config, directory)  # and numba's cache, before many processes begin at once and spoil it
+        done = dask_cluster.there(batches, work, dask)
+    else:
+        done = pool.here(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
+    with tqdm(total=len(todo), desc="features and spectrograms", unit="clip", smoothing=0.1) as bar:
+        for n, _ in done:
+            bar.update(n)
+    return len(todo)
+
+
+def batch_size(n: int) -> int:
+    """Clips in each batch of a build of n, whoever computes it, so that the parts are the same everywhere."""
+    return min(max(-(-n // MIN_BATCHES), MIN_BATCH), MAX_BATCH)

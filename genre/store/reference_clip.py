@@ -1,0 +1,132 @@
+"""Whether two installations compute the same: one short sound, taken all the way, and the versions that took it.
+
+A store must not mix what two releases of a library compute, and a release that changes nothing must not have a million
+tracks computed anew. So a store keeps the probe of whoever began it, and every process that adds to it compares.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from genre.audio import decoding
+from genre.audio.clips import clip
+from genre.config import AudioConfig, versions
+from genre.errors import DataError
+from genre.files import read_json, write_json
+from genre.inputs import features
+
+#: Relative or absolute difference up to which two numbers are the same: what parity with librosa is measured by.
+TOLERANCE = 1e-3
+
+
+def measure(config: AudioConfig) -> dict[str, float]:
+    """Features and mean level of each mel band of a sound that is the same everywhere, from a file at 44.1 kHz.
+
+    Parameters
+    ----------
+    config : AudioConfig
+        How to compute.
+
+    Returns
+    -------
+    dict
+        Name to value: `features.FEATURE_NAMES`, then ``mel_0`` and so on, in steps of the stored spectrogram.
+    """
+    y = clip(decoding.decode(_file(), sr=config.sr, resampler=config.resampler), config)
+    values, picture = features.extract_with_log_mel(y, config)
+    named = dict(zip(features.FEATURE_NAMES, values.tolist(), strict=True))
+    return named | {f"mel_{n}": float(level) for n, level in enumerate(picture.mean(axis=1))}
+
+
+def differences(values: dict[str, float], reference: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Names whose values differ by more than `TOLERANCE`, or that one side lacks, with both values.
+
+    Parameters
+    ----------
+    values, reference : dict
+        From `measure`.
+
+    Returns
+    -------
+    dict
+        Name to (value, reference), NaN where there is none; the furthest apart first.
+    """
+    pairs = {name: (values.get(name, np.nan), reference.get(name, np.nan)) for name in values | reference}
+    apart = {n: pair for n, pair in pairs.items() if not np.isclose(*pair, rtol=TOLERANCE, atol=TOLERANCE)}
+    return dict(sorted(apart.items(), key=lambda item: -abs(np.subtract(*item[1])) / (1 + abs(item[1][1]))))
+
+
+def check(config: AudioConfig, directory: Path) -> None:
+    """Leave the probe in a new store; in an older one, make sure that this process computes the same.
+
+    It is also a warm-up: whatever compiles does so here.
+
+    Parameters
+    ----------
+    config : AudioConfig
+        How to compute.
+    directory : Path
+        The store of that configuration.
+
+    Raises
+    ------
+    DataError
+        If this installation gives other numbers than the one that began the store.
+    """
+    mine: dict[str, Any] = {"versions": versions(), "values": measure(config)}
+    if theirs := read_json(path(directory)):
+        compare(mine, theirs, directory)
+    else:
+        write_json(path(directory), mine)
+
+
+def path(directory: Path) -> Path:
+    """Where a store keeps the probe of whoever began it."""
+    return directory / "probe.json"
+
+
+def compare(mine: dict[str, Any], theirs: dict[str, Any], directory: Path) -> None:
+    """Refuse numbers that are not those of a store.
+
+    Parameters
+    ----------
+    mine, theirs : dict
+        ``values``, from `measure`, and ``versions``, of what would be added and of the store.
+    directory : Path
+        The store, for the message.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    if apart := differences(mine["values"], theirs["values"]):
+        name, (value, reference) = next(iter(apart.items()))
+        raise DataError(
+            f"{len(apart)} features would not be those of the store {directory}: {name} of the probe is {value:g}, "
+            f"there {reference:g}; {_changed(mine['versions'], theirs['versions'])}; install what requirements.txt "
+            "pins, or raise FEATURES_VERSION in genre/config.py to build a new store beside it"
+        )
+
+
+def _changed(mine: dict[str, str], theirs: dict[str, str]) -> str:
+    """Which versions are not those of then."""
+    changed = [f"{name} {theirs.get(name)} is now {now}" for name, now in mine.items() if theirs.get(name) != now]
+    return ", ".join(changed) or "no library has another version, so the code or the processor has changed"
+
+
+def _file() -> bytes:
+    """Five seconds of stereo WAV: beats, a rising tone and noise, from whole numbers and sines alone."""
+    sr, seconds = 44_100, 5
+    i = np.arange(sr * seconds, dtype=np.uint32)
+    # A multiplicative hash (Knuth's constant), because the streams of numpy's generators may change.
+    noise = (i * np.uint32(2654435761)) ^ (i * np.uint32(40503) >> np.uint32(7))
+    t = i / sr
+    beats = np.exp(-12 * (t % 0.48))
+    y = 0.3 * beats * (noise / 2**31 - 1) + 0.3 * np.sin(2 * np.pi * (180 + 60 * t) * t) + 0.1 * np.sin(2764.6 * t)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([y, 0.8 * y], axis=1), sr, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()

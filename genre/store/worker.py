@@ -1,0 +1,76 @@
+"""A process that computes batches of features and spectrograms for a store: ``python -m genre.store.worker FILE``.
+
+How it is watched over, and what it says when, is in `genre.workers.pool`.
+"""
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from genre.config import AudioConfig
+from genre.errors import GenreError
+from genre.store import computing, reference_clip
+
+#: Seconds that a process waits for its next batch before it ends by itself.
+_IDLE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Building:
+    """The filling of a store, as `genre.workers.pool.Work`.
+
+    Attributes
+    ----------
+    config : AudioConfig
+        How to compute.
+    directory : Path
+        The store, with its probe.
+    """
+
+    config: AudioConfig
+    directory: Path
+    name: ClassVar[str] = "features"
+    program: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
+
+    @property
+    def told(self) -> tuple[AudioConfig, Path]:
+        """All of it."""
+        return self.config, self.directory
+
+    def given_up(self, row: pd.DataFrame, death: str) -> None:
+        """Record a clip that no process survives as ``crashed``."""
+        computing.write_crashed(row, self.config, self.directory, f"the process that decoded it {death}")
+
+
+def _serve(pipe: Connection) -> None:
+    """Write a part of each table of clips that comes through the pipe."""
+    config, directory = pipe.recv()
+    reference_clip.check(config, directory)
+    pipe.send(("ready", None))
+    while pipe.poll(_IDLE_S):
+        computing.write_part(pipe.recv(), config, directory, on_clip=lambda at: pipe.send(("at", at)))
+        pipe.send(("done", None))
+
+
+def _main(pipe: Connection) -> None:
+    try:
+        _serve(pipe)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # whoever started this is gone
+    except GenreError as error:
+        pipe.send(("refused", error))
+    except Exception as error:
+        traceback.print_exc()
+        why = f"features cannot be written ({type(error).__name__}: {error}); see whether the disk is full"
+        pipe.send(("refused", why))
+
+
+if __name__ == "__main__":
+    os.dup2(2, 1)  # what decoders print
+    _main(Connection(int(sys.argv[1])))

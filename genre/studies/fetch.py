@@ -1,0 +1,70 @@
+"""A file by path or by URL; what a URL gave first is what it must give ever after."""
+
+import hashlib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from genre.errors import DataError
+from genre.files import read_json, write_atomically, write_json
+
+#: Seconds without an answer, or between two pieces of it, after which a download is given up.
+TIMEOUT_S = 60
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is to be downloaded."""
+    return source.startswith(("http://", "https://"))
+
+
+def fetch(source: str, directory: Path) -> Path:
+    """Path of a source; a URL is downloaded once.
+
+    The SHA-256 of its first download is recorded in ``sha256.json``; a later one must be the same.
+
+    Parameters
+    ----------
+    source : str
+        A path, or a URL (http or https).
+    directory : Path
+        Where downloads and their record lie.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        If there is no such file, the URL does not answer, or what it gives has changed.
+    """
+    if not is_url(source):
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            raise DataError(f"there is no {path}; give a path or a URL")
+        return path
+    ledger = directory / "sha256.json"
+    known = read_json(ledger) or {}
+    path = directory / f"{hashlib.sha256(source.encode()).hexdigest()[:8]}-{source.rstrip('/').rsplit('/', 1)[-1]}"
+    data = path.read_bytes() if path.exists() else _download(source)
+    found = hashlib.sha256(data).hexdigest()
+    if known.setdefault(source, found) != found:
+        raise DataError(
+            f"{source} was {known[source][:12]}… (SHA-256) and is now {found[:12]}…; if that is meant, remove {ledger}"
+        )
+    write_json(ledger, known)
+    return path if path.exists() else write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return bytes(answer.read())
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise DataError(f"{url} cannot be downloaded ({error}); download it yourself and give its path") from None

@@ -1,0 +1,130 @@
+"""Labels that out-of-fold models doubt most, as a table and as a page for a person to go through."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from genre.errors import DataError
+from genre.inputs import spectrogram
+from genre.probabilities import tables
+
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Labels in doubt</title><style>
+body{font:15px/1.45 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
+section{display:flex;gap:1.2rem;align-items:center;border-top:1px solid #ddd;padding:.8rem 0}
+img{width:300px;height:134px;image-rendering:auto;background:#eee}b{font-weight:600}small{color:#666}
+i{display:inline-block;height:.7rem;background:#0072B2}i.label{background:#D55E00}td{padding:0 .6rem 0 0}
+</style>"""
+
+
+def doubts(table: pd.DataFrame) -> pd.DataFrame:
+    """Clips by how much their label is doubted, by confident learning (Northcutt et al. 2021; the library cleanlab).
+
+    A clip is in doubt where a model that never heard its recording gives another genre at least the probability that
+    clips of that genre get on average, so that a genre it is timid about is not blamed for it.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table, each clip judged by a model that was not fitted on its recording.
+
+    Returns
+    -------
+    pd.DataFrame
+        Index ``clip_id``; ``genre`` as labelled, ``suggested``, ``p_label`` and ``p_suggested``, ``quality`` (0 to 1,
+        half the margin of the label over the best other genre, plus a half) and ``in_doubt``. In doubt first, then by
+        quality, the lowest first.
+
+    Raises
+    ------
+    DataError
+        If a genre has no clip: its average cannot be known.
+    UsageError
+        If `table` is no probability table.
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    y, proba, genres = tables.labels_of(table), tables.proba_of(table), tables.genres_of(table)
+    if missing := [genre for k, genre in enumerate(genres) if not (y == k).any()]:
+        raise DataError(f"no clip of {', '.join(missing)}; labels can be judged where every genre has clips")
+    others = np.where(np.eye(len(genres), dtype=bool)[y], -1.0, proba)
+    rows = pd.DataFrame(
+        {
+            "genre": table["genre"].astype(str),
+            "suggested": np.array(genres)[others.argmax(axis=1)],
+            "p_label": proba[np.arange(len(y)), y],
+            "p_suggested": others.max(axis=1),
+            "quality": get_label_quality_scores(y, proba, method="normalized_margin"),
+            "in_doubt": find_label_issues(y, proba, filter_by="confident_learning", n_jobs=1),
+        },
+        index=table.index,
+    )
+    return rows.sort_values(["in_doubt", "quality"], ascending=[False, True], kind="stable")
+
+
+def page(
+    shown: pd.DataFrame, proba: pd.DataFrame, pictures: Mapping[str, np.ndarray], sounds: Mapping[str, str]
+) -> str:
+    """A page of clips with their label, what the models say, the spectrogram and a player.
+
+    Parameters
+    ----------
+    shown : pd.DataFrame
+        Rows of `doubts`, in the order of the page.
+    proba : pd.DataFrame
+        Probability table that has these clips.
+    pictures : mapping of str to np.ndarray [shape=(n_mels, t), dtype=uint8]
+        Clip to stored spectrogram; clips without one have no picture.
+    sounds : mapping of str to str
+        Clip to the address of its audio; clips without one have no player.
+
+    Returns
+    -------
+    str
+        HTML that stands alone but for the sounds.
+
+    Raises
+    ------
+    UsageError
+        If `proba` is no probability table.
+    """
+    genres = tables.genres_of(proba)
+    parts = [_HEAD, f"<h1>Labels in doubt</h1><p>{len(shown)} clips, the most doubtful first. Orange: the label."]
+    for clip_id, row in zip(shown.index.astype(str), shown.to_dict("records"), strict=True):
+        answers = proba.loc[clip_id, genres].sort_values(ascending=False)
+        bars = "".join(_bar(str(genre), float(p), genre == row["genre"]) for genre, p in answers.items() if p >= 0.01)
+        parts.append(
+            f"<section>{_picture(pictures.get(clip_id))}<div><b>{html.escape(str(row['genre']))}</b> &rarr; "
+            f"{html.escape(str(row['suggested']))}? <small>{html.escape(clip_id)}</small>"
+            f"<table>{bars}</table>{_player(sounds.get(clip_id))}</div></section>"
+        )
+    return "\n".join(parts)
+
+
+def sound(path: str, start_s: float, end_s: float) -> str:
+    """Address of a stretch of a local audio file, as a browser on this machine plays it."""
+    return f"{Path(path).resolve().as_uri()}#t={start_s:g},{end_s:g}"
+
+
+def _bar(genre: str, p: float, is_label: bool) -> str:
+    mark = ' class="label"' if is_label else ""
+    return f'<tr><td>{html.escape(genre)}<td>{p:.2f}<td><i{mark} style="width:{300 * p:.0f}px"></i></tr>'
+
+
+def _picture(stored: np.ndarray | None) -> str:
+    if stored is None:
+        return ""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    imsave(file, spectrogram.image(stored), format="png")
+    return f'<img alt="spectrogram" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _player(address: str | None) -> str:
+    return f'<audio controls preload="none" src="{html.escape(address)}"></audio>' if address else ""

@@ -1,0 +1,204 @@
+"""Models on features fitted here and now, to be compared: on some columns, on some clips, out of fold."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from genre import evaluate, models
+from genre.errors import DataError, UsageError
+from genre.probabilities import tables
+
+
+def check_model(name: str) -> str:
+    """Name of a model, if it takes features.
+
+    Raises
+    ------
+    UsageError
+        If it is unknown or takes something else.
+    """
+    if models.get(name).needs != "features":
+        raise UsageError(f"{name} takes no features; choose from {', '.join(models.names('features'))}")
+    return name
+
+
+def fit(
+    name: str,
+    clips: pd.DataFrame,
+    features: pd.DataFrame,
+    *,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    columns: Sequence[str] | None = None,
+) -> tuple[Any, pd.DataFrame]:
+    """Fit a model on the training clips; the model, and its probabilities for all clips.
+
+    Parameters
+    ----------
+    name : str
+        A model that takes features.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``genre`` (categorical), ``recording``, ``split``.
+    features : pd.DataFrame
+        One row per clip, in that order.
+    params : mapping, optional
+        Hyper-parameters other than the default.
+    seed : int
+        Default 0.
+    columns : sequence of str, optional
+        The features used; by default all.
+
+    Returns
+    -------
+    model : object
+        For `genre.models.predict_proba`.
+    table : pd.DataFrame
+        Probability table.
+
+    Raises
+    ------
+    UsageError
+        If the model takes no features, or a hyper-parameter is unknown.
+    TrainingError
+        If a genre has no training clip, or the model refuses.
+    """
+    X = features[list(columns or features.columns)].to_numpy()
+    y, split = clips["genre"].cat.codes.to_numpy(), clips["split"].to_numpy(str)
+    train, validation = split == "train", split == "validation"
+    genres = list(clips["genre"].cat.categories)
+    data = models.Data(
+        genres, X[train], y[train], clips["recording"].to_numpy(str)[train], X[validation], y[validation]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model = models.train(check_model(name), data, params or {}, seed, folder)
+    return model, table_of(clips, models.predict_proba(name, model, X))
+
+
+def out_of_fold(
+    name: str,
+    clips: pd.DataFrame,
+    features: pd.DataFrame,
+    *,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    n_folds: int = 5,
+) -> pd.DataFrame:
+    """Probabilities of each clip by a model that has heard nothing of its recording.
+
+    Parameters
+    ----------
+    name, clips, features, params, seed
+        As for `fit`; the split is not looked at.
+    n_folds : int
+        Models fitted, each on all recordings but its share. Fewer where a genre has fewer recordings. Default 5.
+
+    Returns
+    -------
+    pd.DataFrame
+        Probability table of all clips.
+
+    Raises
+    ------
+    DataError
+        If a genre has fewer than two recordings.
+    UsageError, TrainingError
+        As for `fit`.
+    """
+    y, recordings = clips["genre"].cat.codes.to_numpy(), clips["recording"].to_numpy(str)
+    scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
+    n_folds = min(n_folds, int(scarce.iloc[0]))
+    if n_folds < 2:
+        raise DataError(
+            f"{scarce.index[0]} has {scarce.iloc[0]} recordings; out of fold needs two or more of each genre"
+        )
+    proba = np.empty((len(clips), len(clips["genre"].cat.categories)))
+    for _, held_out in StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(y, y, recordings):
+        sides = _held_out(len(clips), held_out)
+        _, table = fit(name, clips.assign(split=sides), features, params=params, seed=seed)
+        proba[held_out] = tables.proba_of(table)[held_out]
+    return table_of(clips, proba)
+
+
+def split_gap(
+    name: str, clips: pd.DataFrame, features: pd.DataFrame, *, n_splits: int = 5, seed: int = 0, n_folds: int = 5
+) -> pd.DataFrame:
+    """What a model scores when clips are split at random, and when recordings are kept whole.
+
+    Parameters
+    ----------
+    name, clips, features
+        As for `fit`; the split is not looked at.
+    n_splits : int
+        Pairs of splits, a naive and an honest one each. Default 5.
+    seed : int
+        Of the first pair. Default 0.
+    n_folds : int
+        A test is one part in so many. Default 5.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a pair: ``seed``, ``honest``, ``naive`` (test macro AUC) and ``gap``.
+
+    Raises
+    ------
+    DataError
+        If a genre has fewer than two recordings.
+    UsageError, TrainingError
+        As for `fit`.
+    """
+    n_folds, rows = _n_folds(clips, n_folds), []
+    y = clips["genre"].cat.codes.to_numpy()
+    kept_whole = {"honest": clips["recording"].to_numpy(str), "naive": clips["clip_id"].to_numpy(str)}
+    for s in range(seed, seed + n_splits):
+        row: dict[str, float] = {"seed": s}
+        for kind, groups in kept_whole.items():
+            _, test = next(StratifiedGroupKFold(n_folds, shuffle=True, random_state=s).split(y, y, groups))
+            _, table = fit(name, clips.assign(split=_held_out(len(clips), test)), features, seed=s)
+            part = table.iloc[test]
+            scores = evaluate.metrics(tables.labels_of(part), tables.proba_of(part), tables.genres_of(part))
+            row[kind] = scores["macro_auc"]
+        rows.append(row | {"gap": row["naive"] - row["honest"]})
+    return pd.DataFrame(rows)
+
+
+def mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of some values, and the ends of its 95 % interval by Student's t; NaN for the ends of a single value's.
+
+    Parameters
+    ----------
+    values : pd.Series
+        At least one; taken as independent.
+
+    Returns
+    -------
+    mean, low, high : float
+    """
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * values.sem() if len(values) > 1 else float("nan")
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def _n_folds(clips: pd.DataFrame, wanted: int) -> int:
+    """Folds that leave recordings of each genre on both sides."""
+    scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
+    if (n := min(wanted, int(scarce.iloc[0]))) < 2:
+        raise DataError(f"{scarce.index[0]} has {scarce.iloc[0]} recordings; each genre needs two to be split")
+    return n
+
+
+def _held_out(n: int, test: np.ndarray) -> np.ndarray:
+    sides = np.full(n, "train", dtype=object)
+    sides[test] = "test"
+    return sides
+
+
+def table_of(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
+    """Probability table of `clips`, given their probabilities in the same order."""
+    ids, genres = pd.Index(clips["clip_id"]), list(clips["genre"].cat.categories)
+    return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres)

@@ -1,0 +1,119 @@
+"""What makes a training what it is, and the files that it leaves."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from genre import models
+from genre.files import read_json, write_json, write_table
+
+
+@dataclass(frozen=True)
+class Job:
+    """What makes a training what it is; equal jobs on equal code give the same model.
+
+    Attributes
+    ----------
+    model : str
+        Name in `genre.models.MODELS`.
+    params : dict
+        All of its hyper-parameters.
+    seed : int
+        Of everything drawn at random.
+    genres : list of str
+        Classes, in order.
+    config : dict
+        Of the `AudioConfig` whose store is read.
+    store : str
+        Folder of that store.
+    data_digest, splits_digest, code_digest : str
+        Of the clips with their features, of who is on which side, and of this package with its libraries.
+    folds : int
+        The model is trained as many times more, each time without a part of the training recordings, whose
+        probabilities are kept; 0 for none. Default 0.
+    """
+
+    model: str
+    params: dict[str, Any]
+    seed: int
+    genres: list[str]
+    config: dict[str, Any]
+    store: str
+    data_digest: str
+    splits_digest: str
+    code_digest: str
+    folds: int = 0
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that name the training; where store and weights file lie does not count."""
+        identity = {k: v for k, v in asdict(self).items() if k != "store"} | {"params": _by_content(self.params)}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def code_digest(model: str) -> str:
+    """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
+    package, libraries = Path(__file__).parents[1], ["numpy", "scipy", "numba", "soxr", *models.requirements(model)]
+    digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Twelve hexadecimal digits of a table's index and values."""
+    return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()[:12]
+
+
+def prepare(directory: Path, job: Job, clips: pd.DataFrame) -> None:
+    """Write what the training needs.
+
+    Parameters
+    ----------
+    directory : Path
+        Its folder.
+    job : Job
+        What to train.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``stamp``, ``genre`` (categorical), ``recording``, ``split``.
+    """
+    columns = ["clip_id", "stamp", "genre", "recording", "split"]
+    write_table(directory / "clips.parquet", clips[columns].reset_index(drop=True))
+    write_json(directory / "job.json", asdict(job))
+
+
+def finished(directory: Path) -> dict[str, Any] | None:
+    """What a finished training reports of itself; None where it is not finished."""
+    return read_json(directory / "result.json")
+
+
+def job_of(directory: Path) -> Job:
+    """The job that `prepare` wrote."""
+    return Job(**read_json(directory / "job.json"))
+
+
+def held_out(directory: Path) -> pd.DataFrame:
+    """Probability table of a finished training's clips that no model had seen when it answered.
+
+    Validation, by the saved model, and where folds were asked for the training clips, each by a model trained without
+    its recording. Below some thousand clips validation alone is too small to choose, weigh and calibrate by.
+    """
+    table = pd.read_parquet(directory / "probabilities.parquet")
+    parts, path = [table[table["split"] == "validation"]], directory / "out_of_fold.parquet"
+    return pd.concat([pd.read_parquet(path), *parts]) if path.exists() else parts[0]
+
+
+def _by_content(params: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters with a file of weights named by a hash of what it holds."""
+    path = Path(params.get("weights", "")).expanduser()
+    if not path.is_file():
+        return params
+    with path.open("rb") as file:
+        return params | {"weights": hashlib.file_digest(file, "sha256").hexdigest()}

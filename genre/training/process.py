@@ -1,0 +1,252 @@
+"""One training of one model, in a process of its own.
+
+The process frees the GPU when it ends, takes nothing else with it when the system kills it for memory, and keeps its
+seed to itself (Keras's is process-global). Everything it needs and everything it leaves lies in one folder::
+
+    job.json  clips.parquet            what is asked for
+    model/                             the saved model, and the checkpoints on the way there
+    probabilities.parquet              of the saved model, for every clip
+    out_of_fold.parquet                for the training clips, by models without their fold, where folds are asked for
+    scores.json                        its metrics per split, with intervals, and its calibration
+    importances.parquet                its own and permutation importances, where it takes features
+    history.parquet                    loss and scores per epoch, where it has epochs
+    result.json                        written last: the training is finished
+    training.log                       what the libraries said
+
+``python -m genre.training.process FOLDER`` runs one by hand.
+"""
+
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from genre import evaluate, models
+from genre.errors import GenreError, TrainingError
+from genre.evaluate.importance import permutation_importances
+from genre.files import write_json, write_table
+from genre.folds import folds as split_folds
+from genre.probabilities import tables
+from genre.store import contents
+from genre.training.job import Job, finished, held_out, job_of
+from genre.workspace import PROJECT_DIR
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+#: Have TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
+GROW_ON_DEMAND = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+class Rows:
+    """Some rows of an array-like, read as they are asked for.
+
+    Parameters
+    ----------
+    X : array-like [shape=(n, ...)]
+        Takes an array of positions between its brackets.
+    at : np.ndarray [shape=(m,), dtype=int]
+        Which rows, in the order wanted.
+    """
+
+    def __init__(self, X: Any, at: np.ndarray) -> None:
+        self.X, self.at = X, at
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        """The rows at these positions."""
+        return np.asarray(self.X[self.at[at]])
+
+
+def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+    """Train in a new process, or go on where a killed one stopped, and wait for it.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder that `prepare` filled.
+    on_epoch : callable, optional
+        Called with the epoch (from 1) and its metrics as each ends.
+
+    Returns
+    -------
+    dict
+        As `finished`.
+
+    Raises
+    ------
+    TrainingError
+        If the process ended without a result, with its reason.
+    """
+    error = ""
+    with (directory / "training.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "genre.training.process", str(directory), "--end-with-parent"],
+            cwd=PROJECT_DIR,
+            env=GROW_ON_DEMAND | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            for message in map(json.loads, process.stdout or ()):
+                if "error" in message:
+                    error = message["error"]
+                elif on_epoch:
+                    on_epoch(message["epoch"], message["metrics"])
+    result = finished(directory)
+    if process.returncode or result is None:
+        raise TrainingError(error or _how_it_died(process.returncode, directory))
+    return result
+
+
+def fit(directory: Path, on_epoch: OnEpoch) -> None:
+    """Train in this process; every result is written before ``result.json``."""
+    started = time.perf_counter()
+    job, clips = job_of(directory), pd.read_parquet(directory / "clips.parquet")
+    X = _inputs(job, clips)
+    train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
+    y = clips["genre"].cat.codes.to_numpy()
+    part = X.__getitem__ if isinstance(X, np.ndarray) else partial(Rows, X)
+    data = models.Data(
+        genres=job.genres,
+        X_train=part(train),
+        y_train=y[train],
+        recordings_train=clips["recording"].to_numpy(str)[train],
+        X_validation=part(validation),
+        y_validation=y[validation],
+        cache=Path(job.store) / "outputs",
+    )
+    model = models.train(job.model, data, job.params, job.seed, directory / "model", on_epoch)
+    fitted = time.perf_counter()
+    models.save(job.model, model, directory / "model")
+    saved = models.load(job.model, directory / "model")
+    proba = models.predict_proba(job.model, saved, X)
+    table = tables.probability_table(
+        pd.Index(clips["clip_id"]), clips["split"], clips["genre"], clips["recording"], proba, job.genres
+    )
+    write_table(directory / "probabilities.parquet", table)
+    notes = _leave_out(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
+    calibration = evaluate.calibration_scores(held_out(directory), table[table["split"] == "test"])
+    write_json(directory / "scores.json", evaluate.summary(table) | calibration)
+    if models.get(job.model).needs == "features":
+        write_table(directory / "importances.parquet", _importances(job, saved, data))
+    history = models.history(job.model, directory / "model")
+    if history is not None:
+        write_table(directory / "history.parquet", history)
+    facts = models.facts(job.model, directory / "model")
+    write_json(directory / "result.json", _report(started, fitted) | facts | notes)
+
+
+def _inputs(job: Job, clips: pd.DataFrame) -> Any:
+    """What the model takes, one row per clip."""
+    if models.get(job.model).needs == "features":
+        return contents.load_features(clips, Path(job.store)).to_numpy()
+    return contents.Spectrograms(clips, Path(job.store))
+
+
+def _leave_out(job: Job, data: models.Data, clips: pd.DataFrame, directory: Path) -> dict[str, Any]:
+    """Train without each fold in turn and write what is said of it; what happened, for the report."""
+    started = time.perf_counter()
+    fold = split_folds(data.y_train, data.recordings_train, job.folds)
+    if fold is None:
+        return {"out_of_fold": "none: a genre has a single training recording"}
+    proba = np.empty((len(clips), len(job.genres)))
+    try:
+        for number in range(fold.max() + 1):
+            kept, left = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            part = replace(
+                data,
+                X_train=data.X_train[kept],
+                y_train=data.y_train[kept],
+                recordings_train=data.recordings_train[kept],
+                cache=None,
+            )
+            model = models.train(job.model, part, job.params, job.seed, directory / "folds" / str(number))
+            proba[left] = models.predict_proba(job.model, model, data.X_train[left])
+    except TrainingError as error:
+        return {"out_of_fold": f"none: {error}"}
+    table = tables.probability_table(
+        pd.Index(clips["clip_id"]), "train", clips["genre"], clips["recording"], proba, job.genres
+    )
+    write_table(directory / "out_of_fold.parquet", table)
+    shutil.rmtree(directory / "folds", ignore_errors=True)
+    return {"out_of_fold": f"{fold.max() + 1} folds by recording", "folds_seconds": time.perf_counter() - started}
+
+
+def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
+    """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
+    names = contents.feature_names(Path(job.store))
+    table = permutation_importances(
+        lambda X: models.predict_proba(job.model, model, X),
+        data.X_validation,
+        data.y_validation,
+        columns=names,
+        seed=job.seed,
+    )
+    own = models.importances(job.model, model, names)
+    return table if own is None else table.assign(own=own)
+
+
+def _report(started: float, fitted: float) -> dict[str, Any]:
+    return {
+        "fit_seconds": fitted - started,
+        "seconds": time.perf_counter() - started,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "python": platform.python_version(),
+    }
+
+
+def _how_it_died(returncode: int, directory: Path) -> str:
+    log = directory / "training.log"
+    if returncode == -9:
+        batch_size = job_of(directory).params.get("batch_size", 1)
+        advice = f"try batch_size={batch_size // 2}" if batch_size > 1 else "free some, or leave the model out"
+        return f"the training process was killed (signal 9), most likely for memory; {advice}; log: {log}"
+    return f"the training process ended with code {returncode}; log: {log}"
+
+
+def _main(directory: Path, messages: TextIO) -> int:
+    def say(**message: Any) -> None:
+        print(json.dumps(message), file=messages, flush=True)
+
+    try:
+        fit(directory, lambda epoch, metrics: say(epoch=epoch, metrics=metrics))
+    except GenreError as error:
+        say(error=str(error))
+    except Exception as error:  # the parent gets the reason, the log the traceback
+        traceback.print_exc()
+        say(error=f"{type(error).__name__}: {error} (log: {directory / 'training.log'})")
+    else:
+        return 0
+    return 1
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which closes the pipe, however it went."""
+    os.read(0, 1)  # not sys.stdin, whose lock would abort the interpreter's own end
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    if "--end-with-parent" in sys.argv:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print goes to the log
+    sys.exit(_main(Path(sys.argv[1]), channel))

@@ -1,0 +1,1 @@
+"""Scripts that run a registered version with its own code, in a process of its own (``python -I``)."""

@@ -1,0 +1,256 @@
+"""The flow as a user runs it: real processes, a real Prefect server, a real MLflow store, a real server of audio."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from flows.acquire import acquire, remembered
+from flows.reports import coverage
+from genre import datasets
+from genre.acquisition.ledger import Ledger
+from genre.acquisition.ontology import PAPER_GENRES
+from genre.errors import DataError, UsageError
+from genre.files import write_json
+from genre.workspace import Workspace
+from tests.support import videos
+from tests.support.project import ROOT
+
+SECRET = "hush"
+REGGAE, TECHNO = PAPER_GENRES["Reggae"], PAPER_GENRES["Techno"]
+
+
+@dataclass
+class Place:
+    """Lists, a server of the videos in them, a workspace and an MLflow store."""
+
+    folder: Path
+    server: videos.Videos
+    api_url: str
+
+    @property
+    def source(self) -> str:
+        return str(self.folder / "lists")
+
+    @property
+    def env(self) -> dict[str, str]:
+        own = {"GENRE_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
+        cookies = {"GENRE_COOKIES": str(self.folder / f"{SECRET}.txt")}
+        return os.environ | own | cookies | {"PREFECT_API_URL": self.api_url, "PYTHONPATH": str(ROOT)}
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "home" / datasets.dataset_id("audioset", self.source) / "ledger.sqlite")
+
+    def run(self, *command: str) -> str:
+        """Run a module of this Python to its end; returns what it printed."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLproject says python
+        whole = [sys.executable, "-m", *command]
+        done = subprocess.run(
+            whole, cwd=self.folder, env=self.env | {"PATH": path}, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def newest(self, word: str) -> Run:
+        client = MlflowClient(self.env["MLFLOW_TRACKING_URI"])
+        experiment = client.get_experiment_by_name(datasets.dataset_id("audioset", self.source))
+        runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+        return next(run for run in runs if word in run.info.run_name)
+
+    def states(self) -> list[tuple[str, str]]:
+        """Type and name of the state of every run of the flow, the newest first."""
+        asked = {"flows": {"name": {"any_": ["acquire"]}}, "sort": "START_TIME_DESC"}
+        runs = asyncio.run(_post(f"{self.api_url}/flow_runs/filter", asked))
+        return [(run["state_type"], run["state_name"]) for run in runs]
+
+
+async def _post(url: str, body: dict) -> list[dict]:
+    async with httpx.AsyncClient(timeout=30) as client:
+        return (await client.post(url, json=body)).json()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("acquire")
+    (folder / "lists").mkdir()
+    (folder / "files").mkdir()
+    (folder / f"{SECRET}.txt").write_text("# Netscape HTTP Cookie File\n")
+    (folder / "ontology.json").write_text(json.dumps([{"id": REGGAE, "child_ids": ["/m/dub"]}]))
+    (folder / "labels.csv").write_text(f"index,mid,display_name\n0,{REGGAE},Reggae\n1,{TECHNO},Techno\n")
+    for name, numbers in (("balanced_train", range(16)), ("eval", range(16, 20))):
+        mids = [("/m/dub" if n == 0 else REGGAE, TECHNO)[n % 2] for n in numbers]
+        rows = [f'-video{n:05d}, 2.000, 12.000, "/m/04rlf,{mid}"\n' for n, mid in zip(numbers, mids, strict=True)]
+        (folder / "lists" / f"{name}_segments.csv").write_text("".join(rows))
+    song = videos.song(folder / "song.wav", seconds=14, sr=22050)
+    (folder / "files" / "-video00000.wav").write_bytes(song)
+    with videos.serving(song) as server:
+        server.faults.update({"-video00003": "404", "-video00004": "429", "-video00006": "rate"})
+        server.until["-video00004"] = 1
+        yield Place(folder, server, prefect_server)
+
+
+def everything(place: Place) -> dict[str, str]:
+    """Every parameter of the flow, none with its default."""
+    folder = place.folder
+    return {
+        "source": place.source,
+        "genres": "Reggae,Techno",
+        "descendants": "yes",
+        "policy": "first",
+        "per_genre": "10",
+        "seed": "1",
+        "split": "audioset",
+        "labels": f"{folder}/labels.csv",
+        "ontology": f"{folder}/ontology.json",
+        "test_list": "none",
+        "files": f"{folder}/files",
+        "max_clips": "500",
+        "max_hours": "1.0",
+        "workers": "2",
+        "interval_s": "0.01",
+        "retry_s": "0.05",
+        "rest_s": "2.0",
+        "sr": "22050",
+        "format": "wav",
+        "timeout_s": "5.0",
+        "url": place.server.url,
+    }
+
+
+@pytest.fixture(scope="module")
+def refused(place: Place) -> str:
+    """What an acquisition printed that was told everything, had some clips, and was then refused."""
+    words = [word for pair in everything(place).items() for word in ("-P", "=".join(pair))]
+    return place.run("mlflow", "run", str(ROOT), "-e", "acquire", "--env-manager", "local", *words)
+
+
+def logged(place: Place, run: Run) -> set[str]:
+    """Digests of the data sets that a run is of; that of what is there must be among its tags."""
+    done = place.ledger.segments().query("status == 'done'")
+    assert run.data.tags["clips_digest"] == coverage.digest(done["clip_id"])
+    assert run.data.metrics["segments_done"] == len(done)
+    for genre, n in place.ledger.done_by_genre().items():
+        assert run.data.metrics[f"done/{genre}"] == n
+    return {entry.dataset.digest for entry in run.inputs.dataset_inputs}
+
+
+def test_a_refusal_ends_completed_and_says_until_when(place, refused):
+    assert "20 segments wanted: 10 Reggae, 10 Techno" in refused
+    assert "files: 1 adopted" in refused
+    assert "asking for nothing until" in refused
+    assert place.states()[0] == ("COMPLETED", "Resting")
+    table = place.ledger.segments().set_index("ytid")
+    assert table.loc["-video00000", "format"] == "adopted"
+    assert table.loc["-video00006", ["status", "error", "attempts"]].tolist() == ["waiting", "rate_limit", 0]
+
+
+def test_every_parameter_arrives_and_what_is_there_is_logged(place, refused):
+    given, run = everything(place), place.newest("acquire")
+    declared = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["acquire"]["parameters"]
+    assert not [name for name in declared if given[name] == declared[name]["default"]]
+    assert dict(run.data.params) == {f"settings.{k}": v for k, v in given.items()}
+    assert logged(place, run) == {run.data.tags["clips_digest"]}
+    assert "asking for nothing" in run.data.tags["ending"]
+    assert SECRET not in refused + str(run.data.to_dictionary())
+
+
+@pytest.mark.slow
+def test_retrain_goes_on_from_there_and_trains_on_what_there_is(place, refused):
+    del place.server.faults["-video00006"]
+    asked, known = dict(place.server.asked), place.ledger.segments()
+    printed = place.run(
+        *("flows.retrain", "--dataset", "audioset", "--source", place.source, "--split", "source"),
+        *("--options", '{"max_clips": 0}', "--model", "logistic_regression"),
+    )
+    assert place.states()[0] == ("COMPLETED", "Complete")
+    assert "clips: 19 ok, 1 gone" in printed
+    assert "logistic_regression" in printed
+    for ytid in known.loc[known["status"] != "waiting", "ytid"]:
+        assert place.server.asked[ytid] == asked.get(ytid, 0)
+    run = place.newest("retrain")
+    assert place.ledger.counts() == {"waiting": 0, "done": 19, "gone": 1}
+    assert run.data.metrics["clips_ok"] == 19
+    assert run.data.metrics["share/Techno"] == 0.9
+    assert run.data.tags["clips_digest"] in logged(place, run)
+
+
+def test_what_was_asked_for_last_is_remembered_and_overridden(home):
+    workspace = Workspace(datasets.dataset_id("audioset", ""))
+    assert remembered("", {})["max_clips"] == 1000
+    write_json(workspace.acquisition_path, {"genres": "Jazz,Techno", "max_clips": 5})
+    arguments = remembered("", {"max_clips": 7})
+    assert (arguments["genres"], arguments["max_clips"], arguments["source"]) == ("Jazz,Techno", 7, "")
+    with pytest.raises(UsageError, match="unknown parameter 'max_clip'"):
+        remembered("", {"max_clip": 7})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"workers": 3}, "must be 1 or 2"),
+        ({"max_hours": 0.0}, "must be positive"),
+        ({"split": "x"}, "choose from dealt"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(home, given, said):
+    with pytest.raises(UsageError, match=said):
+        acquire.fn(**given)
+    assert not home.exists()
+
+
+def test_before_anything_was_acquired_the_message_says_how(home):
+    with pytest.raises(DataError, match="-e acquire"):
+        datasets.clips("audioset", "", home / "audioset", {})
+
+
+def test_the_clips_table_has_what_there_is_and_what_never_will_be(home):
+    workspace = Workspace("audioset")
+    ledger = Ledger(workspace.ledger_path)
+    ledger.enroll(videos.listed("a", "b", "c", "d", "e").assign(split="train"))
+    with pytest.raises(DataError, match="none of the 0 segments"):
+        datasets.clips("audioset", "", workspace.directory, {})
+    for ytid, padded_s in (("a", 0), ("b", 2.5)):
+        kept = {"path": f"000/{ytid}_5.flac", "sha256": 64 * ytid, "duration_s": 10.0, "padded_s": padded_s}
+        ledger.record(f"{ytid}_5", status="done", **kept)
+    ledger.record("c_5", status="gone", error="geo", message="not in your country")
+    ledger.record("d_5", error="http_429", message="too many")  # still waits
+    table = datasets.clips("audioset", "", workspace.directory, {}).set_index("recording")
+    assert list(table.index) == ["a", "b", "c"]
+    assert table["status"].tolist() == ["pending", "pending", "geo"]
+    assert table["end_s"].tolist() == [10, 7.5, 0]
+    assert table.loc["a", "path"] == str(workspace.audio_dir / "000" / "a_5.flac")
+    assert table.loc["c", "reason"] == "not in your country"
+    assert set(table["split"]) == {"train"}
+    assert list(table["genre"].cat.categories) == ["a", "b"]
+
+
+def test_coverage_counts_each_genre_in_order():
+    segments = pd.DataFrame(
+        {
+            "genre": ["b", "b", "b", "a"],
+            "genre_order": [0, 0, 0, 1],
+            "status": ["done", "gone", "waiting", "waiting"],
+            "error": ["", "geo", "http_429", ""],
+        }
+    )
+    table = coverage.table(segments).set_index("genre")
+    assert list(table.index) == ["b", "a"]
+    assert table.loc["b", ["wanted", "waiting", "done", "gone", "gone: geo"]].tolist() == [3, 1, 1, 1, 1]
+    assert table.loc["b", "share"] == 0.5
+    assert pd.isna(table.loc["a", "share"])
+
+
+def test_a_version_names_a_set_of_clips_whatever_their_order():
+    assert coverage.digest(["a", "b"]) == coverage.digest(["b", "a"]) != coverage.digest(["a"])

@@ -1,0 +1,222 @@
+"""The flows as a user runs them: real processes, a real Prefect server, a real MLflow store."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from serving import request
+from tests.support.place import Place
+from tests.support.servers import served
+from tests.support.sounds import write_music
+
+FAST_PARAMS = '{"catboost": {"iterations": 30}}'
+FAST = ("--model", "logistic_regression,catboost", "--params", FAST_PARAMS)
+
+
+@pytest.fixture
+def place(tmp_path: Path, prefect_server: str) -> Place:
+    return Place(tmp_path, prefect_server)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Place, str]:
+    """A folder of music retrained once; and what that printed."""
+    folder = tmp_path_factory.mktemp("first")
+    write_music(folder / "music", genres={"low & slow": 110, "high-ish": 880}, tracks=10)
+    place = Place(folder, prefect_server)
+    return place, place.run("retrain", "--dataset", "folder", "--source", str(folder / "music"), *FAST)
+
+
+def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
+    place, output = first
+    assert place.alias("champion") == 1
+    assert "version 1 of genre: promoted" in output
+    assert "mlflow models serve -m models:/genre@champion" in output
+    assert f"MLFLOW_TRACKING_URI={place.env['MLFLOW_TRACKING_URI']}" in output
+    assert "Traceback" not in output
+    runs = {run.info.run_name: run for run in place.runs()}
+    parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        run = runs[name]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        wanted = {
+            "test_macro_auc",
+            "test_macro_auc_low",
+            "validation_log_loss",
+            "train_accuracy",
+            "test_auc/high-ish",
+        }
+        assert wanted <= set(run.data.metrics)
+        assert any(metric.startswith("test_auc/low _ slow-") for metric in run.data.metrics)
+    assert runs["catboost"].data.params["hp.iterations"] == "30"
+    assert runs["catboost"].data.params["audio.sr"] == "22050"
+    assert parent.data.tags["synthetic"] == "false"
+    assert parent.inputs.dataset_inputs[0].dataset.digest
+    figures = {f.path for f in place.client.list_artifacts(runs["catboost"].info.run_id, "figures")}
+    names = ("roc_test", "precision_recall_test", "confusion_matrix_test", "importances", "permutation_importances")
+    assert {f"figures/{name}.png" for name in names} <= figures
+    on_parent = {f.path for f in place.client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/leaderboard.png", "figures/spectrograms.png"} <= on_parent
+
+
+def test_every_run_says_how_it_compares_and_how_far_it_can_be_believed(first):
+    place, _ = first
+    runs = {run.info.run_name: run for run in place.runs()}
+    parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))
+    compared = [runs[name] for name in ("logistic_regression", "catboost") if "compared_with" in runs[name].data.tags]
+    assert compared and all("first_lead_mcnemar" in run.data.metrics for run in compared)
+    for name in ("logistic_regression", "catboost"):
+        assert runs[name].data.tags["out_of_fold"].endswith("folds by recording")
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        assert {"temperature", "unknown_below", "answered_coverage"} <= set(runs[name].data.metrics)
+    tables = {f.path for f in place.client.list_artifacts(parent.info.run_id, "tables")}
+    assert {"tables/comparisons.csv", "tables/ensembles.csv", "tables/leaderboard.csv"} <= tables
+    version = place.client.get_model_version("genre", "1")
+    assert "How to call it" in version.description and "models:/genre/1" in version.description
+
+
+def test_the_champion_gets_a_robustness_card(first):
+    place, _ = first
+    said = ("--dataset", "folder", "--source", str(place.folder / "music"), "--n-clips", "4", "--seed", "3")
+    output = place.run("robustness", *said)
+    run = next(run for run in place.runs() if run.info.run_name == "robustness champion")
+    card = pd.read_csv(place.client.download_artifacts(run.info.run_id, "tables/robustness.csv"))
+    assert len(card) == 14 and card["clips"].nunique() == 1 and card["macro_auc"].between(0, 1).all()
+    assert card.loc[card["degradation"].str.contains("MP3"), "same_answer"].mean() > 0.5
+    assert "white noise, 20 dB below" in output
+    version = place.client.get_model_version_by_alias("genre", "champion")
+    assert version.tags["robustness"].startswith("macro AUC ")
+    assert [f.path for f in place.client.list_artifacts(run.info.run_id, "figures")] == ["figures/robustness.png"]
+
+
+@pytest.mark.slow
+def test_what_a_served_champion_is_asked_is_logged_and_its_shift_found(first, tmp_path):
+    place, _ = first
+    log = tmp_path / "log"
+    environment = {"MLFLOW_TRACKING_URI": place.env["MLFLOW_TRACKING_URI"], "GENRE_LOG": str(log)}
+    drift = ("drift", "--dataset", "folder", "--source", str(place.folder / "music"), "--log", str(log))
+    learnt = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
+    with served("models:/genre@champion", tmp_path, **environment) as url:
+        request.ask(learnt, url)
+        assert "Drift of version 1 of genre, 20 answers: none" in place.run(*drift)
+        request.ask([noise(seed) for seed in range(200)], url)
+    assert "shifted by more than 0.25 in 220 answers" in place.run(*drift)
+
+
+def noise(seed: int) -> bytes:
+    y = np.random.default_rng(seed).normal(0, 0.3, 2 * 22050)
+    sf.write(file := io.BytesIO(), y, 22050, format="WAV")
+    return file.getvalue()
+
+
+def test_a_second_run_reuses_everything_and_registers_nothing(first):
+    place, _ = first
+    before = place.trainings()
+    output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    assert "0 clips computed, 20 reused" in output
+    assert "nothing to register: version 1 of genre is this very ensemble" in output
+    assert place.trainings() == before
+    assert place.versions() == 1
+
+
+def test_an_experiment_of_one_model_that_is_not_better_is_refused(first):
+    place, _ = first
+    source = ("--dataset", "folder", "--source", str(place.folder / "music"))
+    place.run("train", *source, "--model", "random_forest", "--params", '{"n_estimators": 10, "min_samples_split": 2}')
+    forest = next(run for run in place.runs() if run.info.run_name == "random_forest")
+    assert forest.data.params["hp.n_estimators"] == "10"
+    place.run("train", *source, "--model", "catboost", "--params", '{"iterations": 40}')
+    output = place.run("promote", *source)
+    if place.versions() == 1:
+        assert "nothing to register" in output
+    else:
+        assert "is not certain" in output
+        assert place.alias("challenger") == 2
+        assert "refused" in place.client.get_model_version("genre", "2").tags["decision"]
+    assert place.alias("champion") == 1
+
+
+def test_an_alias_that_was_deleted_comes_back(first):
+    place, _ = first
+    place.client.delete_registered_model_alias("genre", "champion")
+    output = place.run("promote", "--dataset", "folder", "--source", str(place.folder / "music"))
+    assert "promoted" in output
+    assert place.alias("champion") == place.versions()
+
+
+def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
+    place, _ = first
+    before = pd.read_parquet(next(place.folder.glob("home/folder-*/dealt.parquet")))
+    write_music(place.folder / "more", genres={"x": 115}, tracks=4)
+    for path in (place.folder / "more" / "x").iterdir():
+        shutil.copy(path, place.folder / "music" / "low & slow" / f"new {path.name}")
+    (place.folder / "music" / "low & slow" / "broken.mp3").write_bytes(b"no music")
+    output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    assert "4 clips computed, 21 reused" in output  # the broken one has nothing to compute
+    assert "1 undecodable" in output
+    after = pd.read_parquet(next(place.folder.glob("home/folder-*/dealt.parquet")))
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
+    assert len(after) == len(before) + 4
+    newest = max((run for run in place.runs() if "retrain" in run.info.run_name), key=lambda run: run.info.start_time)
+    assert newest.data.metrics["clips_undecodable"] == 1
+
+
+def test_another_list_of_genres_needs_another_name(first):
+    place, _ = first
+    write_music(place.folder / "other", genres={"a": 110, "b": 880}, tracks=8)
+    source = ("--dataset", "folder", "--source", str(place.folder / "other"))
+    output = place.run("retrain", *source, *FAST)
+    assert "not registered: the champion of genre knows high-ish, low & slow, this data set a, b" in output
+    assert "registry_name" in output
+    place.run("promote", *source, "--registry-name", "other")
+    assert place.alias("champion", "other") == 1
+
+
+def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+    """Kill a flow and all it started the moment something is there."""
+    for _ in range(2400):
+        if happened() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+STAGES = {
+    "build": lambda place: list(place.folder.glob("home/*/store/*/part-*.parquet")),
+    "training": lambda place: list(place.folder.glob("home/*/trainings/catboost-*/training.log")),
+    "promotion": lambda place: len(place.trainings()) == 2 and "ensemble" in [r.info.run_name for r in place.runs()],
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_and_started_again_it_completes_and_repeats_nothing(place, stage):
+    write_music(place.folder / "music", genres={"low": 110, "high": 880}, tracks=8, seconds=50)
+    command = ("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
+    kill_when(place.start(*command), lambda: STAGES[stage](place))
+    parts = {p: p.stat().st_mtime_ns for p in place.folder.glob("home/*/store/*/part-*.parquet")}
+    trained = place.trainings()
+    output = place.run(*command)
+    assert place.alias("champion") == 1
+    assert place.versions() == 1
+    assert {p: p.stat().st_mtime_ns for p in parts} == parts
+    assert trained.items() <= place.trainings().items()
+    assert len(place.trainings()) == 2
+    by_status = {run.info.run_name: run.info.status for run in place.runs()}
+    assert "RUNNING" not in [run.info.status for run in place.runs()], by_status
+    for name in ("logistic_regression", "catboost", "ensemble"):
+        assert [run.info.run_name for run in place.runs()].count(name) == 1
+    assert not list(place.folder.rglob("*.tmp"))
+    assert "80 clips" in output

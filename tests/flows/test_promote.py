@@ -1,0 +1,420 @@
+"""The registry's aliases, what decides about them, and what a person reads: a real MLflow store and real processes."""
+
+import logging
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from genre import models
+from genre.config import AudioConfig
+from genre.errors import GenreError
+from genre.probabilities.tables import probability_table
+from genre.training import selection
+from tests.support.place import Place
+from tests.support.project import ROOT
+from tests.support.simulation import two_models
+from tests.support.sounds import tone, write_music
+from tracking import aliases, gate, model_card, scoring
+from tracking.gate import Verdict
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database, copied for each test: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def client(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A registry with four versions of ``genre``, of which none is anything yet."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient()
+    client.create_registered_model("genre")
+    for _ in range(4):
+        client.create_model_version("genre", str(tmp_path))
+    yield client
+    mlflow.set_tracking_uri(before)
+
+
+def pointed_at(client: MlflowClient) -> dict[str, int]:
+    return {alias: int(v) for alias, v in client.get_registered_model("genre").aliases.items()}
+
+
+def test_the_champion_before_is_kept_and_a_refused_one_may_win_later(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote("genre", first, None)
+    assert pointed_at(client) == {"champion": 1}
+    words = aliases.refuse("genre", second, first, ["not certain", "Pop loses"])
+    assert words == "refused: not certain; Pop loses"
+    assert pointed_at(client) == {"champion": 1, "challenger": 2}
+    tags = client.get_model_version("genre", "2").tags
+    assert tags == {"refused": "not certain; Pop loses", "refused_against": "1"}
+    aliases.promote("genre", client.get_model_version("genre", "2"), first)
+    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert client.get_model_version("genre", "2").tags == {}
+
+
+def test_a_comparison_with_yesterdays_champion_decides_nothing(client):
+    first, second, third = (client.get_model_version("genre", str(n)) for n in (1, 2, 3))
+    aliases.promote("genre", first, None)
+    aliases.promote("genre", second, first)
+    with pytest.raises(GenreError, match="champion of genre changed while this version was compared"):
+        aliases.promote("genre", third, first)
+    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert [model.name for model in client.search_registered_models()] == ["genre"]
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+import mlflow
+from tracking import aliases
+uri, mine, folder = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+client = mlflow.MlflowClient()
+new = {name: client.get_model_version(name, mine) for name in ("a", "b", "c", "d", "e")}
+old = {name: client.get_model_version(name, "1") for name in new}
+(Path(folder) / mine).touch()
+while len(list(Path(folder).iterdir())) < 2:
+    time.sleep(0.001)
+for name in new:
+    try:
+        aliases.promote(name, new[name], old[name])
+        print("won", name)
+    except aliases.GenreError as error:
+        assert "changed while" in str(error), error
+"""
+
+
+def test_of_two_promotions_at_once_one_wins(client, tmp_path):
+    for name in "abcde":
+        client.create_registered_model(name)
+        for _ in range(3):
+            client.create_model_version(name, str(tmp_path))
+        client.set_registered_model_alias(name, "champion", "1")
+    (tmp_path / "ready").mkdir()
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, mlflow.get_tracking_uri(), mine, str(tmp_path / "ready")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for mine in ("2", "3")
+    ]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    won = [set(out.split("\n")) - {""} for out, _ in said]
+    assert won[0] | won[1] == {f"won {name}" for name in "abcde"} and not won[0] & won[1]
+    for name in "abcde":
+        winner = 2 if f"won {name}" in won[0] else 3
+        assert {k: int(v) for k, v in client.get_registered_model(name).aliases.items()} == {
+            "champion": winner,
+            "previous": 1,
+        }
+
+
+def test_who_was_killed_while_the_aliases_moved_blocks_nobody_for_long(client, monkeypatch):
+    first = client.get_model_version("genre", "1")
+    client.create_registered_model(f"genre{aliases.LOCK_SUFFIX}")
+    monkeypatch.setattr(aliases, "LOCK_PATIENCE_S", 0.3)
+    with pytest.raises(GenreError, match="under way and does not end; try again"):
+        aliases.promote("genre", first, None)
+    assert pointed_at(client) == {}
+    monkeypatch.setattr(aliases, "LOCK_STALE_S", 0.1)
+    aliases.promote("genre", first, None)
+    assert pointed_at(client) == {"champion": 1}
+
+
+def test_rolling_back_twice_leaves_all_as_it_was(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote("genre", first, None)
+    with pytest.raises(GenreError, match="version 1 of genre had no champion before it"):
+        aliases.roll_back("genre")
+    aliases.promote("genre", second, first)
+    assert "version 1 of genre is champion again" in aliases.roll_back("genre")
+    assert pointed_at(client) == {"champion": 1, "previous": 2}
+    assert client.get_model_version("genre", "2").tags["rolled_back"].endswith("to version 1")
+    aliases.roll_back("genre")
+    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert "rolled_back" not in client.get_model_version("genre", "2").tags
+
+
+def test_rolling_back_what_is_not_there(client):
+    for name in ("genre", "another"):
+        with pytest.raises(GenreError, match=f"no champion of {name} to roll back"):
+            aliases.roll_back(name)
+
+
+#: Trains, logs and registers a model from the project in the current folder; prints what it says of the clips.
+VERSION = """
+import sys
+from pathlib import Path
+import mlflow, numpy as np, pandas as pd, soundfile as sf
+sys.path.insert(0, str(Path.cwd()))
+from genre import ensemble, models
+from genre.inputs import features
+from tracking import packaging, registry
+from genre.config import AudioConfig
+listed, folder = pd.read_parquet(sys.argv[1]), Path(sys.argv[2])
+config = AudioConfig()
+X = np.stack([features.extract(sf.read(path, dtype="float32")[0], config) for path in listed["path"]])
+y = (listed["genre"] == "low").to_numpy().astype(int)
+data = models.Data(["high", "low"], X, y, listed["clip_id"].to_numpy(str), X, y)
+model = models.train("logistic_regression", data, {"C": 100.0}, 0, folder / "model")
+models.save("logistic_regression", model, folder / "model")
+proba = models.predict_proba("logistic_regression", model, X)
+pd.DataFrame(proba, index=listed["clip_id"], columns=["high", "low"]).to_parquet(folder / "measured.parquet")
+mlflow.set_tracking_uri(sys.argv[3])
+run = mlflow.MlflowClient().create_run("0")
+spec = ensemble.Ensemble(["high", "low"], config, ("logistic_regression",), "geometric", 0.5)
+uri = packaging.log_model(run.info.run_id, spec, {"logistic_regression": folder}, {})
+registry.register("genre", uri, {}, "")
+"""
+
+#: A feature that changed between two versions: all of them, so that a model of one is lost with the other.
+CHANGED = """
+
+_extract = extract
+
+
+def extract(*arguments, **options):
+    return -_extract(*arguments, **options)
+"""
+
+
+@dataclass
+class Two:
+    """Version 1 of a model, logged when a feature was another, and version 2 of today; both scored today."""
+
+    clips: pd.DataFrame
+    measured: dict[str, pd.DataFrame]
+    scored: dict[str, pd.DataFrame]
+    versions: list[ModelVersion]
+
+    def judge(self, test: pd.DataFrame, **options: Any) -> Verdict:
+        return gate.judge(self.versions[1], self.versions[0], test, self.clips, AudioConfig(), min_gain=0.0, **options)
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """What version 2 was measured with."""
+        clips, measured = self.clips, self.measured["2"]
+        return probability_table(clips["clip_id"], "test", clips["genre"], clips["clip_id"], measured, measured.columns)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
+    folder = tmp_path_factory.mktemp("two")
+    rows = []
+    for genre, hz in (("high", 880), ("low", 110)):
+        for n in range(4):
+            path = folder / f"{genre}{n}.wav"
+            sf.write(path, tone(10, hz=hz * (1 + n / 40), seed=n), 22050, subtype="FLOAT")
+            rows.append((path.stem, str(path), 0.0, 10.0, genre))
+    clips = pd.DataFrame(rows, columns=["clip_id", "path", "start_s", "end_s", "genre"])
+    clips.to_parquet(folder / "clips.parquet")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    uri, measured = f"sqlite:///{folder}/mlflow.db", {}
+    for number in ("1", "2"):
+        project, trained = folder / f"project {number}", folder / number
+        for part in ("genre", "flows", "serving"):
+            shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if number == "1":
+            with (project / "genre" / "features.py").open("a") as file:
+                file.write(CHANGED)
+        trained.mkdir()
+        command = [sys.executable, "-c", VERSION, str(folder / "clips.parquet"), str(trained), uri]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        measured[number] = pd.read_parquet(trained / "measured.parquet")
+    mlflow.set_tracking_uri(uri)
+    scored = {f"models:/genre/{n}": scoring.score(f"models:/genre/{n}", clips, AudioConfig()) for n in measured}
+    return Two(clips, measured, scored, [MlflowClient().get_model_version("genre", n) for n in measured])
+
+
+def test_each_version_is_scored_with_its_own_code_when_a_feature_has_changed(two):
+    for number, measured in two.measured.items():
+        scored = two.scored[f"models:/genre/{number}"]
+        np.testing.assert_allclose(scored.loc[measured.index, ["high", "low"]], measured, atol=1e-4)
+        assert (scored["high"] > 0.5).tolist() == [True] * 4 + [False] * 4
+        assert scored.attrs["ms_per_clip"] > 0
+
+
+def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(two, tmp_path):
+    folders = {number: Path(mlflow.artifacts.download_artifacts(f"models:/genre/{number}")) for number in two.measured}
+    other, ours = (next(folder.rglob("model.skops")) for folder in folders.values())
+    shutil.copy(ours, tmp_path / "kept")
+    try:
+        shutil.copy(other, ours)
+        verdict = two.judge(two.test)
+    finally:
+        shutil.copy(tmp_path / "kept", ours)
+    (reason,) = verdict.reasons
+    assert "served, it answers otherwise than when it was measured: probabilities differ by up to" in reason
+    assert verdict.gain is None
+
+
+@pytest.mark.slow
+def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path, prefect_server):
+    write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=10)
+    place, name = Place(tmp_path, prefect_server), "logistic_regression"
+    source = ("--dataset", "folder", "--source", str(tmp_path / "music"))
+    place.run("retrain", *source, "--model", name)
+    # as if whoever registered it had been killed before it was judged
+    place.client.delete_registered_model_alias("genre", "champion")
+    place.client.delete_model_version_tag("genre", "1", "decision")
+    logged = place.client.get_model_version("genre", "1").source.removeprefix("models:/")
+    (weights,) = next((tmp_path / "mlruns").rglob(logged)).rglob("model.skops")
+    X, y = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32), np.arange(40) % 2
+    data = models.Data(["high", "low"], X, y, np.arange(40).astype(str), X, y)
+    models.save(name, models.train(name, data, {}, 0, tmp_path / "other"), weights.parent)
+    output = place.run("promote", *source)
+    version = place.client.get_model_version("genre", "1")
+    reason = "refused: served, it answers otherwise than when it was measured: probabilities differ by up to "
+    assert version.tags["decision"].startswith(reason) and f"version 1 of genre: {reason}" in output
+    assert version.tags["decision"] == f"refused: {version.tags['refused']}"
+    aliases_now = place.client.get_registered_model("genre").aliases
+    assert {alias: int(n) for alias, n in aliases_now.items()} == {"challenger": 1}
+    run = next(run for run in place.runs() if run.info.run_name.startswith("promote"))
+    assert run.data.tags["decision"] == f"version 1 of genre: {version.tags['decision']}"
+    assert "there is no champion yet" in output and place.versions() == 1
+
+
+@pytest.fixture
+def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
+    """The same, where what was scored once is not scored again."""
+    monkeypatch.setattr(scoring, "score", lambda uri, clips, config: two.scored[uri])
+    return two
+
+
+def test_no_gain_is_no_promotion(as_scored):
+    verdict = as_scored.judge(as_scored.test)
+    assert verdict.gain["gain"] == 0  # with today's code version 1 would have everything wrong
+    (reason,) = verdict.reasons
+    assert "+0.000 [+0.000, +0.000] on 8 clips, is not certain" in reason
+    assert verdict.ms_per_clip > 0
+
+
+def test_the_same_answers_are_no_promotion(as_scored, monkeypatch):
+    monkeypatch.setitem(as_scored.scored, "models:/genre/1", as_scored.scored["models:/genre/2"])
+    verdict = as_scored.judge(as_scored.test)
+    assert verdict.reasons == ["it answers as version 1, the champion, does"] and verdict.gain is None
+
+
+def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
+    test = as_scored.test
+    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"])).reasons
+    assert "it answers otherwise than when it was measured" in reason
+
+
+def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored, monkeypatch):
+    monkeypatch.setattr("tracking.gate.get_run_logger", logging.getLogger)
+    test = as_scored.test
+    shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
+    (reason,) = as_scored.judge(shaken).reasons
+    assert "probabilities differ by up to" in reason
+    elsewhere = as_scored.judge(shaken, made_here=False, gives_way="uncompared")
+    assert not elsewhere.reasons
+    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"]), made_here=False).reasons
+    assert reason.endswith("it gives 100.0% of the clips another genre")
+
+
+def test_chance_is_refused_and_a_demo_gives_way(as_scored):
+    chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
+    (reason,) = as_scored.judge(chance).reasons
+    assert "no better than chance" in reason
+    uncompared = as_scored.judge(as_scored.test, gives_way="over a demo, uncompared")
+    assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a demo, uncompared", None)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    made = [two_models(rng, n_clips=240, n_genres=3, skills=(s, s))[0] for s in (1.0, 2.0)]
+    return dict(zip(("svm", "catboost"), made, strict=True))
+
+
+def described(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
+    choice = selection.learn(tables, list(tables), "weighted", precision=precision)
+    table = choice.table(tables)
+    clips = table[["genre", "recording"]].assign(split="test")
+    return model_card.describe(
+        table,
+        clips,
+        choice,
+        label="weighted mean of svm, catboost",
+        data_set="folder-music",
+        synthetic=synthetic,
+        uri="models:/genre/7",
+        run_url="#/experiments/1/runs/abc",
+        ms_per_clip=41.7,
+        megabytes=3.25,
+    )
+
+
+def test_the_description_says_all_that_a_person_needs(tables):
+    text = described(tables)
+    for part in (
+        "Weighted mean of svm, catboost.",
+        "Data set folder-music: 240 clips of 120 recordings (genre 0 80, genre 1 80, genre 2 80); test 240.",
+        "macro AUC 0.",
+        "95 % intervals",
+        "| genre 1 | 80 | 0.",
+        "(#/experiments/1/runs/abc)",
+        "Temperature ",
+        "learnt on 240 clips",
+        "Below a confidence of 0.",
+        "42 ms a clip",
+        "3.2 MB",
+        "`mlflow models serve -m models:/genre/7 -p 5001",
+        "- music of a genre that is not on its list",
+    ):
+        assert part in text
+    assert "synthetic" not in text and "cannot" not in text and "only" not in text
+
+
+def test_the_description_tells_the_weaknesses(tables):
+    poor = {
+        name: table.iloc[:40].assign(**{"genre 0": 0.0, "genre 1": 1.0, "genre 2": 0.0})
+        for name, table in tables.items()
+    }
+    text = described(poor, precision=0.9, synthetic=True)
+    assert text.startswith("**Trained on the synthetic demo corpus")
+    assert "- genre 0: only 0% are found" in text
+    assert "judged by fewer than 30 test clips: genre 0, genre 1, genre 2" in text
+    assert "That is the highest that could be reached; what was wanted is higher." in text
+    assert "genre 1, 100%" in text
+
+
+def test_a_description_of_very_many_genres_still_fits():
+    rng = np.random.default_rng(0)
+    table = two_models(rng, n_clips=400, n_genres=100, skills=(2.0, 2.0))[0]
+    assert len(described({"svm": table, "catboost": table})) <= model_card.MAX_LENGTH
+
+
+def test_confusions_by_hand():
+    ids = list("abcdef")
+    answers = np.eye(3)[[0, 1, 1, 1, 2, 2]] * 0.7 + 0.1
+    table = probability_table(ids, "test", list("xxxyyy"), ids, answers, list("xyz"))
+    found = model_card.by_genre(table)
+    assert found["clips"].tolist() == [3, 3, 0]
+    assert found["recall"].tolist()[:2] == pytest.approx([1 / 3, 1 / 3]) and np.isnan(found["recall"]["z"])
+    assert found["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert found["taken_for"].tolist() == ["y", "z", ""]
+    assert found["taken_share"].tolist()[:2] == pytest.approx([2 / 3, 2 / 3])

@@ -1,0 +1,261 @@
+"""One segment from a real server through real yt-dlp to one file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+
+from genre.acquisition import clip_file, download
+from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.faults import FetchError
+from genre.audio import decoding
+from genre.errors import GenreError, UsageError
+from tests.support import videos
+from tests.support.project import ROOT
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return videos.song(tmp_path_factory.mktemp("song") / "song.wav")
+
+
+@pytest.fixture
+def server(song: bytes):
+    with videos.serving(song) as server:
+        yield server
+
+
+def segment(ytid: str, start_s: float = 5.0, end_s: float = 15.0, attempts: int = 0) -> dict:
+    return {"clip_id": f"{ytid}_{start_s:g}", "ytid": ytid, "start_s": start_s, "end_s": end_s, "attempts": attempts}
+
+
+def fetch(server: videos.Videos, folder: Path, wanted: dict, **source: object) -> dict:
+    given = {"url": server.url, "timeout_s": 3.0} | source
+    return Fetcher(Source(**given), folder / "unfinished").fetch(wanted, folder / "clips")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+def test_ten_seconds_are_cut_where_the_segment_is(server, tmp_path):
+    values, song = fetch(server, tmp_path, segment("-a_B-cdEfgh", 7.25, 17.25)), server.audio_of("-a_B-cdEfgh")
+    path = tmp_path / "clips" / values["path"]
+    y, sr = sf.read(path, dtype="float32")
+    assert (sr, y.shape, path.name) == (44100, (441000,), "-a_B-cdEfgh_7.25.flac")
+    expected = decoding.decode(song, sr=44100, start_s=7.25, duration_s=10)
+    assert np.abs(y - expected).max() < 2**-14
+    assert (values["duration_s"], values["padded_s"], values["format"]) == (10, 0, "x-wav")
+    assert values["peak"] == pytest.approx(np.abs(expected).max())
+    assert values["rms"] == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-4)
+    assert values["bytes"] == len(song)
+    assert "yt-dlp 20" in values["tools"]
+    assert leftovers(tmp_path) == [path]
+
+
+def test_rate_and_format_are_as_asked(server, tmp_path):
+    values = fetch(server, tmp_path, segment("abc", 2, 5), sr=22050, format="wav")
+    assert sf.info(tmp_path / "clips" / values["path"]).subtype == "PCM_16"
+    y, sr = sf.read(tmp_path / "clips" / values["path"])
+    assert (sr, len(y), values["duration_s"]) == (22050, 3 * 22050, 3)
+
+
+def test_ids_that_differ_by_case_never_share_a_file_even_where_case_is_lost(tmp_path):
+    ids = ["abcdefghijk", "ABCDEFGHIJK", "Abcdefghijk", "aBcdefghijk"]
+    files = [str(clip_file.file_of(tmp_path, segment(ytid), "flac")).lower() for ytid in ids]
+    assert len(set(files)) == len(ids)
+
+
+#: Fault of the server to its class in the ledger.
+CLASSES = {
+    "404": "gone",
+    "403": "http_403",
+    "429": "http_429",
+    "503": "http",
+    "bot": "bot_check",
+    "rate": "rate_limit",
+    "private": "private",
+    "gone": "gone",
+    "geo": "geo",
+    "reset": "network",
+    "truncated": "truncated",
+    "empty": "empty",
+    "garbage": "undecodable",
+    "html": "wrong_type",
+    "stall": "network",
+    "half_stall": "network",
+    "short": "short",
+    "silence": "silent",
+}
+
+
+@pytest.mark.parametrize("fault", CLASSES)
+def test_every_fault_is_of_its_class_and_leaves_nothing_behind(server, tmp_path, fault):
+    server.faults["-video"] = fault
+    with pytest.raises(FetchError) as caught:
+        fetch(server, tmp_path, segment("-video"))
+    assert caught.value.fault.name == CLASSES[fault]
+    assert "\n" not in str(caught.value)
+    assert not leftovers(tmp_path)
+
+
+def test_a_video_that_ends_early_is_asked_for_again_then_padded_and_marked(server, tmp_path):
+    with pytest.raises(FetchError, match=r"5.00 s of audio where 10 s were wanted"):
+        fetch(server, tmp_path, segment("abc", 20, 30))
+    values = fetch(server, tmp_path, segment("abc", 20, 30, attempts=2))
+    assert values["padded_s"] == pytest.approx(5)
+    y, _ = sf.read(tmp_path / "clips" / values["path"])
+    assert len(y) == 441000
+    assert np.abs(y[5 * 44100 + 1 :]).max() == 0
+    assert np.abs(y[4 * 44100 : 5 * 44100]).max() > 0.01
+
+
+def in_fragments(path: Path, seconds: int) -> bytes:
+    """AAC as YouTube serves it: fragments of an MP4 with an index of them in front; no two seconds are the same."""
+    y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32)
+    with av.open(
+        str(path), "w", format="mp4", options={"movflags": "+dash+global_sidx", "frag_duration": "5000000"}
+    ) as out:
+        stream = out.add_stream("aac", rate=44100, layout="mono")
+        stream.bit_rate = 128_000
+        for n in range(seconds):
+            frame = av.AudioFrame.from_ndarray(np.roll(y, 199 * n)[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = 44100, 44100 * n
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["wav", "m4a"])
+def test_of_a_long_video_only_the_part_about_the_segment_is_read(tmp_path, kind):
+    path = tmp_path / f"long.{kind}"
+    with videos.serving(in_fragments(path, 200) if kind == "m4a" else videos.song(path, 120)) as server:
+        values = fetch(server, tmp_path, segment("abc", 90, 100), url=server.url.replace("/watch", "/page"))
+        long = server.audio_of("abc")
+    y, _ = sf.read(tmp_path / "clips" / values["path"], dtype="float32")
+    path.write_bytes(long)
+    assert np.abs(y - decoding.decode(path, sr=44100, start_s=90, duration_s=10)).max() < 2**-14
+    assert values["bytes"] < len(long) / 3
+
+
+def test_a_long_video_whose_server_falls_silent_has_the_class_of_that(tmp_path):
+    with videos.serving(videos.song(tmp_path / "long.wav", seconds=120)) as server:
+        server.faults["abc"], server.after["abc"] = "stall", 3
+        with pytest.raises(FetchError) as caught:
+            fetch(server, tmp_path, segment("abc", 60, 70), url=server.url.replace("/watch", "/page"))
+    assert caught.value.fault.name == "network"
+
+
+@pytest.mark.slow
+def test_a_server_that_drips_is_given_up(server, tmp_path):
+    server.faults["abc"] = "drip"
+    with pytest.raises(FetchError) as caught:
+        fetch(server, tmp_path, segment("abc"))
+    assert caught.value.fault.name == "throttled"
+    assert not leftovers(tmp_path)
+
+
+def test_a_segment_after_the_end_is_gone(server, tmp_path):
+    with pytest.raises(FetchError, match="ends after 3600 s") as caught:
+        fetch(server, tmp_path, segment("abc", 4000, 4010), url=server.url.replace("/watch", "/page"))
+    assert caught.value.fault.name == "gone"
+
+
+def test_no_secret_is_in_a_message(server, tmp_path):
+    (tmp_path / "my-cookies.txt").write_text("# Netscape HTTP Cookie File\n")
+    secrets = {"proxy": "http://me:pass@127.0.0.1:9", "cookies": str(tmp_path / "my-cookies.txt")}
+    with pytest.raises(FetchError) as caught:
+        fetch(server, tmp_path, segment("abc"), **secrets)
+    said = f"{caught.value} {Source(url=server.url, **secrets)!r}"
+    assert "pass" not in said
+    assert "cookies.txt" not in said
+    assert caught.value.fault.name == "network"
+    assert (tmp_path / "my-cookies.txt").read_text() == "# Netscape HTTP Cookie File\n"
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from genre.acquisition.download import Fetcher, Source
+url, folder, limit, format = sys.argv[1:]
+fetcher = Fetcher(Source(url=url, format=format, sr=96000), Path(folder) / "unfinished")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+try:
+    segment = {"clip_id": "abc_5", "ytid": "abc", "start_s": 5.0, "end_s": 15.0, "attempts": 0}
+    fetcher.fetch(segment, Path(folder) / "clips")
+except Exception as error:
+    print(error.fault.name, error)
+"""
+
+
+@pytest.mark.parametrize("limit", [200_000, 1_200_000], ids=["while the video is fetched", "while the clip is written"])
+def test_a_full_disk_is_the_machines_fault(server, tmp_path, limit):
+    """The system refuses to let a process write a file beyond a size, as it would on a full disk."""
+    command = [sys.executable, "-c", FULL_DISK, server.url, str(tmp_path), str(limit), "wav"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.startswith("disk "), done.stdout + done.stderr
+    assert not leftovers(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_the_machines_fault(server, tmp_path):
+    (tmp_path / "unfinished").write_text("a file where the folder should be")
+    with pytest.raises(FetchError, match="cannot make the folder") as caught:
+        fetch(server, tmp_path, segment("abc"))
+    assert caught.value.fault.kind == "machine"
+    assert not server.asked
+
+
+def test_braces_in_an_address_are_its_own(server, tmp_path):
+    assert fetch(server, tmp_path, segment("abc"), url=server.url + "&list={x}")["duration_s"] == 10
+
+
+def test_what_makes_no_sense_is_refused():
+    for source, said in (
+        (Source(url="http://127.0.0.1/video"), "must hold {ytid}"),
+        (Source(sr=100), "sr from 8000"),
+        (Source(cookies="/nowhere/cookies"), "GENRE_COOKIES names a file that is not there"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            source.check()
+        assert "/nowhere" not in str(caught.value)
+
+
+def test_without_a_javascript_runtime_youtube_is_not_even_asked(tmp_path):
+    code = "from genre.acquisition.download import Source; Source().check()"
+    old = tmp_path / "node"
+    old.write_text("#!/bin/sh\necho v12.1.0\n")
+    old.chmod(0o755)
+    scripts = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    if (Path(sys.executable).parent / "deno").exists():
+        pytest.skip("deno is installed beside this Python, where yt-dlp always finds it")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=scripts, cwd=ROOT, timeout=60
+    )
+    assert 'node 12.1.0, which is too old; install one with "pip install deno"' in done.stderr
+
+
+def test_a_javascript_runtime_that_is_there_is_found(tmp_path, monkeypatch):
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\necho v24.0.1\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "node 24.0.1" in download.javascript_runtimes()[0]
+
+
+@pytest.mark.network
+def test_a_segment_of_youtube(tmp_path):
+    source = Source()
+    source.check()
+    wanted = segment("jNQXAC9IVRw", 2, 12)  # "Me at the zoo", the first video there
+    values = Fetcher(source, tmp_path / "unfinished").fetch(wanted, tmp_path / "clips")
+    assert sf.info(tmp_path / "clips" / values["path"]).duration == 10
+    assert values["peak"] > 0.01
+
+
+def test_errors_are_errors_of_this_project():
+    assert issubclass(FetchError, GenreError)

@@ -1,0 +1,328 @@
+"""Whole acquisitions against a real server: order, attempts, rests, and what is left after a kill."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from genre.acquisition import import_clips, session
+from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.ledger import Ledger
+from genre.acquisition.session import Acquisition, Ending, Pace
+from genre.errors import GenreError, UsageError
+from tests.support import videos
+from tests.support.project import ROOT
+
+#: Nothing is waited for but what a test waits for.
+AT_ONCE = {"max_clips": 0, "interval_s": 0.0, "retry_s": 0.01, "failures": 100}
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return videos.song(tmp_path_factory.mktemp("song") / "song.wav", seconds=16, sr=8000)
+
+
+@pytest.fixture
+def server(song: bytes):
+    with videos.serving(song) as server:
+        yield server
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def acquire(server: videos.Videos, ledger: Ledger, folder: Path, workers: int = 1, **pace: float) -> Ending:
+    source = Source(url=server.url, sr=8000, timeout_s=4.0)
+    fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(workers)]
+    return Acquisition(ledger, fetchers, folder / "audio", Pace(**(AT_ONCE | pace))).run()
+
+
+def by_video(ledger: Ledger) -> pd.DataFrame:
+    return ledger.segments().set_index("ytid")
+
+
+def names(n: int, word: str = "v") -> list[str]:
+    return [f"-{word}{i:09d}" for i in range(n)]
+
+
+#: Fault to status, class and attempts at the end.
+OUTCOMES = {
+    "": ("done", "", 1),
+    "404": ("gone", "gone", 1),
+    "private": ("gone", "private", 1),
+    "geo": ("gone", "geo", 1),
+    "silence": ("gone", "silent", 1),
+    "403": ("gone", "http_403", 5),
+    "429": ("gone", "http_429", 5),
+    "reset": ("gone", "network", 5),
+    "truncated": ("gone", "truncated", 5),
+    "empty": ("gone", "empty", 3),
+    "garbage": ("gone", "undecodable", 3),
+    "html": ("gone", "wrong_type", 3),
+}
+
+
+def test_every_fault_is_retried_as_often_as_its_class_says_and_leaves_no_file(server, ledger, tmp_path):
+    videos_of = dict(zip(names(len(OUTCOMES)), OUTCOMES, strict=True))
+    server.faults.update(videos_of)
+    ledger.enroll(videos.listed(*videos_of))
+    assert acquire(server, ledger, tmp_path, workers=2).name == "Complete"
+    table = by_video(ledger)
+    for ytid, fault in videos_of.items():
+        row = table.loc[ytid]
+        assert (row["status"], row["error"], row["attempts"]) == OUTCOMES[fault], fault
+        assert row["message"] if fault else row["sha256"]
+        assert row["first_try"] <= row["last_try"]
+    files = [p.name for p in (tmp_path / "audio").rglob("*") if p.is_file()]
+    assert files == [f"{next(iter(videos_of))}_5.flac"]
+    assert not (tmp_path / "unfinished" / "0").exists()
+
+
+def test_what_passes_is_had_in_the_end(server, ledger, tmp_path):
+    server.faults.update({"-once": "429", "-twice": "reset", "-late": "stall"})
+    server.until.update({"-once": 1, "-twice": 4, "-late": 1})
+    ledger.enroll(videos.listed("-once", "-twice", "-late"))
+    acquire(server, ledger, tmp_path)
+    table = by_video(ledger)
+    assert set(table["status"]) == {"done"}
+    assert set(table["error"]) == {""}
+    assert table.loc[["-once", "-twice", "-late"], "attempts"].tolist() == [2, 3, 2]
+
+
+def test_the_next_try_is_put_off_further_each_time(server, ledger, tmp_path):
+    server.faults["-v"] = "429"
+    ledger.enroll(videos.listed("-v"))
+    delays = []
+    for _ in range(3):
+        ending = acquire(server, ledger, tmp_path, retry_s=2000)
+        row = by_video(ledger).loc["-v"]
+        delays.append(row["next_try"] - row["last_try"])
+        ledger.record("-v_5", next_try=0)
+    assert ending.name == "Waiting"
+    assert "may be asked for again from 20" in ending.message
+    for n, delay in enumerate(delays):
+        assert 1000 * 2**n <= delay <= 3000 * 2**n
+
+
+@pytest.mark.parametrize(("fault", "error"), [("bot", "bot_check"), ("rate", "rate_limit")])
+def test_a_refusal_of_the_session_ends_the_run_and_the_next_one_goes_on(server, ledger, tmp_path, fault, error):
+    ids = names(12)
+    server.faults.update(dict.fromkeys(ids, fault))
+    ledger.enroll(videos.listed(*ids))
+    ending = acquire(server, ledger, tmp_path, workers=2, rest_s=1000)
+    assert ending.name == "Resting"
+    assert "asking for nothing until 20" in ending.message
+    assert sum(server.asked.values()) <= 2  # one a worker
+    table = by_video(ledger)
+    assert set(table["status"]) == {"waiting"}
+    assert set(table["attempts"]) == {0}
+    assert set(table["error"]) == {"", error}
+    until = ledger.resting(time.time())["until"]
+    assert until - time.time() == pytest.approx(1000, abs=5)
+    # a run before that asks for nothing
+    assert acquire(server, ledger, tmp_path).name == "Resting"
+    assert sum(server.asked.values()) <= 2
+    # a run after it goes on
+    server.faults.clear()
+    ledger._db.execute("UPDATE breaks SET until = 0")
+    assert acquire(server, ledger, tmp_path, workers=2).name == "Complete"
+    assert ledger.counts() == {"waiting": 0, "done": 12, "gone": 0}
+    assert set(by_video(ledger)["attempts"]) == {1}
+
+
+def test_each_refusal_makes_the_rest_longer_until_something_is_had(server, ledger, tmp_path):
+    server.faults["-v"] = "rate"
+    ledger.enroll(videos.listed("-v"))
+    rests = []
+    for _ in range(3):
+        acquire(server, ledger, tmp_path, rest_s=100)
+        rests.append(round(ledger.resting(time.time())["until"] - time.time(), -2))
+        ledger._db.execute("UPDATE breaks SET until = 0")
+    assert rests == [100, 200, 400]
+
+
+def test_many_failures_in_a_row_are_a_refusal_too(server, ledger, tmp_path):
+    ids = names(30)
+    server.faults.update(dict.fromkeys(ids, "403"))
+    ledger.enroll(videos.listed(*ids))
+    ending = acquire(server, ledger, tmp_path, failures=7, retry_s=60)
+    assert ending.name == "Resting"
+    assert "7 failures in a row" in ending.message
+    assert sum(server.asked.values()) == 7
+
+
+def test_genres_stay_balanced_although_one_loses_half(server, ledger, tmp_path):
+    ids = names(40)
+    server.faults.update(dict.fromkeys(ids[::4], "404"))  # every other one of the first genre
+    ledger.enroll(videos.listed(*ids))
+    ending = acquire(server, ledger, tmp_path, workers=2, max_clips=16)
+    assert ending.name == "Enough"
+    assert ledger.done_by_genre() == {"a": 8, "b": 8}
+    asked = sum(server.asked.values())
+    assert acquire(server, ledger, tmp_path, max_clips=16).name == "Enough"
+    assert sum(server.asked.values()) == asked
+    acquire(server, ledger, tmp_path, max_clips=18)
+    assert ledger.done_by_genre() == {"a": 9, "b": 9}
+
+
+def test_segments_are_asked_for_at_the_pace_given_and_no_longer_than_allowed(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*names(50)))
+    begun = time.time()
+    ending = acquire(server, ledger, tmp_path, workers=2, interval_s=0.25, max_hours=1.2 / 3600)
+    assert ending.name == "OutOfTime"
+    assert 1 <= time.time() - begun < 5
+    starts = np.sort(ledger.segments().query("status == 'done'")["first_try"])
+    assert 2 <= len(starts) <= 7  # in 1.2 s, 0.19 to 0.31 s apart
+
+
+def test_a_full_disk_stops_the_run_and_blames_no_segment(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*names(3)))
+    (tmp_path / "audio").write_text("a file where the folder should be")
+    with pytest.raises(GenreError, match=r"cannot write .*see that the disk has room"):
+        acquire(server, ledger, tmp_path)
+    assert ledger.counts() == {"waiting": 3, "done": 0, "gone": 0}
+    assert set(ledger.segments()["attempts"]) == {0}
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*names(3)))
+    ledger._db.execute(f"PRAGMA max_page_count = {ledger._db.execute('PRAGMA page_count').fetchone()[0]}")
+    growing = "INSERT INTO breaks VALUES (0, 0, '', hex(zeroblob(99999)))"
+    ledger._db.execute(f"CREATE TRIGGER fill AFTER UPDATE ON segments BEGIN {growing}; END")
+    with pytest.raises(GenreError, match=r"the ledger cannot be written \(database or disk is full\)"):
+        acquire(server, ledger, tmp_path)
+
+
+def test_numbers_that_make_no_sense_are_refused():
+    for pace in (Pace(max_clips=-1), Pace(max_hours=0), Pace(interval_s=-1), Pace(failures=0)):
+        with pytest.raises(UsageError, match="none may be negative"):
+            pace.check()
+    Pace().check()
+
+
+def test_the_clock_never_tells_a_time_before_the_rest_is_over():
+    assert session._clock(0) == session._clock(-59)
+    assert session._clock(0) < session._clock(1)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from genre.acquisition import import_clips
+from genre.acquisition.session import Acquisition, Pace
+from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.ledger import Ledger
+url, folder = sys.argv[1], Path(sys.argv[2])
+ledger = Ledger(folder / "ledger.sqlite")
+import_clips.reconcile(ledger, folder / "audio")
+source = Source(url=url, sr=8000, timeout_s=4.0)
+fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(2)]
+pace = Pace(max_clips=0, interval_s=0, retry_s=0.05, failures=10**6)
+print(Acquisition(ledger, fetchers, folder / "audio", pace).run().name)
+"""
+
+#: A fifth of the segments, a mixture; some of them pass after a while.
+MIXTURE = ("404", "403", "429", "private", "reset", "truncated", "empty", "garbage", "503")
+PASSING = ("403", "429", "reset", "truncated", "503")
+
+
+def killed_again_and_again(server: videos.Videos, folder: Path, n: int, kills: int, seed: int = 0) -> dict[str, str]:
+    """Acquire n segments, a fifth of them faulty, with a number of kills; returns the lasting faults by id."""
+    rng, ids = random.Random(seed), names(n)
+    faulty = rng.sample(ids, n // 5)
+    server.faults.update({ytid: MIXTURE[i % len(MIXTURE)] for i, ytid in enumerate(faulty)})
+    server.until.update({ytid: 3 for ytid in faulty[::2] if server.faults[ytid] in PASSING})
+    ledger = Ledger(folder / "ledger.sqlite")
+    ledger.enroll(videos.listed(*ids))
+    command = [sys.executable, "-c", RUN, server.url, str(folder)]
+    for k in range(kills):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        target = n * (k + rng.random()) / (kills + 1)
+        while process.poll() is None and ledger.counts()["done"] + ledger.counts()["gone"] < target:
+            time.sleep(0.01)
+        time.sleep(0.1 * rng.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+    assert done.stdout == "Complete\n", done.stderr
+    return {ytid: fault for ytid, fault in server.faults.items() if ytid not in server.until}
+
+
+def check_whole(server: videos.Videos, folder: Path, lasting: dict[str, str], kills: int) -> pd.DataFrame:
+    """Every segment in its right status, none fetched twice, none missing, none corrupt."""
+    table = by_video(Ledger(folder / "ledger.sqlite"))
+    assert dict(table.loc[list(lasting), "status"]) == dict.fromkeys(lasting, "gone")
+    done = table[~table.index.isin(lasting)]
+    assert set(done["status"]) == {"done"}
+    files = {f"{p.parent.name}/{p.name}" for p in (folder / "audio").rglob("*") if p.is_file()}
+    assert files == set(done["path"])
+    for ytid, row in done.iterrows():
+        y, sr = sf.read(folder / "audio" / row["path"], dtype="int16")
+        expected, _ = sf.read(io.BytesIO(server.audio_of(ytid)), dtype="int16", start=5 * 8000, stop=15 * 8000)
+        assert sr == 8000
+        assert np.array_equal(y, expected)
+    # served whole: a look and a fetch; a worker's clip that was under way may be fetched again
+    again = sum(max(0, server.served[ytid] - 2) for ytid in done.index if ytid not in server.faults)
+    assert again <= 2 * 2 * kills
+    assert not any(server.served[ytid] > 2 + 2 * kills for ytid in done.index)
+    return table
+
+
+def test_killed_twice_it_completes_and_repeats_nothing(server, tmp_path):
+    lasting = killed_again_and_again(server, tmp_path, n=45, kills=2)
+    check_whole(server, tmp_path, lasting, kills=2)
+
+
+def test_a_clip_whose_file_was_deleted_is_fetched_again(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a", "-b"))
+    acquire(server, ledger, tmp_path)
+    path = tmp_path / "audio" / by_video(ledger).loc["-a", "path"]
+    path.unlink()
+    assert import_clips.reconcile(ledger, tmp_path / "audio") == (0, 1)
+    acquire(server, ledger, tmp_path)
+    assert path.exists()
+    assert (server.asked["-a"], server.asked["-b"]) == (4, 2)
+
+
+def test_a_file_that_the_ledger_does_not_know_is_adopted_if_it_is_whole(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a", "-b"))
+    acquire(server, ledger, tmp_path)
+    digests = by_video(ledger)["sha256"]
+    for ytid in ("-a", "-b"):
+        ledger.record(f"{ytid}_5", status="waiting", path="", sha256="")
+    path = tmp_path / "audio" / "000" / "-b_5.flac"
+    path.write_bytes(path.read_bytes()[:2000])
+    assert import_clips.reconcile(ledger, tmp_path / "audio") == (1, 0)
+    acquire(server, ledger, tmp_path)
+    assert (server.asked["-a"], server.asked["-b"]) == (2, 4)
+    pd.testing.assert_series_equal(by_video(ledger)["sha256"], digests)
+
+
+def test_a_file_that_is_no_audio_is_no_obstacle(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a"))
+    (tmp_path / "audio" / "000").mkdir(parents=True)
+    (tmp_path / "audio" / "000" / "-a_5.flac").write_bytes(b"rubbish")
+    (tmp_path / "audio" / "000" / "another.flac").write_bytes(b"rubbish")
+    assert import_clips.reconcile(ledger, tmp_path / "audio") == (0, 0)
+    acquire(server, ledger, tmp_path)
+    assert by_video(ledger).loc["-a", "status"] == "done"
+    assert sf.info(tmp_path / "audio" / "000" / "-a_5.flac").duration == 10
+
+
+def test_what_is_adopted_is_still_known_to_be_padded(server, ledger, tmp_path):
+    ledger.enroll(videos.listed("-a", start_s=10, end_s=20))
+    acquire(server, ledger, tmp_path)
+    ledger.record("-a_10", status="waiting", padded_s=None)
+    import_clips.reconcile(ledger, tmp_path / "audio")
+    assert by_video(ledger).loc["-a", ["status", "padded_s"]].tolist() == ["done", pytest.approx(4, abs=0.01)]

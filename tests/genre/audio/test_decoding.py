@@ -1,0 +1,525 @@
+import io
+import os
+import tracemalloc
+from pathlib import Path
+
+import av
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genre.audio import decoding, readers
+from genre.audio.clips import SILENCE_PEAK, clip, window_starts
+from genre.config import AudioConfig
+from genre.errors import AudioError, UsageError
+from tests.support.project import ROOT
+from tests.support.sounds import encode, mux
+
+CONFIG = AudioConfig()
+SR = 44100
+SECONDS = 4.0
+# Name, codec, container, encoder's sampling rate, allowed shift in samples at 44.1 kHz.
+WITH_PYAV = {
+    "m4a": ("aac", "mp4", 44100, 2),
+    "aac": ("aac", "adts", 44100, 1100),  # a bare stream does not say that its first 1,024 samples are priming
+    "webm": ("libopus", "webm", 48000, 48),  # time stamps are whole milliseconds
+    "opus": ("libopus", "ogg", 48000, 2),
+    "mka": ("aac", "matroska", 44100, 48),
+}
+WITH_SOUNDFILE = ["wav", "flac", "aiff", "au", "mp3", "ogg"]
+LOSSLESS = ["wav", "flac", "aiff", "au"]
+
+
+def tune(seconds: float = SECONDS, sr: int = SR) -> np.ndarray:
+    """Low noise under a pulse and a rising tone: no stretch of it is like another, and every codec keeps it."""
+    t = np.arange(round(seconds * sr)) / sr
+    noise = scipy.signal.lfilter([0.1], [1, -0.9], np.random.default_rng(0).normal(size=t.size))
+    y = 0.2 * np.sin(2 * np.pi * (200 + 40 * t) * t) + noise * (0.6 + 0.4 * np.sin(2 * np.pi * 1.7 * t))
+    return (0.5 * y).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("formats")
+    y = tune()
+    for suffix in WITH_SOUNDFILE:
+        # libsndfile's Vorbis encoder overflows its stack on a long block.
+        written = y[: 2 * SR] if suffix == "ogg" else y
+        soundfile.write(folder / f"tune.{suffix}", np.stack([written, written], axis=1), SR)
+    for suffix, (codec, container, rate, _) in WITH_PYAV.items():
+        encode(folder / f"tune.{suffix}", y, codec, container, rate)
+    return {path.suffix[1:]: path for path in folder.iterdir()}
+
+
+def lag(y: np.ndarray, reference: np.ndarray, at: int, n: int = 8192, reach: int = 1200) -> int:
+    """Samples by which `y` comes after the reference, around a sample of the reference."""
+    stretches = np.lib.stride_tricks.sliding_window_view(y[at - reach : at + n + reach], n)
+    return int(np.argmax([np.corrcoef(stretch, reference[at : at + n])[0, 1] for stretch in stretches])) - reach
+
+
+def alike(y: np.ndarray, reference: np.ndarray) -> float:
+    """Correlation of two stretches."""
+    return float(np.corrcoef(y, reference)[0, 1])
+
+
+# decode
+
+
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+def test_every_format_gives_the_same_sound(files, suffix):
+    y = decoding.decode(files[suffix], sr=SR)
+    shift = lag(y, tune(), 20000)
+    assert abs(shift) <= (WITH_PYAV[suffix][3] if suffix in WITH_PYAV else 0)
+    assert y.dtype == np.float32 and y.ndim == 1
+    assert y.size == pytest.approx((2 if suffix == "ogg" else SECONDS) * SR, abs=2100)
+    assert alike(y[20000 + shift : 60000 + shift], tune()[20000:60000]) > 0.95
+
+
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+def test_bytes_give_what_the_file_gives(files, suffix):
+    np.testing.assert_array_equal(
+        decoding.decode(files[suffix].read_bytes(), sr=22050), decoding.decode(str(files[suffix]), sr=22050)
+    )
+
+
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_an_open_file_gives_it_as_often_as_asked(files, suffix, buffering):
+    path = files[suffix]
+    with path.open("rb", buffering=buffering) as file:
+        assert decoding.duration_s(file) == decoding.duration_s(path)
+        for _ in range(2):
+            np.testing.assert_array_equal(decoding.decode(file, sr=SR), decoding.decode(path, sr=SR))
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, "mp3"])
+@pytest.mark.parametrize("start_s", [0.5, 1.5, 2.25])
+def test_window_is_that_stretch_of_the_whole(files, suffix, start_s):
+    whole = decoding.decode(files[suffix], sr=SR)
+    window = decoding.decode(files[suffix], sr=SR, start_s=start_s, duration_s=1.25)
+    first = round(start_s * SR)
+    assert window.size == round(1.25 * SR)
+    np.testing.assert_allclose(window, whole[first : first + window.size], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", list(WITH_PYAV))
+def test_window_by_pyav_begins_where_it_should(files, suffix):
+    # Not sample for sample: AAC fills its upper bands with fresh noise, and Matroska counts whole milliseconds.
+    whole = decoding.decode(files[suffix], sr=SR)
+    window = decoding.decode(files[suffix], sr=SR, start_s=2.25, duration_s=1.25)
+    padded = np.concatenate([np.zeros(round(2.25 * SR), np.float32), window])
+    assert window.size == round(1.25 * SR)
+    shift = lag(padded, whole, round(2.5 * SR))
+    assert abs(shift) <= (SR // 1000 if suffix in ("webm", "mka") else 0)
+    assert alike(padded[3 * SR + shift :][:20000], whole[3 * SR :][:20000]) > 0.99
+
+
+def test_window_does_not_hear_its_neighbours(tmp_path):
+    y = tune()
+    path, path_loud = tmp_path / "a.wav", tmp_path / "b.wav"
+    loud = y.copy()
+    loud[:SR] = loud[2 * SR :] = 0.9
+    soundfile.write(path, y, SR)
+    soundfile.write(path_loud, loud, SR)
+    window = {"sr": 22050, "start_s": 1.0, "duration_s": 1.0}
+    np.testing.assert_array_equal(decoding.decode(path, **window), decoding.decode(path_loud, **window))
+
+
+@pytest.mark.parametrize("sr", [8000, 22050, 44100, 48000])
+def test_equal_to_librosa_load(tmp_path, sr):
+    path = tmp_path / "a.wav"
+    y = tune(sr=sr)
+    soundfile.write(path, np.stack([y, -0.3 * y], axis=1), sr)
+    mine = decoding.decode(path, sr=22050, start_s=0.5, duration_s=2.0)
+    theirs, _ = librosa.load(path, sr=22050, offset=0.5, duration=2.0, res_type="soxr_hq")
+    np.testing.assert_array_equal(mine, theirs)
+    assert mine.size == 2 * 22050
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 44099, 44101])
+def test_resampled_length_is_librosas(tmp_path, n):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tune()[:n], SR)
+    assert decoding.decode(path, sr=22050).size == librosa.load(path, sr=22050)[0].size
+
+
+def test_resampler_is_the_one_named(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tune(), SR)
+    quick = decoding.decode(path, sr=22050, resampler="soxr_qq")
+    np.testing.assert_array_equal(quick, librosa.load(path, sr=22050, res_type="soxr_qq")[0])
+    assert not np.array_equal(quick, decoding.decode(path, sr=22050))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged(tmp_path, channels):
+    path = tmp_path / "a.wav"
+    y = np.random.default_rng(0).uniform(-1, 1, (5000, channels)).astype(np.float32)
+    soundfile.write(path, y, SR, subtype="FLOAT")
+    np.testing.assert_allclose(decoding.decode(path, sr=SR), y.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_channels_of_whole_numbers_are_averaged(tmp_path, channels, subtype):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (5000, channels)), SR, subtype=subtype)
+    floats = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(decoding.decode(path, sr=SR), floats @ np.full(channels, 1 / channels, np.float32))
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "6.1", "7.1", "hexadecagonal"])
+def test_channels_that_only_pyav_reads_are_averaged(tmp_path, layout):
+    """A planar frame of eight channels or more once took the whole process along."""
+    path = tmp_path / "a.wv"
+    n_channels = av.AudioLayout(layout).nb_channels
+    y = np.random.default_rng(0).integers(-(2**15), 2**15, (5000, n_channels), dtype=np.int16)
+    frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout=layout)
+    mux(path, frame, "wavpack", "wv", SR, format="s16p")
+    expected = y.mean(axis=1) / 2**15
+    np.testing.assert_allclose(decoding.decode(path, sr=SR), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        next(decoding.decode_windows(path, CONFIG))[1][:2000], decoding.decode(path, sr=CONFIG.sr)[:2000]
+    )
+
+
+def test_window_that_the_file_ends_in_is_shorter(files):
+    for suffix in ("wav", "m4a"):
+        y = decoding.decode(files[suffix], sr=SR, start_s=3.0, duration_s=10.0)
+        assert y.size == pytest.approx(SR, abs=1100)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a", "opus"])
+def test_window_beyond_the_end_is_too_short(files, suffix):
+    with pytest.raises(AudioError, match="ends before 30 s") as caught:
+        decoding.decode(files[suffix], sr=22050, start_s=30.0, duration_s=10.0)
+    assert caught.value.status == "too_short"
+
+
+@pytest.mark.parametrize("window", [{"start_s": -1.0}, {"duration_s": 0.0}, {"start_s": float("nan")}])
+def test_impossible_window_is_the_callers_mistake(files, window):
+    with pytest.raises(UsageError, match="start >= 0"):
+        decoding.decode(files["wav"], sr=22050, **window)
+
+
+# A file that is not what it should be
+
+
+@pytest.mark.parametrize("suffix", [None, ".wav", ".mp3", ".raw", ".m4a"])
+@pytest.mark.parametrize("content", ["empty", "noise", "text", "zeros"])
+def test_not_audio(tmp_path, suffix, content):
+    contents = {
+        "empty": b"",
+        "noise": np.random.default_rng(1).bytes(50_000),
+        "text": b"Never gonna give you up.\n" * 500,
+        "zeros": bytes(50_000),
+    }[content]
+    source: bytes | Path = contents
+    if suffix:
+        source = tmp_path / f"x{suffix}"
+        source.write_bytes(contents)
+        with pytest.raises(AudioError):
+            decoding.duration_s(source)
+    with pytest.raises(AudioError, match=r"neither soundfile \(.+\) nor PyAV \(.+\) can read") as caught:
+        decoding.decode(source, sr=22050)
+    assert caught.value.status == "undecodable"
+    assert ("x" + suffix if suffix else f"{len(contents)} bytes") in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        decoding.duration_s,
+        lambda data: decoding.decode(data, sr=SR),
+        lambda data: list(decoding.decode_windows(data, CONFIG)),
+    ],
+)
+def test_a_codec_that_nobody_knows(files, read):
+    data = bytearray(files["wav"].read_bytes())
+    data[20:22] = b"\xff\x7f"
+    with pytest.raises(AudioError, match="a codec that FFmpeg does not know") as caught:
+        read(bytes(data))
+    assert caught.value.status == "undecodable"
+
+
+@pytest.mark.parametrize("name", ["missing.wav", ".", "pipe.wav", "zero\0byte.wav"])
+def test_nothing_to_open(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for read in (lambda path: decoding.decode(path, sr=22050), decoding.duration_s):
+        with pytest.raises(AudioError, match="cannot be opened") as caught:
+            read(tmp_path / name)
+        assert caught.value.status == "undecodable"
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "ffconcat version 1.0\nfile 'tune.aac'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\ntune.aac\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_playlist_does_not_make_us_open_what_it_names(files, monkeypatch, playlist):
+    monkeypatch.chdir(files["aac"].parent)
+    with pytest.raises(AudioError):
+        decoding.decode(playlist.encode(), sr=22050)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "aac", "webm", "opus"])
+def test_truncated_file_gives_what_is_there(files, suffix):
+    data = files[suffix].read_bytes()
+    y = decoding.decode(data[: len(data) // 2], sr=22050)
+    assert 1.5 * 22050 < y.size < 2.6 * 22050
+    assert np.isfinite(y).all() and np.abs(y).max() > 0.1
+
+
+def test_truncated_m4a_has_lost_its_index(files):
+    data = files["m4a"].read_bytes()
+    with pytest.raises(AudioError):
+        decoding.decode(data[: len(data) // 2], sr=22050)
+
+
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+def test_damaged_file_either_sounds_or_says_why(files, suffix):
+    rng = np.random.default_rng(2)
+    for size in (20, 60, 400, 5000):
+        data = bytearray(files[suffix].read_bytes())
+        first = len(data) // 3
+        data[first : first + size] = rng.bytes(size)
+        for damaged in (bytes(data), bytes(data[:size])):
+            try:
+                assert decoding.decode(damaged, sr=22050, duration_s=2.0).size > 0
+            except AudioError as error:
+                assert error.status in ("undecodable", "too_short")
+
+
+def test_a_few_damaged_packets_are_stepped_over(files):
+    whole = files["aac"].read_bytes()
+    for seed in range(100):
+        data, rng = bytearray(whole), np.random.default_rng(seed)
+        for at in rng.integers(len(data) // 2, len(data), 10):
+            data[at] ^= 1 << int(rng.integers(8))
+        assert decoding.decode(bytes(data), sr=22050).size > 0.8 * SECONDS * 22050
+
+
+def test_duration_bounds_the_work(files, monkeypatch):
+    for suffix in ("wav", "m4a"):
+        assert decoding.decode(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
+    frames = []
+    one_by_one = readers._pyav_frames
+    monkeypatch.setattr(readers, "_pyav_frames", lambda stream: (frames.append(f) or f for f in one_by_one(stream)))
+    decoding.decode(files["m4a"], sr=SR, duration_s=0.5)
+    assert sum(frame.samples for frame in frames) < SR
+
+
+def test_header_that_promises_hours_costs_nothing(tmp_path):
+    data = bytearray(soundfile_bytes(tune(), "FLAC"))
+    # Total samples of the STREAMINFO block: 36 bits that end at byte 26 of the file.
+    data[22:26] = b"\xff\xff\xff\xff"
+    y = decoding.decode(bytes(data), sr=SR)
+    assert y.size <= tune().size
+
+
+def soundfile_bytes(y: np.ndarray, file_format: str, subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, y, SR, format=file_format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def test_nan_comes_through_to_be_counted():
+    y = tune()
+    y[SR] = np.nan
+    decoded = decoding.decode(soundfile_bytes(y, "WAV", "FLOAT"), sr=22050)
+    with pytest.raises(AudioError) as caught:
+        clip(decoded, CONFIG)
+    assert caught.value.status == "not_finite"
+
+
+# duration_s
+
+
+@pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
+def test_duration(files, suffix):
+    expected = 2.0 if suffix == "ogg" else SECONDS
+    # A bare AAC stream's length is guessed from its bit rate.
+    assert decoding.duration_s(files[suffix]) == pytest.approx(expected, rel=0.2 if suffix == "aac" else 0.02)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "webm", "mka"])
+def test_duration_of_a_truncated_file_is_what_is_there(files, tmp_path, suffix):
+    path = tmp_path / f"half.{suffix}"
+    data = files[suffix].read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    there = decoding.decode(path, sr=SR).size / SR
+    assert there < 0.8 * decoding.duration_s(files[suffix])
+    assert decoding.duration_s(path) == pytest.approx(there, abs=0.1)
+
+
+def test_duration_of_a_header_that_promises_hours(tmp_path):
+    data = bytearray(soundfile_bytes(tune(), "FLAC"))
+    data[22:26] = b"\xff\xff\xff\xff"
+    path = tmp_path / "hours.flac"
+    path.write_bytes(data)
+    assert soundfile.info(path).duration > 20 * 3600
+    assert decoding.duration_s(path) == pytest.approx(SECONDS, abs=0.1)
+
+
+# clip
+
+
+def test_clip_is_cut_to_its_length():
+    y = tune(12.0, CONFIG.sr)
+    cut = clip(y.astype(np.float64), CONFIG)
+    assert cut.size == CONFIG.n_samples and cut.dtype == np.float32 and cut.flags.c_contiguous
+    np.testing.assert_array_equal(cut, y[: CONFIG.n_samples])
+    assert clip(y[: 3 * CONFIG.sr], CONFIG).size == 3 * CONFIG.sr
+
+
+@pytest.mark.parametrize(
+    ("y", "status"),
+    [
+        (np.zeros(0), "too_short"),
+        (np.full(CONFIG.sr - 1, np.nan), "too_short"),
+        (np.zeros(CONFIG.sr), "silent"),
+        (np.full(CONFIG.sr, 0.99 * SILENCE_PEAK), "silent"),
+        (np.r_[np.nan, np.zeros(CONFIG.sr)], "not_finite"),
+        (np.r_[-np.inf, np.ones(CONFIG.sr)], "not_finite"),
+    ],
+)
+def test_clip_refuses(y, status):
+    with pytest.raises(AudioError) as caught:
+        clip(y, CONFIG)
+    assert caught.value.status == status
+    assert len(caught.value.reason) > 20
+
+
+def test_clip_takes_the_quietest_and_the_shortest():
+    assert clip(np.full(CONFIG.sr, 1.01 * SILENCE_PEAK), CONFIG).size == CONFIG.sr
+
+
+def test_clip_does_not_look_beyond_its_end():
+    y = np.r_[tune(10.0, CONFIG.sr), np.nan]
+    assert clip(y, CONFIG).size == CONFIG.n_samples
+
+
+# windows
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"),
+    [
+        (0.5, [0.0]),
+        (9.99, [0.0]),
+        (10.0, [0.0]),
+        (14.9, [0.0]),
+        (15.0, [0.0, 10.0]),
+        (20.0, [0.0, 10.0]),
+        (27.0, [0.0, 10.0, 20.0]),
+        (34.9, [0.0, 10.0, 20.0]),
+    ],
+)
+def test_window_starts(seconds, starts):
+    assert window_starts(seconds, CONFIG) == starts
+
+
+@pytest.mark.parametrize(
+    ("n", "starts"), [(1, [50.0]), (2, [20.0, 70.0]), (3, [10.0, 50.0, 80.0]), (10, list(np.arange(10) * 10.0))]
+)
+def test_window_starts_are_spread_over_the_track(n, starts):
+    assert window_starts(100.0, CONFIG, max_windows=n) == starts
+
+
+@given(seconds=st.floats(0, 5000), n=st.integers(1, 40))
+def test_window_starts_keep_the_rule(seconds, n):
+    every, some = window_starts(seconds, CONFIG), window_starts(seconds, CONFIG, max_windows=n)
+    assert len(some) == min(n, len(every)) and set(some) <= set(every)
+    assert some == sorted(set(some))
+    assert every[0] == 0.0 and (len(every) == 1 or seconds - every[-1] >= 0.499 * CONFIG.clip_s)
+    assert seconds - every[-1] < 1.501 * CONFIG.clip_s
+
+
+def test_no_windows_at_all_is_the_callers_mistake():
+    with pytest.raises(UsageError, match="at least 1"):
+        window_starts(60.0, CONFIG, max_windows=0)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a"])
+def test_decoded_windows_are_clips_decoded_alone(files, suffix):
+    config = AudioConfig(clip_s=1.5)
+    cuts = list(decoding.decode_windows(files[suffix].read_bytes(), config))
+    assert [start for start, _ in cuts] == [0.0, 1.5, 3.0]
+    for start, y in cuts:
+        alone = decoding.decode(files[suffix], sr=config.sr, start_s=start, duration_s=1.5)
+        assert y.size == alone.size and alike(y, alone) > 0.99
+        if suffix == "wav":
+            np.testing.assert_array_equal(y, alone)
+    assert len(list(decoding.decode_windows(files[suffix], config, max_s=4.5))) == 3
+    with pytest.raises(AudioError, match=r"longer than 0\.05 minutes") as caught:
+        list(decoding.decode_windows(files[suffix], config, max_s=3.0))
+    assert caught.value.status == "too_long"
+
+
+def flac_hours(hours: int, *, claimed: bool) -> bytes:
+    """A constant as FLAC at 1 kHz, some kilobytes an hour; its header may leave out how long it is."""
+    file = io.BytesIO()
+    soundfile.write(file, np.full(hours * 3_600_000, 0.5), 1000, format="FLAC")
+    data = bytearray(file.getvalue())
+    if not claimed:  # STREAMINFO ends with 36 bits for the number of samples, then 16 bytes of MD5
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_small_file_that_lasts_for_hours_is_refused_before_it_is_decoded(claimed):
+    data = flac_hours(6, claimed=claimed)
+    assert len(data) < 80_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioError, match="longer than 10 minutes") as caught:
+            next(decoding.decode_windows(data, CONFIG, max_s=600))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.status == "too_long"
+    assert peak < 10_000_000  # six hours would be a hundred times as much
+
+
+def test_memory_does_not_follow_the_length_of_a_track():
+    data = flac_hours(2, claimed=True)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in decoding.decode_windows(data, CONFIG)) == 720
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_promises_hours_over_a_short_file_is_not_believed():
+    data = bytearray(flac_hours(1, claimed=True)[:1000])  # five minutes are left
+    data[22:26] = b"\xff" * 4
+    assert len(list(decoding.decode_windows(bytes(data), CONFIG, max_s=600))) == 31
+
+
+def test_a_file_of_hundreds_of_channels_is_refused():
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((3, readers.MAX_CHANNELS + 1)), 22050, format="WAV")
+    with pytest.raises(AudioError, match=f"has {readers.MAX_CHANNELS + 1} channels; at most {readers.MAX_CHANNELS}"):
+        list(decoding.decode_windows(file.getvalue(), CONFIG))
+
+
+# The paper's own clips
+
+
+def test_published_clips_decode_as_librosa_does():
+    shared = Path(os.environ.get("GENRE_SHARED", ROOT.parent / "shared"))
+    paths = sorted((shared / "data/audioset_clips").glob("*.wav"))
+    if not paths:
+        pytest.skip(f"no clips of the paper under {shared}")
+    for path in paths[:3]:
+        y = clip(decoding.decode(path, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
+        assert y.size == CONFIG.n_samples
+        np.testing.assert_array_equal(y, librosa.load(path, sr=CONFIG.sr, duration=CONFIG.clip_s)[0])

@@ -1,0 +1,139 @@
+"""Records of AudioSet's published features, read without TensorFlow."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre import datasets
+from genre.acquisition.ontology import LABELS_FILE, PAPER_GENRES
+from genre.datasets import vggish
+from genre.errors import DataError
+from genre.store import contents
+
+REGGAE, TECHNO = PAPER_GENRES["Reggae"], PAPER_GENRES["Techno"]
+CLASSES = ["/m/09x0r", REGGAE, *[f"/m/0{n}" for n in range(200)], TECHNO]  # an index that needs two bytes
+
+
+def varint(n: int) -> bytes:
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def entry(name: str, message: bytes) -> bytes:
+    return field(1, field(1, name.encode()) + field(2, message))
+
+
+def example(ytid: str, start_s: float, labels: list[int], seconds: np.ndarray, *, is_packed: bool = True) -> bytes:
+    """A tf.train.SequenceExample, as the published files have it."""
+    numbers = field(1, b"".join(map(varint, labels))) if is_packed else b"".join(b"\x08" + varint(n) for n in labels)
+    context = entry("video_id", field(1, field(1, ytid.encode()))) + entry("labels", field(3, numbers))
+    for name, value in (("start_time_seconds", start_s), ("end_time_seconds", start_s + 10)):
+        context += entry(name, field(2, field(1, struct.pack("<f", value))))
+    frames = b"".join(field(1, field(1, field(1, second.tobytes()))) for second in seconds)
+    return field(1, context) + field(2, entry("audio_embedding", frames))
+
+
+def write(path: Path, *examples: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(struct.pack("<Q", len(e)) + b"crc." + e + b"crc." for e in examples))
+
+
+def some_seconds(seed: int, n: int = 10) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 128), dtype=np.uint8)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    folder = tmp_path / "audioset_v1_embeddings"
+    write(
+        folder / "bal_train" / "-a.tfrecord",
+        example("-abcdefghij", 30, [0, 1], some_seconds(0)),
+        example("ABCDEFGHIJK", 0.5, [CLASSES.index(TECHNO)], some_seconds(1, 3), is_packed=False),
+        example("speech12345", 0, [0], some_seconds(2)),
+        example("both1234567", 0, [1, CLASSES.index(TECHNO)], some_seconds(3)),
+        example("silent12345", 0, [1], some_seconds(4, 0)),
+    )
+    write(folder / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)))
+    lines = [f'{n},{mid},"class {n}"' for n, mid in enumerate(CLASSES)]
+    (folder / LABELS_FILE).write_text("\n".join(["index,mid,display_name", *lines]) + "\n")
+    return folder
+
+
+def test_records_become_clips_and_a_table_of_256_columns(records, tmp_path):
+    table = datasets.clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
+    assert set(table.index) == {"-abcdefghij_30", "ABCDEFGHIJK_0.5", "evaluation1_70"}
+    assert table.loc["ABCDEFGHIJK_0.5", ["genre", "recording"]].tolist() == ["Techno", "ABCDEFGHIJK"]
+    assert table.loc["evaluation1_70", ["genre", "end_s"]].tolist() == ["Reggae", 80]
+    values = datasets.features("vggish", str(records))
+    assert list(values.columns) == vggish.NAMES
+    assert values.shape == (5, 256)
+    seconds = some_seconds(1, 3) / 255 * 4 - 2
+    np.testing.assert_allclose(values.loc["ABCDEFGHIJK_0.5"][:128], seconds.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(values.loc["ABCDEFGHIJK_0.5"][128:], seconds.std(axis=0), atol=1e-5)
+
+
+def test_the_policy_is_that_of_segments(records, tmp_path):
+    table = datasets.clips("vggish", str(records), tmp_path, {"policy": "first"}).set_index("clip_id")
+    assert table.loc["both1234567_0", "genre"] == "Reggae"
+
+
+def test_a_store_keeps_the_columns_that_the_source_brought(records, tmp_path):
+    clips = datasets.clips("vggish", str(records), tmp_path, {})
+    values = datasets.features("vggish", str(records))
+    contents.adopt(clips, values, tmp_path / "store")
+    loaded = contents.load_features(clips, tmp_path / "store")
+    assert list(loaded.columns) == contents.feature_names(tmp_path / "store") == vggish.NAMES
+    np.testing.assert_array_equal(loaded, values.loc[clips["clip_id"]])
+
+
+@pytest.mark.parametrize("cut", [-1, -20, 100])
+def test_a_damaged_file_is_refused(records, tmp_path, cut):
+    path = records / "eval" / "aa.tfrecord"
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DataError, match=r"aa.tfrecord is damaged"):
+        datasets.clips("vggish", str(records), tmp_path, {})
+
+
+def test_what_is_something_else_is_refused(records, tmp_path):
+    write(records / "eval" / "aa.tfrecord", b"\xff\xff not a message")
+    with pytest.raises(DataError, match=r"aa.tfrecord is damaged, or holds no VGGish features"):
+        datasets.clips("vggish", str(records), tmp_path, {})
+    write(records / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)[:, :64]))
+    with pytest.raises(DataError, match=r"seconds of \[64\] values, not 128"):
+        datasets.clips("vggish", str(records), tmp_path, {})
+    with pytest.raises(DataError, match=r"no .tfrecord file in"):
+        vggish.features(tmp_path / "nothing")
+
+
+@pytest.mark.slow
+def test_tensorflow_writes_what_is_read_here(records, tmp_path):
+    import tensorflow as tf
+
+    def feature(**kind: list) -> tf.train.Feature:
+        ((name, values),) = kind.items()
+        types = {"bytes_list": tf.train.BytesList, "float_list": tf.train.FloatList, "int64_list": tf.train.Int64List}
+        return tf.train.Feature(**{name: types[name](value=values)})
+
+    seconds = some_seconds(9)
+    context = {
+        "video_id": feature(bytes_list=[b"-tensorflow"]),
+        "labels": feature(int64_list=[0, CLASSES.index(TECHNO)]),
+        "start_time_seconds": feature(float_list=[12.5]),
+        "end_time_seconds": feature(float_list=[22.5]),
+    }
+    frames = tf.train.FeatureList(feature=[feature(bytes_list=[s.tobytes()]) for s in seconds])
+    record = tf.train.SequenceExample(
+        context=tf.train.Features(feature=context),
+        feature_lists=tf.train.FeatureLists(feature_list={"audio_embedding": frames}),
+    )
+    with tf.io.TFRecordWriter(str(records / "eval" / "tf.tfrecord")) as writer:
+        writer.write(record.SerializeToString())
+    table = datasets.clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
+    assert table.loc["-tensorflow_12.5", ["genre", "end_s"]].tolist() == ["Techno", 22.5]
+    values = datasets.features("vggish", str(records)).loc["-tensorflow_12.5"]
+    np.testing.assert_allclose(values[:128], (seconds / 255 * 4 - 2).mean(axis=0), atol=1e-5)

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from genre.errors import DataError, UsageError
+from genre.evaluate.importance import _macro_auc, by_feature, permutation_importances, shap_values, subsets
+from genre.inputs.features import FEATURE_NAMES
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 60)
+    X = rng.normal(size=(180, 6))
+    X[:, 2] += 2 * (y == 1)
+    X[:, 4] += y
+    return LogisticRegression().fit(X, y), X, y
+
+
+def test_auc_is_scikit_learns(fitted):
+    model, X, y = fitted
+    proba = np.stack([model.predict_proba(X), np.round(model.predict_proba(X), 1)])
+    expected = [roc_auc_score(y, p, multi_class="ovr", labels=[0, 1, 2]) for p in proba[:1]]
+    assert _macro_auc(proba, y)[0] == pytest.approx(expected[0], abs=1e-12)
+    tied = np.mean([roc_auc_score(y == k, proba[1][:, k]) for k in range(3)])
+    assert _macro_auc(proba, y)[1] == pytest.approx(tied, abs=1e-12)
+
+
+def test_finds_what_matters_as_scikit_learn_does(fitted):
+    model, X, y = fitted
+    table = permutation_importances(model.predict_proba, X, y, columns=list("abcdef"), n_repeats=20)
+    assert set(table.index[:2]) == {"c", "e"}
+    assert (table.loc[list("abdf"), "mean"].abs() < 0.02).all()
+    reference = permutation_importance(model, X, y, scoring="roc_auc_ovr", n_repeats=20, random_state=0)
+    np.testing.assert_allclose(table.loc[list("abcdef"), "mean"], reference.importances_mean, atol=0.02)
+
+
+def test_seeded_and_independent_of_the_order_of_columns(fitted):
+    model, X, y = fitted
+    table = permutation_importances(model.predict_proba, X, y, columns=list("abcdef"), seed=3)
+    turned = permutation_importances(
+        lambda Z: model.predict_proba(Z[:, ::-1]), X[:, ::-1], y, columns=list("fedcba"), seed=3
+    )
+    np.testing.assert_allclose(table.loc[list("abcdef")], turned.loc[list("abcdef")], atol=1e-12)
+
+
+def test_draws_from_many_and_leaves_its_input_alone(fitted):
+    model, X, y = fitted
+    sizes, before = [], X.copy()
+
+    def predict(Z):
+        sizes.append(len(Z))
+        return model.predict_proba(Z)
+
+    permutation_importances(predict, X, y, columns=list("abcdef"), n_repeats=2, max_clips=50)
+    assert sizes == [50] + 6 * [100]
+    np.testing.assert_array_equal(X, before)
+
+
+def test_absent_genre_and_single_genre(fitted):
+    model, X, y = fitted
+    two = permutation_importances(model.predict_proba, X[y < 2], y[y < 2], columns=list("abcdef"))
+    assert two.index[0] == "c" and two.notna().all(axis=None)
+    with pytest.raises(DataError, match="two genres"):
+        permutation_importances(model.predict_proba, X[y < 1], y[y < 1], columns=list("abcdef"))
+
+
+def test_twins_hide_each_other_until_they_are_permuted_together(fitted):
+    _, X, y = fitted
+    twins = np.column_stack([X[:, 2], X[:, 2], X[:, 0]])
+    model = LogisticRegression().fit(twins, y)
+    apart = permutation_importances(model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"])
+    groups = by_feature(["a_mean", "a_std", "b"])
+    together = permutation_importances(
+        model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"], groups=groups, n_repeats=20
+    )
+    assert set(together.index) == {"a", "b"}
+    assert together.loc["a", "mean"] > 1.5 * apart["mean"].max()
+    # rows move whole: a group of all columns leaves nothing but chance
+    everything = dict.fromkeys(groups, "all")
+    whole = permutation_importances(
+        model.predict_proba, twins, y, columns=list(groups), groups=everything, n_repeats=40
+    )
+    reached = roc_auc_score(y, model.predict_proba(twins), multi_class="ovr")
+    assert whole.loc["all", "mean"] == pytest.approx(reached - 0.5, abs=0.02)
+
+
+def test_a_group_moves_as_whole_rows(fitted):
+    model, X, y = fitted
+    known = {tuple(row) for row in X[:, :3]}
+
+    def predict(Z):
+        moved = (Z[:, :3] != np.resize(X[:, :3], (len(Z), 3))).any(axis=1)
+        assert len(Z) == len(X) or not moved.any() or {tuple(row) for row in Z[:, :3]} <= known
+        return model.predict_proba(Z)
+
+    groups = dict(zip("abcdef", "xxxyyy", strict=True))
+    table = permutation_importances(predict, X, y, columns=list("abcdef"), groups=groups)
+    assert set(table.index) == {"x", "y"} and (table["mean"] > 0).all()
+
+
+def test_every_column_of_ours_has_a_feature_and_a_family():
+    features = by_feature(FEATURE_NAMES)
+    assert features["mfccs_20_std"] == "mfccs_20" and features["tempo"] == "tempo"
+    assert len(set(features.values())) == 50  # signal_mean and signal_std are one, tempo is alone
+    with pytest.raises(UsageError, match="'b' is in no group"):
+        permutation_importances(lambda X: X, np.eye(4), np.array([0, 1, 0, 1]), columns=list("abcd"), groups={"a": "x"})
+
+
+def test_shap_finds_the_feature_and_the_genre_it_speaks_of(fitted):
+    from catboost import CatBoostClassifier
+
+    _, X, y = fitted
+    model = CatBoostClassifier(
+        loss_function="MultiClass", iterations=30, depth=3, verbose=False, allow_writing_files=False
+    )
+    model.fit(X, y)
+    table = shap_values(model, X, columns=list("abcdef"), genres=["p", "q", "r"])
+    assert list(table.columns) == ["p", "q", "r"] and set(table.index[:2]) == {"c", "e"}
+    assert table.loc["c"].idxmax() == "q"
+    with pytest.raises(UsageError, match="2 genres"):
+        shap_values(model, X, columns=list("abcdef"), genres=["p", "q"])
+
+
+def test_subsets_are_the_papers():
+    chosen = subsets(FEATURE_NAMES[::-1])
+    assert {name: len(columns) for name, columns in chosen.items()} == {
+        "all features": 97,
+        "time domain": 9,
+        "frequency domain": 88,
+        "top 10": 10,
+        "top 20": 20,
+        "top 30": 30,
+    }
+    assert chosen["time domain"] == list(FEATURE_NAMES[:9])
+    assert chosen["top 10"] == list(FEATURE_NAMES[-10:])
+    with pytest.raises(UsageError, match="96 features"):
+        subsets(FEATURE_NAMES[1:])

@@ -1,0 +1,111 @@
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from genre.config import AudioConfig
+from genre.inputs import stft
+from genre.inputs.backend import analyse
+from genre.inputs.features import FEATURES, extract
+from genre.inputs.stft import Analysis, power_to_db
+from tests.support.project import ROOT
+from tests.support.sounds import tone
+
+CONFIG = AudioConfig()
+SERIES = sorted({*(feature.series for feature in FEATURES if feature.series), "emphasised_mel"})
+
+WHICH = """
+import numpy as np
+from genre.inputs.backend import analyse
+from genre.config import AudioConfig
+print(type(analyse(np.ones(9, np.float32), AudioConfig())).__name__)
+"""
+
+
+def rows(kernels: str, y: np.ndarray, config: AudioConfig, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    monkeypatch.setenv("GENRE_KERNELS", kernels)
+    taken = analyse(y, config).by_frame(SERIES)
+    return [taken[series] for series in SERIES]
+
+
+@pytest.mark.parametrize("n", [1, 700, 2048, 40_000, 220_500])
+@pytest.mark.parametrize("variant", ["corrected", "paper"])
+def test_compiled_frames_are_the_plain_ones(n, variant, monkeypatch):
+    y = tone(10, hz=220)[:n]
+    config = AudioConfig(variant=variant)
+    pairs = zip(*(rows(kernels, y, config, monkeypatch) for kernels in ("plain", "compiled")), strict=True)
+    for plain, compiled in pairs:
+        assert plain.shape == compiled.shape and plain.dtype == compiled.dtype
+        # A share of the largest: in single precision, what is near 0 beside it is noise.
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=2e-6 * abs(plain).max())
+
+
+def test_moments_of_both_are_the_same(monkeypatch):
+    y = tone(3, hz=220) + np.float32(0.2)
+    moments = []
+    for kernels in ("plain", "compiled"):
+        monkeypatch.setenv("GENRE_KERNELS", kernels)
+        moments.append(analyse(y, CONFIG).central_moments(y))
+    np.testing.assert_allclose(moments[0], moments[1], rtol=1e-9)
+    deviation = y.astype(float) - y.mean(dtype=float)
+    np.testing.assert_allclose(moments[0], [y.mean(dtype=float), *(np.mean(deviation**p) for p in (2, 3, 4))])
+
+
+def test_result_does_not_depend_on_the_size_of_a_block(monkeypatch):
+    y = tone(3, hz=220)
+    values = extract(y, CONFIG)
+    monkeypatch.setattr(stft, "BLOCK_FRAMES", 7)
+    np.testing.assert_allclose(extract(y, CONFIG), values, rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("GENRE_KERNELS", raising=False)
+    assert type(analyse(np.ones(9, np.float32), CONFIG)).__name__ == "CompiledAnalysis"
+    monkeypatch.setenv("GENRE_KERNELS", "plain")
+    assert type(analyse(np.ones(9, np.float32), CONFIG)) is Analysis
+
+
+def test_plain_where_numba_is_missing():
+    code = "import sys; sys.modules['numba'] = None\n" + WHICH
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "Analysis" and "numba does not work here" in done.stderr
+
+
+def test_plain_where_nothing_may_be_written(tmp_path):
+    with zipfile.ZipFile(tmp_path / "genre.zip", "w") as archive:
+        for path in ROOT.glob("genre/**/*.py"):
+            archive.write(path, path.relative_to(ROOT))
+    nowhere = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "PYTHONPATH": str(tmp_path / "genre.zip")}
+    own = {k: v for k, v in os.environ.items() if k not in ("GENRE_KERNELS", "NUMBA_CACHE_DIR")}
+    done = subprocess.run(
+        [sys.executable, "-c", WHICH], cwd=tmp_path, env=own | nowhere, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "Analysis" and "Not a directory" in done.stderr
+
+
+def test_what_is_found_on_disk_gives_what_was_compiled(tmp_path):
+    code = (
+        "import hashlib, numpy as np; from genre.inputs.features import extract_with_log_mel; "
+        "from genre.config import AudioConfig; y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32); "
+        "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in extract_with_log_mel(y, AudioConfig())))"
+    )
+    own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
+    assert said[0].stdout and said[0].stdout == said[1].stdout, said[0].stderr
+    for name in ("_analyse", "_emphasise"):
+        assert list(tmp_path.rglob(f"kernels.{name}*.nbc"))
+
+
+def test_librosa_is_not_loaded():
+    code = WHICH + "import sys; print('librosa' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["CompiledAnalysis", "False"], done.stderr
+
+
+def test_power_to_db_has_a_floor_and_a_range():
+    S = np.array([0.0, 1e-12, 1e-3, 1.0, 1e6])
+    np.testing.assert_allclose(power_to_db(S, top_db=80), [-20, -20, -20, 0, 60])
+    np.testing.assert_allclose(power_to_db(S[:4], top_db=200), [-100, -100, -30, 0])

@@ -1,0 +1,103 @@
+"""The answers kept of a library, and the table made of them."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from genre.config import UNKNOWN
+from genre.errors import DataError, GenreError, UsageError
+from genre.library import answers
+from genre.library.answers import Answers
+from tests.support.sounds import tone
+
+SAID = {"genre": "a", "confidence": 0.6, "probabilities": {"b": 0.4, "a": 0.6}, "error": None}
+
+
+def files(*names: str) -> pd.DataFrame:
+    return pd.DataFrame({"path": list(names), "stamp": "1"}, dtype=object)
+
+
+@pytest.fixture
+def known(tmp_path: Path):
+    with closing(Answers(tmp_path / "answers.sqlite")) as known:
+        yield known
+
+
+def failed(path: str, code: str) -> dict:
+    return {"path": path, "error": {"code": code, "message": "why"}}
+
+
+def test_what_has_no_answer_of_this_model_and_state_is_missing(known):
+    both = files("/x", os.fsdecode(b"/caf\xe9"))
+    known.record(both, "m/1", [SAID | {"path": path} for path in both["path"]])
+    assert known.missing(both, "m/1").empty
+    assert len(known.missing(both, "m/2")) == 2
+    assert known.missing(both.assign(stamp=["1", "2"]), "m/1")["path"].tolist() == [both["path"][1]]
+    known.rename(both["path"][1], "2")
+    assert known.missing(both.assign(stamp=["1", "2"]), "m/1").empty
+
+
+def test_an_error_of_the_moment_is_asked_about_again(known):
+    codes = ["undecodable", "crashed", *answers.AGAIN]
+    all_ = files(*codes)
+    known.record(all_, "m/1", [failed(code, code) for code in codes])
+    assert known.missing(all_, "m/1")["path"].tolist() == list(answers.AGAIN)
+    first = next(known.of(codes, "m/1"))
+    assert (first["error"], first["message"], first["genre"], first["probabilities"]) == (
+        "undecodable",
+        "why",
+        None,
+        None,
+    )
+
+
+def test_another_confidence_needs_no_other_answer(known):
+    known.record(files("/x"), "m/1", [SAID | {"path": "/x", "genre": UNKNOWN}])
+    genres = {c: next(known.of(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
+    assert genres == {-1.0: UNKNOWN, 0.0: "a", 0.6: "a", 0.61: UNKNOWN}
+    assert known.genres("m/1") == ["a", "b"] and known.genres("m/2") == []
+
+
+def test_listed_are_audio_files_at_any_depth(tmp_path):
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    for name in ("d/e/a.WAV", "b.mp3", ".hidden.mp3", "c.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.mp3").symlink_to(tmp_path / "b.mp3")
+    (tmp_path / "dangling.mp3").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.mp3").mkdir()
+    found = answers.listed(tmp_path)
+    assert [Path(path).name for path in found["path"]] == ["b.mp3", "a.WAV", "link.mp3"]
+    for wrong, sentence in ((tmp_path / "b.mp3", "is no folder"), (tmp_path / "folder.mp3", "no audio in")):
+        with pytest.raises(DataError, match=sentence):
+            answers.listed(wrong)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("n", [0, 1, answers._ROWS + 1])
+def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
+    out, genres = tmp_path / "new" / f"t{suffix}", ["a,b", "path", "error"]
+    names = answers.columns(genres, tag=True)
+    probabilities = ["a,b", "path (genre)", "error (genre)"]
+    assert names == ["path", "genre", "confidence", *probabilities, "error", "message", "model_version", "tag"]
+    rows = [[f"/{k}\n,", None if k % 2 else "a,b", 0.5, 0.5, 0.25, 0.25, None, None, "m/1", ""] for k in range(n)]
+    answers.write(out, iter(rows), names, genres)
+    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    assert list(table) == names and table["path"].tolist() == [row[0] for row in rows]
+    assert table["genre"].notna().sum() == (n + 1) // 2
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_table_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(GenreError, match="the answers are kept, name another -P out="):
+        answers.write(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
+
+
+def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
+    sf.write(tmp_path / "a.wav", tone(1, hz=300), 22050)
+    with pytest.raises(UsageError, match="n_jobs must be"):
+        list(answers.ask(answers.listed(tmp_path), tmp_path, n_jobs=0))

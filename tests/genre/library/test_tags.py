@@ -1,0 +1,143 @@
+"""Genres in real files of every format, read back by mutagen, and every byte of the files before."""
+
+from pathlib import Path
+
+import mutagen
+import numpy as np
+import pytest
+import soundfile as sf
+from mutagen.id3 import ID3, TCON, TIT2, TPE1, TYER
+
+from genre.audio import decoding
+from genre.errors import DataError
+from genre.library import tags
+from genre.library.undo import UndoFile, records, restore
+from tests.support.sounds import encode, tone
+
+SR = 44100
+WITH_TAGS = ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a"]
+WITHOUT = ["au", "aac", "webm"]
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of each format, with no tags."""
+    folder, y = tmp_path_factory.mktemp("originals"), tone(4, hz=300, sr=SR)
+    for suffix in ("mp3", "wav", "aiff", "flac", "ogg", "au"):
+        sf.write(folder / f"a.{suffix}", y, SR)
+    sf.write(folder / "a.opus", tone(4, hz=300, sr=48000), 48000, format="OGG", subtype="OPUS")
+    encode(folder / "a.m4a", y, "aac", "mp4", SR)
+    encode(folder / "a.aac", y, "aac", "adts", SR)
+    encode(folder / "a.webm", y, "libopus", "webm", 48000)
+    return folder
+
+
+@pytest.fixture
+def undo(tmp_path: Path) -> UndoFile:
+    return UndoFile(tmp_path / "undo.jsonl")
+
+
+def copied(originals: Path, suffix: str, folder: Path) -> Path:
+    path = folder / f"b.{suffix}"
+    path.write_bytes((originals / f"a.{suffix}").read_bytes())
+    return path
+
+
+def undone(undo: UndoFile) -> list[bool]:
+    return [restore(record) for record in records(undo.path)]
+
+
+@pytest.mark.parametrize("suffix", WITH_TAGS)
+@pytest.mark.parametrize("genre", ["Rock", "Fado & Chanson — 日本"])
+def test_a_genre_is_written_read_and_taken_back_to_the_byte(originals, tmp_path, undo, suffix, genre):
+    path = copied(originals, suffix, tmp_path)
+    before, sound = path.read_bytes(), decoding.decode(path, sr=22050)
+    assert tags.read(path) == ""
+    tags.write(path, genre, undo)
+    assert tags.read(path) == genre
+    np.testing.assert_array_equal(decoding.decode(path, sr=22050), sound)
+    assert path.read_bytes() != before
+    assert undone(undo) == [True]
+    assert path.read_bytes() == before
+    assert undone(undo) == [False]
+    assert undo.path.stat().st_size < 4000 + 0.2 * len(before)
+
+
+@pytest.mark.parametrize("suffix", WITH_TAGS)
+def test_a_genre_takes_the_place_of_another_and_leaves_the_rest(originals, tmp_path, undo, suffix):
+    path = copied(originals, suffix, tmp_path)
+    file = mutagen.File(path)
+    if file.tags is None:
+        file.add_tags()
+    if suffix in ("mp3", "wav", "aiff"):
+        file.tags.add(TIT2(encoding=3, text=["Título"]))
+        file.tags.add(TCON(encoding=3, text=["17", "Jazz"]))
+    else:
+        file.tags["\xa9nam" if suffix == "m4a" else "title"] = ["Título"]
+        file.tags["\xa9gen" if suffix == "m4a" else "genre"] = ["Rock", "Jazz"]
+    file.save()
+    assert tags.read(path) == "Rock; Jazz"
+    before = path.read_bytes()
+    tags.write(path, "Fado" * 600, undo)  # more than any padding
+    assert tags.read(path) == "Fado" * 600
+    title = mutagen.File(path, easy=suffix in ("mp3", "m4a"))
+    assert "Título" in str(title["TIT2" if suffix in ("wav", "aiff") else "title"])
+    assert undone(undo) == [True]
+    assert path.read_bytes() == before
+
+
+def test_id3_keeps_its_version_and_every_other_frame(originals, tmp_path, undo):
+    for version in (3, 4):
+        path = copied(originals, "mp3", tmp_path)
+        frames = ID3()
+        frames.add(TPE1(encoding=1, text=["AC/DC", "Guest"]))
+        frames.add(TYER(encoding=0, text=["1984"]))
+        frames.save(path, v2_version=version, v23_sep=None)
+        tags.write(path, "Rock", undo)
+        found = ID3(path, translate=False)
+        assert found.version[:2] == (2, version)
+        assert found["TPE1"].text == ["AC/DC", "Guest"]
+        assert found["TYER"].text == ["1984"]
+    tags.write(copied(originals, "mp3", tmp_path), "Rock", undo)
+    assert ID3(tmp_path / "b.mp3").version[:2] == (2, 3)
+
+
+def test_an_old_tag_at_the_end_counts(originals, tmp_path, undo):
+    path = copied(originals, "mp3", tmp_path)
+    block = b"TAG" + b"Old title".ljust(30, b"\0") + b"\0" * 64 + b"\0" * 30 + bytes([17])
+    path.write_bytes(before := path.read_bytes() + block)
+    assert tags.read(path) == "Rock"
+    tags.write(path, "Blues", undo)
+    assert tags.read(path) == "Blues"
+    assert b"Old title" in path.read_bytes()[-128:]
+    assert undone(undo) == [True]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", WITHOUT)
+def test_a_format_without_tags_says_so(originals, tmp_path, undo, suffix):
+    path = copied(originals, suffix, tmp_path)
+    for call in (lambda: tags.read(path), lambda: tags.write(path, "Rock", undo)):
+        with pytest.raises(DataError, match="of a format whose tags are not written; those of mp3, wav"):
+            call()
+    assert path.read_bytes() == (originals / f"a.{suffix}").read_bytes()
+    assert not undo.path.exists()
+
+
+@pytest.mark.parametrize("suffix", WITH_TAGS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_broken_file_is_a_sentence_or_tagged_and_always_comes_back(originals, tmp_path, undo, suffix, seed):
+    rng = np.random.default_rng(seed)
+    data = bytearray((originals / f"a.{suffix}").read_bytes())
+    for at in rng.integers(0, 400, 6):
+        data[at] ^= 1 << rng.integers(8)
+    path = tmp_path / f"b.{suffix}"
+    path.write_bytes(data[: len(data) // (1 + seed % 2)])
+    before = path.read_bytes()
+    try:
+        tags.write(path, "Rock", undo)
+        undone(undo)
+    except DataError as error:
+        assert str(path) in str(error)
+    assert path.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} <= {path.name, "undo.jsonl"}

@@ -1,0 +1,166 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.signal import butter, sosfilt
+
+from genre.config import AudioConfig
+from genre.inputs import spectrogram
+from genre.inputs.features import FEATURE_NAMES, extract
+from genre.splits import assignment, duplicates
+from tests.support.sounds import tone
+
+CONFIG = AudioConfig()
+
+
+def piece(seed: int, seconds: float = 12.0) -> np.ndarray:
+    """A melody of its own: notes drawn at random over soft noise."""
+    rng = np.random.default_rng(seed)
+    n, parts = CONFIG.sr // 5, []
+    t = np.arange(n) / CONFIG.sr
+    while sum(map(len, parts)) < seconds * CONFIG.sr:
+        hz = 110 * 2 ** (rng.integers(0, 36) / 12)
+        parts.append(np.exp(-6 * t) * sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 6)))
+    y = 0.2 * np.concatenate(parts)
+    return (y + 0.002 * rng.standard_normal(y.size)).astype(np.float32)
+
+
+def analysed(clips: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
+    cut = [y[: CONFIG.n_samples] for y in clips.values()]
+    features = pd.DataFrame([extract(y, CONFIG) for y in cut], columns=list(FEATURE_NAMES), index=list(clips))
+    return features, np.stack([spectrogram.log_mel(y, CONFIG) for y in cut])
+
+
+def dull(y: np.ndarray) -> np.ndarray:
+    """As a poor encoder leaves it: no highest octave, a little noise."""
+    low = sosfilt(butter(8, 7000, fs=CONFIG.sr, output="sos"), y)
+    return (low + 1e-4 * np.random.default_rng(0).standard_normal(y.size)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def collection() -> tuple[pd.DataFrame, np.ndarray]:
+    """Eight pieces, and of the first four a copy each: the same, softer, half a second later, encoded."""
+    pieces = {f"piece {n}": piece(n) for n in range(8)}
+    copies = {
+        "same": pieces["piece 0"],
+        "softer": pieces["piece 1"] * 0.5,
+        "later": pieces["piece 2"][CONFIG.sr // 2 :],
+        "encoded": dull(pieces["piece 3"]),
+    }
+    return analysed(pieces | copies)
+
+
+def test_finds_all_copies_and_nothing_else(collection):
+    found = duplicates.pairs(*collection)
+    assert set(zip(found["first"], found["second"], found["kind"], strict=True)) == {
+        ("piece 0", "same", "exact"),
+        ("piece 1", "softer", "near"),
+        ("piece 2", "later", "near"),
+        ("piece 3", "encoded", "near"),
+    }
+    assert (found["similarity"] >= duplicates.SAME).all() and (found["similarity"] <= 1.001).all()
+
+
+def test_copies_are_found_in_cells_too(collection, monkeypatch):
+    features, stored = collection
+    whole, compared = duplicates.pairs(features, stored), len(duplicates._neighbours(features))
+    monkeypatch.setattr(duplicates, "CELL_CLIPS", 1)
+    assert len(duplicates._neighbours(features)) < compared
+    pd.testing.assert_frame_equal(duplicates.pairs(features, stored), whole)
+
+
+def test_several_threads_find_the_same(collection, monkeypatch):
+    whole = duplicates.pairs(*collection)
+    monkeypatch.setattr(duplicates, "CHUNK", 3)
+    pd.testing.assert_frame_equal(duplicates.pairs(*collection, n_jobs=2), whole, rtol=1e-5)
+
+
+def test_without_spectrograms_only_equal_rows_are_copies(collection):
+    features, _ = collection
+    tripled = pd.concat([features, features.loc[["piece 0"]].rename({"piece 0": "again"})])
+    found = duplicates.pairs(tripled)
+    assert set(zip(found["first"], found["second"], strict=True)) == {("piece 0", "same"), ("piece 0", "again")}
+    assert set(found["kind"]) == {"exact"}
+    none = duplicates.pairs(features.iloc[:4])
+    assert none.empty and list(none) == ["first", "second", "kind", "similarity"]
+    assert duplicates.pairs(features.iloc[:1], collection[1][:1]).empty
+
+
+def test_the_same_beat_and_chord_at_two_pitches_is_no_copy():
+    clips = {f"{hz} {n}": tone(10, hz=hz * (1 + 0.02 * n), seed=n) for hz in (110.0, 880.0) for n in range(3)}
+    assert duplicates.pairs(*analysed(clips)).empty
+
+
+def test_short_clips_are_not_alike_for_their_silence():
+    clips = {f"short {n}": piece(n, 3.0)[: 2 * CONFIG.sr] for n in range(4)}
+    features, stored = analysed(clips)
+    assert duplicates.pairs(features, stored).empty
+    i, j = np.triu_indices(4, 1)
+    assert duplicates.similarities(stored, np.column_stack([i, j])).max() < 0.6
+
+
+def listed(recordings: dict[str, str]) -> pd.DataFrame:
+    """Clips table: clip to recording, the genre the recording's first letter."""
+    rows = [{"clip_id": c, "recording": r, "genre": r[0], "status": "ok", "reason": ""} for c, r in recordings.items()]
+    return pd.DataFrame(rows).assign(genre=lambda t: pd.Categorical(t["genre"]))
+
+
+def copied(*couples: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(couples, columns=["first", "second"], dtype=str).assign(kind="near", similarity=0.9)
+
+
+def test_copies_that_are_new_become_one_recording_through_chains():
+    clips = listed({"1": "b", "2": "a", "3": "c", "4": "d"})
+    settled = duplicates.settle(clips, copied(("1", "2"), ("3", "1")), {})
+    assert settled["recording"].tolist() == ["a", "a", "a", "d"]
+    assert (settled["status"] == "ok").all()
+    assert clips["recording"].tolist() == ["b", "a", "c", "d"]
+
+
+def test_a_new_copy_goes_where_the_old_one_is():
+    settled = duplicates.settle(listed({"1": "a", "2": "z"}), copied(("1", "2")), {"z": "validation"})
+    assert settled["recording"].tolist() == ["z", "z"]
+
+
+def test_nothing_dealt_moves_the_training_copy_leaves():
+    clips = listed({"1": "a", "1b": "a", "2": "b", "3": "c", "4": "new"})
+    dealt = {"a": "train", "b": "test", "c": "validation"}
+    settled = duplicates.settle(clips, copied(("1", "2"), ("2", "3"), ("3", "4")), dealt).set_index("clip_id")
+    assert settled["status"].to_dict() == {
+        "1": "duplicate_of_test",
+        "1b": "duplicate_of_test",
+        "2": "ok",
+        "3": "duplicate_of_test",
+        "4": "ok",
+    }
+    assert settled.loc["4", "recording"] == "b" and settled.loc["2", "recording"] == "b"
+    assert settled.loc["1", "reason"] == "the same music as b, which is in test"
+    beside = duplicates.settle(clips, copied(("1", "3")), dealt).set_index("clip_id")
+    assert beside.loc["1", "status"] == "duplicate_of_validation" and beside.loc["3", "status"] == "ok"
+
+
+def test_a_published_split_keeps_its_recordings():
+    dealt = {"a": "train", "b": "train", "c": "test"}
+    clips = listed({"1": "a", "2": "b", "3": "c"})
+    settled = duplicates.settle(clips, copied(("1", "2")), dealt, join=False)
+    assert settled["recording"].tolist() == ["a", "b", "c"] and (settled["status"] == "ok").all()
+
+
+def test_joined_names_keep_their_side_when_they_part_again():
+    clips = listed({f"{g}{n}": f"{g}{n}" for g in "ab" for n in range(12)})
+    joined = duplicates.settle(clips, copied(("a3", "a5"), ("a5", "a7")), {})
+    dealt = assignment.with_names(assignment.deal(joined), clips["recording"], joined["recording"])
+    assert dealt["recording"].is_unique and set(dealt["recording"]) == set(clips["recording"])
+    again = assignment.deal(clips, dealt).set_index("recording")["split"]
+    assert again["a3"] == again["a5"] == again["a7"]
+    assert len(again) == len(clips)
+
+
+def test_pairs_within_a_recording_are_no_leak():
+    clips = listed({"1": "a", "2": "a", "3": "b"})
+    found = duplicates.across(copied(("1", "2"), ("2", "3")), clips)
+    assert found[["first", "second", "first_genre", "second_genre"]].to_numpy().tolist() == [["2", "3", "a", "b"]]
+    assert duplicates.across(copied(), clips).empty
+    stamped = clips.assign(stamp="x")
+    assert (
+        duplicates.digest(stamped, "f") != duplicates.digest(stamped, "g") != duplicates.digest(stamped.iloc[1:], "g")
+    )

@@ -1,0 +1,224 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from genre import evaluate, models
+from genre.config import AudioConfig
+from genre.errors import TrainingError
+from genre.inputs.features import FEATURE_NAMES
+from genre.probabilities import tables
+from genre.store import contents
+from genre.store.contents import adopt
+from genre.training import job as jobs
+from genre.training.job import Job, code_digest, finished, job_of
+from genre.training.process import Rows, run
+from genre.workspace import PROJECT_DIR
+
+GENRES = ["a", "b", "c"]
+
+
+def make_clips(n: int = 90) -> pd.DataFrame:
+    """Clips of three genres, three to a recording."""
+    number = np.arange(n)
+    return pd.DataFrame(
+        {
+            "clip_id": [f"clip {i:03d}" for i in number],
+            "stamp": "1",
+            "status": "ok",
+            "reason": "",
+            "genre": pd.Categorical([GENRES[i // 3 % 3] for i in number], categories=GENRES),
+            "recording": [f"recording {i // 3}" for i in number],
+            "split": [("train", "train", "train", "validation", "test")[i // 9 % 5] for i in number],
+        }
+    )
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Function that readies a training of one model on features of which the first tells the genre."""
+    clips = make_clips()
+    X = np.random.default_rng(0).normal(size=(len(clips), len(FEATURE_NAMES)))
+    X[:, 0] += 3 * clips["genre"].cat.codes
+    adopt(clips, pd.DataFrame(X, index=pd.Index(clips["clip_id"]), columns=list(FEATURE_NAMES)), tmp_path / "store")
+
+    def prepare(model="logistic_regression", genres=None, folds=0, **params):
+        job = Job(
+            model=model,
+            params=models.check_params(model, params),
+            seed=0,
+            genres=genres or GENRES,
+            config=AudioConfig().to_dict(),
+            store=str(tmp_path / "store"),
+            data_digest="d",
+            splits_digest="s",
+            code_digest=code_digest(model),
+            folds=folds,
+        )
+        jobs.prepare(tmp_path / job.key, job, clips)
+        return tmp_path / job.key
+
+    return prepare
+
+
+def test_a_training_leaves_what_it_promises(prepared):
+    folder = prepared()
+    assert finished(folder) is None
+    result = run(folder)
+    assert result == finished(folder)
+    assert 0 < result["fit_seconds"] < result["seconds"]
+    assert 50 < result["peak_memory_mb"] < 10_000
+    table = pd.read_parquet(folder / "probabilities.parquet")
+    assert len(table) == 90
+    np.testing.assert_allclose(table[GENRES].sum(axis=1), 1)
+    assert json.loads((folder / "scores.json").read_text())["test_macro_auc"] > 0.8
+    importances = pd.read_parquet(folder / "importances.parquet")
+    assert importances["mean"].idxmax() == importances["own"].idxmax() == FEATURE_NAMES[0]
+
+
+def test_out_of_fold_is_what_models_say_that_did_not_know_the_recording(prepared):
+    """A model that learns by heart is sure of what it knows and not of what it was not shown."""
+    folder = prepared("random_forest", folds=3, n_estimators=40, min_samples_split=2)
+    result = run(folder)
+    assert result["out_of_fold"] == "3 folds by recording" and result["folds_seconds"] > 0
+    known = pd.read_parquet(folder / "probabilities.parquet")
+    held_out = jobs.held_out(folder)
+    assert set(held_out.index) == set(known.index[known["split"] != "test"])
+    assert held_out["split"].value_counts().to_dict() == {"train": 54, "validation": 18}
+    assert tables.genres_of(held_out) == GENRES
+    learnt = held_out[held_out["split"] == "train"]
+    right, right_known = (
+        (tables.proba_of(t).argmax(axis=1) == tables.labels_of(t)).mean() for t in (learnt, known.loc[learnt.index])
+    )
+    assert 0.5 < right < 0.97 < right_known
+    pd.testing.assert_frame_equal(held_out[held_out["split"] == "validation"], known[known["split"] == "validation"])
+    assert not (folder / "folds").exists()
+
+
+def test_without_folds_only_validation_is_held_out(prepared):
+    folder = prepared()
+    assert "out_of_fold" not in run(folder)
+    assert set(jobs.held_out(folder)["split"]) == {"validation"}
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["temperature"] == evaluate.temperature(jobs.held_out(folder))
+    assert {"unknown_below", "test_calibration_error", "test_log_loss_tempered"} <= set(scores)
+
+
+def test_too_few_recordings_for_folds_is_said_and_stops_nothing(prepared):
+    folder = prepared(folds=3)
+    clips = pd.read_parquet(folder / "clips.parquet")
+    one_each = clips["recording"].where(clips["split"] != "train", clips["genre"].astype(str))
+    clips.assign(recording=one_each).to_parquet(folder / "clips.parquet")
+    assert run(folder)["out_of_fold"] == "none: a genre has a single training recording"
+    assert set(jobs.held_out(folder)["split"]) == {"validation"}
+
+
+def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
+    folder = prepared("catboost", iterations=20)
+    run(folder)
+    job, clips = job_of(folder), pd.read_parquet(folder / "clips.parquet")
+    X = contents.load_features(clips, tmp_path / "store").to_numpy()
+    proba = models.predict_proba(job.model, models.load(job.model, folder / "model"), X)
+    np.testing.assert_allclose(pd.read_parquet(folder / "probabilities.parquet")[GENRES], proba, atol=1e-9)
+
+
+def test_the_key_names_what_matters(prepared):
+    job = job_of(prepared())
+    fields = asdict(job)
+    assert Job(**fields | {"store": "elsewhere"}).key == job.key
+    for change in (
+        {"seed": 1},
+        {"params": {}},
+        {"data_digest": "x"},
+        {"splits_digest": "x"},
+        {"code_digest": "x"},
+        {"folds": 3},
+    ):
+        assert Job(**fields | change).key != job.key
+
+
+def test_weights_count_by_what_they_are_and_not_by_where_they_lie(prepared, tmp_path):
+    fields = asdict(job_of(prepared()))
+
+    def key(name):
+        return Job(**fields | {"params": {"weights": str(tmp_path / name), "units": 8}}).key
+
+    (tmp_path / "a.weights.h5").write_bytes(b"one")
+    first = key("a.weights.h5")
+    (tmp_path / "a.weights.h5").rename(tmp_path / "b.weights.h5")
+    assert key("b.weights.h5") == first
+    (tmp_path / "b.weights.h5").write_bytes(b"two")
+    assert key("b.weights.h5") != first
+    assert key("imagenet") != key("none")
+
+
+def test_rows_are_read_when_asked_for():
+    class Watched:
+        def __init__(self):
+            self.asked = []
+
+        def __getitem__(self, at):
+            self.asked.append(np.asarray(at).tolist())
+            return 10 * np.asarray(at)
+
+    watched = Watched()
+    rows = Rows(watched, np.array([3, 5, 8]))
+    assert len(rows) == 3
+    assert watched.asked == []
+    np.testing.assert_array_equal(rows[np.array([2, 0])], [80, 30])
+    np.testing.assert_array_equal(rows[:2], [30, 50])
+    assert watched.asked == [[8, 3], [3, 5]]
+
+
+def test_a_reason_comes_back_from_the_process(prepared):
+    with pytest.raises(TrainingError, match="cannot learn z"):
+        run(prepared(genres=[*GENRES, "z"]))
+
+
+def test_a_killed_training_says_so_and_can_be_run_again(prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    script = f"from pathlib import Path; from genre.training import process; process.run(Path({str(folder)!r}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=PROJECT_DIR,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child = wait_for_child(process.pid)
+    os.kill(child, signal.SIGKILL)
+    assert "killed (signal 9), most likely for memory" in process.communicate(timeout=60)[1]
+    assert finished(folder) is None
+    job = json.loads((folder / "job.json").read_text())
+    job["params"]["n_estimators"] = 10
+    (folder / "job.json").write_text(json.dumps(job))
+    assert run(folder)["fit_seconds"] > 0
+
+
+def test_a_training_does_not_outlive_who_started_it(prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    script = f"from pathlib import Path; from genre.training import process; process.run(Path({str(folder)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_DIR)
+    child = psutil.Process(wait_for_child(process.pid))
+    process.kill()
+    process.wait()
+    child.wait(timeout=20)
+    assert finished(folder) is None
+
+
+def wait_for_child(pid: int) -> int:
+    """Process that `pid` started, once it is under way."""
+    for _ in range(600):
+        for child in psutil.Process(pid).children():
+            if "genre.training.process" in child.cmdline():
+                time.sleep(2)
+                return child.pid
+        time.sleep(0.1)
+    raise AssertionError("the training process never started")

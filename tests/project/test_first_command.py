@@ -1,0 +1,16 @@
+"""What the first command of the README does, with nothing but defaults: the demo, from nothing to a champion."""
+
+import pandas as pd
+
+from tests.support.place import Place
+
+
+def test_it_ends_in_a_champion(tmp_path, prefect_server):
+    place = Place(tmp_path, prefect_server)
+    output = place.run("retrain")
+    assert "version 1 of genre: promoted" in output and place.alias("champion") == 1
+    assert "mlflow models serve -m models:/genre@champion" in output
+    runs = {run.info.run_name: run for run in place.runs()}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    board = pd.read_csv(place.client.download_artifacts(runs["retrain demo"].info.run_id, "tables/leaderboard.csv"))
+    assert len(board) >= 5 and board["test_macro_auc"].between(0.9, 1).all()

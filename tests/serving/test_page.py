@@ -1,0 +1,126 @@
+"""The page in a real browser, in front of a served model."""
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests.support.project import ROOT
+from tests.support.servers import free_port, wait_until_up
+from tests.support.sounds import tone
+
+pytest.importorskip("streamlit", reason="the extra page is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright")
+
+#: The test of recording needs a microphone: Chromium's own, which beeps.
+OPTIONS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium of this machine."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=OPTIONS)
+        yield started
+        started.close()
+
+
+@contextmanager
+def page_for(url: str, folder: Path) -> Iterator[str]:
+    """The page that asks `url`, as people start it; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "serving.page", "--url", url, "--port", str(port)]
+    with (folder / "page.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    wait_until_up(f"http://127.0.0.1:{port}/_stcore/health", process, folder / "page.log")
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def address(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with page_for(url, tmp_path_factory.mktemp("page")) as address:
+        yield address
+
+
+@pytest.fixture
+def tab(browser: Any, address: str) -> Iterator[Any]:
+    """The page in a new window, which must ask for nothing from elsewhere."""
+    context = browser.new_context(viewport={"width": 1000, "height": 1300}, permissions=["microphone"])
+    tab, asked = context.new_page(), []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.set_default_timeout(60_000)
+    tab.goto(address)
+    yield tab
+    context.close()
+    local = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
+    assert [link for link in asked if not link.startswith(local)] == []
+
+
+def drop(tab: Any, path: Path) -> None:
+    tab.locator("input[type=file]").set_input_files(path)
+
+
+def test_a_dropped_file_shows_genre_bars_timeline_spectrogram_and_version(tab, tmp_path):
+    sf.write(tmp_path / "both.flac", np.concatenate([tone(10, hz=900), tone(20, hz=110)]), 22050)
+    drop(tab, tmp_path / "both.flac")
+    tab.get_by_role("heading", name="low").wait_for()
+    assert "model genre/1" in tab.content()
+    tab.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").first.wait_for()
+    picture = tab.locator("[data-testid=stImage] img")
+    picture.wait_for()
+    tab.wait_for_function("document.querySelector('[data-testid=stImage] img').naturalWidth > 1000")
+
+
+def test_what_is_no_music_is_a_sentence(tab, tmp_path):
+    (tmp_path / "text.mp3").write_text("no music")
+    drop(tab, tmp_path / "text.mp3")
+    tab.get_by_role("alert").get_by_text("(undecodable)").wait_for()
+    assert "Traceback" not in tab.content()
+
+
+def test_a_recording_is_judged(tab):
+    tab.get_by_text("A recording").click()
+    tab.get_by_role("button", name="Record", exact=True).click()
+    tab.wait_for_timeout(2500)
+    tab.get_by_role("button", name="Stop recording").click()
+    tab.get_by_text("confident").wait_for()
+
+
+def test_without_a_server_it_says_what_to_do(browser, tmp_path):
+    sf.write(tmp_path / "high.wav", tone(2, hz=900), 22050)
+    with page_for(f"http://127.0.0.1:{free_port()}", tmp_path) as address:
+        tab = browser.new_page()
+        tab.goto(address)
+        drop(tab, tmp_path / "high.wav")
+        tab.get_by_role("alert").get_by_text("mlflow models serve").wait_for()
+        tab.close()
+
+
+def test_the_picture_follows_the_timeline():
+    from serving.page import figure
+
+    file = io.BytesIO()
+    sf.write(file, np.concatenate([tone(10, hz=900), tone(10, hz=110)]), 22050, format="WAV")
+    timeline = [
+        {"start_s": 0.0, "end_s": 10.0, "probabilities": {"low": 0.1, "high": 0.9}},
+        {"start_s": 10.0, "end_s": 20.0, "probabilities": {"low": 0.8, "high": 0.2}},
+    ]
+    above, below = figure(file.getvalue(), timeline).axes
+    assert [text.get_text() for text in above.get_legend().get_texts()] == ["high", "low"]
+    (S,) = (image.get_array() for image in below.images)
+    peak = [np.asarray(half).mean(axis=1).argmax() for half in np.array_split(S, 2, axis=1)]
+    assert peak[0] > peak[1]  # the high half lies in higher bands
+    assert below.get_xlim() == pytest.approx((0, 20), abs=0.1)

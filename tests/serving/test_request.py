@@ -1,0 +1,165 @@
+"""The client, as people run it, against a served model; and what it makes of servers that are none, or older."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from serving import request
+from tests.support.project import ROOT
+from tests.support.servers import free_port
+from tests.support.sounds import tone
+
+OLD = {"genre": "low", "confidence": 0.7, "probabilities": {"high": 0.3, "low": 0.7}, "error": None}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A high one, a low one of two windows, and one that is no music."""
+    folder = tmp_path_factory.mktemp("files")
+    sf.write(folder / "high.wav", tone(10, hz=900), 22050)
+    sf.write(folder / "low.flac", tone(20, hz=110), 22050)
+    (folder / "text.mp3").write_text("no music")
+    return [str(folder / name) for name in ("high.wav", "low.flac", "text.mp3")]
+
+
+def run(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "serving.request", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, input=stdin, timeout=120)
+    assert b"Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@contextmanager
+def answering(*replies: tuple[int, object]) -> Iterator[tuple[str, list[dict]]]:
+    """A server that gives these replies in turn, the last for ever; its address and the bodies it got."""
+    got: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            code, reply = replies[min(len(got), len(replies)) - 1]
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(json.dumps(reply).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", got
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_table_has_a_row_a_file_and_the_version(url, files):
+    done = run("--url", url, *files)
+    header, high, low, text, _, version = done.stdout.decode().splitlines()
+    assert done.returncode == 1  # text.mp3
+    column = header.index("genre")
+    assert (high[column:].split()[0], low[column:].split()[0], text[column:].split()[0]) == ("high", "low", "error")
+    assert "low 0." in high
+    assert "undecodable: " in text
+    assert version == "model: genre/1"
+
+
+def test_all_answered_is_0_and_a_missing_file_is_1(url, files, tmp_path):
+    assert run("--url", url, files[0]).returncode == 0
+    done = run("--url", url, files[0], str(tmp_path / "absent.wav"), str(tmp_path))
+    assert done.returncode == 1
+    assert "No such file" in done.stdout.decode()
+    assert "Is a directory" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("words", [(), ("-",)])
+def test_standard_input_is_read(url, files, words):
+    done = run("--url", url, *words, stdin=Path(files[0]).read_bytes())
+    assert done.returncode == 0
+    assert done.stdout.decode().splitlines()[1].split()[:2] == ["-", "high"]
+
+
+def test_a_timeline_has_a_line_a_window(url, files):
+    shown = run("--url", url, "--timeline", "--top-k", "1", files[1]).stdout.decode().splitlines()
+    assert [line.split()[:4] for line in shown[2:4]] == [["0:00", "-", "0:10", "low"], ["0:10", "-", "0:20", "low"]]
+    assert "high" not in "".join(shown[1:])
+
+
+def test_the_library_gives_what_was_asked_for(url, files):
+    data = [Path(name).read_bytes() for name in files[:2]]
+    high, low = request.ask(data, url, {"timeline": True, "min_confidence": 1.0})
+    assert high["genre"] == low["genre"] == "unknown"
+    assert next(iter(high["probabilities"])) == "high"
+    assert [w["start_s"] for w in low["timeline"]] == [0, 10]
+
+
+def test_where_nothing_answers_it_says_what_to_do(files):
+    done = run("--url", f"http://127.0.0.1:{free_port()}", files[0])
+    assert done.returncode == 2
+    assert b"mlflow models serve" in done.stderr
+    assert run("--url", "no address", files[0]).returncode == 2
+    assert run("--top-k", "0", files[0]).returncode == 2
+
+
+@pytest.mark.parametrize("reply", [(404, {}), (200, {"predictions": [3]}), (200, "hello"), (200, {"predictions": []})])
+def test_a_server_of_something_else_is_told_apart(files, reply):
+    with answering(reply) as (url, _), pytest.raises(request.NoServerError):
+        request.ask([b"x"], url)
+
+
+def test_a_model_of_an_older_version_is_understood(files):
+    refused = dict.fromkeys(OLD) | {"error": "neither soundfile nor PyAV can read it"}
+    with answering((200, {"predictions": [OLD, refused]})) as (url, _):
+        done = run("--url", url, *files[:2])
+    first, second = done.stdout.decode().splitlines()[1:]
+    assert done.returncode == 1
+    assert first.split()[1:] == ["low", "0.70", "high", "0.30"]
+    assert "neither soundfile" in second
+
+
+def test_many_files_go_in_few_requests_and_large_ones_alone(tmp_path):
+    small = [tmp_path / f"{n}" for n in range(20)]
+    for path in small:
+        path.write_bytes(b"x")
+    large = [tmp_path / "a", tmp_path / "b"]
+    for path in large:
+        path.write_bytes(bytes(request.BATCH_BYTES))
+    sizes = [len(b) for b in batches([*small, *large])]
+    assert sizes == [16, 5, 1]
+
+
+def batches(paths: list[Path]) -> list[list]:
+    """The rows of each request that asking for these files makes."""
+    replies = [(200, {"predictions": [OLD] * n}) for n in (16, 5, 1)]
+    with answering(*replies) as (url, got):
+        found = [name for batch in request.answers(list(map(str, paths)), url) for name in batch]
+    assert found == list(map(str, paths))
+    return [body["dataframe_records"] for body in got]
+
+
+def test_a_batch_that_is_refused_is_asked_for_file_by_file(files):
+    complaint = (400, {"message": "Failed to predict data 'AAAA'. \nError: too much at once"})
+    with answering(complaint, (200, {"predictions": [OLD]}), complaint) as (url, got):
+        [found] = request.answers(files[:2], url)
+    assert len(got) == 3
+    assert found[files[0]]["genre"] == "low"
+    assert found[files[1]]["error"]["message"].endswith("400: too much at once")
+
+
+def test_names_of_any_bytes_and_genres_of_any_script_are_printed(tmp_path):
+    name = str(tmp_path) + "/caf\udce9.wav"  # latin-1, as old collections have it
+    Path(name).write_bytes(np.zeros(4).tobytes())
+    with answering((200, {"predictions": [OLD | {"probabilities": {"演歌": 1.0}, "genre": "演歌"}]})) as (url, _):
+        done = run("--url", url, name)
+    assert done.returncode == 0
+    assert "演歌" in done.stdout.decode()

@@ -1,0 +1,1 @@
+"""All of MLflow: runs, logged results, the registry, promotion. No Prefect."""

@@ -1,0 +1,127 @@
+"""The logged model: signature, requirements, and its own copy of the code."""
+
+import base64
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import soundfile as sf
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, DataType, Map, Object, Property
+
+from genre import models
+from genre.config import AudioConfig
+from genre.ensemble import Ensemble
+from genre.workspace import PROJECT_DIR
+
+#: What the packaged code imports whatever its members are; members add theirs.
+BASE_REQUIREMENTS = {
+    *("mlflow", "numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "joblib", "filelock", "tqdm"),
+    *("numba", "soundfile", "soxr", "av", "threadpoolctl", "pyyaml", "pybase64"),
+    # nothing imports these: the server that MLflow starts takes them where it finds them
+    *(("httptools",) if sys.platform == "win32" else ("httptools", "uvloop")),
+}
+
+_PROBABILITIES = Map(DataType.double)
+_SPAN = [Property(name, DataType.double) for name in ("start_s", "end_s")]
+_WINDOW = Object([*_SPAN, Property("probabilities", _PROBABILITIES)])
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, "audio")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "genre", required=False),
+            ColSpec(DataType.double, "confidence", required=False),
+            ColSpec(_PROBABILITIES, "probabilities", required=False),
+            ColSpec(
+                Object([Property("code", DataType.string), Property("message", DataType.string)]),
+                "error",
+                required=False,
+            ),
+            ColSpec(DataType.string, "model_version", required=False),
+            ColSpec(Array(_WINDOW), "timeline", required=False),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("timeline", DataType.boolean, False),
+            ParamSpec("top_k", DataType.long, None),
+            ParamSpec("min_confidence", DataType.double, None),
+        ]
+    ),
+)
+
+
+def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], tags: Mapping[str, str]) -> str:
+    """Log an ensemble as the pyfunc that is served, with its own copy of the code.
+
+    Parameters
+    ----------
+    run_id : str
+        Run that it belongs to.
+    ensemble : Ensemble
+        What to log; its members need not be loaded.
+    trainings : mapping
+        Member name to the folder of its training.
+    tags : mapping
+        Of the logged model.
+
+    Returns
+    -------
+    str
+        URI, ``models:/m-...``.
+    """
+    # the run must be the active one, or the model ends up in the default experiment
+    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=run_id):
+        folder = Path(temporary) / "ensemble"
+        for name in ensemble.members:
+            file = models.get(name).file
+            (folder / name).mkdir(parents=True)
+            shutil.copy2(trainings[name] / "model" / file, folder / name / file)
+        ensemble.write_spec(folder)
+        info = Model.log(
+            artifact_path=None,
+            flavor=sys.modules[__name__],
+            name="model",
+            validate_serving_input=False,
+            python_model=str(PROJECT_DIR / "serving" / "model.py"),
+            artifacts={"ensemble": str(folder)},
+            code_paths=[str(PROJECT_DIR / "genre")],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"audio": [_example(ensemble.config)]}),
+            pip_requirements=requirements(ensemble.members),
+            tags=dict(tags),
+        )
+    return info.model_uri
+
+
+def save_model(validate_serving_input: bool, **arguments: Any) -> None:
+    """MLflow's pyfunc flavour for `log_model`, which has no word for not loading the model in this process.
+
+    Loading it would take TensorFlow and the GPU into the flow; `score` tries it in a process of its own.
+    """
+    mlflow.pyfunc.save_model(**arguments)
+
+
+def requirements(members: Iterable[str]) -> list[str]:
+    """Exact versions of what a model with these members imports."""
+    names = BASE_REQUIREMENTS.union(*(models.requirements(m) for m in members))
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+def _example(config: AudioConfig) -> str:
+    """Two seconds of a synthesised chord, as a client would send them."""
+    t = np.arange(2 * config.sr) / config.sr
+    y = sum(0.2 * np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6))
+    file = io.BytesIO()
+    sf.write(file, y, config.sr, format="FLAC")
+    return base64.b64encode(file.getvalue()).decode()

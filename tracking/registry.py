@@ -1,0 +1,59 @@
+"""All of MLflow's registry: the logged model, its versions and aliases, and scoring a version in a fresh process."""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from genre import models
+from genre.errors import UsageError
+
+
+def check_name(name: str) -> str:
+    """Name of a registered model, if it can be one.
+
+    Raises
+    ------
+    UsageError
+        If it has other characters than those that MLflow, a URI and a shell all take as they are.
+    """
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
+    return name
+
+
+def by_alias(name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias of a registered model points to; None where there is none."""
+    try:
+        aliases = MlflowClient().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+    return MlflowClient().get_model_version(name, str(aliases[alias])) if alias in aliases else None
+
+
+def with_digest(name: str, digest: str) -> ModelVersion | None:
+    """The version registered for the very same ensemble, if there is one."""
+    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.ensemble_digest = '{digest}'")
+    return found[0] if found else None
+
+
+def register(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """Make a logged model a new version of a registered one, which is made where it is missing."""
+    client = MlflowClient()
+    with suppress(MlflowException):  # it may be there
+        client.create_registered_model(name)
+    return client.create_model_version(
+        name, model_uri, tags=dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
+    )
+
+
+def megabytes(trainings: Mapping[str, Path]) -> float:
+    """Size of the files of an ensemble's members, in millions of bytes."""
+    return sum((path / "model" / models.get(name).file).stat().st_size for name, path in trainings.items()) / 1e6

@@ -1,0 +1,183 @@
+"""What is logged of trainings and evaluations: metrics, figures, tables."""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag
+from mlflow.exceptions import MlflowException
+
+from genre import evaluate
+from genre.errors import GenreError
+from genre.files import read_json
+from genre.plots import evaluation, training
+from genre.training.job import finished, job_of
+from genre.workspace import Workspace
+from tracking.runs import _mark, log_metrics, tag
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Columns of the view of models, in this order; and the longest tag that MLflow takes of an experiment.
+BOARD_METRICS = (
+    "test_macro_auc",
+    "test_accuracy",
+    "test_macro_f1",
+    "test_log_loss",
+    "fit_seconds",
+    "test_macro_auc_low",
+    "test_macro_auc_high",
+)
+MAX_NOTE = 5000
+
+
+def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Log one epoch's metrics in one call, so that the curve grows while the training runs."""
+    log_metrics(run_id, {f"epoch_{k}": v for k, v in metrics.items()}, step=epoch)
+
+
+def log_training(run_id: str, directory: Path) -> None:
+    """Log a finished training: what it was asked for, how it went, its scores, figures and tables."""
+    job, result, client = job_of(directory), finished(directory) or {}, MlflowClient()
+    client.log_param(run_id, "model", job.model)
+    client.log_param(run_id, "seed", job.seed)
+    for prefix, values in (("hp", job.params), ("audio", job.config)):
+        for key, value in values.items():
+            client.log_param(run_id, f"{prefix}.{key}", value)
+    digests = {k: v for k, v in asdict(job).items() if k.endswith("_digest")}
+    tag(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
+    log_metrics(run_id, {k: v for k, v in result.items() if not isinstance(v, str)})
+    table, scores = pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json")
+    log_evaluation(run_id, table, scores, {"calibrated": evaluate.tempered(table, scores["temperature"])})
+    _log_importances(run_id, directory, job.model)
+    history = directory / "history.parquet"
+    if history.exists():
+        log_figure(run_id, training.learning_curve(pd.read_parquet(history)), "learning_curve")
+
+
+def log_evaluation(
+    run_id: str, table: pd.DataFrame, scores: Mapping[str, float], recalibrated: Mapping[str, pd.DataFrame]
+) -> None:
+    """Log the scores of a probability table, its figures on the test split, and the table.
+
+    `recalibrated` holds the same table at other temperatures, by what the figure of reliability is to call them.
+    """
+    log_metrics(run_id, scores)
+    test = table[table["split"] == "test"]
+    others = {label: other.loc[test.index] for label, other in recalibrated.items()}
+    for figure, name in (
+        (evaluation.roc_curves(test), "roc"),
+        (evaluation.precision_recall_curves(test), "precision_recall"),
+        (evaluation.confusion_matrix(test), "confusion_matrix"),
+        (evaluation.reliability(test, others=others), "reliability"),
+    ):
+        log_figure(run_id, figure, f"{name}_test")
+    log_table(run_id, table.reset_index(), "probabilities")
+
+
+def log_lead(workspace: Workspace, key: str, first: str, row: pd.Series) -> None:
+    """Log to a model's run what the first of its experiment leads it by on test, and which that is."""
+    client = MlflowClient()
+    query = f"tags.work = '{key}' and tags.workspace = '{_mark(workspace)}'"
+    for run in client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=1):
+        tag(run.info.run_id, {"compared_with": first})
+        log_metrics(run.info.run_id, {f"first_{k}": row[k] for k in row.index if k.startswith("lead")})
+
+
+def arrange(run_id: str, note: str, *, replace: bool) -> None:
+    """Describe the experiment of a run on its page, and give that a view "Leaderboard": models only, the best first.
+
+    A description that is there stays, unless it is to be replaced.
+
+    MLflow's pages have no setting for what they show first. What their menu "Views" saves is an experiment's tag, which
+    can be set from here, and is opened by ``?viewStateShareKey=leaderboard`` in the address; its page "Chart view" then
+    has the models' scores as bars.
+    """
+    client = MlflowClient()
+    experiment_id, now_ms = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
+    columns = [f"metrics.`{name}`" for name in BOARD_METRICS]
+    state = {
+        "searchFilter": "metrics.test_macro_auc > 0",
+        "orderByKey": columns[0],
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "compareRunSections": [{"uuid": "board", "name": "Leaderboard", "display": True, "isReordered": False}],
+        "compareRunCharts": [
+            {
+                "uuid": name,
+                "type": "BAR",
+                "metricKey": name,
+                "metricSectionId": "board",
+                "runsCountToCompare": 20,
+                "isGenerated": False,
+                "deleted": False,
+            }
+            for name in BOARD_METRICS
+            if not name.endswith(("_low", "_high"))
+        ],
+    }
+    view = {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
+    client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.leaderboard", json.dumps(view))
+    if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_NOTE])
+
+
+def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:
+    """Log the clips that an experiment works on as MLflow's data set, by digest; no audio and no path."""
+    table = clips[["clip_id", "genre", "recording", "split"]].astype(str)
+    entity = mlflow.data.pandas_dataset.from_pandas(
+        table, targets="genre", name=name, digest=digest
+    )._to_mlflow_entity()
+    context = InputTag("mlflow.data.context", "training")
+    MlflowClient().log_inputs(run_id, [DatasetInput(entity, [context])])
+    log_table(run_id, table, "clips")
+
+
+def log_figure(run_id: str, figure: "Figure", name: str) -> None:
+    """Log a figure as ``figures/NAME.png``."""
+    MlflowClient().log_figure(run_id, figure, f"figures/{name}.png", save_kwargs={"dpi": 110, "bbox_inches": "tight"})
+
+
+def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
+    """Log a table as ``tables/NAME.csv``, to read and to download."""
+    MlflowClient().log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
+
+
+def read_table(run_id: str, name: str) -> pd.DataFrame:
+    """A table that `log_table` logged, every column as text.
+
+    Raises
+    ------
+    GenreError
+        If it cannot be had.
+    """
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{run_id}/tables/{name}.csv")
+    except (MlflowException, OSError) as error:
+        raise GenreError(f"the table {name} of run {run_id} cannot be had: {error}") from error
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def _log_importances(run_id: str, directory: Path, model: str) -> None:
+    path = directory / "importances.parquet"
+    if not path.exists():
+        return
+    table = pd.read_parquet(path)
+    log_table(run_id, table.rename_axis("feature").reset_index(), "importances")
+    if "own" in table:
+        log_figure(run_id, training.importances(table["own"], f"{model}: its own importances"), "importances")
+    title = f"{model}: loss of macro AUC on validation when a feature is shuffled"
+    figure = training.importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
+    log_figure(run_id, figure, "permutation_importances")

@@ -1,0 +1,77 @@
+"""Scoring a logged model in a fresh process, with the code it was logged with."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import soundfile as sf
+from mlflow.exceptions import MlflowException
+
+from genre.config import AudioConfig
+from genre.errors import GenreError
+from genre.files import write_json
+from genre.store import computing
+from genre.workspace import PROJECT_DIR
+
+
+def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+    """Probabilities that a logged model gives to clips, in a fresh process with the code it was logged with.
+
+    Parameters
+    ----------
+    model_uri : str
+        ``models:/...``.
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``path``, ``start_s``, ``end_s``.
+    config : AudioConfig
+        Rate at which the clips are handed over.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by ``clip_id``; one column per genre. Its ``attrs`` hold ``ms_per_clip``, what answering took with the
+        model loaded and warm.
+
+    Raises
+    ------
+    GenreError
+        If the model cannot be had or loaded, or refuses a clip.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(Path(folder) / "model"))
+        except (MlflowException, OSError) as error:
+            raise GenreError(f"{model_uri} cannot be had: {error}") from error
+        listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
+        write_json(listed, _cut(clips, config, Path(folder)))
+        script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
+        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
+        done = subprocess.run(
+            [sys.executable, "-I", script, local, str(listed), str(out)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
+            raise GenreError(f"{model_uri} cannot be scored: {said}")
+        scored = pd.read_parquet(out)
+    refused = scored[scored["error"].notna()]
+    if len(refused):
+        raise GenreError(f"{model_uri} refuses {len(refused)} clips; {refused.index[0]}: {refused['error'].iloc[0]}")
+    return scored.drop(columns="error")
+
+
+def _cut(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, str]:
+    """Write each clip as a file of its own, float samples at the models' rate; clip id to path."""
+    files = {}
+    for n, clip in enumerate(clips.itertuples()):
+        path = folder / f"{n}.wav"
+        sf.write(path, computing.read_clip(clip, config), config.sr, subtype="FLOAT")
+        files[str(clip.clip_id)] = str(path)
+    return files
