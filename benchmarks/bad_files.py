@@ -144,9 +144,9 @@ def main(n: int = 500, n_jobs: int = -1) -> None:
         good = [folder / f"good-{i}.wav" for i in range(n)]
         for what, paths in {"good": good, "both": good + [folder / name for name in expected]}.items():
             start = time.perf_counter()
-            building.build(clips_of(paths).sample(frac=1, random_state=0), config, folder / what, n_jobs=n_jobs)
+            building.build_store(clips_of(paths).sample(frac=1, random_state=0), config, folder / what, n_jobs=n_jobs)
             seconds[what] = time.perf_counter() - start
-        built = contents.outcomes(folder / "both").set_index("clip_id")
+        built = contents.read_outcomes(folder / "both").set_index("clip_id")
     wrong = {k: built["status"][k] for k in expected if built["status"][k] not in expected[k]}
     wrong |= {p.name: built["status"][p.name] for p in good if built["status"][p.name] != "ok"}
     kinds = built.loc[list(expected)].assign(kind=lambda t: t.index.str.split("-", n=2).str[2])

@@ -50,14 +50,17 @@ def one_by_one(table: pd.DataFrame, n: int) -> int:
 def main(n_clips: int = 2027, n: int = 2000, repeats: int = 5) -> None:
     """Measure and print."""
     table, few = table_of(n_clips, 0), max(n // 50, 2)
-    ways = {"scikit-learn": lambda: one_by_one(table, few), "vectorised": lambda: len(evaluate.bootstrap(table, n=n))}
+    ways = {
+        "scikit-learn": lambda: one_by_one(table, few),
+        "vectorised": lambda: len(evaluate.bootstrap_metrics(table, n=n)),
+    }
     seconds = measure.alternately(ways, repeats)
     print(f"\nbootstrap of {n_clips} clips, {len(GENRES)} genres, one core: {measure.cpu()}")
     print(measure.compared(seconds, "scikit-learn", "resamples").to_string())
     print(f"{n} resamples: {n * seconds['vectorised'].median():.2f} CPU seconds")
     models = {f"model {seed}": table_of(n_clips, seed) for seed in range(5)}
     start = time.process_time()
-    n_candidates = len(selection.search(models))
+    n_candidates = len(selection.search_ensembles(models))
     print(f"search of {n_candidates} ensembles of five models: {time.process_time() - start:.1f} CPU seconds")
 
 

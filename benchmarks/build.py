@@ -29,10 +29,10 @@ import typer  # noqa: E402
 from bad_files import SR, clips_of, music  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 
-from genre.audio.listing import audio_files  # noqa: E402
+from genre.audio.listing import find_audio_files  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
 from genre.inputs import features  # noqa: E402
-from genre.store.computing import read_clip, write_part  # noqa: E402
+from genre.store.computing import compute_part, read_clip  # noqa: E402
 from genre.workers import pool  # noqa: E402
 
 CONFIG = AudioConfig()
@@ -119,7 +119,7 @@ def follow(process: subprocess.Popen) -> dict[str, float]:
 
 def computing(music_folder: Path, repeats: int) -> pd.Series:
     """How much of the time of a part, computed and written, is decoding and computing; by turns, one for each part."""
-    clips = clips_of(audio_files(music_folder)[:128])
+    clips = clips_of(find_audio_files(music_folder)[:128])
     features.warm_up(CONFIG)
 
     def computed() -> int:
@@ -128,15 +128,15 @@ def computing(music_folder: Path, repeats: int) -> pd.Series:
         return len(clips)
 
     with TemporaryDirectory() as name:
-        ways = {"computed": computed, "written": lambda: write_part(clips, CONFIG, Path(name))}
+        ways = {"computed": computed, "written": lambda: compute_part(clips, CONFIG, Path(name))}
         seconds = measure.alternately(ways, repeats)
     return seconds["computed"] / seconds["written"]
 
 
 def main(sizes: str = "500,2000,8000", source: str = "", jobs: str = "1,2", repeats: int = 9) -> None:
     """Measure and print."""
-    if not pool.HEAP.items() <= os.environ.items():  # as in the processes of a build, for `computing`
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | pool.HEAP)
+    if not pool.MALLOC_ENV.items() <= os.environ.items():  # as in the processes of a build, for `computing`
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | pool.MALLOC_ENV)
     rows, all_jobs = [], sorted(map(int, jobs.split(",")))
     with TemporaryDirectory() as name:
         paths, home = originals(source, Path(name)), Path(name) / "home"

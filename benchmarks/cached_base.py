@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import typer  # noqa: E402
 
 from genre import models  # noqa: E402
-from genre.models import Data, devices, keras_training, vgg_layers  # noqa: E402
+from genre.models import TrainingData, devices, keras_training, vgg_layers  # noqa: E402
 
 EPOCHS, GENRES = 10, [f"genre {i}" for i in range(7)]
 
@@ -43,20 +43,20 @@ EVERY_EPOCHS = 2
 PAPER_CLIPS, PAPER_VALIDATION = 36_486, 2_027
 
 
-def labelled(X: Any, X_validation: Any) -> Data:
+def labelled(X: Any, X_validation: Any) -> TrainingData:
     """Clips with genres in turn."""
     y, y_validation = (np.arange(len(part)) % len(GENRES) for part in (X, X_validation))
-    return Data(GENRES, X, y, np.arange(len(y)).astype(str), X_validation, y_validation)
+    return TrainingData(GENRES, X, y, np.arange(len(y)).astype(str), X_validation, y_validation)
 
 
-def training(data: Data, precision: str, folder: Path) -> vgg_layers.Work:
+def training(data: TrainingData, precision: str, folder: Path) -> vgg_layers.NetworkTraining:
     """The model as `vgg16_transfer` would train it, its base random and its dropout off."""
     hp = models.check_params("vgg16_transfer", {"precision": precision, "dropout": 0.0})
-    return vgg_layers.Work("vgg16_transfer", data, 0, folder, hp, "none", (hp["units"],))
+    return vgg_layers.NetworkTraining("vgg16_transfer", data, 0, folder, hp, "none", (hp["units"],))
 
 
 def epochs_s(
-    model: keras.Model, data: Data, work: vgg_layers.Work, folder: Path, n: int
+    model: keras.Model, data: TrainingData, work: vgg_layers.NetworkTraining, folder: Path, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """CPU seconds of n epochs, after one that is not counted, and all the validation losses."""
     folder.mkdir()
@@ -65,9 +65,9 @@ def epochs_s(
         keras.optimizers.Adam(work.hp["learning_rate"]),
         "categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=devices.jit_compile(dense=model.name == "head"),
+        jit_compile=devices.jit_compile_setting(dense=model.name == "head"),
     )
-    keras_training.fit(
+    keras_training.train_network(
         model,
         data,
         folder,
@@ -77,20 +77,20 @@ def epochs_s(
         patience=n + 1,
         on_epoch=lambda epoch, metrics: stamps.append(time.process_time()),
     )
-    return np.diff(stamps), keras_training.history(folder)["val_loss"].to_numpy()
+    return np.diff(stamps), keras_training.training_history(folder)["val_loss"].to_numpy()
 
 
-def measured(data: Data, work: vgg_layers.Work, folder: Path, many: int) -> dict[str, Any]:
+def measured(data: TrainingData, work: vgg_layers.NetworkTraining, folder: Path, many: int) -> dict[str, Any]:
     """Both ways whole, and the head alone on many clips."""
-    model = work.network(work.policy, frozen=True)
+    model = work.build_network(work.policy, frozen=True)
     head = model.get_layer("head")
     start = head.get_weights()
-    body = vgg_layers.chain(work.shape, model.layers[1:-1], "body")
+    body = vgg_layers.chain_layers(work.shape, model.layers[1:-1], "body")
     batch = work.hp["batch_size"]
     body.predict_on_batch(data.X_train[:batch])
 
     begun = time.process_time()
-    kept = [vgg_layers.outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)]
+    kept = [vgg_layers.cached_outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)]
     base_s = time.process_time() - begun
     cached = replace(data, X_train=kept[0], X_validation=kept[1])
     head_s, head_loss = epochs_s(head, cached, work, folder / "head", EPOCHS)

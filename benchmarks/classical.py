@@ -32,8 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from genre import models as models_module
-from genre.models import Data, predict_proba, train
+from genre.models import TrainingData, predict_proba, train_model, training_facts
 
 N_TEST = 2027
 
@@ -76,10 +75,10 @@ def _standard(columns: np.ndarray) -> np.ndarray:
 def ours(name: str, X: np.ndarray, y: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, str]]:
     """A model trained as the product trains it: its probabilities, and what it says of itself."""
     genres = [f"genre {code}" for code in range(len(SHARES))]
-    data = Data(genres, X, y, np.arange(len(y)).astype(str), X[:100], y[:100])
+    data = TrainingData(genres, X, y, np.arange(len(y)).astype(str), X[:100], y[:100])
     with TemporaryDirectory() as folder:
-        model = train(name, data, {}, 0, folder)
-        return lambda X: predict_proba(name, model, X), models_module.facts(name, folder)
+        model = train_model(name, data, {}, 0, folder)
+        return lambda X: predict_proba(name, model, X), training_facts(name, folder)
 
 
 def published(name: str, X: np.ndarray, y: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, str]]:

@@ -36,7 +36,7 @@ def timed(what: str, **where: object) -> dict[str, bytes]:
     """Build, print the time, and return what lies in the store."""
     start = time.perf_counter()
     directory = where["directory"]
-    building.build(config=AudioConfig(), **where)
+    building.build_store(config=AudioConfig(), **where)
     print(f"{what}: {time.perf_counter() - start:.1f} s")
     return {path.name: path.read_bytes() for path in directory.glob("part-*")}
 

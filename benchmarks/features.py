@@ -29,11 +29,11 @@ WAYS = ("published", "paper", "corrected")
 FIRST_CLIP = """
 import sys
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.inputs import features
 from genre.config import AudioConfig
 config = AudioConfig()
-y = clip(decoding.decode(sys.argv[1], sr=config.sr), config)
+y = prepare_clip(decoding.decode_audio(sys.argv[1], sr=config.sr), config)
 features.extract_with_log_mel(y, config)
 """
 
@@ -59,14 +59,14 @@ def seconds(way: str, paths: list[str]) -> float:
             published.picture(path)
     else:
         from genre.audio import decoding
-        from genre.audio.clips import clip
+        from genre.audio.clips import prepare_clip
         from genre.config import AudioConfig
         from genre.inputs import features
 
         config = AudioConfig(variant=way)
 
         def one(path: str) -> None:
-            y = clip(decoding.decode(path, sr=config.sr), config)
+            y = prepare_clip(decoding.decode_audio(path, sr=config.sr), config)
             features.extract_with_log_mel(y, config)
 
     return measure.seconds_per_item(lambda: sum(one(path) is None for path in paths))

@@ -58,7 +58,9 @@ def write_pictures(S: np.ndarray, folder: Path) -> list[Path]:
     """The spectrograms as the published script left them."""
     paths = [folder / f"{i}.jpg" for i in range(len(S))]
     for path, one in zip(paths, S, strict=True):
-        Image.fromarray(spectrogram.image(one)).resize((300, 300), Image.Resampling.NEAREST).save(path, quality=95)
+        Image.fromarray(spectrogram.render_rgb_image(one)).resize((300, 300), Image.Resampling.NEAREST).save(
+            path, quality=95
+        )
     return paths
 
 
@@ -75,7 +77,7 @@ def published(paths: list[Path]) -> Callable[[], int]:
 
 def shuffled(X: contents.Spectrograms) -> Iterator[np.ndarray]:
     """Batches of stored bytes as training reads them, for ever."""
-    batches = keras_training.Batches(X, np.zeros(len(X), int), 1, BATCH, seed=0)
+    batches = keras_training.ClipBatches(X, np.zeros(len(X), int), 1, BATCH, seed=0)
     while True:
         yield from (batches[i][0] for i in range(len(X) // BATCH))
         batches.on_epoch_end()
@@ -135,7 +137,7 @@ def draw(
 
 def compiled(shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     """`draw` on a batch; the array returned is used again by the next."""
-    colours = spectrogram.image(np.arange(256, dtype=np.uint8)[np.newaxis])[0]
+    colours = spectrogram.render_rgb_image(np.arange(256, dtype=np.uint8)[np.newaxis])[0]
     jet = np.zeros((256, 4), np.float32)
     jet[:, :3] = colours / 255
     taps = (*triangle(shape[2], SIDE), *triangle(shape[1], SIDE))
@@ -150,7 +152,9 @@ def compiled(shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
 
 def check(pictures: Callable[[np.ndarray], np.ndarray], S: np.ndarray) -> None:
     """Fail unless they are PIL's, within the rounding of PIL's two passes."""
-    rgb = [Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for one in spectrogram.image(S)]
+    rgb = [
+        Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for one in spectrogram.render_rgb_image(S)
+    ]
     furthest = np.abs(255 * pictures(S) - np.stack([np.asarray(p) for p in rgb])).max()
     assert furthest <= 1.01, f"{furthest:.2f} grey levels from PIL's"
 
@@ -164,7 +168,7 @@ def main(clips: int = 10_240, repeats: int = 9) -> None:
         check(draw_batch, S[:BATCH])
         for _ in range(clips // BATCH):
             next(stored)
-        layers = vgg_layers.picture(X.shape[1:], SIDE, "paper")
+        layers = vgg_layers.build_image_layers(X.shape[1:], SIDE, "paper")
         ways = {
             "published: JPEG, PIL": times(4, published(paths)),
             "store, bytes": times(60, lambda: len(next(stored))),

@@ -17,7 +17,7 @@ import typer
 from joblib import Parallel, delayed
 
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.datasets import folder
 from genre.inputs import features, spectrogram
@@ -31,23 +31,23 @@ KINDS = ("MP3, 64 kbit/s", "-6 dB", "half a second", "all three")
 def copy(path: str, start_s: float, kind: str) -> np.ndarray:
     """A planted copy of a clip, as it is heard."""
     shift_s = 0.0 if kind in KINDS[:2] else 0.5 if start_s < 0.5 else -0.5
-    y = decoding.decode(path, sr=robustness.SR, start_s=start_s + shift_s, duration_s=CONFIG.clip_s)
+    y = decoding.decode_audio(path, sr=robustness.SR, start_s=start_s + shift_s, duration_s=CONFIG.clip_s)
     y = y * 10 ** (-6 / 20) if kind in ("-6 dB", "all three") else y
-    file = robustness.degrade(y, KINDS[0] if kind in (KINDS[0], "all three") else robustness.CLEAN)
-    return clip(decoding.decode(file, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
+    file = robustness.degrade_clip(y, KINDS[0] if kind in (KINDS[0], "all three") else robustness.CLEAN)
+    return prepare_clip(decoding.decode_audio(file, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
 
 
 def analyse(path: str, start_s: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Features and spectrogram of a clip or of a planted copy."""
     original = kind == "original"
-    y = decoding.decode(path, sr=CONFIG.sr, start_s=start_s, duration_s=CONFIG.clip_s) if original else None
-    y = copy(path, start_s, kind) if y is None else clip(y, CONFIG)
-    return features.extract(y, CONFIG), spectrogram.log_mel(y, CONFIG)
+    y = decoding.decode_audio(path, sr=CONFIG.sr, start_s=start_s, duration_s=CONFIG.clip_s) if original else None
+    y = copy(path, start_s, kind) if y is None else prepare_clip(y, CONFIG)
+    return features.extract_features(y, CONFIG), spectrogram.log_mel(y, CONFIG)
 
 
 def planted(source: Path, n_jobs: int) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     """Clips and copies, their features and spectrograms."""
-    clips = folder.clips(source, source, max_clips_per_track=2)
+    clips = folder.load_clips(source, source, max_clips_per_track=2)
     copies = clips.assign(kind=np.array(KINDS)[np.arange(len(clips)) % len(KINDS)])
     everything = pd.concat([clips.assign(kind="original"), copies], ignore_index=True)
     features.warm_up(CONFIG)
@@ -58,7 +58,7 @@ def planted(source: Path, n_jobs: int) -> tuple[pd.DataFrame, pd.DataFrame, np.n
 
 def report_copies(clips: pd.DataFrame, X: pd.DataFrame, S: np.ndarray) -> None:
     """Print the share of copies found and the pairs that are none."""
-    found = duplicates.pairs(X.set_axis(np.arange(len(X))), S)
+    found = duplicates.find_duplicates(X.set_axis(np.arange(len(X))), S)
     n = len(clips) // 2
     couples = {(i, j) for i, j in zip(found["first"], found["second"], strict=True)}
     for kind in KINDS:

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import typer  # noqa: E402
 
 from genre.audio import decoding  # noqa: E402
-from genre.audio.clips import clip  # noqa: E402
+from genre.audio.clips import prepare_clip  # noqa: E402
 from genre.config import AudioConfig  # noqa: E402
 from genre.inputs import features, spectrogram  # noqa: E402
 
@@ -111,7 +111,7 @@ def torchaudio() -> One:
 PEERS = {"97 features": [essentia, audioflux, opensmile], "log-mel": [torchaudio]}
 
 OURS: dict[str, One] = {
-    "97 features": lambda y: features.extract(y, CONFIG),
+    "97 features": lambda y: features.extract_features(y, CONFIG),
     "log-mel": lambda y: spectrogram.log_mel(y, CONFIG),
 }
 
@@ -120,7 +120,7 @@ def main(folder: Path | None = None, rounds: int = 7) -> None:
     """Print clips a second of ours and of each peer, and how many times ours they take."""
     with TemporaryDirectory() as folder_made:
         paths = map(str, folder.expanduser().glob("*.wav")) if folder else made.make_music(Path(folder_made))
-        clips = [clip(decoding.decode(path, sr=SR), CONFIG) for path in paths]
+        clips = [prepare_clip(decoding.decode_audio(path, sr=SR), CONFIG) for path in paths]
     print(f"{measure.cpu()}; {len(clips)} clips of ten seconds, {rounds} rounds, one core")
     for ours, peers in PEERS.items():
         ways = {ours: OURS[ours]}

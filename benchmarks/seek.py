@@ -55,10 +55,10 @@ def main(minutes: int = 20, repeats: int = 3) -> None:
             write(path, minutes)
 
             def windows(path: Path = path) -> int:
-                return len([decoding.decode(path, sr=SR, start_s=start, duration_s=10) for start in starts])
+                return len([decoding.decode_audio(path, sr=SR, start_s=start, duration_s=10) for start in starts])
 
             def all_before(path: Path = path) -> int:
-                return len([decoding.decode(path, sr=SR, duration_s=start + 10) for start in starts])
+                return len([decoding.decode_audio(path, sr=SR, duration_s=start + 10) for start in starts])
 
             ways = {"decode to the window": all_before, "seek": windows}
             seconds = measure.alternately(ways, repeats)

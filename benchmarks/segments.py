@@ -64,7 +64,7 @@ def published_loop_s(path: Path) -> float:
 def measured(path: str) -> None:
     """In a process of its own: choose, and print seconds and peak memory."""
     start = time.process_time()
-    table = segments.choose(path, segments.Choice())
+    table = segments.select_segments(path, segments.SegmentSelection())
     seconds = time.process_time() - start
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(table))
 

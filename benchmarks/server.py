@@ -57,17 +57,19 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
     inputs, y = {"features": np.stack(X), "spectrograms": np.stack(images)}, np.repeat(np.arange(len(GENRES)), 6)
     trainings = {}
     for name in members:
-        trainings[name], params = folder / name, {"epochs": 2} if models.get(name).family.endswith("cnn") else {}
-        X = inputs[models.get(name).needs]
-        data = models.Data(list(GENRES), X, y, np.arange(len(y)).astype(str), X, y)
-        models.save(name, models.train(name, data, params, 0, folder / name / "model"), folder / name / "model")
+        trainings[name], params = folder / name, {"epochs": 2} if models.get_model(name).family.endswith("cnn") else {}
+        X = inputs[models.get_model(name).input_kind]
+        data = models.TrainingData(list(GENRES), X, y, np.arange(len(y)).astype(str), X, y)
+        models.save_model(
+            name, models.train_model(name, data, params, 0, folder / name / "model"), folder / name / "model"
+        )
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     run = client.create_run(client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri()))
     spec = Ensemble(list(GENRES), config, tuple(members), "geometric", 0.3)
     logged = packaging.log_model(run.info.run_id, spec, trainings, {})
-    client.set_registered_model_alias("genre", "champion", registry.register("genre", logged, {}, "").version)
+    client.set_registered_model_alias("genre", "champion", registry.register_version("genre", logged, {}, "").version)
     return uri
 
 

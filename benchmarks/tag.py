@@ -23,8 +23,8 @@ import server  # which puts the project on the path
 import soundfile as sf
 import typer
 
-from genre.audio.listing import audio_files
-from serving.request import ask
+from genre.audio.listing import find_audio_files
+from serving.request import predict_audio
 from tracking import runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ SECONDS, SUFFIXES = 10, ("mp3", "flac", "wav", "ogg")
 
 def library(source: Path, n: int, folder: Path) -> None:
     """Make n files of ten seconds, each another piece of the originals: the k-th time from a second later on."""
-    originals = audio_files(source)
+    originals = find_audio_files(source)
     for k, path in enumerate(islice(cycle(originals), n)):
         with sf.SoundFile(path) as file:
             start = (k // len(originals)) * file.samplerate % max(file.frames - SECONDS * file.samplerate, 1)
@@ -104,17 +104,18 @@ def requesting(files: list[Path], folder: Path) -> float:
     with server.served(os.environ["MLFLOW_TRACKING_URI"], folder) as running:
         url = f"http://{running.url}"
         for file in files[:4]:
-            ask([file.read_bytes()], url)
+            predict_audio([file.read_bytes()], url)
         start = time.perf_counter()
         for file in files:
-            ask([file.read_bytes()], url)
+            predict_audio([file.read_bytes()], url)
         return len(files) / (time.perf_counter() - start)
 
 
 def states(music: Path) -> dict[Path, tuple[str, int]]:
     """Hash and time of every file."""
     return {
-        path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in audio_files(music)
+        path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in find_audio_files(music)
     }
 
 
@@ -140,7 +141,7 @@ def main(source: str = "", n: int = 2000, timed: int = 400) -> None:
         if timed:
             library(Path(source).expanduser(), timed, folder / "timed")
             pool = answering(folder / "home timed", folder / "timed")
-            single = requesting(audio_files(folder / "timed"), folder)
+            single = requesting(find_audio_files(folder / "timed"), folder)
             print(
                 f"{timed} files: {pool:.1f} a second with {os.cpu_count()} processes, {single:.1f} by single requests"
             )

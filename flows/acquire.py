@@ -18,10 +18,10 @@ from flows.cli import main
 from flows.reports import coverage
 from genre import datasets, parameters
 from genre.acquisition import import_clips, segments
-from genre.acquisition.download import YOUTUBE, Fetcher, Source
+from genre.acquisition.download import YOUTUBE_URL, DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
-from genre.acquisition.segments import Choice, Policy, Split
-from genre.acquisition.session import Acquisition, Ending, Pace
+from genre.acquisition.segments import Policy, SegmentSelection, Split
+from genre.acquisition.session import Acquisition, Pace, StopReason
 from genre.errors import UsageError
 from genre.files import read_json, write_json
 from genre.workspace import Workspace
@@ -50,7 +50,7 @@ def acquire(
     sr: int = 44100,
     format: Literal["flac", "wav"] = "flac",
     timeout_s: float = 20.0,
-    url: str = YOUTUBE,
+    url: str = YOUTUBE_URL,
 ) -> State:
     """Get the clips of AudioSet's segments, one genre after the other in turn; what is there is never fetched again.
 
@@ -61,7 +61,7 @@ def acquire(
     source : str
         Folder with AudioSet's lists, or paths or URLs of them; empty for the official ones.
     genres, descendants, policy, per_genre, seed, split, labels, ontology, test_list
-        Which segments: see `genre.acquisition.segments.Choice`.
+        Which segments: see `genre.acquisition.segments.SegmentSelection`.
     files : str
         Folder of clips that other tools downloaded, taken over first; see
         `genre.acquisition.import_clips.import_files`.
@@ -70,30 +70,34 @@ def acquire(
     workers : int
         1 or 2: more does not help, the session is limited.
     sr, format, timeout_s, url
-        Of the files, and where from: see `genre.acquisition.download.Source`.
+        Of the files, and where from: see `genre.acquisition.download.DownloadSettings`.
 
     Returns
     -------
     State
-        Completed, named after why it stopped: see `genre.acquisition.session.Ending`.
+        Completed, named after why it stopped: see `genre.acquisition.session.StopReason`.
     """
     settings = dict(locals())
-    choice, origin, pace = _made(Choice, settings), _made(Source, settings), _made(Pace, settings)
-    choice.check()
-    pace.check()
+    choice, origin, pace = (
+        _from_settings(SegmentSelection, settings),
+        _from_settings(DownloadSettings, settings),
+        _from_settings(Pace, settings),
+    )
+    choice.check_values()
+    pace.check_values()
     if workers not in (1, 2):
         raise UsageError(f"workers must be 1 or 2, got {workers}: more does not help, the session is limited")
     workspace = Workspace(datasets.dataset_id("audioset", source))
-    with workspace.lock(), runs.experiment(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
-        enroll(workspace, source, choice)
+    with workspace.lock(), runs.experiment_run(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
+        enroll_segments(workspace, source, choice)
         write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
-        take_over(workspace, files, origin)
-        ending = ask(workspace, origin, pace, workers)
-        report(workspace, run_id, ending)
+        import_existing_clips(workspace, files, origin)
+        ending = download_segments(workspace, origin, pace, workers)
+        report_coverage(workspace, run_id, ending)
     return Completed(name=ending.name, message=ending.message)
 
 
-def remembered(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def last_arguments(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What `acquire` was last asked for this source, overridden by `options`, as its arguments.
 
     Raises
@@ -104,30 +108,30 @@ def remembered(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
     arguments = inspect.signature(acquire.fn).parameters.values()
     known = {a.name: a.default for a in arguments if a.name != "source"}
     before = read_json(Workspace(datasets.dataset_id("audioset", source)).acquisition_path) or {}
-    return {"source": source} | parameters.complete(known | before, options, "data set 'audioset'")
+    return {"source": source} | parameters.override_defaults(known | before, options, "data set 'audioset'")
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def enroll(workspace: Workspace, source: str, choice: Choice) -> None:
+def enroll_segments(workspace: Workspace, source: str, choice: SegmentSelection) -> None:
     """Choose the segments and write them into the ledger, unless it has this choice from these lists already."""
-    key = {"choice": asdict(choice), "lists": segments.versions(source)}
+    key = {"choice": asdict(choice), "lists": segments.source_stamps(source)}
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        if read_json(workspace.chosen_path) != key or not sum(ledger.counts().values()):
-            ledger.enroll(segments.choose(source, choice))
-            write_json(workspace.chosen_path, key)
-        by_genre = ledger.segments()["genre"].value_counts(sort=False)
+        if read_json(workspace.selection_path) != key or not sum(ledger.count_by_status().values()):
+            ledger.enroll(segments.select_segments(source, choice))
+            write_json(workspace.selection_path, key)
+        by_genre = ledger.read_segments()["genre"].value_counts(sort=False)
     told = ", ".join(f"{n} {genre}" for genre, n in by_genre.items())
     get_run_logger().info("%d segments wanted: %s", by_genre.sum(), told)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def take_over(workspace: Workspace, files: str, origin: Source) -> None:
+def import_existing_clips(workspace: Workspace, files: str, origin: DownloadSettings) -> None:
     """Adopt the clips that are there: in the workspace, and in the folder named."""
     shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        n_adopted, n_missing = import_clips.reconcile(ledger, workspace.audio_dir)
+        n_adopted, n_missing = import_clips.reconcile_ledger(ledger, workspace.audio_dir)
         if n_adopted or n_missing:
             get_run_logger().info("%d clips found in the folder, %d no longer there", n_adopted, n_missing)
         if files:
@@ -145,20 +149,20 @@ def take_over(workspace: Workspace, files: str, origin: Source) -> None:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def ask(workspace: Workspace, origin: Source, pace: Pace, workers: int) -> Ending:
+def download_segments(workspace: Workspace, origin: DownloadSettings, pace: Pace, workers: int) -> StopReason:
     """Ask for segments until there are enough, or it is wiser to stop."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        before = ledger.counts()
+        before = ledger.count_by_status()
         if not before["waiting"]:
-            return Ending("Complete", "every segment is there or gone")
+            return StopReason("Complete", "every segment is there or gone")
         if not pace.max_clips or before["done"] < pace.max_clips:
-            origin.check()
-        fetchers = [Fetcher(origin, workspace.scratch_dir(n)) for n in range(workers)]
+            origin.check_values()
+        fetchers = [SegmentDownloader(origin, workspace.scratch_dir(n)) for n in range(workers)]
         total = min(pace.max_clips or 1 << 40, before["done"] + before["waiting"])
         with tqdm(total=total, initial=before["done"], desc="clips", unit="clip") as bar:
 
             def on_progress() -> None:
-                now = ledger.counts()
+                now = ledger.count_by_status()
                 bar.update(now["done"] - bar.n)
                 rate = 60 * (bar.format_dict["rate"] or 0)
                 bar.set_postfix_str(f"{now['gone']} gone, {now['waiting']} waiting, {rate:.1f} clips a minute")
@@ -171,18 +175,18 @@ def ask(workspace: Workspace, origin: Source, pace: Pace, workers: int) -> Endin
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def report(workspace: Workspace, run_id: str, ending: Ending) -> None:
+def report_coverage(workspace: Workspace, run_id: str, ending: StopReason) -> None:
     """Log which clips there are of each genre, and what became of the others."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        coverage.log(run_id, ledger.segments(), workspace.dataset_id, ending.message)
+        coverage.log_coverage(run_id, ledger.read_segments(), workspace.dataset_id, ending.message)
 
 
-def _made(kind: type, settings: Mapping[str, Any]) -> Any:
-    """A `Choice`, `Source` or `Pace` from what the flow was asked for."""
+def _from_settings(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A `SegmentSelection`, `DownloadSettings` or `Pace` from what the flow was asked for."""
     given = {k: v for k, v in settings.items() if k in kind.__annotations__}
-    if kind is Choice:
+    if kind is SegmentSelection:
         given["descendants"] = settings["descendants"] == "yes"
-    if kind is Source:
+    if kind is DownloadSettings:
         given |= {name: os.environ.get(f"GENRE_{name.upper()}", "") for name in ("cookies", "proxy")}
     return kind(**given)
 

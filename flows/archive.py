@@ -9,7 +9,7 @@ from flows.cli import main
 from genre import datasets
 from genre.config import AudioConfig, Variant
 from genre.errors import UsageError
-from genre.store.archive import compact, export, restore
+from genre.store.archive import compact_parts, export_store, restore_store
 from genre.workspace import Workspace
 
 Action = Literal["compact", "export", "import"]
@@ -42,13 +42,13 @@ def archive(
     path, directory = Path(file).expanduser().resolve(), workspace.store_dir(config)
     with workspace.lock():
         if action == "compact":
-            before, after = compact(directory)
+            before, after = compact_parts(directory)
             done = f"{before} parts are now {after}"
         elif action == "export":
-            n = export(workspace.clips(), config, directory, path)
+            n = export_store(workspace.read_clips(), config, directory, path)
             done = f"{n} clips in {path}, {path.stat().st_size / 1e6:,.1f} MB"
         else:
-            done = f"{restore(path, config, directory)} clips taken from {path}"
+            done = f"{restore_store(path, config, directory)} clips taken from {path}"
     get_run_logger().info("%s", done)
     return done
 

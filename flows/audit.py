@@ -8,8 +8,8 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
-from flows.material import Material, gather
-from flows.reports.tables import publish
+from flows.material import Material, load_material
+from flows.reports.tables import publish_table
 from genre import datasets, ensemble
 from genre.config import Variant
 from genre.errors import UsageError
@@ -25,7 +25,7 @@ N_SPLITS = 5
 
 
 @flow(name="audit", flow_run_name="audit {dataset}")
-def inspect(
+def audit_dataset(
     dataset: str = "demo",
     source: str = "",
     variant: Variant = "corrected",
@@ -57,18 +57,20 @@ def inspect(
     if n_shown < 0:
         raise UsageError(f"n_shown must be 0 or more, got {n_shown}")
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
-        material = gather(dataset, source, variant)
+    with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
+        material = load_material(dataset, source, variant)
         X = contents.load_features(material.clips, workspace.store_dir(material.config))
-        return leaks_of(material, run_id, names[0], X, seed) | labels_of(material, run_id, names, X, n_shown, seed)
+        return measure_leakage(material, run_id, names[0], X, seed) | audit_labels(
+            material, run_id, names, X, n_shown, seed
+        )
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: int) -> dict[str, float]:
+def measure_leakage(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: int) -> dict[str, float]:
     """Publish how many copies there are, and the honest score beside that of a naive split."""
-    found = material.workspace.copies()
-    left_out = material.workspace.clips()["status"].value_counts()
+    found = material.workspace.read_duplicates()
+    left_out = material.workspace.read_clips()["status"].value_counts()
     splits = trials.split_gap(name, material.clips, X, n_splits=N_SPLITS, seed=seed)
     means = {kind: trials.mean_interval(splits[kind]) for kind in ("honest", "naive", "gap")}
     table = pd.DataFrame(means.values(), columns=["macro_auc", "macro_auc_low", "macro_auc_high"])
@@ -82,22 +84,24 @@ def leaks_of(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: 
     )
     table.insert(0, "split", list(means))
     results.log_table(run_id, found, "copies")
-    publish(run_id, table, "leaks", note)
+    publish_table(run_id, table, "leaks", note)
     drawn = splits.melt(id_vars="seed", value_vars=["honest", "naive"], var_name="series")
     drawn = drawn.assign(label="seed " + drawn["seed"].astype(str), low=float("nan"), high=float("nan"))
-    results.log_figure(run_id, comparison.dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks")
+    results.log_figure(
+        run_id, comparison.interval_dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks"
+    )
     return {"copies": float(len(found)), "honest": means["honest"][0], "naive": means["naive"][0]}
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def labels_of(
+def audit_labels(
     material: Material, run_id: str, names: list[str], X: pd.DataFrame, n_shown: int, seed: int
 ) -> dict[str, float]:
     """Write the table and the page of labels in doubt; MLflow's page plays nothing and names no file."""
-    tables = [trials.out_of_fold(name, material.clips, X, seed=seed) for name in names]
+    tables = [trials.predict_out_of_fold(name, material.clips, X, seed=seed) for name in names]
     proba = ensemble.combine_tables(tables, "geometric")
-    listed = label_audit.doubts(proba)
+    listed = label_audit.rank_label_issues(proba)
     results.log_table(run_id, listed.reset_index(), "label_audit")
     shown = listed.head(n_shown)
     clips = material.clips.set_index("clip_id").loc[shown.index]
@@ -108,19 +112,19 @@ def labels_of(
         spans = zip(
             clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True
         )
-        sounds = {str(i): label_audit.sound(*span) for i, span in zip(clips.index, spans, strict=True)}
-    MlflowClient().log_text(run_id, label_audit.page(shown, proba, pictures, {}), "label_audit.html")
+        sounds = {str(i): label_audit.clip_url(*span) for i, span in zip(clips.index, spans, strict=True)}
+    MlflowClient().log_text(run_id, label_audit.render_page(shown, proba, pictures, {}), "label_audit.html")
     folder = material.workspace.directory / "audit"
-    _write(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())
-    _write(folder / "labels.html", label_audit.page(shown, proba, pictures, sounds))
+    _write_text(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())
+    _write_text(folder / "labels.html", label_audit.render_page(shown, proba, pictures, sounds))
     n = int(listed["in_doubt"].sum())
     get_run_logger().info("%d of %d labels are in doubt; go through %s", n, len(listed), folder / "labels.html")
     return {"in_doubt": float(n)}
 
 
-def _write(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    main(inspect)
+    main(audit_dataset)

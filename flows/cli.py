@@ -23,19 +23,23 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from genre.errors import GenreError, failing_in_words
-from genre.files import make
-from genre.workspace import home
+from genre.errors import GenreError, exit_on_error
+from genre.files import make_directory
+from genre.workspace import data_home
 from tracking import runs
 
 #: How Prefect begins what it says of a run that failed.
-PREFECT_SAYS = ("Task run failed with exception", "Encountered exception during execution", "Finished in state Failed")
+PREFECT_FAILURE_PREFIXES = (
+    "Task run failed with exception",
+    "Encountered exception during execution",
+    "Finished in state Failed",
+)
 
 
 def main(flow: Flow[..., Any]) -> None:
     """Run a flow as a program: its parameters are the options; 1 is the exit status of every foreseen error."""
     quiet_foreseen_errors()
-    with failing_in_words(), temporary_settings(_settings()):
+    with exit_on_error(), temporary_settings(_settings()):
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         program.command()(_command(flow))
         program()
@@ -43,7 +47,7 @@ def main(flow: Flow[..., Any]) -> None:
 
 def quiet_foreseen_errors() -> None:
     """Have Prefect log an error of ours as its sentence, without the traceback, and print it once."""
-    is_news = _news()
+    is_news = _repetition_filter()
     for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):  # "": Prefect prints by the root
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_without_traceback)
@@ -59,13 +63,13 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _news() -> Callable[[logging.LogRecord], bool]:
+def _repetition_filter() -> Callable[[logging.LogRecord], bool]:
     """A filter of what Prefect says again of a sentence: the task's, its flow's and each outer flow's, twice each."""
     told: set[str] = set()
 
     def is_news(record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        is_again = text.startswith(PREFECT_SAYS) and any(sentence in text for sentence in told)
+        is_again = text.startswith(PREFECT_FAILURE_PREFIXES) and any(sentence in text for sentence in told)
         told.update(filter(None, [getattr(record, "foreseen", "")]))
         return not is_again
 
@@ -76,38 +80,38 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
     """The flow as a function that Typer can read: same parameters, no result."""
 
     def command(**parameters: Any) -> None:
-        signal.signal(signal.SIGINT, _interrupted)
+        signal.signal(signal.SIGINT, _exit_on_interrupt)
         check_server()
         flow(**parameters)
 
-    parameters = [_with_value(p) for p in inspect.signature(flow.fn).parameters.values()]
+    parameters = [_bool_as_value(p) for p in inspect.signature(flow.fn).parameters.values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = (flow.fn.__doc__ or "").split("Parameters")[0]
     return command
 
 
-def _with_value(parameter: inspect.Parameter) -> inspect.Parameter:
+def _bool_as_value(parameter: inspect.Parameter) -> inspect.Parameter:
     """A yes or no that takes a value: Typer would make two flags of it, and an MLproject can only hand on values."""
     if parameter.annotation is not bool:
         return parameter
-    option = typer.Option(parser=_truth, metavar="true|false")
+    option = typer.Option(parser=_parse_bool, metavar="true|false")
     return parameter.replace(annotation=Annotated[str, option])
 
 
-def _truth(text: object) -> bool:
+def _parse_bool(text: object) -> bool:
     values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if (word := str(text).lower()) not in values:
         raise typer.BadParameter(f"{text!r} is neither true nor false")
     return values[word]
 
 
-def _interrupted(number: int, frame: Any) -> None:
+def _exit_on_interrupt(number: int, frame: Any) -> None:
     """End at once on Ctrl-C: the terminal has interrupted Prefect's temporary server too, and its client would wait.
 
     The frame interrupted may hold MLflow's connection, hence a thread and not for long; the next run ends what is left.
     """
-    ending = threading.Thread(target=contextvars.copy_context().run, args=(runs.abandon,), daemon=True)
+    ending = threading.Thread(target=contextvars.copy_context().run, args=(runs.end_own_runs,), daemon=True)
     ending.start()
     ending.join(10)
     print("\ninterrupted; what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
@@ -146,5 +150,5 @@ def _settings() -> dict[Any, Any]:
         return settings
     settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     if "PREFECT_HOME" not in os.environ:
-        settings[PREFECT_HOME] = make(home() / "prefect")  # Prefect makes one level only
+        settings[PREFECT_HOME] = make_directory(data_home() / "prefect")  # Prefect makes one level only
     return settings

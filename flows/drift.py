@@ -16,7 +16,7 @@ from genre import answer_log, datasets
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError, GenreError, UsageError
 from genre.store import contents
-from genre.studies.drift import SHIFT, compare, shifted
+from genre.studies.drift import LARGE_SHIFT, measure_shift, select_shifted
 from genre.workspace import Workspace
 from tracking import cost, registry, results, runs
 
@@ -31,7 +31,7 @@ def drift(
     variant: Variant = "corrected",
     registry_name: str = "genre",
     log: str = "",
-    max_drift: float = SHIFT,
+    max_drift: float = LARGE_SHIFT,
 ) -> str:
     """Compare what the champion was asked, by its log, with what it was trained on.
 
@@ -53,16 +53,16 @@ def drift(
     """
     settings = dict(locals())
     registry.check_name(registry_name)
-    folder = check(max_drift, log)
+    folder = check_log_folder(max_drift, log)
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    with workspace.lock(), runs.experiment(workspace, f"drift {registry_name}", settings) as run_id:
-        champion = registry.by_alias(registry_name, "champion")
+    with workspace.lock(), runs.experiment_run(workspace, f"drift {registry_name}", settings) as run_id:
+        champion = registry.find_version_by_alias(registry_name, "champion")
         if champion is None:
             raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")
-        return look(workspace, config, champion, folder, max_drift, run_id)
+        return measure_drift(workspace, config, champion, folder, max_drift, run_id)
 
 
-def check(max_drift: float, log: str = "") -> Path:
+def check_log_folder(max_drift: float, log: str = "") -> Path:
     """Folder of the log, if one can look for a shift above `max_drift`.
 
     Raises
@@ -71,8 +71,8 @@ def check(max_drift: float, log: str = "") -> Path:
         If the limit is none, or no log is named.
     """
     if not max_drift > 0:
-        raise UsageError(f"max_drift must be a population stability index above 0, such as {SHIFT}")
-    folder = Path(log).expanduser().resolve() if log else answer_log.folder()
+        raise UsageError(f"max_drift must be a population stability index above 0, such as {LARGE_SHIFT}")
+    folder = Path(log).expanduser().resolve() if log else answer_log.log_dir()
     if folder is None:
         raise UsageError("to look for drift there must be a log: set GENRE_LOG to its folder, here and where is served")
     return folder
@@ -80,25 +80,25 @@ def check(max_drift: float, log: str = "") -> Path:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def look(
+def measure_drift(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
 ) -> str:
     """Compare, log the table, and tell who listens; returns what was found in words, empty where nothing shifted."""
-    seen = answer_log.read(folder, version=f"{champion.name}/{champion.version}", config=config)
-    table = compare(reference(workspace, config, champion), seen)
-    far = shifted(table, max_drift)
+    seen = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}", config=config)
+    table = measure_shift(load_reference(workspace, config, champion), seen)
+    far = select_shifted(table, max_drift)
     found = ""
     if len(far):
         named = ", ".join(f"{row.what} {row.psi:.2f}" for row in far.head(N_NAMED).itertuples())
         found = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
-        tell("drift.found", champion.name, found)
+        emit_model_event("drift.found", champion.name, found)
     note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {found or 'none'}."
-    tables.publish(run_id, table, "drift", note)
+    tables.publish_table(run_id, table, "drift", note)
     (get_run_logger().warning if found else get_run_logger().info)("%s", note)
     return found
 
 
-def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion) -> pd.DataFrame:
+def load_reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion) -> pd.DataFrame:
     """What a version was trained on, as far as it is still there: features, and the ``genre`` it gives the clips.
 
     Raises
@@ -106,7 +106,7 @@ def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion)
     DataError
         If none of it is in this workspace.
     """
-    table, genres = learnt(champion), json.loads(champion.tags["genres"])
+    table, genres = load_training_table(champion), json.loads(champion.tags["genres"])
     answers = table[genres].astype(float).idxmax(axis=1)
     clips = training_clips(workspace)
     clips = clips[clips["clip_id"].isin(table.index[table["split"] == "train"])]
@@ -119,12 +119,12 @@ def reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion)
     return features.assign(genre=answers.loc[features.index])
 
 
-def learnt(version: ModelVersion) -> pd.DataFrame:
+def load_training_table(version: ModelVersion) -> pd.DataFrame:
     """Probability table of the clips that a version was trained and tested on, as text."""
     return results.read_table(str(version.run_id), "probabilities").set_index("clip_id")
 
 
-def tell(event: str, registry_name: str, message: str) -> None:
+def emit_model_event(event: str, registry_name: str, message: str) -> None:
     """Send an event ``genre.…`` about a registered model to Prefect, for automations to act on."""
     resource = {"prefect.resource.id": f"genre.model.{registry_name}", "prefect.resource.name": registry_name}
     emit_event(f"genre.{event}", resource, payload={"message": message})

@@ -9,11 +9,11 @@ from genre.config import AudioConfig, Variant
 from genre.errors import DataError
 from genre.splits import assignment
 from genre.store import contents
-from genre.training.job import digest
+from genre.training.job import table_digest
 from genre.workspace import Workspace
 
 
-def usable(workspace: Workspace) -> pd.DataFrame:
+def usable_clips(workspace: Workspace) -> pd.DataFrame:
     """Clips that have features.
 
     Raises
@@ -21,7 +21,7 @@ def usable(workspace: Workspace) -> pd.DataFrame:
     DataError
         If there is none.
     """
-    clips = workspace.clips()
+    clips = workspace.read_clips()
     good = clips[clips["status"] == "ok"]
     if good.empty:
         first = clips["reason"].iloc[0] if len(clips) else ""
@@ -31,7 +31,7 @@ def usable(workspace: Workspace) -> pd.DataFrame:
 
 def training_clips(workspace: Workspace) -> pd.DataFrame:
     """Usable clips in the order of their ids, each with the split of its recording."""
-    return assignment.assign(usable(workspace), workspace.splits())
+    return assignment.attach_splits(usable_clips(workspace), workspace.read_splits())
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Material:
         return list(self.clips["genre"].cat.categories)
 
 
-def gather(dataset: str, source: str, variant: Variant) -> Material:
+def load_material(dataset: str, source: str, variant: Variant) -> Material:
     """Read what `build` left.
 
     Raises
@@ -66,7 +66,7 @@ def gather(dataset: str, source: str, variant: Variant) -> Material:
         If it left nothing.
     """
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    clips, kind = training_clips(workspace), datasets.get(dataset)
+    clips, kind = training_clips(workspace), datasets.get_dataset(dataset)
     known = clips.set_index("clip_id")
     features = contents.load_features(clips, workspace.store_dir(config))
     return Material(
@@ -75,6 +75,6 @@ def gather(dataset: str, source: str, variant: Variant) -> Material:
         has_audio=kind.has_audio,
         synthetic=kind.synthetic,
         clips=clips,
-        data_digest=digest(known[["genre", "recording"]].astype(str).join(features)),
-        splits_digest=digest(known[["split"]].astype(str)),
+        data_digest=table_digest(known[["genre", "recording"]].astype(str).join(features)),
+        splits_digest=table_digest(known[["split"]].astype(str)),
     )

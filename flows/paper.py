@@ -11,8 +11,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
-from flows.reports.tables import publish
-from flows.trials import trial
+from flows.reports.tables import publish_table
+from flows.trials import run_trial
 from genre import ensemble, evaluate
 from genre.datasets import published
 from genre.errors import DataError, UsageError
@@ -27,15 +27,15 @@ from tracking import cost, results, runs
 Tables = Mapping[str, pd.DataFrame]
 
 #: Models shown in the paper's figures 5 and 6.
-SHOWN = ("vgg16_fine_tune", "xgboost", "ensemble")
+SHOWN_MODELS = ("vgg16_fine_tune", "xgboost", "ensemble")
 
 #: Where a published model is compared with one of another name here.
 STAND_IN = {"xgboost": "catboost"}
 
 
 @flow(name="paper", flow_run_name="paper")
-def reproduce(
-    source: str = "", probabilities: str = "", model: str = ",".join(published_models.NAMES), seed: int = 0
+def reproduce_paper(
+    source: str = "", probabilities: str = "", model: str = ",".join(published_models.MODEL_NAMES), seed: int = 0
 ) -> dict[str, float]:
     """Score what the paper published, and train its models again on its features.
 
@@ -59,62 +59,62 @@ def reproduce(
     settings = dict(locals())
     if not source and not probabilities:
         raise UsageError("nothing to do: give -P source=df_features.csv, -P probabilities=PATH, or both")
-    names = published_models.check(dict.fromkeys(name.strip() for name in model.split(",")))
+    names = published_models.check_names(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
-    with workspace.lock(), runs.experiment(workspace, "paper", settings) as run_id:
-        theirs = scored_then(run_id, workspace, probabilities) if probabilities else {}
-        ours = train_again(run_id, workspace, source, theirs, names, seed) if source else {}
-        return compare(run_id, theirs, ours)
+    with workspace.lock(), runs.experiment_run(workspace, "paper", settings) as run_id:
+        theirs = load_published_probabilities(run_id, workspace, probabilities) if probabilities else {}
+        ours = train_variants(run_id, workspace, source, theirs, names, seed) if source else {}
+        return publish_comparison(run_id, theirs, ours)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def scored_then(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.DataFrame]:
+def load_published_probabilities(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.DataFrame]:
     """Read the published probabilities, and log figures like the paper's."""
-    tables = published_results.probabilities(_probabilities_path(source, workspace.directory / "downloads"))
-    for name in SHOWN:
+    tables = published_results.read_probabilities(_probabilities_path(source, workspace.directory / "downloads"))
+    for name in SHOWN_MODELS:
         results.log_figure(run_id, evaluation.confusion_matrix(tables[name]), f"confusion_matrix_{name}_published")
-    curves = {name: tables[name] for name in SHOWN}
+    curves = {name: tables[name] for name in SHOWN_MODELS}
     results.log_figure(run_id, comparison.mean_roc_curves(curves, "ROC, published probabilities"), "roc_published")
     pairs = pd.DataFrame(
-        {"first": a, "second": b, "p": evaluate.mcnemar(tables[a], tables[b])} for a, b in combinations(tables, 2)
+        {"first": a, "second": b, "p": evaluate.mcnemar_test(tables[a], tables[b])} for a, b in combinations(tables, 2)
     )
-    publish(run_id, pairs, "mcnemar", "McNemar's test between the published models, on their common clips.")
+    publish_table(run_id, pairs, "mcnemar", "McNemar's test between the published models, on their common clips.")
     return tables
 
 
-def train_again(
+def train_variants(
     run_id: str, workspace: Workspace, source: str, theirs: Tables, models: list[str], seed: int
 ) -> dict[str, pd.DataFrame]:
     """Tables of each model in the ``paper`` and the ``corrected`` variant, each a run."""
-    path = fetch.fetch(source, workspace.directory / "downloads")
-    runs.tag(run_id, {"sha256_source": fetch.sha256(path)})
-    clips, features = published.clips(path, path.parent), published.features(path)
+    path = fetch.fetch_file(source, workspace.directory / "downloads")
+    runs.set_tags(run_id, {"sha256_source": fetch.file_sha256(path)})
+    clips, features = published.load_clips(path, path.parent), published.load_features(path)
     test = theirs["svm"].index if theirs else None
-    check(run_id, features, test, must_hold=fetch.is_url(source))
+    check_published_table(run_id, features, test, must_hold=fetch.is_url(source))
     clips = clips.set_index("clip_id").loc[features.index].reset_index()
-    copies = duplicates.across(duplicates.pairs(features), clips)
+    copies = duplicates.between_recordings(duplicates.find_duplicates(features), clips)
     results.log_table(run_id, copies, "copies")
-    clips = duplicates.settle(clips, copies, {})
-    clips = clips.assign(split=_split(clips, test, seed))
+    clips = duplicates.resolve_duplicates(clips, copies, {})
+    clips = clips.assign(split=_assign_split(clips, test, seed))
     tables: dict[str, pd.DataFrame] = {}
     for model in models:
-        for variant, fit in (("paper", published_models.fit), ("corrected", _corrected)):
+        for variant, fit in (("paper", published_models.fit_published_model), ("corrected", _fit_corrected)):
             identity = {
                 "variant": variant,
                 "seed": seed,
-                "data_digest": job.digest(features),
-                "splits_digest": job.digest(clips[["clip_id", "split"]].astype(str)),
+                "data_digest": job.table_digest(features),
+                "splits_digest": job.table_digest(clips[["clip_id", "split"]].astype(str)),
                 "code_digest": job.code_digest(model),
             }
             make = partial(fit, model, clips, features, seed=seed)
-            tables[f"{model}, {variant}"] = trial(workspace, run_id, f"{model}, {variant}", identity, make)
+            tables[f"{model}, {variant}"] = run_trial(workspace, run_id, f"{model}, {variant}", identity, make)
     return tables
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_hold: bool) -> None:
+def check_published_table(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_hold: bool) -> None:
     """Say whether the features are those that were published; what was downloaded must be.
 
     Raises
@@ -122,9 +122,9 @@ def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_h
     DataError
         If it was downloaded and is not.
     """
-    found = published_results.checks(features, names)
+    found = published_results.check_features(features, names)
     n = int(found["ok"].sum())
-    publish(run_id, found, "checks", f"{n} of {len(found)} checks that this is the published table hold.")
+    publish_table(run_id, found, "checks", f"{n} of {len(found)} checks that this is the published table hold.")
     if must_hold and n < len(found):
         failed = found[~found["ok"]].iloc[0]
         raise DataError(
@@ -135,10 +135,10 @@ def check(run_id: str, features: pd.DataFrame, names: pd.Index | None, *, must_h
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def compare(run_id: str, theirs: Tables, ours: Tables) -> dict[str, float]:
+def publish_comparison(run_id: str, theirs: Tables, ours: Tables) -> dict[str, float]:
     """Publish table 2, with the ensembles of our trees with the published VGG-16."""
-    theirs = {name: _test(table) for name, table in theirs.items()}
-    ours = {name: _test(table) for name, table in ours.items()}
+    theirs = {name: _test_rows(table) for name, table in theirs.items()}
+    ours = {name: _test_rows(table) for name, table in ours.items()}
     ours |= _with_published_network(theirs, ours)
     rows = [_row(name, "published", table, None, None) for name, table in theirs.items()]
     for name, table in ours.items():
@@ -152,13 +152,13 @@ def compare(run_id: str, theirs: Tables, ours: Tables) -> dict[str, float]:
         "settings trained here, `corrected` this project's. p: McNemar's test against the published model, and against "
         "the `paper` variant. CatBoost stands in for XGBoost."
     )
-    publish(run_id, table, "table-2", note)
+    publish_table(run_id, table, "table-2", note)
     drawn = table.rename(columns={"model": "label", "variant": "series", "macro_auc": "value"})
     drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
     drawn["label"] = drawn["label"].replace(
         {k: f"{then} / {now}" for then, now in STAND_IN.items() for k in (then, now)}
     )
-    results.log_figure(run_id, comparison.dots(drawn, "The paper's table 2", "Test macro AUC"), "table_2")
+    results.log_figure(run_id, comparison.interval_dots(drawn, "The paper's table 2", "Test macro AUC"), "table_2")
     for name, part in ours.items():
         results.log_figure(run_id, evaluation.confusion_matrix(part), f"confusion_matrix_{name.replace(', ', '_')}")
     if ours:
@@ -170,15 +170,15 @@ def _row(
     model: str, variant: str, table: pd.DataFrame, then: pd.DataFrame | None, paper_variant: pd.DataFrame | None
 ) -> dict[str, Any]:
     """One line of table 2."""
-    scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
-    bounds = evaluate.intervals(table)
+    scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
+    bounds = evaluate.confidence_intervals(table)
     row: dict[str, Any] = {"model": model, "variant": variant, "clips": len(table)}
     for key, printed in (published_results.TABLE_2[model]._asdict() if variant == "published" else {}).items():
         row[f"printed_{key}"] = printed
     for key in ("accuracy", "macro_f1", "macro_auc"):
         row |= {key: scores[key], f"{key}_low": bounds[key][0], f"{key}_high": bounds[key][1]}
-    row["p_against_published"] = float("nan") if then is None else evaluate.mcnemar(table, then)
-    row["p_against_paper"] = float("nan") if paper_variant is None else evaluate.mcnemar(table, paper_variant)
+    row["p_against_published"] = float("nan") if then is None else evaluate.mcnemar_test(table, then)
+    row["p_against_paper"] = float("nan") if paper_variant is None else evaluate.mcnemar_test(table, paper_variant)
     return row
 
 
@@ -201,14 +201,14 @@ def _comparable(table: pd.DataFrame, other: pd.DataFrame) -> bool:
     return same and bool(other.index.isin(table.index).all())
 
 
-def _test(table: pd.DataFrame) -> pd.DataFrame:
+def _test_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["split"] == "test"]
 
 
-def _split(clips: pd.DataFrame, names: pd.Index | None, seed: int) -> Any:
+def _assign_split(clips: pd.DataFrame, names: pd.Index | None, seed: int) -> Any:
     """The published test set where the table has it, with as many clips to validate; else a dealt split."""
     if names is None or not names.isin(clips["clip_id"]).all():
-        return clips["recording"].map(assignment.deal(clips).set_index("recording")["split"])
+        return clips["recording"].map(assignment.assign_splits(clips).set_index("recording")["split"])
     from sklearn.model_selection import train_test_split
 
     rest = clips[~clips["clip_id"].isin(names)]
@@ -217,22 +217,22 @@ def _split(clips: pd.DataFrame, names: pd.Index | None, seed: int) -> Any:
     return side.mask(clips["clip_id"].isin(names), "test")
 
 
-def _corrected(model: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def _fit_corrected(model: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """What a training here makes of the published table."""
-    return trials.fit(model, clips, features, seed=seed)[1]
+    return trials.fit_model(model, clips, features, seed=seed)[1]
 
 
 def _probabilities_path(source: str, directory: Path) -> Path:
     """Path of the published probabilities; those of a folder's URL are downloaded one by one."""
     if not (fetch.is_url(source) and source.endswith("/")):
-        return fetch.fetch(source, directory)
+        return fetch.fetch_file(source, directory)
     folder = directory / "pred_probas"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (published_results.NAMES_FILE, *published_results.PICKLES.values()):
-        fetched = fetch.fetch(source + name, directory)
+    for name in (published_results.NAMES_FILE, *published_results.PICKLE_FILES.values()):
+        fetched = fetch.fetch_file(source + name, directory)
         (folder / name).write_bytes(fetched.read_bytes())
     return folder
 
 
 if __name__ == "__main__":
-    main(reproduce)
+    main(reproduce_paper)

@@ -16,21 +16,19 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
-from flows.material import Material, gather
+from flows.material import Material, load_material
 from flows.reports import leaderboard
-from flows.train import publish
+from flows.train import publish_leaderboard
 from genre import datasets, ensemble, evaluate, models
 from genre.config import Variant
 from genre.errors import DataError, UsageError
 from genre.files import read_json
 from genre.store import contents
 from genre.training import selection
-from genre.training.job import code_digest
-from genre.training.job import finished as training_result
-from genre.training.job import held_out as load_held_out
+from genre.training.job import code_digest, held_out_probabilities, read_result
 from genre.workspace import PROJECT_DIR, Workspace
 from tracking import aliases, cost, model_card, packaging, registry, results, runs
-from tracking.gate import Verdict, judge, log_gain
+from tracking.gate import Verdict, evaluate_version, log_gain
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Candidate:
     """The best ensemble of the trainings at hand."""
 
     spec: ensemble.Ensemble
-    choice: selection.Choice
+    choice: selection.ChosenEnsemble
     trainings: Mapping[str, Path]
     table: pd.DataFrame
     digest: str
@@ -51,7 +49,7 @@ def promote(
     variant: Variant = "corrected",
     registry_name: str = "genre",
     min_gain: float = 0.0,
-    min_precision: float = evaluate.PRECISION,
+    min_precision: float = evaluate.TARGET_PRECISION,
 ) -> str:
     """Choose the best ensemble on clips held out, register it, and make it champion if it is better on test.
 
@@ -73,27 +71,29 @@ def promote(
         What was decided, in words.
     """
     settings = dict(locals())
-    check(registry_name, min_gain, min_precision)
+    check_promotion(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
-        material = gather(dataset, source, variant)
-        candidates = finished(material)
+    with workspace.lock(), runs.experiment_run(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
+        material = load_material(dataset, source, variant)
+        candidates = best_trainings(material)
         if not candidates:
             raise DataError(
                 f"no model is trained on {workspace.dataset_id} as it is now; "
                 'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
-        chosen = choose(material, candidates, run_id, min_precision)
-        decision = decide(material, chosen, registry_name, run_id, min_gain)
+        chosen = choose_ensemble(material, candidates, run_id, min_precision)
+        decision = decide_promotion(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
-        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | runs.failures(run_id)
-        publish(run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table})
-        runs.tag(run_id, {"decision": decision})
+        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | runs.failed_models(run_id)
+        publish_leaderboard(
+            run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table}
+        )
+        runs.set_tags(run_id, {"decision": decision})
         print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
 
-def check(registry_name: str, min_gain: float, min_precision: float) -> None:
+def check_promotion(registry_name: str, min_gain: float, min_precision: float) -> None:
     """Refuse what cannot be asked of a promotion.
 
     Raises
@@ -108,12 +108,12 @@ def check(registry_name: str, min_gain: float, min_precision: float) -> None:
         raise UsageError(f"min_precision must be a share above 0, at most 1; got {min_precision}")
 
 
-def finished(material: Material) -> dict[str, Path]:
+def best_trainings(material: Material) -> dict[str, Path]:
     """The best finished training of each model on this very data, split, configuration and code."""
     best: dict[str, tuple[tuple[float, bool], Path]] = {}
     for folder in material.workspace.training_dirs():
         job = read_json(folder / "job.json")
-        if not training_result(folder) or not _is_current(material, job):
+        if not read_result(folder) or not _is_current(material, job):
             continue
         name, auc = job["model"], read_json(folder / "scores.json")["validation_macro_auc"]
         rank = (auc, (folder / "out_of_fold.parquet").exists())
@@ -124,61 +124,61 @@ def finished(material: Material) -> dict[str, Path]:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def choose(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
+def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
     """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
-    held_out = {name: load_held_out(folder) for name, folder in candidates.items()}
-    ranked = selection.search(held_out)
+    held_out = {name: held_out_probabilities(folder) for name, folder in candidates.items()}
+    ranked = selection.search_ensembles(held_out)
     results.log_table(run_id, ranked.assign(members=ranked["members"].map(", ".join)), "ensembles")
     best = ranked[ranked["chosen"] != ""].iloc[0]
-    choice = selection.learn(held_out, best["members"], best["mean"], precision=min_precision)
+    choice = selection.fit_ensemble(held_out, best["members"], best["mean"], precision=min_precision)
     trainings = {name: candidates[name] for name in choice.members}
-    table = choice.table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
+    table = choice.ensemble_table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
     confidence = choice.threshold["confidence"]
     how = (choice.members, choice.mean, confidence, choice.weights, choice.temperature)
     spec = ensemble.Ensemble(material.genres, material.config, *how)
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[m].name for m in spec.members]
-    identity = [spec.mean, folders, min_precision, packaging.requirements(spec.members), code]
+    identity = [spec.mean, folders, min_precision, packaging.pinned_requirements(spec.members), code]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return Candidate(spec, choice, trainings, table, digest)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def decide(material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float) -> str:
+def decide_promotion(material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float) -> str:
     """Register the candidate unless it is known, and compare it with the champion; returns the decision in words."""
-    champion = registry.by_alias(name, "champion")
-    if objection := _objection(material, champion, name):
+    champion = registry.find_version_by_alias(name, "champion")
+    if objection := _registration_objection(material, champion, name):
         return f"not registered: {objection}"
-    version = registry.with_digest(name, candidate.digest)
-    if version and (known := _known(version, champion)):
+    version = registry.find_version_by_digest(name, candidate.digest)
+    if version and (known := _existing_decision(version, champion)):
         return f"nothing to register: version {version.version} of {name} is this very ensemble ({known})"
-    version = version or _register(material, candidate, name, run_id)
+    version = version or _log_and_register(material, candidate, name, run_id)
     test = candidate.table[candidate.table["split"] == "test"]
-    way = "over a demo, uncompared" if champion and _gives_way(material, champion) else ""
-    verdict = judge(
+    way = "over a demo, uncompared" if champion and _is_demo_only(material, champion) else ""
+    verdict = evaluate_version(
         version,
         champion,
         test,
         material.clips,
         material.config,
         min_gain=min_gain,
-        gives_way=way,
-        made_here=contents.is_made_here(material.workspace.store_dir(material.config)),
+        skip_reason=way,
+        computed_here=contents.is_made_here(material.workspace.store_dir(material.config)),
     )
-    _describe(material, candidate, version, verdict)
+    _write_model_card(material, candidate, version, verdict)
     log_gain(version, champion, verdict)
     if verdict.reasons:
-        decision = aliases.refuse(name, version, champion, verdict.reasons)
+        decision = aliases.refuse_version(name, version, champion, verdict.reasons)
     else:
-        aliases.promote(name, version, champion)
+        aliases.promote_version(name, version, champion)
         decision = f"promoted {verdict.remark}".strip()
     MlflowClient().set_model_version_tag(name, version.version, "decision", decision)
     get_run_logger().info("version %s of %s: %s", version.version, name, decision)
     return f"version {version.version} of {name}: {decision}"
 
 
-def _known(version: ModelVersion, champion: ModelVersion | None) -> str:
+def _existing_decision(version: ModelVersion, champion: ModelVersion | None) -> str:
     """What was decided about a version, if that still holds; empty where it must be decided (again)."""
     if champion and champion.version == version.version:
         return "the champion"
@@ -191,7 +191,7 @@ def _known(version: ModelVersion, champion: ModelVersion | None) -> str:
 
 def next_command(name: str) -> str:
     """What to type to serve the champion; where there is none, what to do about it."""
-    if registry.by_alias(name, "champion") is None:
+    if registry.find_version_by_alias(name, "champion") is None:
         more = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
         return f'there is no champion yet; where a version may be no better than chance, more music helps: "{more}"'
     uri = shlex.quote(mlflow.get_tracking_uri())
@@ -210,16 +210,16 @@ def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
     return all(job.get(key) == value for key, value in wanted.items())
 
 
-def _gives_way(material: Material, champion: ModelVersion) -> bool:
+def _is_demo_only(material: Material, champion: ModelVersion) -> bool:
     """Whether the champion only knows the demo and the candidate is real."""
     return champion.tags.get("synthetic") == "true" and not material.synthetic
 
 
-def _objection(material: Material, champion: ModelVersion | None, name: str) -> str:
+def _registration_objection(material: Material, champion: ModelVersion | None, name: str) -> str:
     """Why no version of this data set may stand beside the champion; empty where one may."""
     if not material.has_audio:
         return f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
-    if champion is None or _gives_way(material, champion):
+    if champion is None or _is_demo_only(material, champion):
         return ""
     known = json.loads(champion.tags.get("genres", "[]"))
     other = "use -P registry_name= for another name"
@@ -230,7 +230,7 @@ def _objection(material: Material, champion: ModelVersion | None, name: str) -> 
     return ""
 
 
-def _register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
+def _log_and_register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
     """Log the ensemble in a run of its own and register it."""
     run_id, _ = runs.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
     client, choice, table = MlflowClient(), candidate.choice, candidate.table
@@ -238,23 +238,25 @@ def _register(material: Material, candidate: Candidate, name: str, parent: str) 
     client.log_param(run_id, "mean", choice.mean)
     if choice.mean == "weighted":
         client.log_param(run_id, "weights", ", ".join(f"{weight:.3f}" for weight in choice.weights or []))
-    before = evaluate.tempered(table, 1 / choice.temperature)
-    results.log_evaluation(run_id, table, evaluate.summary(table) | _learnt(candidate), {"before calibration": before})
-    runs.tag(run_id, material.tags)
+    before = evaluate.apply_temperature(table, 1 / choice.temperature)
+    results.log_evaluation(
+        run_id, table, evaluate.summarise_scores(table) | _threshold_metrics(candidate), {"before calibration": before}
+    )
+    runs.set_tags(run_id, material.tags)
     tags = material.tags | {
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
     }
     model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags)
-    runs.finish(run_id)
-    return registry.register(name, model_uri, tags, candidate.spec.label)
+    runs.finish_run(run_id)
+    return registry.register_version(name, model_uri, tags, candidate.spec.label)
 
 
-def _learnt(candidate: Candidate) -> dict[str, float]:
+def _threshold_metrics(candidate: Candidate) -> dict[str, float]:
     """Temperature and threshold, what the threshold promised where it was learnt, and what it does on test."""
     found, table = candidate.choice.threshold, candidate.table
-    precision, coverage = evaluate.answered(table[table["split"] == "test"], found["confidence"])
+    precision, coverage = evaluate.selective_precision(table[table["split"] == "test"], found["confidence"])
     return {
         "temperature": candidate.choice.temperature,
         "unknown_below": found["confidence"],
@@ -265,11 +267,11 @@ def _learnt(candidate: Candidate) -> dict[str, float]:
     }
 
 
-def _describe(material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict) -> None:
+def _write_model_card(material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict) -> None:
     """Write what a person reads on the version's page."""
     client, run_id = MlflowClient(), str(version.run_id)
     experiment = client.get_run(run_id).info.experiment_id
-    text = model_card.describe(
+    text = model_card.render_model_card(
         candidate.table,
         material.clips,
         candidate.choice,
@@ -279,7 +281,7 @@ def _describe(material: Material, candidate: Candidate, version: ModelVersion, v
         uri=f"models:/{version.name}/{version.version}",
         run_url=f"#/experiments/{experiment}/runs/{run_id}/artifacts/figures/confusion_matrix_test.png",
         ms_per_clip=verdict.ms_per_clip,
-        megabytes=registry.megabytes(candidate.trainings),
+        megabytes=registry.size_mb(candidate.trainings),
     )
     client.update_model_version(version.name, version.version, text)
 

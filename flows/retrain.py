@@ -6,14 +6,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from flows import drift
-from flows.acquire import acquire, remembered
-from flows.build import Deal, build
+from flows.acquire import acquire, last_arguments
+from flows.build import SplitMethod, build
 from flows.cli import main
 from flows.material import training_clips
-from flows.promote import check as check_promotion
-from flows.promote import promote
+from flows.promote import check_promotion, promote
 from flows.reports import tables
-from flows.train import FAST, check, chosen, train
+from flows.train import FAST, resolve_hyperparameters, select_models, train
 from genre import datasets, evaluate, parameters
 from genre.config import AudioConfig, Variant
 from genre.errors import UsageError
@@ -26,7 +25,7 @@ def retrain(
     dataset: str = "demo",
     source: str = "",
     variant: Variant = "corrected",
-    split: Deal = "dealt",
+    split: SplitMethod = "dealt",
     options: str = "{}",
     model: str = FAST,
     params: str = "{}",
@@ -34,7 +33,7 @@ def retrain(
     folds: int = -1,
     registry_name: str = "genre",
     min_gain: float = 0.0,
-    min_precision: float = evaluate.PRECISION,
+    min_precision: float = evaluate.TARGET_PRECISION,
     min_change: float = 0.0,
     max_drift: float = 0.0,
     n_jobs: int = -1,
@@ -65,26 +64,26 @@ def retrain(
         ``Skipped`` (nothing was trained), with the decision as its message.
     """
     settings = dict(locals())
-    check(chosen(model), params, seed, folds)
+    resolve_hyperparameters(select_models(model), params, seed, folds)
     check_promotion(registry_name, min_gain, min_precision)
-    check_worth(min_change, max_drift)
+    check_thresholds(min_change, max_drift)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
-        before = registry.by_alias(registry_name, "champion")
-        if datasets.get(dataset).acquired:
-            acquire(**remembered(source, parameters.parse(options, "options")))
+    with workspace.lock(), runs.experiment_run(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
+        before = registry.find_version_by_alias(registry_name, "champion")
+        if datasets.get_dataset(dataset).acquired:
+            acquire(**last_arguments(source, parameters.parse_json_object(options, "options")))
             options = "{}"
         build(dataset, source, variant, split, options, n_jobs, dask)
-        decision = weigh(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
+        decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         is_idle = bool(decision)
         if not is_idle:
             train(dataset, source, variant, model, params, seed, folds)
             decision = promote(dataset, source, variant, registry_name, min_gain, min_precision)
-        name = conclude(registry_name, before, decision, run_id, is_idle=is_idle)
+        name = report_outcome(registry_name, before, decision, run_id, is_idle=is_idle)
     return Completed(name=name, message=decision)
 
 
-def check_worth(min_change: float, max_drift: float) -> None:
+def check_thresholds(min_change: float, max_drift: float) -> None:
     """Refuse what no change of a data set, and no drift, can be held against.
 
     Raises
@@ -95,12 +94,12 @@ def check_worth(min_change: float, max_drift: float) -> None:
     if not 0 <= min_change <= 1:
         raise UsageError(f"min_change must be a share of the clips, from 0 to 1; got {min_change}")
     if max_drift:
-        drift.check(max_drift)
+        drift.check_log_folder(max_drift)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def weigh(
+def reason_to_skip(
     workspace: Workspace,
     config: AudioConfig,
     champion: ModelVersion | None,
@@ -111,9 +110,13 @@ def weigh(
     """Why nothing need be trained, in words; empty where something must."""
     if champion is None or champion.tags.get("data_set") != workspace.dataset_id:
         return ""
-    share = changed(workspace, champion)
+    share = changed_share(workspace, champion)
     get_run_logger().info("%.1f %% of the clips changed since the champion was trained", 100 * share)
-    found = drift.look(workspace, config, champion, drift.check(max_drift), max_drift, run_id) if max_drift else ""
+    found = (
+        drift.measure_drift(workspace, config, champion, drift.check_log_folder(max_drift), max_drift, run_id)
+        if max_drift
+        else ""
+    )
     if share >= min_change or (found and share):
         return ""
     told = (
@@ -124,28 +127,31 @@ def weigh(
     return f"nothing trained: {told}"
 
 
-def changed(workspace: Workspace, champion: ModelVersion) -> float:
+def changed_share(workspace: Workspace, champion: ModelVersion) -> float:
     """Share of the clips, of then and now together, that are new, gone or under another genre; 0..1."""
-    then, now = drift.learnt(champion)["genre"], training_clips(workspace).set_index("clip_id")["genre"].astype(str)
+    then, now = (
+        drift.load_training_table(champion)["genre"],
+        training_clips(workspace).set_index("clip_id")["genre"].astype(str),
+    )
     pairs = [set(genres.items()) for genres in (then, now)]
     return len(pairs[0] ^ pairs[1]) / len(pairs[0] | pairs[1])
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def conclude(name: str, before: ModelVersion | None, decision: str, run_id: str, *, is_idle: bool) -> str:
+def report_outcome(name: str, before: ModelVersion | None, decision: str, run_id: str, *, is_idle: bool) -> str:
     """Tell how a retraining ended, as an artifact, as a tag, and to who listens; returns it in one word."""
-    after = registry.by_alias(name, "champion")
-    outcome = _outcome(before, after, decision, is_idle=is_idle)
-    runs.tag(run_id, {"outcome": outcome, "decision": decision})
-    tables.retraining(name, before, after, outcome, decision, run_id)
+    after = registry.find_version_by_alias(name, "champion")
+    outcome = _name_outcome(before, after, decision, is_idle=is_idle)
+    runs.set_tags(run_id, {"outcome": outcome, "decision": decision})
+    tables.publish_retraining(name, before, after, outcome, decision, run_id)
     if outcome in ("Promoted", "Refused"):
-        drift.tell(f"retrain.{outcome.lower()}", name, decision)
+        drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision)
     get_run_logger().info("%s", decision)
     return outcome
 
 
-def _outcome(before: ModelVersion | None, after: ModelVersion | None, decision: str, *, is_idle: bool) -> str:
+def _name_outcome(before: ModelVersion | None, after: ModelVersion | None, decision: str, *, is_idle: bool) -> str:
     if is_idle:
         return "Skipped"
     if after and (before is None or after.version != before.version):

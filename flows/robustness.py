@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import training_clips
-from flows.reports.tables import publish as publish_table
+from flows.reports.tables import publish_table
 from genre import datasets
 from genre.audio import decoding
 from genre.config import AudioConfig, Variant
@@ -26,7 +26,7 @@ from tracking import aliases, cost, results, runs, scoring
 
 
 @flow(name="robustness", flow_run_name="robustness {dataset}")
-def card(
+def measure_robustness(
     dataset: str = "demo",
     source: str = "",
     variant: Variant = "corrected",
@@ -56,47 +56,49 @@ def card(
         Degradation to macro AUC.
     """
     settings = dict(locals())
-    if not datasets.get(dataset).has_audio:
+    if not datasets.get_dataset(dataset).has_audio:
         raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    with workspace.lock(), runs.experiment(workspace, f"robustness {version}", settings) as run_id:
-        candidate = aliases.resolve(registry_name, version)
-        clips = _drawn(training_clips(workspace), n_clips, seed)
-        tables = score(candidate, clips, config, seed)
-        return publish(run_id, candidate, tables)
+    with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
+        candidate = aliases.resolve_version(registry_name, version)
+        clips = _sample_clips(training_clips(workspace), n_clips, seed)
+        tables = score_degraded(candidate, clips, config, seed)
+        return publish_robustness(run_id, candidate, tables)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def score(version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int) -> dict[str, pd.DataFrame]:
+def score_degraded(
+    version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int
+) -> dict[str, pd.DataFrame]:
     """Probability table of each degradation, by the version as it is served, in one fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         jobs = [(clip, name, n) for n, clip in enumerate(clips.itertuples()) for name in robustness.DEGRADATIONS]
         rows = Parallel(n_jobs=-1)(
-            delayed(_write)(clip, name, config, Path(folder), seed + n) for clip, name, n in jobs
+            delayed(_write_degraded)(clip, name, config, Path(folder), seed + n) for clip, name, n in jobs
         )
         usable = pd.DataFrame([row for row in rows if row])
-        answers = scoring.score(f"models:/{version.name}/{version.version}", usable, config)
-    return {name: _table(clips, k, answers) for k, name in enumerate(robustness.DEGRADATIONS)}
+        answers = scoring.score_clips(f"models:/{version.name}/{version.version}", usable, config)
+    return {name: _probability_table(clips, k, answers) for k, name in enumerate(robustness.DEGRADATIONS)}
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def publish(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+def publish_robustness(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Log the card to the run, its worst line to the version."""
-    table = robustness.card(tables)
+    table = robustness.robustness_card(tables)
     worst = table.iloc[int(table["change"].to_numpy().argmin())]
     said = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
     note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {said}."
     publish_table(run_id, table, "robustness", note)
     drawn = table.rename(columns={"degradation": "label", "macro_auc": "value"}).assign(series="macro AUC")
     drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
-    results.log_figure(run_id, comparison.dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
+    results.log_figure(run_id, comparison.interval_dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
     MlflowClient().set_model_version_tag(version.name, version.version, "robustness", said)
     return dict(zip(table["degradation"], table["macro_auc"], strict=True))
 
 
-def _drawn(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
+def _sample_clips(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
     """Test clips, of each genre its share."""
     if n_clips < 1:
         raise UsageError(f"n_clips must be at least 1, got {n_clips}")
@@ -105,13 +107,18 @@ def _drawn(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
     return test.groupby("genre", observed=True).sample(frac=share, random_state=seed).sort_values("clip_id")
 
 
-def _write(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
-    """One clip made worse, as a file; its row for `scoring.score`, None where nothing is left to hear."""
+def _write_degraded(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
+    """One clip made worse, as a file; its row for `scoring.score_clips`, None where nothing is left to hear."""
     k = list(robustness.DEGRADATIONS).index(name)
-    y = decoding.decode(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
+    y = decoding.decode_audio(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
     path = folder / f"{seed}-{k}.audio"
-    path.write_bytes(robustness.degrade(y, name, seed=seed))
-    row = {"clip_id": _id(k, clip.clip_id), "path": str(path), "start_s": 0.0, "end_s": clip.end_s - clip.start_s}
+    path.write_bytes(robustness.degrade_clip(y, name, seed=seed))
+    row = {
+        "clip_id": _degraded_id(k, clip.clip_id),
+        "path": str(path),
+        "start_s": 0.0,
+        "end_s": clip.end_s - clip.start_s,
+    }
     try:
         computing.read_clip(pd.Series(row), config)
     except AudioError:  # a quiet clip at -20 dB may count as silent
@@ -119,17 +126,17 @@ def _write(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -
     return row
 
 
-def _table(clips: pd.DataFrame, k: int, answers: pd.DataFrame) -> pd.DataFrame:
+def _probability_table(clips: pd.DataFrame, k: int, answers: pd.DataFrame) -> pd.DataFrame:
     """Probability table of the k-th degradation."""
-    ids = clips["clip_id"].map(lambda clip_id: _id(k, clip_id))
+    ids = clips["clip_id"].map(lambda clip_id: _degraded_id(k, clip_id))
     heard = clips[ids.isin(answers.index).to_numpy()]
     proba = answers.loc[ids[ids.isin(answers.index)], list(clips["genre"].cat.categories)].to_numpy()
-    return trials.table_of(heard, proba)
+    return trials.make_probability_table(heard, proba)
 
 
-def _id(k: int, clip_id: object) -> str:
+def _degraded_id(k: int, clip_id: object) -> str:
     return f"{k} {clip_id}"
 
 
 if __name__ == "__main__":
-    main(card)
+    main(measure_robustness)

@@ -26,7 +26,7 @@ def rollback(registry_name: str = "genre") -> str:
     runs.connect()
     decision = aliases.roll_back(registry_name)
     if launched := os.environ.get("MLFLOW_RUN_ID"):
-        runs.tag(launched, {"decision": decision})
+        runs.set_tags(launched, {"decision": decision})
     print(f"{decision}; serving.deploy follows by itself, restart what else serves it", flush=True)
     return decision
 

@@ -17,20 +17,20 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
 from flows.cli import check_server
-from genre.errors import UsageError, failing_in_words
+from genre.errors import UsageError, exit_on_error
 from genre.workspace import PROJECT_DIR
 
 #: Runs at once that are of no pool with a limit of its own, and of ``gpu``: two trainings would share the device.
-LIMITS = {"cpu": 4, "gpu": 1}
+RUN_LIMITS = {"cpu": 4, "gpu": 1}
 
 
-def definitions(path: Path = PROJECT_DIR / "prefect.yaml") -> list[dict[str, Any]]:
+def read_definitions(path: Path = PROJECT_DIR / "prefect.yaml") -> list[dict[str, Any]]:
     """What ``prefect deploy --all`` would deploy, as the file has it."""
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["deployments"]
     return found
 
 
-def deployment(definition: dict[str, Any]) -> RunnerDeployment:
+def build_deployment(definition: dict[str, Any]) -> RunnerDeployment:
     """A definition of ``prefect.yaml`` as a deployment that is served; its flow is imported.
 
     Raises
@@ -52,19 +52,19 @@ def deployment(definition: dict[str, Any]) -> RunnerDeployment:
     )
 
 
-async def serve(listed: list[dict[str, Any]], limits: dict[str, int]) -> None:
+async def serve_deployments(definitions: list[dict[str, Any]], limits: dict[str, int]) -> None:
     """Run what falls due of some definitions until the process is ended, and pause their schedules then.
 
     Parameters
     ----------
-    listed : list of dict
-        As `definitions` gives them.
+    definitions : list of dict
+        As `read_definitions` gives them.
     limits : dict
         Work pool to how many of its runs may be under way at once; the pools themselves are not used.
     """
     runners = {pool: Runner(name=f"genre-{pool}", limit=limit) for pool, limit in limits.items()}
-    for definition in listed:
-        made = deployment(definition)
+    for definition in definitions:
+        made = build_deployment(definition)
         await _refuse_workers(f"{made.flow_name}/{made.name}")
         await runners[definition["work_pool"]["name"]].aadd_deployment(made)
         print(f"serving {definition['entrypoint'].split(':')[1]}/{definition['name']}", flush=True)
@@ -82,7 +82,7 @@ async def _refuse_workers(name: str) -> None:
                 )
 
 
-def chosen(names: list[str]) -> list[dict[str, Any]]:
+def select_definitions(names: list[str]) -> list[dict[str, Any]]:
     """Definitions of these names, or all of them where none is named.
 
     Raises
@@ -90,15 +90,15 @@ def chosen(names: list[str]) -> list[dict[str, Any]]:
     UsageError
         If one is not there.
     """
-    known = {definition["name"]: definition for definition in definitions()}
+    known = {definition["name"]: definition for definition in read_definitions()}
     if unknown := set(names) - set(known):
         raise UsageError(f"prefect.yaml has no deployment {sorted(unknown)[0]!r}; choose from {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
-def run(names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None) -> None:
+def run_schedule(names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None) -> None:
     """Serve deployments of ``prefect.yaml``, all or those named, on schedule and on demand, without a work pool."""
-    listed = chosen(names or [])
+    listed = select_definitions(names or [])
     if not PREFECT_API_URL.value():
         raise UsageError(
             'schedules are kept by a Prefect server: start one with "prefect server start", '
@@ -107,11 +107,11 @@ def run(names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = Non
     check_server()
     os.chdir(PROJECT_DIR)  # entry points are relative, and runs begin where their deployment was made
     try:
-        asyncio.run(serve(listed, LIMITS))
+        asyncio.run(serve_deployments(listed, RUN_LIMITS))
     except (KeyboardInterrupt, TerminationSignal):
         print("ended; the schedules are paused until they are served again", flush=True)
 
 
 if __name__ == "__main__":
-    with failing_in_words():
-        typer.run(run)
+    with exit_on_error():
+        typer.run(run_schedule)

@@ -21,15 +21,15 @@ from flows.cli import main
 from flows.reports import tables
 from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
-from genre.files import make, write_atomically
+from genre.files import make_directory, write_atomically
 from genre.library import answers, tags
-from genre.library.answers import Answers
-from genre.library.undo import UndoFile, check, records, remove_copies, restore
+from genre.library.answers import PredictionStore
+from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, registry, runs
 
 #: What really writes tags.
-WRITING = {"write_tags": "true", "dry_run": "false"}
+WRITE_PARAMETERS = {"write_tags": "true", "dry_run": "false"}
 
 
 @flow(name="tag", flow_run_name="tag {source}{undo}")
@@ -82,21 +82,21 @@ def tag(
         Numbers of files.
     """
     settings = dict(locals())
-    table_path = checked(settings)
-    with LIBRARY.lock(), runs.experiment(LIBRARY, "undo" if undo else "tag", settings) as run_id:
+    table_path = check_settings(settings)
+    with LIBRARY.lock(), runs.experiment_run(LIBRARY, "undo" if undo else "tag", settings) as run_id:
         if undo:
-            counts = take_back(Path(undo).expanduser().resolve())
+            counts = undo_tagging(Path(undo).expanduser().resolve())
         else:
-            asked = aliases.resolve(registry_name, version)
-            files = answers.listed(Path(source).expanduser())
-            ask(files, asked, n_jobs, dask)
-            outcomes = write(files, asked, settings, run_id) if write_tags else None
-            counts = publish(files, asked, outcomes, table_path, min_confidence, run_id)
+            model_version = aliases.resolve_version(registry_name, version)
+            files = answers.list_library(Path(source).expanduser())
+            predict_missing(files, model_version, n_jobs, dask)
+            outcomes = tag_files(files, model_version, settings, run_id) if write_tags else None
+            counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
         runs.log_metrics(run_id, counts)
     return counts
 
 
-def checked(settings: Mapping[str, Any]) -> Path:
+def check_settings(settings: Mapping[str, Any]) -> Path:
     """Refuse what contradicts itself, before hours of work; where the table is to lie.
 
     Raises
@@ -119,30 +119,30 @@ def checked(settings: Mapping[str, Any]) -> Path:
     path = Path(settings["out"] or LIBRARY.directory / "tags.csv").expanduser().resolve()
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
-    make(path.parent)
+    make_directory(path.parent)
     return path
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def ask(files: pd.DataFrame, asked: ModelVersion, n_jobs: int, dask: str) -> None:
+def predict_missing(files: pd.DataFrame, model_version: ModelVersion, n_jobs: int, dask: str) -> None:
     """Have every file answered that has no answer of this version yet."""
-    model = _key(asked)
-    with closing(Answers(LIBRARY.answers_path)) as known:
-        todo = known.missing(files, model)
+    model = _version_key(model_version)
+    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
+        todo = known.find_missing(files, model)
         get_run_logger().info("%d files, of which %d are to be asked about", len(files), len(todo))
-        cost.count(len(todo))
+        cost.count_clips(len(todo))
         if todo.empty:
             return
-        done = answers.ask(todo, fetched(asked), n_jobs=n_jobs, dask=dask)
+        done = answers.predict_files(todo, download_model(model_version), n_jobs=n_jobs, dask=dask)
         n_before = len(files) - len(todo)
         with tqdm(total=len(files), initial=n_before, desc="files", unit="file", smoothing=0.1) as bar:
             for n, said in done:
-                known.record(todo, model, said)
+                known.save_predictions(todo, model, said)
                 bar.update(n)
 
 
-def fetched(asked: ModelVersion) -> Path:
+def download_model(model_version: ModelVersion) -> Path:
     """Folder of a version in the workspace, where processes find it, on a cluster too; others are removed.
 
     Raises
@@ -150,10 +150,10 @@ def fetched(asked: ModelVersion) -> Path:
     GenreError
         If the model cannot be had.
     """
-    directory = LIBRARY.model_dir(_key(asked))
+    directory = LIBRARY.model_dir(_version_key(model_version))
     if not directory.exists():
         shutil.rmtree(directory.parent, ignore_errors=True)
-        uri = f"models:/{asked.name}/{asked.version}"
+        uri = f"models:/{model_version.name}/{model_version.version}"
         try:
             write_atomically(directory, lambda path: mlflow.artifacts.download_artifacts(uri, dst_path=str(path)))
         except (MlflowException, OSError) as error:
@@ -163,47 +163,49 @@ def fetched(asked: ModelVersion) -> Path:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def write(files: pd.DataFrame, asked: ModelVersion, settings: Mapping[str, Any], run_id: str) -> dict[str, str]:
+def tag_files(
+    files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str
+) -> dict[str, str]:
     """Write genres into files, or only see what would be written: what became of each file that has a genre."""
     record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     outcomes = {}
     if not settings["dry_run"]:
         print(f"What undoes this is kept in {record.path}", flush=True)
-    with closing(Answers(LIBRARY.answers_path)) as known:
+    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
         remove_copies(Path(settings["source"]).expanduser().resolve())
-        said = known.of(files["path"], _key(asked), settings["min_confidence"])
+        said = known.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
         for answer in tqdm(said, total=len(files), desc="tags", unit="file"):
             if answer["genre"] not in (None, UNKNOWN):
                 path = Path(answer["path"])
-                outcomes[answer["path"]] = into(path, answer["genre"], settings, record)
+                outcomes[answer["path"]] = tag_file(path, answer["genre"], settings, record)
                 if outcomes[answer["path"]] == "written":
-                    known.rename(answer["path"], answers.stamp(path))
-    words = _words(outcomes) | {"without a genre": len(files) - len(outcomes)}
+                    known.update_stamp(answer["path"], answers.file_stamp(path))
+    words = _count_outcomes(outcomes) | {"without a genre": len(files) - len(outcomes)}
     print(f"\n{', '.join(f'{n} {word}' for word, n in words.items() if n)}; the table's column tag says more")
     if settings["dry_run"]:
         usual = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
         given = {k: v for k, v in settings.items() if v != usual[k]}
-        print(f"No file was touched. To write the tags:\n\n{_command(given | WRITING)}\n", flush=True)
-    elif record.n:
-        back = _command({"undo": record.path})
-        print(f"{record.n} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
+        print(f"No file was touched. To write the tags:\n\n{_mlflow_command(given | WRITE_PARAMETERS)}\n", flush=True)
+    elif record.n_records:
+        back = _mlflow_command({"undo": record.path})
+        print(f"{record.n_records} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
     else:
         print("No file was tagged.\n", flush=True)
     return outcomes
 
 
-def into(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> str:
+def tag_file(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> str:
     """Write a genre into one file, if that is allowed; what was done, a word or a word and a reason."""
     try:
-        there = tags.read(path)
+        there = tags.read_genre(path)
         if there == genre:
             return "there already"
         if there and not settings["overwrite"]:
             return f"kept: {there}"
-        check(path)
+        check_replaceable(path)
         if settings["dry_run"]:
             return f"would replace: {there}" if there else "would be written"
-        tags.write(path, genre, record)
+        tags.write_genre(path, genre, record)
     except DataError as error:
         return f"refused: {error}"
     return "written"
@@ -211,14 +213,14 @@ def into(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def take_back(path: Path) -> dict[str, int]:
+def undo_tagging(path: Path) -> dict[str, int]:
     """Undo everything that an undo file tells of: numbers of files."""
     counts: Counter[str] = Counter(restored=0, as_before=0, refused=0)
-    with closing(Answers(LIBRARY.answers_path)) as known:
-        for record in records(path):
+    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
+        for record in read_records(path):
             try:
-                counts["restored" if restore(record) else "as_before"] += 1
-                known.rename(record["path"], answers.stamp(Path(record["path"])))
+                counts["restored" if restore_file(record) else "as_before"] += 1
+                known.update_stamp(record["path"], answers.file_stamp(Path(record["path"])))
             except DataError as error:
                 counts["refused"] += 1
                 get_run_logger().warning("%s", error)
@@ -228,9 +230,9 @@ def take_back(path: Path) -> dict[str, int]:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def publish(
+def publish_predictions(
     files: pd.DataFrame,
-    asked: ModelVersion,
+    model_version: ModelVersion,
     outcomes: Mapping[str, str] | None,
     table_path: Path,
     min_confidence: float,
@@ -238,48 +240,53 @@ def publish(
 ) -> dict[str, int]:
     """Write the table, and log how many files there are of each genre; numbers of files."""
     by_genre: Counter[str] = Counter()
-    label = f"{asked.name}/{asked.version}"
-    with closing(Answers(LIBRARY.answers_path)) as known:
-        genres = known.genres(_key(asked))
-        names = answers.columns(genres, tag=outcomes is not None)
+    label = f"{model_version.name}/{model_version.version}"
+    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
+        genres = known.list_genres(_version_key(model_version))
+        names = answers.table_columns(genres, tag=outcomes is not None)
 
         def rows() -> Iterator[list[Any]]:
-            for said in known.of(files["path"], _key(asked), min_confidence):
+            for said in known.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 by_genre[said["genre"] or f"error: {said['error']}"] += 1
                 proba = said["probabilities"] or {}
-                row = [answers.readable(said["path"]), said["genre"], said["confidence"], *map(proba.get, genres)]
-                row += [said["error"], answers.readable(said["message"]), label]
-                yield row if outcomes is None else [*row, answers.readable(outcomes.get(said["path"]))]
+                row = [
+                    answers.escape_non_utf8(said["path"]),
+                    said["genre"],
+                    said["confidence"],
+                    *map(proba.get, genres),
+                ]
+                row += [said["error"], answers.escape_non_utf8(said["message"]), label]
+                yield row if outcomes is None else [*row, answers.escape_non_utf8(outcomes.get(said["path"]))]
 
-        answers.write(table_path, rows(), names, genres)
-    tables.publish(
+        answers.write_library_table(table_path, rows(), names, genres)
+    tables.publish_table(
         run_id,
         pd.DataFrame(by_genre.most_common(), columns=["genre", "files"]),
         "library",
-        f"{len(files)} files, by version {asked.version} of {asked.name}.",
+        f"{len(files)} files, by version {model_version.version} of {model_version.name}.",
     )
-    runs.tag(run_id, {"model_version": label})
+    runs.set_tags(run_id, {"model_version": label})
     print(f"The table is in {table_path}", flush=True)
     errors = sum(n for name, n in by_genre.items() if name.startswith("error: "))
     counts = {"files": len(files), "unknown": by_genre[UNKNOWN], "errors": errors}
     counts["named"] = len(files) - counts["unknown"] - errors
-    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in _words(outcomes or {}).items()}
+    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in _count_outcomes(outcomes or {}).items()}
 
 
-def _words(outcomes: Mapping[str, str]) -> dict[str, int]:
+def _count_outcomes(outcomes: Mapping[str, str]) -> dict[str, int]:
     """How many files had each outcome, whatever the reason behind it."""
     return dict(Counter(outcome.partition(":")[0] for outcome in outcomes.values()))
 
 
-def _command(given: Mapping[str, Any]) -> str:
+def _mlflow_command(given: Mapping[str, Any]) -> str:
     """What to type for this flow with these parameters."""
     words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
     return shlex.join(["mlflow", "run", ".", "--env-manager", "local", "-e", "tag", *words])
 
 
-def _key(asked: ModelVersion) -> str:
+def _version_key(model_version: ModelVersion) -> str:
     """What a version's answers are kept by; its number alone comes again in another registry."""
-    return f"{asked.name}/{asked.version} {asked.source}"
+    return f"{model_version.name}/{model_version.version} {model_version.source}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
 from flows.cli import main
-from flows.material import Material, gather
+from flows.material import Material, load_material
 from flows.reports import leaderboard
 from genre import datasets, evaluate, models, parameters
 from genre.config import Variant
@@ -21,7 +21,7 @@ from genre.plots import spectrograms
 from genre.splits.assignment import LARGE_CLIPS
 from genre.store import contents
 from genre.training import process
-from genre.training.job import Job, code_digest, finished, prepare
+from genre.training.job import TrainingJob, code_digest, prepare_training, read_result
 from genre.workspace import Workspace
 from tracking import cost, packaging, results, runs
 
@@ -64,22 +64,24 @@ def train(
         Model to what became of it.
     """
     settings = dict(locals())
-    names = chosen(model)
-    overrides = check(names, params, seed, folds)
+    names = select_models(model)
+    overrides = resolve_hyperparameters(names, params, seed, folds)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment(workspace, f"train {model}", settings) as run_id:
-        material = gather(dataset, source, variant)
-        describe(run_id, material)
-        jobs = {name: _job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names}
-        outcomes = {name: _outcome(material, job, run_id) for name, job in jobs.items()}
-        done = {n: _folder(material, jobs[n]) for n in names if outcomes[n] in ("trained", "reused")}
-        publish(run_id, material, done, outcomes)
+    with workspace.lock(), runs.experiment_run(workspace, f"train {model}", settings) as run_id:
+        material = load_material(dataset, source, variant)
+        log_material(run_id, material)
+        jobs = {
+            name: _make_job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names
+        }
+        outcomes = {name: _train_or_skip(material, job, run_id) for name, job in jobs.items()}
+        done = {n: _training_folder(material, jobs[n]) for n in names if outcomes[n] in ("trained", "reused")}
+        publish_leaderboard(run_id, material, done, outcomes)
         if not done:
             raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
     return outcomes
 
 
-def chosen(model: str) -> list[str]:
+def select_models(model: str) -> list[str]:
     """Names that ``model=`` stands for.
 
     Raises
@@ -87,11 +89,11 @@ def chosen(model: str) -> list[str]:
     UsageError
         If one is unknown.
     """
-    names = models.names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
-    return [models.get(name).name for name in dict.fromkeys(names)]
+    names = models.model_names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
+    return [models.get_model(name).name for name in dict.fromkeys(names)]
 
 
-def check(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
+def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
     """Full hyper-parameters of each model, from the JSON given; and whether the seed and the folds are some.
 
     Raises
@@ -103,13 +105,13 @@ def check(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict
         raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed}")
-    given = parameters.parse(params, "params")
+    given = parameters.parse_json_object(params, "params")
     by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
     if not by_model and len(names) > 1 and given:
         example = f'{{"{names[0]}": {{...}}}}'
         raise UsageError(f"params for several models must name them, as in {example}; got {params}")
     if by_model:
-        parameters.complete(dict.fromkeys(names), given, "params")
+        parameters.override_defaults(dict.fromkeys(names), given, "params")
     return {name: models.check_params(name, given.get(name, {}) if by_model else given) for name in names}
 
 
@@ -122,16 +124,16 @@ def n_folds(material: Material, name: str, folds: int) -> int:
     """
     if folds >= 0:
         return folds
-    model, is_large = models.get(name), len(material.clips) >= LARGE_CLIPS
-    pays = model.needs == "features" or (model.fast and not material.synthetic)
+    model, is_large = models.get_model(name), len(material.clips) >= LARGE_CLIPS
+    pays = model.input_kind == "features" or (model.fast and not material.synthetic)
     return N_FOLDS if pays and not is_large else 0
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def describe(run_id: str, material: Material) -> None:
+def log_material(run_id: str, material: Material) -> None:
     """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
-    runs.tag(run_id, material.tags)
+    runs.set_tags(run_id, material.tags)
     results.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
     if not material.has_audio:
         return
@@ -143,30 +145,32 @@ def describe(run_id: str, material: Material) -> None:
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
-def train_model(material: Material, job: Job, parent: str) -> str:
+def train_model(material: Material, job: TrainingJob, parent: str) -> str:
     """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
-    folder = _folder(material, job)
-    result = finished(folder)
+    folder = _training_folder(material, job)
+    result = read_result(folder)
     run_id, is_logged = runs.open_run(parent, material.workspace, job.model, folder.name, is_done=result is not None)
     if is_logged:
         return "reused"
-    runs.tag(run_id, material.tags)
+    runs.set_tags(run_id, material.tags)
     try:
         if not result:
-            cost.count(len(material.clips))
-            prepare(folder, job, material.clips)
-            _follow(folder, job, run_id)
+            cost.count_clips(len(material.clips))
+            prepare_training(folder, job, material.clips)
+            _run_training(folder, job, run_id)
         results.log_training(run_id, folder)
         if material.has_audio:
-            packaging.log_model(run_id, alone(material, job.model, folder), {job.model: folder}, material.tags)
+            packaging.log_model(
+                run_id, single_model_ensemble(material, job.model, folder), {job.model: folder}, material.tags
+            )
     except Exception as error:
-        runs.fail(run_id, str(error))
+        runs.fail_run(run_id, str(error))
         raise
-    runs.finish(run_id)
+    runs.finish_run(run_id)
     return "reused" if result else "trained"
 
 
-def _follow(folder: Path, job: Job, run_id: str) -> None:
+def _run_training(folder: Path, job: TrainingJob, run_id: str) -> None:
     """Run a training, its epochs in a progress bar and in MLflow as they end."""
     n_epochs = job.params.get("epochs")
     with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
@@ -176,22 +180,22 @@ def _follow(folder: Path, job: Job, run_id: str) -> None:
             bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items() if "loss" in k or "accuracy" in k})
             results.log_epoch(run_id, epoch, metrics)
 
-        process.run(folder, on_epoch)
+        process.run_training(folder, on_epoch)
 
 
-def alone(material: Material, name: str, folder: Path) -> Ensemble:
+def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemble:
     """One model as an ensemble of one."""
     known = read_json(folder / "scores.json")
     threshold, temperature = known["unknown_below"], known["temperature"]
     return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold, temperature=temperature)
 
 
-def scores(folder: Path) -> dict[str, float]:
+def read_scores(folder: Path) -> dict[str, float]:
     """Scores of a finished training, with the seconds it took."""
-    return read_json(folder / "scores.json") | {"fit_seconds": (finished(folder) or {}).get("fit_seconds")}
+    return read_json(folder / "scores.json") | {"fit_seconds": (read_result(folder) or {}).get("fit_seconds")}
 
 
-def publish(
+def publish_leaderboard(
     run_id: str,
     material: Material,
     folders: Mapping[str, Path],
@@ -203,24 +207,24 @@ def publish(
     `folders` are those of finished trainings by model, `ensemble` the probability table of one by its name, if any.
     """
     tables = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
-    scored = {name: scores(folder) for name, folder in folders.items()}
-    scored |= {name: evaluate.summary(table) for name, table in (ensemble or {}).items()}
-    board = leaderboard.table(scored, outcomes)
+    scored = {name: read_scores(folder) for name, folder in folders.items()}
+    scored |= {name: evaluate.summarise_scores(table) for name, table in (ensemble or {}).items()}
+    board = leaderboard.rank_models(scored, outcomes)
     ranked = {name: (tables | dict(ensemble or {}))[name] for name in board.index if name in scored}
-    pairs = evaluate.comparisons({name: table[table["split"] == "test"] for name, table in ranked.items()})
-    board = leaderboard.compared(board, pairs)
+    pairs = evaluate.compare_models({name: table[table["split"] == "test"] for name, table in ranked.items()})
+    board = leaderboard.add_leads(board, pairs)
     for name in board.index[1:].intersection(list(folders)):
         results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
     note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
     if material.synthetic:
         note += " **Synthetic demo corpus: the scores say nothing about real music.**"
-    leaderboard.log(run_id, board, scored, note)
+    leaderboard.log_leaderboard(run_id, board, scored, note)
     results.log_table(run_id, pairs, "comparisons")
-    print(f"\n{leaderboard.text(board)}\n", flush=True)
+    print(f"\n{leaderboard.to_text(board)}\n", flush=True)
 
 
-def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> Job:
-    return Job(
+def _make_job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> TrainingJob:
+    return TrainingJob(
         model=name,
         params=params,
         seed=seed,
@@ -234,13 +238,13 @@ def _job(material: Material, name: str, params: dict[str, Any], seed: int, folds
     )
 
 
-def _folder(material: Material, job: Job) -> Path:
+def _training_folder(material: Material, job: TrainingJob) -> Path:
     return material.workspace.training_dir(job.model, job.key)
 
 
-def _outcome(material: Material, job: Job, parent: str) -> str:
+def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> str:
     """What becomes of one model; a failure is told and does not end the experiment."""
-    if not material.has_audio and models.get(job.model).needs == "spectrograms":
+    if not material.has_audio and models.get_model(job.model).input_kind == "spectrograms":
         return f"left out: needs spectrograms, and {material.workspace.dataset_id} has no audio"
     log = get_run_logger()
     log.info("%s ...", job.model)

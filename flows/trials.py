@@ -20,7 +20,7 @@ Fit = Callable[[], pd.DataFrame]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}")
-def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, Any], fit: Fit) -> pd.DataFrame:
+def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, Any], fit: Fit) -> pd.DataFrame:
     """Probability table of one trial, logged as a run of its own; where it was made before, that one.
 
     They are fitted in this process, one after the other: only models on features come here, which free what they take.
@@ -55,17 +55,17 @@ def trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, A
         table = pd.read_parquet(path)
         for item, value in identity.items():
             MlflowClient().log_param(run_id, item, value)
-        _log(run_id, table)
+        _log_trial(run_id, table)
     except Exception as error:
-        runs.fail(run_id, str(error))
+        runs.fail_run(run_id, str(error))
         raise
-    runs.finish(run_id)
+    runs.finish_run(run_id)
     return table
 
 
-def _log(run_id: str, table: pd.DataFrame) -> None:
+def _log_trial(run_id: str, table: pd.DataFrame) -> None:
     """Scores, the figures that the paper shows, and the table."""
-    runs.log_metrics(run_id, evaluate.summary(table))
+    runs.log_metrics(run_id, evaluate.summarise_scores(table))
     test = table[table["split"] == "test"]
     results.log_figure(run_id, evaluation.roc_curves(test), "roc_test")
     results.log_figure(run_id, evaluation.confusion_matrix(test), "confusion_matrix_test")

@@ -22,7 +22,7 @@ FEATURES_VERSION = 1
 #: What turns a file into features: decoders, resampler, transforms. Recorded with what they computed. They are not part
 #: of the fingerprint, or each patch release would have every track computed anew:
 #: `genre.store.reference_clip` sees what changes.
-LIBRARIES = ("soundfile", "av", "soxr", "numpy", "scipy", "numba")
+FEATURE_LIBRARIES = ("soundfile", "av", "soxr", "numpy", "scipy", "numba")
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,18 @@ class AudioConfig:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Version of each of `LIBRARIES`, of libsndfile and of Python, and the processor's instructions.
+def library_versions() -> dict[str, str]:
+    """Version of each of `FEATURE_LIBRARIES`, of libsndfile and of Python, and the processor's instructions.
 
     With other instructions sums are rounded otherwise: of 80 clips, three had a byte of the spectrogram one step off.
     """
     own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
-    return own | {name: version(name) for name in LIBRARIES} | {"processor": " ".join([platform.machine(), *found])}
+    return (
+        own
+        | {name: version(name) for name in FEATURE_LIBRARIES}
+        | {"processor": " ".join([platform.machine(), *found])}
+    )
 
 
 SPLITS = ("train", "validation", "test")

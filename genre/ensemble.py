@@ -18,17 +18,19 @@ from genre.probabilities import pooling
 from genre.probabilities.tables import genres_of, proba_of
 
 Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
-Inputs = dict[models.Needs, np.ndarray]
+ClipInputs = dict[models.InputKind, np.ndarray]
 
 #: Clips that cross the members at once: a batch is what makes them fast, and its end what bounds their memory.
 BATCH_CLIPS = 64
 
 #: Rules that take the members as they are; the others have weights that are learnt.
-MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
-LEARNT: tuple[Mean, ...] = ("weighted", "stacked")
+FIXED_MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
+LEARNT_MEANS: tuple[Mean, ...] = ("weighted", "stacked")
 
 
-def combine(probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None) -> np.ndarray:
+def combine_probabilities(
+    probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None
+) -> np.ndarray:
     """The members' probabilities as one.
 
     Parameters
@@ -54,24 +56,24 @@ def combine(probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | n
     if mean == "arithmetic":
         return np.mean(probas, axis=0)
     if mean == "geometric":
-        return pooling.pool(probas, np.full(len(probas), 1 / len(probas)))
+        return pooling.pool_probabilities(probas, np.full(len(probas), 1 / len(probas)))
     if mean == "weighted":
-        return pooling.pool(probas, np.asarray(weights))
+        return pooling.pool_probabilities(probas, np.asarray(weights))
     if mean == "stacked":
-        return softmax(log_columns(probas) @ np.asarray(weights), axis=1)
-    raise UsageError(f"unknown mean {mean!r}; choose from {', '.join((*MEANS, *LEARNT))}")
+        return softmax(stack_log_probabilities(probas) @ np.asarray(weights), axis=1)
+    raise UsageError(f"unknown mean {mean!r}; choose from {', '.join((*FIXED_MEANS, *LEARNT_MEANS))}")
 
 
-def log_columns(probas: Sequence[np.ndarray]) -> np.ndarray:
+def stack_log_probabilities(probas: Sequence[np.ndarray]) -> np.ndarray:
     """Logarithms of all members' probabilities side by side, then a column of ones [shape=(n, members * k + 1)]."""
-    logs = np.log(np.maximum(np.hstack(probas), pooling.FLOOR))
+    logs = np.log(np.maximum(np.hstack(probas), pooling.MIN_PROBABILITY))
     return np.hstack([logs, np.ones((len(logs), 1))])
 
 
 def combine_tables(
     tables: Sequence[pd.DataFrame], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Probability table of an ensemble from those of its members; `mean` and `weights` as in `combine`.
+    """Probability table of an ensemble from those of its members; `mean` and `weights` as in `combine_probabilities`.
 
     Raises
     ------
@@ -85,11 +87,11 @@ def combine_tables(
                 "these probability tables are of other clips or genres; train the models on the same data first"
             )
     out = first.copy()
-    out[genres_of(first)] = combine([proba_of(t) for t in tables], mean, weights)
+    out[genres_of(first)] = combine_probabilities([proba_of(t) for t in tables], mean, weights)
     return out
 
 
-def label(members: Sequence[str], mean: Mean) -> str:
+def ensemble_label(members: Sequence[str], mean: Mean) -> str:
     """What a person reads: the model, or the mean of which."""
     kind = "stack" if mean == "stacked" else f"{mean} mean"
     return f"{kind} of {', '.join(members)}" if len(members) > 1 else members[0]
@@ -112,10 +114,10 @@ class Ensemble:
     min_confidence : float
         Below it the answer is ``unknown``; learnt on clips that no model was fitted on, as are the next two.
     weights : list, optional
-        As in `combine`.
+        As in `combine_probabilities`.
     temperature : float
         What the combined probabilities are brought to; 1 leaves them.
-    loaded : dict
+    loaded_models : dict
         Member name to model.
     """
 
@@ -126,18 +128,18 @@ class Ensemble:
     min_confidence: float
     weights: list[Any] | None = None
     temperature: float = 1.0
-    loaded: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    loaded_models: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def label(self) -> str:
         """What a person reads: the model, or the mean of which."""
-        return label(self.members, self.mean)
+        return ensemble_label(self.members, self.mean)
 
     @classmethod
     def load(cls, directory: Path) -> "Ensemble":
         """Load what `write_spec` wrote, and the members beside it."""
         spec = read_json(directory / "ensemble.json")
-        loaded = {name: models.load(name, directory / name) for name in spec["members"]}
+        loaded_models = {name: models.load_model(name, directory / name) for name in spec["members"]}
         return cls(
             genres=spec["genres"],
             config=AudioConfig(**spec["config"]),
@@ -146,12 +148,12 @@ class Ensemble:
             min_confidence=spec["min_confidence"],
             weights=spec["weights"],
             temperature=spec["temperature"],
-            loaded=loaded,
+            loaded_models=loaded_models,
         )
 
     def write_spec(self, directory: Path) -> None:
         """Write all but the members, whose files stand in folders of their name beside it."""
-        spec = {k: v for k, v in asdict(self).items() if k != "loaded"}
+        spec = {k: v for k, v in asdict(self).items() if k != "loaded_models"}
         write_json(directory / "ensemble.json", spec)
 
     def predict_proba(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -160,16 +162,16 @@ class Ensemble:
         Parameters
         ----------
         clips : sequence of np.ndarray [shape=(n_samples,), dtype=float32]
-            Mono audio at ``config.sr``, each as `genre.audio.clips.clip` returns it.
+            Mono audio at ``config.sr``, each as `genre.audio.clips.prepare_clip` returns it.
 
         Returns
         -------
         np.ndarray [shape=(len(clips), len(genres))]
             Rows sum to 1.
         """
-        return self.answer([self.hear(y) for y in clips])
+        return self.predict_inputs([self.compute_inputs(y) for y in clips])
 
-    def hear(self, y: np.ndarray) -> Inputs:
+    def compute_inputs(self, y: np.ndarray) -> ClipInputs:
         """What the members take of one clip: its features, its spectrogram, or both from one transform.
 
         Parameters
@@ -183,31 +185,35 @@ class Ensemble:
             ``features`` [shape=(97,)] and ``spectrograms`` [shape=(n_mels, n_frames)], those that a member needs: some
             forty kilobytes, where the clip has a megabyte.
         """
-        needs = {models.get(m).needs for m in self.members}
-        if len(needs) == 2:
+        input_kinds = {models.get_model(m).input_kind for m in self.members}
+        if len(input_kinds) == 2:
             row, image = features.extract_with_log_mel(y, self.config)
             return {"features": row, "spectrograms": image}
-        if "features" in needs:
-            return {"features": features.extract(y, self.config)}
+        if "features" in input_kinds:
+            return {"features": features.extract_features(y, self.config)}
         return {"spectrograms": spectrogram.log_mel(y, self.config)}
 
-    def answer(self, heard: Sequence[Inputs]) -> np.ndarray:
+    def predict_inputs(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
         """Probabilities of clips heard, every member asked once for `BATCH_CLIPS` of them.
 
         Parameters
         ----------
-        heard : sequence of dict
-            From `hear`.
+        clip_inputs : sequence of dict
+            From `compute_inputs`.
 
         Returns
         -------
-        np.ndarray [shape=(len(heard), len(genres))]
+        np.ndarray [shape=(len(clip_inputs), len(genres))]
             Rows sum to 1.
         """
-        batches = [heard[i : i + BATCH_CLIPS] for i in range(0, len(heard), BATCH_CLIPS)]
-        return np.concatenate([np.empty((0, len(self.genres))), *(self._batch(batch) for batch in batches)])
+        batches = [clip_inputs[i : i + BATCH_CLIPS] for i in range(0, len(clip_inputs), BATCH_CLIPS)]
+        return np.concatenate([np.empty((0, len(self.genres))), *(self._predict_batch(batch) for batch in batches)])
 
-    def _batch(self, heard: Sequence[Inputs]) -> np.ndarray:
-        inputs = {need: np.stack([clip[need] for clip in heard]) for need in heard[0]}
-        probas = [models.predict_proba(m, self.loaded[m], inputs[models.get(m).needs]) for m in self.members]
-        return pooling.pool([combine(probas, self.mean, self.weights)], np.array([1 / self.temperature]))
+    def _predict_batch(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
+        inputs = {need: np.stack([clip[need] for clip in clip_inputs]) for need in clip_inputs[0]}
+        probas = [
+            models.predict_proba(m, self.loaded_models[m], inputs[models.get_model(m).input_kind]) for m in self.members
+        ]
+        return pooling.pool_probabilities(
+            [combine_probabilities(probas, self.mean, self.weights)], np.array([1 / self.temperature])
+        )

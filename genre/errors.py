@@ -42,7 +42,7 @@ class TrainingError(GenreError):
 
 
 @contextmanager
-def failing_in_words() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Print a foreseen error as its sentence, and end the program with status 1."""
     try:
         yield

@@ -12,7 +12,7 @@ import pandas as pd
 from genre.errors import GenreError
 
 
-def make(directory: Path) -> Path:
+def make_directory(directory: Path) -> Path:
     """Make a folder of the workspace where it is missing.
 
     Raises

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 
-def folds(genre: np.ndarray, recording: np.ndarray, n: int) -> np.ndarray | None:
+def assign_folds(genre: np.ndarray, recording: np.ndarray, n: int) -> np.ndarray | None:
     """Deal clips to folds that no recording straddles, with every genre in the training part of each.
 
     The same clips in the same order are always dealt alike.
@@ -28,10 +28,10 @@ def folds(genre: np.ndarray, recording: np.ndarray, n: int) -> np.ndarray | None
     genre, recording = np.asarray(genre), np.asarray(recording)
     pairs = pd.DataFrame({"genre": genre, "recording": recording}).drop_duplicates()
     for n_folds in range(min(n, int(pairs["genre"].value_counts().min())), 1, -1):
-        dealt = np.empty(len(genre), dtype=int)
-        dealer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
-        for number, (_, left_out) in enumerate(dealer.split(genre, genre, recording)):
-            dealt[left_out] = number
-        if all(set(genre[dealt != number]) == set(genre) for number in range(n_folds)):
-            return dealt
+        fold = np.empty(len(genre), dtype=int)
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
+        for number, (_, left_out) in enumerate(splitter.split(genre, genre, recording)):
+            fold[left_out] = number
+        if all(set(genre[fold != number]) == set(genre) for number in range(n_folds)):
+            return fold
     return None

@@ -8,7 +8,7 @@ from typing import Any
 from genre.errors import UsageError
 
 
-def parse(text: str | None, what: str) -> dict[str, Any]:
+def parse_json_object(text: str | None, what: str) -> dict[str, Any]:
     """Parse a JSON object given on the command line; nothing is an empty one.
 
     Raises
@@ -29,33 +29,33 @@ def parse(text: str | None, what: str) -> dict[str, Any]:
     return value
 
 
-def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """Keyword-only arguments of `function` that have a default, by name."""
     arguments = inspect.signature(function).parameters.values()
     return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.default is not a.empty}
 
 
-def complete(known: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """`known` overridden by `given`.
+def override_defaults(defaults: Mapping[str, Any], overrides: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`keyword_defaults` overridden by `overrides`.
 
     Raises
     ------
     UsageError
-        If a name in `given` is not in `known`, or its value is of another type than the default.
+        If a name in `overrides` is not in `keyword_defaults`, or its value is of another type than the default.
     """
-    for name, value in given.items():
-        if name not in known:
-            accepted = ", ".join(sorted(known)) or "none"
+    for name, value in overrides.items():
+        if name not in defaults:
+            accepted = ", ".join(sorted(defaults)) or "none"
             raise UsageError(f"unknown parameter {name!r} of {what}; accepted: {accepted}")
-        if not _fits(value, known[name]):
-            wanted = type(known[name]).__name__
+        if not _is_compatible(value, defaults[name]):
+            wanted = type(defaults[name]).__name__
             raise UsageError(
-                f"parameter {name!r} of {what} must be of type {wanted} (default {known[name]!r}), got {value!r}"
+                f"parameter {name!r} of {what} must be of type {wanted} (default {defaults[name]!r}), got {value!r}"
             )
-    return {**known, **given}
+    return {**defaults, **overrides}
 
 
-def _fits(value: Any, default: Any) -> bool:
+def _is_compatible(value: Any, default: Any) -> bool:
     """Whether `value` may stand where `default` stands: same type, an integer for a float, anything for None."""
     if default is None:
         return True

@@ -32,7 +32,7 @@ import pandas as pd
 
 from genre.config import AudioConfig
 from genre.errors import DataError, GenreError
-from genre.files import _remove, make, write_table
+from genre.files import _remove, make_directory, write_table
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -40,7 +40,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
 
 
-def home() -> Path:
+def data_home() -> Path:
     """Folder of all data sets: ``GENRE_HOME``, by default ``workspace`` beside the package."""
     return Path(os.environ.get("GENRE_HOME") or PROJECT_DIR / "workspace").expanduser().resolve()
 
@@ -60,7 +60,7 @@ class Workspace:
     @property
     def directory(self) -> Path:
         """Folder of the data set."""
-        return home() / self.dataset_id
+        return data_home() / self.dataset_id
 
     @property
     def audio_dir(self) -> Path:
@@ -73,7 +73,7 @@ class Workspace:
         return self.directory / "ledger.sqlite"
 
     @property
-    def chosen_path(self) -> Path:
+    def selection_path(self) -> Path:
         """Of which lists, and how, the ledger's segments were chosen."""
         return self.directory / "chosen.json"
 
@@ -98,11 +98,11 @@ class Workspace:
         """File of the probability table of one trial."""
         return self.directory / "trials" / f"{key}.parquet"
 
-    def copies_path(self, key: str) -> Path:
+    def duplicates_path(self, key: str) -> Path:
         """File of the copies found among the clips that `key` stands for."""
         return self.directory / "copies" / f"{key}.parquet"
 
-    def copies(self) -> pd.DataFrame:
+    def read_duplicates(self) -> pd.DataFrame:
         """Read the pairs of clips of two recordings that the last build found to be the same music.
 
         Raises
@@ -112,12 +112,12 @@ class Workspace:
         """
         return self._read_built("copies", "no copies were looked for")
 
-    def write_copies(self, copies: pd.DataFrame) -> None:
+    def write_duplicates(self, duplicates: pd.DataFrame) -> None:
         """Replace the table of those pairs."""
-        write_table(self.directory / "copies.parquet", copies)
+        write_table(self.directory / "copies.parquet", duplicates)
 
     @property
-    def answers_path(self) -> Path:
+    def predictions_path(self) -> Path:
         """Database of what models said of the files of libraries."""
         return self.directory / "answers.sqlite"
 
@@ -133,7 +133,7 @@ class Workspace:
         """Folders of every training begun."""
         return sorted((self.directory / "trainings").glob("*/"))
 
-    def clips(self) -> pd.DataFrame:
+    def read_clips(self) -> pd.DataFrame:
         """Read the clips table.
 
         Raises
@@ -147,7 +147,7 @@ class Workspace:
         """Replace the clips table."""
         write_table(self.directory / "clips.parquet", clips)
 
-    def splits(self) -> pd.DataFrame:
+    def read_splits(self) -> pd.DataFrame:
         """Read the table of recordings and the sides that training takes them on.
 
         Raises
@@ -161,14 +161,14 @@ class Workspace:
         """Replace the table of recordings and the sides that training takes them on."""
         write_table(self.directory / "splits.parquet", splits)
 
-    def dealt(self) -> pd.DataFrame | None:
+    def read_assignments(self) -> pd.DataFrame | None:
         """Read the table of recordings dealt so far; None before the first deal."""
         path = self.directory / "dealt.parquet"
         return pd.read_parquet(path) if path.exists() else None
 
-    def write_dealt(self, dealt: pd.DataFrame) -> None:
+    def write_assignments(self, assignments: pd.DataFrame) -> None:
         """Replace the table of recordings dealt so far."""
-        write_table(self.directory / "dealt.parquet", dealt)
+        write_table(self.directory / "dealt.parquet", assignments)
 
     def _read_built(self, name: str, absence: str) -> pd.DataFrame:
         """Read a table that a build leaves, or say what is missing and what to do."""
@@ -186,7 +186,7 @@ class Workspace:
         GenreError
             If another process holds it for longer than `timeout_s`, or the folder cannot be made.
         """
-        lock = filelock.FileLock(make(self.directory) / ".lock", is_singleton=True, thread_local=False)
+        lock = filelock.FileLock(make_directory(self.directory) / ".lock", is_singleton=True, thread_local=False)
         try:
             lock.acquire(timeout=timeout_s)
         except filelock.Timeout:

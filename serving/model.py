@@ -25,9 +25,10 @@ from mlflow.pyfunc import PythonModel
 from threadpoolctl import threadpool_limits
 
 from genre import answer_log
-from genre.audio import clips, decoding
+from genre.audio import decoding
+from genre.audio.clips import prepare_clip
 from genre.config import UNKNOWN
-from genre.ensemble import Ensemble, Inputs
+from genre.ensemble import ClipInputs, Ensemble
 from genre.errors import AudioError
 
 #: Longest file, seconds, and largest one, bytes: whole albums as mp3, ten minutes of CD-quality wav. All of a file is
@@ -42,10 +43,10 @@ MAX_CHARACTERS = 512 * 2**20
 MAX_REQUEST_SECONDS = 4 * 3600
 
 #: As many rows at once as there are cores: more threads only take Python's lock from each other.
-HEARING = BoundedSemaphore(cpu_count())
+DECODE_SLOTS = BoundedSemaphore(cpu_count())
 
 #: Threads that listen to a track's windows while later ones are decoded: a track takes a fifth less time.
-EARS = ThreadPoolExecutor(cpu_count())
+WINDOW_EXECUTOR = ThreadPoolExecutor(cpu_count())
 
 #: Status of an `AudioError` to the code that a client sees, where it is another.
 CODES = {"not_finite": "undecodable"}
@@ -59,7 +60,7 @@ class Window(NamedTuple):
 
     start_s: float
     end_s: float
-    inputs: Inputs
+    inputs: ClipInputs
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ class GenreModel(PythonModel):
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
         self.version = None  # which keeps this first answer out of the log of answers
-        rows = [_noise(kind) for kind in ("FLAC", "MP3") if kind in soundfile.available_formats()]
+        rows = [_noise_audio(kind) for kind in ("FLAC", "MP3") if kind in soundfile.available_formats()]
         rows.append(pybase64.b64encode_as_string(b"no audio"))  # which both decoders are asked about
         for _ in range(2):
             self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")  # as MLflow does
-        self.version = _version(folder.parent.parent)
+        self.version = _registered_version(folder.parent.parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Genres of some audio files.
@@ -119,14 +120,14 @@ class GenreModel(PythonModel):
         MlflowException
             If there is no column ``audio``, a parameter is out of range, or the request too large: status 400.
         """
-        rows, options = _rows(model_input), self._options(params or {})
+        rows, options = _read_rows(model_input), self._options(params or {})
         answers, n_seconds = [], 0.0
         for text in rows:
-            heard = self._hear(text, n_seconds)
+            heard = self._prepare_row(text, n_seconds)
             answers.append(heard)
             n_seconds += heard[-1].end_s if isinstance(heard, list) else 0.0
         columns = ["genre", "confidence", "probabilities", "error", "model_version"] + ["timeline"] * options.timeline
-        told = [[answer.get(column) for column in columns] for answer in self._answers(answers, options)]
+        told = [[answer.get(column) for column in columns] for answer in self._predict_rows(answers, options)]
         # as objects, or pandas makes a NaN of None, which is no JSON
         return pd.DataFrame(told, columns=columns, dtype=object)
 
@@ -143,7 +144,7 @@ class GenreModel(PythonModel):
             min_confidence=self.ensemble.min_confidence if min_confidence is None else min_confidence,
         )
 
-    def _hear(self, text: Any, seconds_before: float) -> list[Window] | AudioError:
+    def _prepare_row(self, text: Any, seconds_before: float) -> list[Window] | AudioError:
         """What can be judged of one row, at least one window, or why there is nothing."""
         try:
             if seconds_before >= MAX_REQUEST_SECONDS:
@@ -152,84 +153,84 @@ class GenreModel(PythonModel):
                     f"the rows before this one last {MAX_REQUEST_SECONDS // 3600} hours, the most that one request is "
                     "answered for; send this row in another",
                 )
-            with HEARING:
-                return self._windows(_decode(text))
+            with DECODE_SLOTS:
+                return self._prepare_windows(_decode_base64(text))
         except AudioError as error:
             return error
         except Exception:  # whatever it is, the other rows get their answers and no client a traceback
-            return _failed()
+            return _internal_error()
 
-    def _windows(self, data: bytes) -> list[Window]:
+    def _prepare_windows(self, data: bytes) -> list[Window]:
         """The ten-second windows of a file that can be judged; a silent one in a longer track is passed over."""
         heard: list[Future[Window | AudioError]] = []
         last = None
         for window in decoding.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS):
             if last:
-                heard.append(EARS.submit(self._listen, *last))
+                heard.append(WINDOW_EXECUTOR.submit(self._prepare_window, *last))
                 wait(heard[-2:-1])  # no more than three windows lie in memory
             last = window
         assert last is not None  # or `decode_windows` would have said why
-        judged = self._listen(*last)
+        judged = self._prepare_window(*last)
         windows = [*(future.result() for future in heard), judged]
         usable = [window for window in windows if isinstance(window, Window)]
         if isinstance(judged, AudioError) and not usable:
             raise judged
         return usable
 
-    def _listen(self, start_s: float, y: np.ndarray) -> Window | AudioError:
+    def _prepare_window(self, start_s: float, y: np.ndarray) -> Window | AudioError:
         """What the members take of one window, or why it cannot be judged."""
         try:
-            clip = clips.clip(y, self.ensemble.config)
+            clip = prepare_clip(y, self.ensemble.config)
         except AudioError as error:
             return error
-        return Window(start_s, start_s + clip.size / self.ensemble.config.sr, self.ensemble.hear(clip))
+        return Window(start_s, start_s + clip.size / self.ensemble.config.sr, self.ensemble.compute_inputs(clip))
 
-    def _answers(self, rows: list[list[Window] | AudioError], options: Options) -> list[dict[str, Any]]:
+    def _predict_rows(self, rows: list[list[Window] | AudioError], options: Options) -> list[dict[str, Any]]:
         """All rows of the response, the windows of all of them judged together."""
         windows = [window.inputs for row in rows if isinstance(row, list) for window in row]
         try:
-            proba = iter(self.ensemble.answer(windows))
-        except Exception:  # as in `_hear`
-            error = _failed()
+            proba = iter(self.ensemble.predict_inputs(windows))
+        except Exception:  # as in `_prepare_row`
+            error = _internal_error()
             rows = [error if isinstance(row, list) else row for row in rows]
         return [
-            self._refusal(row)
+            self._error_row(row)
             if isinstance(row, AudioError)
-            else self._answer(row, np.stack([next(proba) for _ in row]), options)
+            else self._prediction_row(row, np.stack([next(proba) for _ in row]), options)
             for row in rows
         ]
 
-    def _refusal(self, error: AudioError) -> dict[str, Any]:
+    def _error_row(self, error: AudioError) -> dict[str, Any]:
         told = {"code": CODES.get(error.status, error.status), "message": error.reason}
         return {"error": told, "model_version": self.version}
 
-    def _answer(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
+    def _prediction_row(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
         """One row of the response, from the probabilities of its windows."""
         mean, middle = proba.mean(axis=0), windows[len(windows) // 2]
         chances = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
-        answer_log.record(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
+        answer_log.log_prediction(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
         confidence, best = float(mean.max()), self.ensemble.genres[int(mean.argmax())]
         answer = {
             "genre": best if confidence >= options.min_confidence else UNKNOWN,
             "confidence": confidence,
-            "probabilities": self._ranked(mean, options.top_k),
+            "probabilities": self._rank_genres(mean, options.top_k),
             "error": None,
             "model_version": self.version,
         }
         if options.timeline:
             answer["timeline"] = [
-                {"start_s": w.start_s, "end_s": w.end_s, "probabilities": self._ranked(p, options.top_k)}
+                {"start_s": w.start_s, "end_s": w.end_s, "probabilities": self._rank_genres(p, options.top_k)}
                 for w, p in zip(windows, proba, strict=True)
             ]
         return answer
 
-    def _ranked(self, proba: np.ndarray, top_k: int) -> dict[str, float]:
+    def _rank_genres(self, proba: np.ndarray, top_k: int) -> dict[str, float]:
         """The likeliest genres, best first."""
         order = np.argsort(-proba, kind="stable")[:top_k]
         return {self.ensemble.genres[i]: float(proba[i]) for i in order}
 
 
-def _rows(model_input: pd.DataFrame) -> list[Any]:
+def _read_rows(model_input: pd.DataFrame) -> list[Any]:
     """The column ``audio`` of a request that is not too large."""
     column = model_input.get("audio")
     if not isinstance(column, pd.Series):
@@ -246,7 +247,7 @@ def _rows(model_input: pd.DataFrame) -> list[Any]:
     return rows
 
 
-def _decode(text: Any) -> bytes:
+def _decode_base64(text: Any) -> bytes:
     """Bytes of a base64 string, strictly read but for line breaks."""
     if not isinstance(text, str) or not text.strip():
         raise AudioError("empty", "no audio in this row; send a file's bytes in base64")
@@ -256,12 +257,12 @@ def _decode(text: Any) -> bytes:
             f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted; send it in parts, or as mp3",
         )
     try:
-        return _strictly(text)
+        return _decode_strictly(text)
     except ValueError as error:
         raise AudioError("not_base64", f"this row is not base64: {error}; send a file's bytes in base64") from None
 
 
-def _strictly(text: str) -> bytes:
+def _decode_strictly(text: str) -> bytes:
     """Bytes of base64, with line breaks or without, which is looked for first: taking them out costs a copy."""
     try:
         return pybase64.b64decode(text, validate=True)
@@ -269,20 +270,20 @@ def _strictly(text: str) -> bytes:
         return pybase64.b64decode("".join(text.split()), validate=True)
 
 
-def _failed() -> AudioError:
+def _internal_error() -> AudioError:
     """What is answered to a bug of ours, whose traceback goes to the log."""
     logger.exception("a row could not be answered")
     return AudioError("failed", "this file could not be analysed; the server's log says why")
 
 
-def _noise(kind: str) -> str:
+def _noise_audio(kind: str) -> str:
     """Twelve seconds of noise as a client might send them, in a format by soundfile's name."""
     y, file = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2)), io.BytesIO()
     soundfile.write(file, y, 44100, format=kind)
     return pybase64.b64encode_as_string(file.getvalue())
 
 
-def _version(folder: Path) -> str | None:
+def _registered_version(folder: Path) -> str | None:
     """Name and version by which MLflow fetched the model from a registry; it writes them beside what it fetched."""
     path = folder / "registered_model_meta"
     known = yaml.safe_load(path.read_text()) if path.is_file() else {}

@@ -15,14 +15,14 @@ from genre.config import UNKNOWN, AudioConfig
 from genre.errors import AudioError, GenreError
 from genre.inputs import spectrogram
 from genre.plots import style
-from serving.request import URL, ask
+from serving.request import URL, predict_audio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Largest file that the page takes, MB, as the served model does; and the stretch of it that is drawn, seconds.
-MAX_MB, DRAWN_S = 128, 600.0
+MAX_MB, MAX_DRAWN_S = 128, 600.0
 
 #: Columns of the drawing: about the pixels it gets.
 COLUMNS = 1600
@@ -41,7 +41,7 @@ SETTINGS = {
 }
 
 
-def show(url: str) -> None:
+def draw_page(url: str) -> None:
     """Draw the page, as far as its visitor has come.
 
     Parameters
@@ -65,21 +65,21 @@ def show(url: str) -> None:
     st.audio(data)
     try:
         with st.spinner("Listening ..."):
-            [answer] = ask([data], url, {"timeline": True})
+            [answer] = predict_audio([data], url, {"timeline": True})
     except GenreError as error:
         st.error(str(error))
         return
     if answer["error"]:
         st.error(f"{answer['error']['message']} ({answer['error']['code']})")
         return
-    _show_answer(answer)
+    _show_prediction(answer)
     try:
-        st.image(_png(data, answer), width="stretch")
+        st.image(_track_png(data, answer), width="stretch")
     except AudioError as error:
         st.caption(f"No picture of it: {error}")
 
 
-def _show_answer(answer: dict[str, Any]) -> None:
+def _show_prediction(answer: dict[str, Any]) -> None:
     """Genre, confidence and version, and all genres as bars."""
     import altair as alt
     import pandas as pd
@@ -99,20 +99,20 @@ def _show_answer(answer: dict[str, Any]) -> None:
     st.altair_chart(bars.mark_bar(color=style.COLOURS[0]) + labels, width="stretch")
 
 
-def _png(data: bytes, answer: dict[str, Any]) -> bytes:
-    """Picture of a track: `figure` as the bytes of a PNG file."""
+def _track_png(data: bytes, answer: dict[str, Any]) -> bytes:
+    """Picture of a track: `plot_track` as the bytes of a PNG file."""
     file = io.BytesIO()
-    figure(data, answer["timeline"] or []).savefig(file, format="png", dpi=style.DPI)
+    plot_track(data, answer["timeline"] or []).savefig(file, format="png", dpi=style.DPI)
     return file.getvalue()
 
 
-def figure(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
+def plot_track(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
     """Waveform of a track with the best genre of each window, above its spectrogram.
 
     Parameters
     ----------
     data : bytes
-        An audio file; what lies beyond `DRAWN_S` is not drawn.
+        An audio file; what lies beyond `MAX_DRAWN_S` is not drawn.
     timeline : list of dict
         ``start_s``, ``end_s`` and ``probabilities`` of each window, as in an answer; may be empty.
 
@@ -129,7 +129,7 @@ def figure(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
 
     config, windows = AudioConfig(), []
     for start_s, y in decoding.decode_windows(data, config):
-        if start_s >= DRAWN_S:
+        if start_s >= MAX_DRAWN_S:
             break
         windows.append(y)
     y = np.concatenate(windows)
@@ -183,7 +183,7 @@ def main() -> int:
         print("error: the page needs Streamlit: pip install -c requirements.txt '.[page]'", file=sys.stderr)
         return 1
     if runtime.exists():
-        show(arguments.url)
+        draw_page(arguments.url)
         return 0
     settings = SETTINGS | {"server.port": str(arguments.port)}
     options = [f"--{name}={value}" for name, value in settings.items()]

@@ -22,9 +22,9 @@ BATCH_BYTES, BATCH_FILES = 16 * 2**20, 16
 TIMEOUT_S = 300
 
 #: Exit codes beside 0: some file has no answer; nothing could be asked, which argparse's wrong usage is too.
-SOME_FAILED, NOTHING_ASKED = 1, 2
+SOME_FAILED, REQUEST_FAILED = 1, 2
 
-Answer = dict[str, Any]
+Prediction = dict[str, Any]
 
 
 class NoServerError(GenreError):
@@ -35,7 +35,7 @@ class RefusedError(GenreError):
     """A served model that refuses a whole request, or fails at it."""
 
 
-def ask(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None = None) -> list[Answer]:
+def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None = None) -> list[Prediction]:
     """What a served model answers to some audio files, in one request.
 
     Parameters
@@ -84,14 +84,14 @@ def ask(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None
     if response.status_code in (404, 405):
         raise NoServerError(f"{url} serves no model, it has no /invocations; check --url")
     if not response.ok:
-        raise RefusedError(f"{url} answered {response.status_code}: {_complaint(response)}")
+        raise RefusedError(f"{url} answered {response.status_code}: {_error_message(response)}")
     try:
-        return [_completed(answer) for _, answer in zip(audio, response.json()["predictions"], strict=True)]
+        return [_normalise(answer) for _, answer in zip(audio, response.json()["predictions"], strict=True)]
     except (ValueError, KeyError, TypeError):
         raise NoServerError(f"what answers at {url} is no genre model: {response.text[:200]}") from None
 
 
-def _complaint(response: requests.Response) -> str:
+def _error_message(response: requests.Response) -> str:
     """The sentence in a response that is an error; MLflow puts the whole request before it."""
     try:
         text = str(response.json()["message"])
@@ -100,17 +100,17 @@ def _complaint(response: requests.Response) -> str:
     return text.rpartition("Error: ")[2].strip()[:500]
 
 
-def _completed(answer: Answer) -> Answer:
+def _normalise(answer: Prediction) -> Prediction:
     """An answer of any version of the model in the form of the newest."""
     error = answer["error"]
     if isinstance(error, str):
-        error = failure("failed", error)["error"]
+        error = failed_prediction("failed", error)["error"]
     proba = answer["probabilities"]
     ranked = proba and dict(sorted(proba.items(), key=lambda item: -item[1]))
     return {"model_version": None, "timeline": None} | answer | {"error": error, "probabilities": ranked}
 
 
-def failure(code: str, message: str) -> Answer:
+def failed_prediction(code: str, message: str) -> Prediction:
     """Answer to a file that has none.
 
     Parameters
@@ -123,16 +123,16 @@ def failure(code: str, message: str) -> Answer:
     Returns
     -------
     dict
-        As from `ask`.
+        As from `predict_audio`.
     """
     error = {"code": code, "message": message}
     empty = ("genre", "confidence", "probabilities", "model_version", "timeline")
     return dict.fromkeys(empty) | {"error": error}
 
 
-def answers(
+def predict_files(
     names: Sequence[str], url: str = URL, params: Mapping[str, Any] | None = None
-) -> Iterator[dict[str, Answer]]:
+) -> Iterator[dict[str, Prediction]]:
     """What a served model answers to files, several in one request as far as that stays small.
 
     Parameters
@@ -140,7 +140,7 @@ def answers(
     names : sequence of str
         Paths; ``-`` is standard input.
     url, params
-        As for `ask`.
+        As for `predict_audio`.
 
     Yields
     ------
@@ -151,35 +151,37 @@ def answers(
     Raises
     ------
     NoServerError
-        As from `ask`.
+        As from `predict_audio`.
     """
-    batch: dict[str, bytes | Answer] = {}
+    batch: dict[str, bytes | Prediction] = {}
     for name in dict.fromkeys(names):
         try:
             batch[name] = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         except OSError as error:
-            batch[name] = failure("unreadable", f"the file cannot be read: {error.strerror or error}")
+            batch[name] = failed_prediction("unreadable", f"the file cannot be read: {error.strerror or error}")
         if len(batch) >= BATCH_FILES or sum(map(len, batch.values())) >= BATCH_BYTES:
-            yield _answered(batch, url, params)
+            yield _predict_batch(batch, url, params)
             batch = {}
     if batch:
-        yield _answered(batch, url, params)
+        yield _predict_batch(batch, url, params)
 
 
-def _answered(batch: Mapping[str, bytes | Answer], url: str, params: Mapping[str, Any] | None) -> dict[str, Answer]:
+def _predict_batch(
+    batch: Mapping[str, bytes | Prediction], url: str, params: Mapping[str, Any] | None
+) -> dict[str, Prediction]:
     """The batch with answers in place of audio; where it is refused as a whole, each file is asked for alone."""
     audio = {name: data for name, data in batch.items() if isinstance(data, bytes)}
     try:
-        found = dict(zip(audio, ask(list(audio.values()), url, params), strict=True)) if audio else {}
+        found = dict(zip(audio, predict_audio(list(audio.values()), url, params), strict=True)) if audio else {}
     except RefusedError as error:
         if len(audio) > 1:
-            found = {name: _answered({name: data}, url, params)[name] for name, data in audio.items()}
+            found = {name: _predict_batch({name: data}, url, params)[name] for name, data in audio.items()}
         else:
-            found = {name: failure("refused", str(error)) for name in audio}
+            found = {name: failed_prediction("refused", str(error)) for name in audio}
     return {name: found[name] if isinstance(data, bytes) else data for name, data in batch.items()}
 
 
-def lines(name: str, answer: Answer, *, width: int, top_k: int | None = None) -> list[str]:
+def format_prediction(name: str, answer: Prediction, *, width: int, top_k: int | None = None) -> list[str]:
     """One answer as lines of a table.
 
     Parameters
@@ -187,7 +189,7 @@ def lines(name: str, answer: Answer, *, width: int, top_k: int | None = None) ->
     name : str
         Of the file.
     answer : dict
-        From `ask`.
+        From `predict_audio`.
     width : int
         Characters for the names of files.
     top_k : int, optional
@@ -199,26 +201,26 @@ def lines(name: str, answer: Answer, *, width: int, top_k: int | None = None) ->
         File, genre, confidence and the other genres, best first; then one line for each window of its timeline.
     """
     if error := answer["error"]:
-        return [_row(name, "error", "", f"{error['code']}: {error['message']}", width)]
+        return [_format_row(name, "error", "", f"{error['code']}: {error['message']}", width)]
     others = {k: p for k, p in list(answer["probabilities"].items())[:top_k] if k != answer["genre"]}
-    out = [_row(name, answer["genre"], f"{answer['confidence']:.2f}", _listed(others), width)]
+    out = [_format_row(name, answer["genre"], f"{answer['confidence']:.2f}", _format_probabilities(others), width)]
     for window in answer["timeline"] or []:
         ranked = sorted(window["probabilities"].items(), key=lambda item: -item[1])[:top_k]
         best, p = ranked[0]
-        span = f"  {_clock(window['start_s'])} - {_clock(window['end_s'])}"
-        out.append(_row(span, best, f"{p:.2f}", _listed(dict(ranked[1:])), width))
+        span = f"  {_format_time(window['start_s'])} - {_format_time(window['end_s'])}"
+        out.append(_format_row(span, best, f"{p:.2f}", _format_probabilities(dict(ranked[1:])), width))
     return out
 
 
-def _row(name: str, genre: str, confidence: str, rest: str, width: int) -> str:
+def _format_row(name: str, genre: str, confidence: str, rest: str, width: int) -> str:
     return f"{name:<{width}}  {genre:<16}  {confidence:>10}  {rest}".rstrip()
 
 
-def _listed(proba: Mapping[str, float]) -> str:
+def _format_probabilities(proba: Mapping[str, float]) -> str:
     return ", ".join(f"{genre} {p:.2f}" for genre, p in proba.items())
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     """Time within a track: minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
@@ -254,16 +256,16 @@ def main() -> int:
         return _print_table(names, arguments.url, params)
     except GenreError as error:
         print(f"error: {error}", file=sys.stderr)
-        return NOTHING_ASKED
+        return REQUEST_FAILED
 
 
 def _print_table(names: Sequence[str], url: str, params: Mapping[str, Any]) -> int:
     """Print each answer as it comes; returns the exit code."""
     width = max(map(len, [*names, "  10:00 - 10:10"]))
-    versions, n_failed, header = set(), 0, _row("file", "genre", "confidence", "other genres", width)
-    for batch in answers(names, url, params):
+    versions, n_failed, header = set(), 0, _format_row("file", "genre", "confidence", "other genres", width)
+    for batch in predict_files(names, url, params):
         for name, answer in batch.items():
-            table = lines(name, answer, width=width, top_k=params.get("top_k"))
+            table = format_prediction(name, answer, width=width, top_k=params.get("top_k"))
             print(*([header] if header else []), *table, sep="\n", flush=True)
             header = ""
             versions.add(answer["model_version"])

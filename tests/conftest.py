@@ -62,12 +62,12 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two members that tells ``high`` from ``low``, logged and registered as the flows do."""
     from genre import models
     from genre.config import AudioConfig
-    from genre.inputs.features import extract
+    from genre.inputs.features import extract_features
 
     config = AudioConfig()
     clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
-    X, y = np.stack([extract(c, config) for c in clips]), np.repeat([0, 1], 6)
-    data = models.Data(["high", "low"], X, y, np.arange(12).astype(str), X, y)
+    X, y = np.stack([extract_features(c, config) for c in clips]), np.repeat([0, 1], 6)
+    data = models.TrainingData(["high", "low"], X, y, np.arange(12).astype(str), X, y)
     return log_champion(tmp_path_factory.mktemp("model"), data, {"logistic_regression": {}, "random_forest": {}})
 
 

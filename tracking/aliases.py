@@ -12,16 +12,16 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from genre.errors import DataError, GenreError
 from tracking import registry
-from tracking.registry import by_alias
+from tracking.registry import find_version_by_alias
 
 #: A registered model of this name exists while aliases move.
 LOCK_SUFFIX = ".promotion"
 
 #: After so many seconds its holder, who needs less than one, must have been killed; so long others wait for it.
-LOCK_STALE_S, LOCK_PATIENCE_S = 60.0, 90.0
+LOCK_STALE_S, LOCK_TIMEOUT_S = 60.0, 90.0
 
 
-def resolve(name: str, version: str) -> ModelVersion:
+def resolve_version(name: str, version: str) -> ModelVersion:
     """Version of a registered model by its alias, such as ``champion``, or its number.
 
     Raises
@@ -36,13 +36,13 @@ def resolve(name: str, version: str) -> ModelVersion:
         query = f"name = '{name}' and version_number = {version}"
         found = next(iter(MlflowClient().search_model_versions(query)), None)
     else:
-        found = registry.by_alias(name, version)
+        found = registry.find_version_by_alias(name, version)
     if found is None:
         raise DataError(f'{name} has no version {version!r}; run "mlflow run . --env-manager local" first')
     return found
 
 
-def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
+def promote_version(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
     """Point ``champion`` at `new`, and ``previous`` at `old`, the version it had.
 
     Raises
@@ -51,8 +51,8 @@ def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
         If ``champion`` has meanwhile gone to another version than `old`, or stays locked.
     """
     client = MlflowClient()
-    with _alone(name):
-        now, challenger = by_alias(name, "champion"), by_alias(name, "challenger")
+    with _alias_lock(name):
+        now, challenger = find_version_by_alias(name, "champion"), find_version_by_alias(name, "challenger")
         if (now and now.version) != (old and old.version):
             raise GenreError(f"the champion of {name} changed while this version was compared with it; promote again")
         if old is not None:
@@ -65,7 +65,7 @@ def promote(name: str, new: ModelVersion, old: ModelVersion | None) -> None:
             client.delete_model_version_tag(name, new.version, tag)
 
 
-def refuse(name: str, version: ModelVersion, champion: ModelVersion | None, reasons: list[str]) -> str:
+def refuse_version(name: str, version: ModelVersion, champion: ModelVersion | None, reasons: list[str]) -> str:
     """Keep a version beside the champion: alias ``challenger``, tag ``refused`` with the reasons; returns the words."""
     client, words = MlflowClient(), "; ".join(reasons)
     client.set_registered_model_alias(name, "challenger", version.version)
@@ -90,8 +90,8 @@ def roll_back(name: str) -> str:
         If there is no champion or none before it, or the aliases stay locked.
     """
     client = MlflowClient()
-    with _alone(name):
-        champion, previous = by_alias(name, "champion"), by_alias(name, "previous")
+    with _alias_lock(name):
+        champion, previous = find_version_by_alias(name, "champion"), find_version_by_alias(name, "previous")
         if champion is None:
             raise GenreError(f"there is no champion of {name} to roll back; check -P registry_name=")
         if previous is None or previous.version == champion.version:
@@ -106,16 +106,16 @@ def roll_back(name: str) -> str:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _alias_lock(name: str) -> Iterator[None]:
     """Hold the aliases of a registered model for a moment, on every machine that uses this registry.
 
     MLflow has no lock, but no two registered models can have one name: making one of an agreed name is a lock.
     """
-    client, lock, deadline = MlflowClient(), f"{name}{LOCK_SUFFIX}", time.monotonic() + LOCK_PATIENCE_S
-    while not _made(lock):
+    client, lock, deadline = MlflowClient(), f"{name}{LOCK_SUFFIX}", time.monotonic() + LOCK_TIMEOUT_S
+    while not _take_lock(lock):
         if time.monotonic() > deadline:
             raise GenreError(f"another promotion of {name} is under way and does not end; try again")
-        _drop_if_old(lock)
+        _remove_stale_lock(lock)
         time.sleep(0.1)
     try:
         yield
@@ -123,7 +123,7 @@ def _alone(name: str) -> Iterator[None]:
         client.delete_registered_model(lock)
 
 
-def _made(lock: str) -> bool:
+def _take_lock(lock: str) -> bool:
     """Whether the lock could be taken."""
     try:
         MlflowClient().create_registered_model(lock, description="A promotion is under way; this goes by itself.")
@@ -135,7 +135,7 @@ def _made(lock: str) -> bool:
     return True
 
 
-def _drop_if_old(lock: str) -> None:
+def _remove_stale_lock(lock: str) -> None:
     """Remove a lock whose holder was killed."""
     client = MlflowClient()
     with suppress(MlflowException):  # it is gone: somebody else's turn is over

@@ -16,11 +16,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Seconds between two looks at the memory.
-EVERY_S = 1.0
+SAMPLE_INTERVAL_S = 1.0
 
 
 @dataclass
-class Bill:
+class ResourceUsage:
     """What was measured of one flow, with all that it started.
 
     Attributes
@@ -47,32 +47,32 @@ class Bill:
     def text(self) -> str:
         """For a terminal."""
         memory = f"memory at most {self.peak_mb:,.0f} MB, all processes together"
-        rows = [(k, f"{v:.1f}", self._rate(k)) for k, v in self.seconds.items()]
+        rows = [(k, f"{v:.1f}", self._clips_per_second(k)) for k, v in self.seconds.items()]
         if not rows:
             return memory
         table = pd.DataFrame(rows, columns=["stage", "seconds", "clips/s"]).to_string(index=False)
         return f"{table}\n\n{memory}"
 
-    def _rate(self, stage: str) -> str:
+    def _clips_per_second(self, stage: str) -> str:
         return f"{self.clips[stage] / self.seconds[stage]:.1f}" if self.clips.get(stage) else ""
 
 
-_bill: ContextVar[Bill | None] = ContextVar("bill", default=None)
+_usage: ContextVar[ResourceUsage | None] = ContextVar("bill", default=None)
 _stage: ContextVar[str] = ContextVar("stage", default="")
 
 
 @contextmanager
-def metered() -> Iterator[Bill]:
+def measure_usage() -> Iterator[ResourceUsage]:
     """Measure what is done inside, until it ends or fails."""
-    bill, over = Bill(), threading.Event()
-    watcher = threading.Thread(target=_watch, args=(bill, over), daemon=True)
-    token = _bill.set(bill)
+    bill, stop_event = ResourceUsage(), threading.Event()
+    watcher = threading.Thread(target=_sample_memory, args=(bill, stop_event), daemon=True)
+    token = _usage.set(bill)
     watcher.start()
     try:
         yield bill
     finally:
-        _bill.reset(token)
-        over.set()
+        _usage.reset(token)
+        stop_event.set()
         watcher.join()
 
 
@@ -86,19 +86,19 @@ def timed(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         finally:
             _stage.reset(token)
-            if bill := _bill.get():
+            if bill := _usage.get():
                 bill.seconds[name] = bill.seconds.get(name, 0.0) + time.perf_counter() - started
 
     return stage
 
 
-def count(n_clips: int) -> None:
+def count_clips(n_clips: int) -> None:
     """Say that the stage under way worked on some clips."""
-    if (bill := _bill.get()) and (stage := _stage.get()):
+    if (bill := _usage.get()) and (stage := _stage.get()):
         bill.clips[stage] = bill.clips.get(stage, 0) + n_clips
 
 
-def _watch(bill: Bill, over: threading.Event) -> None:
+def _sample_memory(bill: ResourceUsage, stop_event: threading.Event) -> None:
     """Look at the memory now and then."""
     this = psutil.Process()
     while True:
@@ -107,5 +107,5 @@ def _watch(bill: Bill, over: threading.Event) -> None:
             with suppress(psutil.Error):  # it has ended
                 sizes.append(process.memory_info().rss / 1e6)
         bill.peak_mb = max(bill.peak_mb, sum(sizes))
-        if over.wait(EVERY_S):
+        if stop_event.wait(SAMPLE_INTERVAL_S):
             return

@@ -18,7 +18,7 @@ MAX_DISAGREEMENT = 1e-5
 
 #: Share of clips that must be given the same genre where features were computed on another kind of machine, whose last
 #: digits are others: a tree may take the other branch.
-SAME_GENRE = 0.99
+MIN_GENRE_AGREEMENT = 0.99
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Verdict:
     gain: evaluate.PairedGain | None = None
 
 
-def judge(
+def evaluate_version(
     version: ModelVersion,
     champion: ModelVersion | None,
     test: pd.DataFrame,
@@ -51,8 +51,8 @@ def judge(
     config: AudioConfig,
     *,
     min_gain: float,
-    gives_way: str = "",
-    made_here: bool = True,
+    skip_reason: str = "",
+    computed_here: bool = True,
 ) -> Verdict:
     """Score a version and the champion, each in a fresh process with the code it was logged with, and compare them.
 
@@ -69,10 +69,10 @@ def judge(
     config : AudioConfig
         Rate at which the clips are handed over.
     min_gain : float
-        As in `genre.evaluate.objections`.
-    gives_way : str
+        As in `genre.evaluate.find_objections`.
+    skip_reason : str
         Why the champion need not be compared with; empty where it must.
-    made_here : bool
+    computed_here : bool
         Whether the clips' features were computed by what computes here: then the answers must be those of `test` to
         `MAX_DISAGREEMENT`, else the genres must, but for one in a hundred.
 
@@ -82,25 +82,25 @@ def judge(
         A first version may serve if its macro AUC is above chance with confidence.
     """
     clips = clips[clips["clip_id"].isin(test.index)]
-    served = scoring.score(_uri(version), clips, config)
+    served = scoring.score_clips(_model_uri(version), clips, config)
     ms_per_clip = served.attrs["ms_per_clip"]
-    if objection := _disagreement(served, test, made_here=made_here):
+    if objection := _disagreement(served, test, computed_here=computed_here):
         return Verdict([f"served, it answers otherwise than when it was measured: {objection}"], ms_per_clip)
-    low = evaluate.intervals(test)["macro_auc"][0]
+    low = evaluate.confidence_intervals(test)["macro_auc"][0]
     if not low > 0.5:
         reason = f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"
         return Verdict([reason], ms_per_clip)
-    if champion is None or gives_way:
-        return Verdict([], ms_per_clip, gives_way)
+    if champion is None or skip_reason:
+        return Verdict([], ms_per_clip, skip_reason)
     try:
-        answers = scoring.score(_uri(champion), clips, config)
+        answers = scoring.score_clips(_model_uri(champion), clips, config)
     except GenreError as error:
         get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
         return Verdict([], ms_per_clip, f"over version {champion.version}, which cannot be scored: {error}")
-    if _difference(answers, test) <= MAX_DISAGREEMENT:
+    if _max_difference(answers, test) <= MAX_DISAGREEMENT:
         return Verdict([f"it answers as version {champion.version}, the champion, does"], ms_per_clip)
     gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in tables.genres_of(test)}))
-    return Verdict(evaluate.objections(gain, min_gain=min_gain), ms_per_clip, gain=gain)
+    return Verdict(evaluate.find_objections(gain, min_gain=min_gain), ms_per_clip, gain=gain)
 
 
 def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
@@ -112,25 +112,25 @@ def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verd
     names = ("gain", "gain_low", "gain_high", "accuracy_gain", "accuracy_gain_low", "accuracy_gain_high", "mcnemar")
     found = dict(zip(names, values, strict=True))
     runs.log_metrics(version.run_id, {f"champion_{name}": value for name, value in found.items()})
-    runs.tag(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
+    runs.set_tags(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
 
 
-def _disagreement(served: pd.DataFrame, test: pd.DataFrame, *, made_here: bool) -> str:
+def _disagreement(served: pd.DataFrame, test: pd.DataFrame, *, computed_here: bool) -> str:
     """In what the answers of a packaged model are not those that it was measured with; empty where they are."""
-    apart, genres = _difference(served, test), tables.genres_of(test)
-    if made_here:
+    apart, genres = _max_difference(served, test), tables.genres_of(test)
+    if computed_here:
         return "" if apart <= MAX_DISAGREEMENT else f"probabilities differ by up to {apart:.1e}"
     same = (served.loc[test.index, genres].idxmax(axis=1) == test[genres].idxmax(axis=1)).mean()
     message = "features are of another kind of machine: probabilities differ by up to %.1e, genres agree for %.1f %%"
     get_run_logger().info(message, apart, 100 * same)
-    return "" if same >= SAME_GENRE else f"it gives {1 - same:.1%} of the clips another genre"
+    return "" if same >= MIN_GENRE_AGREEMENT else f"it gives {1 - same:.1%} of the clips another genre"
 
 
-def _difference(answers: pd.DataFrame, test: pd.DataFrame) -> float:
+def _max_difference(answers: pd.DataFrame, test: pd.DataFrame) -> float:
     """Largest difference of a probability between answers and a table, clip by clip."""
     genres = tables.genres_of(test)
     return float((answers.loc[test.index, genres] - test[genres]).abs().to_numpy().max())
 
 
-def _uri(version: ModelVersion) -> str:
+def _model_uri(version: ModelVersion) -> str:
     return f"models:/{version.name}/{version.version}"

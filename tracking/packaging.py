@@ -84,7 +84,7 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
     with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=run_id):
         folder = Path(temporary) / "ensemble"
         for name in ensemble.members:
-            file = models.get(name).file
+            file = models.get_model(name).file_name
             (folder / name).mkdir(parents=True)
             shutil.copy2(trainings[name] / "model" / file, folder / name / file)
         ensemble.write_spec(folder)
@@ -97,8 +97,8 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
             artifacts={"ensemble": str(folder)},
             code_paths=[str(PROJECT_DIR / "genre")],
             signature=SIGNATURE,
-            input_example=pd.DataFrame({"audio": [_example(ensemble.config)]}),
-            pip_requirements=requirements(ensemble.members),
+            input_example=pd.DataFrame({"audio": [_example_audio(ensemble.config)]}),
+            pip_requirements=pinned_requirements(ensemble.members),
             tags=dict(tags),
         )
     return info.model_uri
@@ -107,18 +107,18 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
 def save_model(validate_serving_input: bool, **arguments: Any) -> None:
     """MLflow's pyfunc flavour for `log_model`, which has no word for not loading the model in this process.
 
-    Loading it would take TensorFlow and the GPU into the flow; `score` tries it in a process of its own.
+    Loading it would take TensorFlow and the GPU into the flow; `score_clips` tries it in a process of its own.
     """
     mlflow.pyfunc.save_model(**arguments)
 
 
-def requirements(members: Iterable[str]) -> list[str]:
+def pinned_requirements(members: Iterable[str]) -> list[str]:
     """Exact versions of what a model with these members imports."""
-    names = BASE_REQUIREMENTS.union(*(models.requirements(m) for m in members))
+    names = BASE_REQUIREMENTS.union(*(models.model_requirements(m) for m in members))
     return [f"{name}=={version(name)}" for name in sorted(names)]
 
 
-def _example(config: AudioConfig) -> str:
+def _example_audio(config: AudioConfig) -> str:
     """Two seconds of a synthesised chord, as a client would send them."""
     t = np.arange(2 * config.sr) / config.sr
     y = sum(0.2 * np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6))

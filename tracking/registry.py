@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def by_alias(name: str, alias: str) -> ModelVersion | None:
+def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:
     """The version that an alias of a registered model points to; None where there is none."""
     try:
         aliases = MlflowClient().get_registered_model(name).aliases
@@ -38,13 +38,13 @@ def by_alias(name: str, alias: str) -> ModelVersion | None:
     return MlflowClient().get_model_version(name, str(aliases[alias])) if alias in aliases else None
 
 
-def with_digest(name: str, digest: str) -> ModelVersion | None:
+def find_version_by_digest(name: str, digest: str) -> ModelVersion | None:
     """The version registered for the very same ensemble, if there is one."""
     found = MlflowClient().search_model_versions(f"name = '{name}' and tags.ensemble_digest = '{digest}'")
     return found[0] if found else None
 
 
-def register(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+def register_version(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
     """Make a logged model a new version of a registered one, which is made where it is missing."""
     client = MlflowClient()
     with suppress(MlflowException):  # it may be there
@@ -54,6 +54,9 @@ def register(name: str, model_uri: str, tags: Mapping[str, str], description: st
     )
 
 
-def megabytes(trainings: Mapping[str, Path]) -> float:
+def size_mb(trainings: Mapping[str, Path]) -> float:
     """Size of the files of an ensemble's members, in millions of bytes."""
-    return sum((path / "model" / models.get(name).file).stat().st_size for name, path in trainings.items()) / 1e6
+    return (
+        sum((path / "model" / models.get_model(name).file_name).stat().st_size for name, path in trainings.items())
+        / 1e6
+    )

@@ -18,15 +18,15 @@ from genre import evaluate
 from genre.errors import GenreError
 from genre.files import read_json
 from genre.plots import evaluation, training
-from genre.training.job import finished, job_of
+from genre.training.job import read_job, read_result
 from genre.workspace import Workspace
-from tracking.runs import _mark, log_metrics, tag
+from tracking.runs import _workspace_id, log_metrics, set_tags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Columns of the view of models, in this order; and the longest tag that MLflow takes of an experiment.
-BOARD_METRICS = (
+LEADERBOARD_METRICS = (
     "test_macro_auc",
     "test_accuracy",
     "test_macro_f1",
@@ -35,7 +35,7 @@ BOARD_METRICS = (
     "test_macro_auc_low",
     "test_macro_auc_high",
 )
-MAX_NOTE = 5000
+MAX_DESCRIPTION = 5000
 
 
 def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -45,17 +45,17 @@ def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
 
 def log_training(run_id: str, directory: Path) -> None:
     """Log a finished training: what it was asked for, how it went, its scores, figures and tables."""
-    job, result, client = job_of(directory), finished(directory) or {}, MlflowClient()
+    job, result, client = read_job(directory), read_result(directory) or {}, MlflowClient()
     client.log_param(run_id, "model", job.model)
     client.log_param(run_id, "seed", job.seed)
     for prefix, values in (("hp", job.params), ("audio", job.config)):
         for key, value in values.items():
             client.log_param(run_id, f"{prefix}.{key}", value)
     digests = {k: v for k, v in asdict(job).items() if k.endswith("_digest")}
-    tag(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
+    set_tags(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
     log_metrics(run_id, {k: v for k, v in result.items() if not isinstance(v, str)})
     table, scores = pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json")
-    log_evaluation(run_id, table, scores, {"calibrated": evaluate.tempered(table, scores["temperature"])})
+    log_evaluation(run_id, table, scores, {"calibrated": evaluate.apply_temperature(table, scores["temperature"])})
     _log_importances(run_id, directory, job.model)
     history = directory / "history.parquet"
     if history.exists():
@@ -76,7 +76,7 @@ def log_evaluation(
         (evaluation.roc_curves(test), "roc"),
         (evaluation.precision_recall_curves(test), "precision_recall"),
         (evaluation.confusion_matrix(test), "confusion_matrix"),
-        (evaluation.reliability(test, others=others), "reliability"),
+        (evaluation.reliability_diagram(test, others=others), "reliability"),
     ):
         log_figure(run_id, figure, f"{name}_test")
     log_table(run_id, table.reset_index(), "probabilities")
@@ -85,13 +85,13 @@ def log_evaluation(
 def log_lead(workspace: Workspace, key: str, first: str, row: pd.Series) -> None:
     """Log to a model's run what the first of its experiment leads it by on test, and which that is."""
     client = MlflowClient()
-    query = f"tags.work = '{key}' and tags.workspace = '{_mark(workspace)}'"
+    query = f"tags.work = '{key}' and tags.workspace = '{_workspace_id(workspace)}'"
     for run in client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=1):
-        tag(run.info.run_id, {"compared_with": first})
+        set_tags(run.info.run_id, {"compared_with": first})
         log_metrics(run.info.run_id, {f"first_{k}": row[k] for k in row.index if k.startswith("lead")})
 
 
-def arrange(run_id: str, note: str, *, replace: bool) -> None:
+def set_experiment_page(run_id: str, note: str, *, replace: bool) -> None:
     """Describe the experiment of a run on its page, and give that a view "Leaderboard": models only, the best first.
 
     A description that is there stays, unless it is to be replaced.
@@ -102,7 +102,7 @@ def arrange(run_id: str, note: str, *, replace: bool) -> None:
     """
     client = MlflowClient()
     experiment_id, now_ms = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
-    columns = [f"metrics.`{name}`" for name in BOARD_METRICS]
+    columns = [f"metrics.`{name}`" for name in LEADERBOARD_METRICS]
     state = {
         "searchFilter": "metrics.test_macro_auc > 0",
         "orderByKey": columns[0],
@@ -124,14 +124,14 @@ def arrange(run_id: str, note: str, *, replace: bool) -> None:
                 "isGenerated": False,
                 "deleted": False,
             }
-            for name in BOARD_METRICS
+            for name in LEADERBOARD_METRICS
             if not name.endswith(("_low", "_high"))
         ],
     }
     view = {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
     client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.leaderboard", json.dumps(view))
     if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_NOTE])
+        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_DESCRIPTION])
 
 
 def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:
@@ -177,7 +177,7 @@ def _log_importances(run_id: str, directory: Path, model: str) -> None:
     table = pd.read_parquet(path)
     log_table(run_id, table.rename_axis("feature").reset_index(), "importances")
     if "own" in table:
-        log_figure(run_id, training.importances(table["own"], f"{model}: its own importances"), "importances")
+        log_figure(run_id, training.feature_importances(table["own"], f"{model}: its own importances"), "importances")
     title = f"{model}: loss of macro AUC on validation when a feature is shuffled"
-    figure = training.importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
+    figure = training.feature_importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
     log_figure(run_id, figure, "permutation_importances")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
 
 #: What MLflow calls it when its server is away, or its database locked or full.
-OUTAGES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
+OUTAGE_CODES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
 
 _current: ContextVar[tuple[Workspace, str] | None] = ContextVar("experiment", default=None)
 
@@ -46,21 +46,23 @@ def connect() -> str:
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        with impatient():
+        with short_timeouts():
             MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GenreError(f"MLflow at {public(uri)} does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
+        raise GenreError(
+            f"MLflow at {hide_credentials(uri)} does not answer ({reason}); check MLFLOW_TRACKING_URI"
+        ) from error
     return uri
 
 
-def public(uri: str) -> str:
+def hide_credentials(uri: str) -> str:
     """An address without the name and password in it."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """Have MLflow say within seconds that its server does not answer; by default it goes on trying for minutes."""
     patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
     before = {variable: variable.get_raw() for variable in patience}
@@ -74,7 +76,7 @@ def impatient() -> Iterator[None]:
 
 
 @contextmanager
-def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def experiment_run(workspace: Workspace, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """One run that holds everything a flow does; inside another such block, that one.
 
     Under ``mlflow run`` it is the project's own run where the user named an experiment. Otherwise it is a run of the
@@ -112,14 +114,14 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         _adopt_children(killed, run_id)
         for key, value in settings.items():
             MlflowClient().log_param(run_id, f"settings.{key}", str(value))
-        with cost.metered() as bill:
+        with cost.measure_usage() as bill:
             yield run_id
         log_metrics(run_id, bill.metrics)
         print(f"\n{title}\n\n{bill.text}\n", flush=True)
     except BaseException as error:
-        with suppress(MlflowException), impatient():  # the first error is the one to tell
+        with suppress(MlflowException), short_timeouts():  # the first error is the one to tell
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
-        if isinstance(error, MlflowException) and error.error_code in OUTAGES:
+        if isinstance(error, MlflowException) and error.error_code in OUTAGE_CODES:
             reason = str(error).splitlines()[0]
             raise GenreError(f"MLflow stopped answering ({reason}); the same command goes on from there") from error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -132,7 +134,7 @@ def experiment(workspace: Workspace, title: str, settings: Mapping[str, Any]) ->
         _current.reset(token)
 
 
-def abandon() -> None:
+def end_own_runs() -> None:
     """End every run that this process has open, as killed."""
     if current := _current.get():
         _end_open_runs(current[0], "KILLED", "interrupted")
@@ -161,7 +163,7 @@ def open_run(parent: str, workspace: Workspace, name: str, key: str, *, is_done:
     """
     client = MlflowClient()
     experiment_id = client.get_run(parent).info.experiment_id
-    query = f"tags.work = '{key}' and tags.workspace = '{_mark(workspace)}'"
+    query = f"tags.work = '{key}' and tags.workspace = '{_workspace_id(workspace)}'"
     query += "" if is_done else " and attributes.status != 'FINISHED'"
     if found := client.search_runs([experiment_id], query, max_results=1):
         run = found[0]
@@ -171,29 +173,29 @@ def open_run(parent: str, workspace: Workspace, name: str, key: str, *, is_done:
                 client.delete_tag(run.info.run_id, "reason")
             client.update_run(run.info.run_id, status="RUNNING")
         return run.info.run_id, run.info.status == "FINISHED"
-    tags = {"mlflow.parentRunId": parent, "work": key} | _own_tags(workspace)
+    tags = {"mlflow.parentRunId": parent, "work": key} | _origin_tags(workspace)
     return client.create_run(experiment_id, run_name=name, tags=tags).info.run_id, False
 
 
-def finish(run_id: str) -> None:
+def finish_run(run_id: str) -> None:
     """Mark a run as finished: everything is logged in it."""
     MlflowClient().set_terminated(run_id, "FINISHED")
 
 
-def tag(run_id: str, tags: Mapping[str, str]) -> None:
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     """Set tags of a run."""
     for key, value in tags.items():
         MlflowClient().set_tag(run_id, key, value)
 
 
-def fail(run_id: str, reason: str) -> None:
+def fail_run(run_id: str, reason: str) -> None:
     """Mark a run as failed, with the reason as a tag."""
     client = MlflowClient()
     client.set_tag(run_id, "reason", reason)
     client.set_terminated(run_id, "FAILED")
 
 
-def failures(parent: str) -> dict[str, str]:
+def failed_models(parent: str) -> dict[str, str]:
     """Models below `parent` whose run failed, each with the reason."""
     client = MlflowClient()
     query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FAILED'"
@@ -208,12 +210,13 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> Non
     MlflowClient().log_batch(run_id, metrics=defined)
 
 
-def url(run_id: str) -> str:
+def run_url(run_id: str) -> str:
     """Address of a run's page; empty where MLflow is a database and has no pages of its own."""
     uri = mlflow.get_tracking_uri()
     if not uri.startswith("http"):
         return ""
-    return f"{public(uri).rstrip('/')}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
+    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
+    return f"{hide_credentials(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def _open_parent(workspace: Workspace, title: str) -> str:
@@ -221,10 +224,10 @@ def _open_parent(workspace: Workspace, title: str) -> str:
     client, launcher = MlflowClient(), os.environ.pop("MLFLOW_RUN_ID", None)
     launched = _run_or_none(launcher) if launcher else None
     if launched:
-        tag(launched.info.run_id, _own_tags(workspace))
+        set_tags(launched.info.run_id, _origin_tags(workspace))
         if launched.info.experiment_id != "0":
             return launched.info.run_id
-    run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=_own_tags(workspace))
+    run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=_origin_tags(workspace))
     if launched:
         note = f"The results are in experiment **{workspace.dataset_id}**, run **{title}** (`{run.info.run_id}`)."
         client.set_tag(launched.info.run_id, "mlflow.note.content", note)
@@ -248,7 +251,7 @@ def _experiment_id(name: str) -> str:
 def _end_open_runs(workspace: Workspace, status: str, reason: str) -> list[Run]:
     """End all runs of a data set that are still open, and return them as they were."""
     client = MlflowClient()
-    query = f"attributes.status = 'RUNNING' and tags.workspace = '{_mark(workspace)}'"
+    query = f"attributes.status = 'RUNNING' and tags.workspace = '{_workspace_id(workspace)}'"
     found = list(client.search_runs([e.experiment_id for e in client.search_experiments()], query))
     for run in found:
         client.set_tag(run.info.run_id, "reason", reason)
@@ -274,15 +277,15 @@ def _run_or_none(run_id: str) -> Run | None:
         return None
 
 
-def _mark(workspace: Workspace) -> str:
+def _workspace_id(workspace: Workspace) -> str:
     """What tells the runs of one data set in one workspace from all others, without naming a path."""
     return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
 
 
-def _own_tags(workspace: Workspace) -> dict[str, str]:
+def _origin_tags(workspace: Workspace) -> dict[str, str]:
     """Data set and workspace; user, file and git commit as MLflow finds them."""
     source = dict(mlflow.tracking.context.registry.resolve_tags())
-    return source | {"data_set": workspace.dataset_id, "workspace": _mark(workspace)}
+    return source | {"data_set": workspace.dataset_id, "workspace": _workspace_id(workspace)}
 
 
 def _metric_name(name: str) -> str:

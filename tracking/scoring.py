@@ -18,7 +18,7 @@ from genre.store import computing
 from genre.workspace import PROJECT_DIR
 
 
-def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
     """Probabilities that a logged model gives to clips, in a fresh process with the code it was logged with.
 
     Parameters
@@ -47,8 +47,8 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
         except (MlflowException, OSError) as error:
             raise GenreError(f"{model_uri} cannot be had: {error}") from error
         listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
-        write_json(listed, _cut(clips, config, Path(folder)))
-        script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
+        write_json(listed, _write_clips(clips, config, Path(folder)))
+        script = str(PROJECT_DIR / "serving" / "score.py")
         environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
         done = subprocess.run(
             [sys.executable, "-I", script, local, str(listed), str(out)],
@@ -67,7 +67,7 @@ def score(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFr
     return scored.drop(columns="error")
 
 
-def _cut(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, str]:
+def _write_clips(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, str]:
     """Write each clip as a file of its own, float samples at the models' rate; clip id to path."""
     files = {}
     for n, clip in enumerate(clips.itertuples()):

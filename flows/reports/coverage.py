@@ -10,10 +10,21 @@ from genre.acquisition.ledger import STATUSES
 from tracking import results, runs
 
 #: What of the ledger is logged: no path of this machine, nobody's audio.
-_LOGGED = ["clip_id", "genre", "split", "status", "error", "attempts", "format", "duration_s", "padded_s", "sha256"]
+_LOGGED_COLUMNS = [
+    "clip_id",
+    "genre",
+    "split",
+    "status",
+    "error",
+    "attempts",
+    "format",
+    "duration_s",
+    "padded_s",
+    "sha256",
+]
 
 
-def table(segments: pd.DataFrame) -> pd.DataFrame:
+def coverage_table(segments: pd.DataFrame) -> pd.DataFrame:
     """Segments by genre and status, in the order of the genres, and why they are gone.
 
     Parameters
@@ -36,22 +47,22 @@ def table(segments: pd.DataFrame) -> pd.DataFrame:
     return counts.assign(share=share).join(why.add_prefix("gone: ")).rename_axis("genre").reset_index()
 
 
-def digest(clip_ids: Iterable[str]) -> str:
+def digest_clip_ids(clip_ids: Iterable[str]) -> str:
     """Sixteen hexadecimal digits that name a set of clips, whatever their order."""
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()[:16]
 
 
-def log(run_id: str, segments: pd.DataFrame, name: str, note: str) -> None:
+def log_coverage(run_id: str, segments: pd.DataFrame, name: str, note: str) -> None:
     """Log the clips that are there as MLflow's data set, its coverage as metrics, and both tables."""
     done = segments[segments["status"] == "done"]
-    version = digest(done["clip_id"])
+    version = digest_clip_ids(done["clip_id"])
     results.log_dataset(run_id, done.assign(recording=done["ytid"]), name, version)
-    counts = table(segments)
+    counts = coverage_table(segments)
     by_genre = {f"{c}/{row['genre']}": row[c] for _, row in counts.iterrows() for c in (*STATUSES, "share")}
     totals = {f"segments_{status}": int(counts[status].sum()) for status in STATUSES}
     runs.log_metrics(run_id, by_genre | totals)
-    runs.tag(run_id, {"clips_digest": version, "ending": note})
+    runs.set_tags(run_id, {"clips_digest": version, "ending": note})
     results.log_table(run_id, counts, "coverage")
-    results.log_table(run_id, segments[_LOGGED], "segments")
+    results.log_table(run_id, segments[_LOGGED_COLUMNS], "segments")
     shown = counts.assign(share=counts["share"].map("{:.0%}".format, na_action="ignore")).fillna("")
     create_table_artifact(key="coverage", table={str(c): shown[c].tolist() for c in shown}, description=note)

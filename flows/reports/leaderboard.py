@@ -11,7 +11,7 @@ from genre.plots import training
 from tracking import results, runs
 
 #: Columns that come from the scores, and how they are named.
-SCORES = {
+SCORE_COLUMNS = {
     "validation_macro_auc": "validation AUC",
     "test_macro_auc": "test AUC",
     "test_accuracy": "accuracy",
@@ -21,43 +21,43 @@ SCORES = {
 }
 
 #: How what the first model leads the others by is named: in macro AUC, and by McNemar's test.
-LEADS = ("first leads by", "McNemar")
+LEAD_COLUMNS = ("first leads by", "McNemar")
 
 #: Outcome of the model, or the ensemble, that is the best of all that was trained on a data set.
 CHOSEN = "chosen"
 
 
-def table(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
+def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
     """One row per model, the best on validation first.
 
     Parameters
     ----------
     scores : mapping
-        Model name to its scores, as `genre.evaluate.summary` names them, with ``fit_seconds``.
+        Model name to its scores, as `genre.evaluate.summarise_scores` names them, with ``fit_seconds``.
     outcomes : mapping
         Model name to what became of it: trained, reused, or why it has no scores.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by model: the columns of `SCORES`, the test AUC's interval, ``outcome``.
+        Indexed by model: the columns of `SCORE_COLUMNS`, the test AUC's interval, ``outcome``.
     """
     rows = {name: scores.get(name, {}) for name in outcomes}
     out = pd.DataFrame.from_dict(rows, orient="index")
-    out = out.reindex(columns=[*SCORES, "test_macro_auc_low", "test_macro_auc_high"])
+    out = out.reindex(columns=[*SCORE_COLUMNS, "test_macro_auc_low", "test_macro_auc_high"])
     out = out.assign(outcome=pd.Series(outcomes)).sort_values("validation_macro_auc", ascending=False)
     return out.rename_axis("model")
 
 
-def compared(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """The table with what its first model leads each other by, on the test clips of all.
 
     Parameters
     ----------
     board : pd.DataFrame
-        From `table`.
+        From `rank_models`.
     pairs : pd.DataFrame
-        From `genre.evaluate.comparisons`.
+        From `genre.evaluate.compare_models`.
 
     Returns
     -------
@@ -69,33 +69,33 @@ def compared(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return board.join(leads[["lead", "lead_low", "lead_high", "lead_mcnemar"]])
 
 
-def text(board: pd.DataFrame) -> str:
+def to_text(board: pd.DataFrame) -> str:
     """The table for a terminal, narrower: without what the first leads by."""
-    return readable(board).drop(columns=list(LEADS), errors="ignore").to_string(index=False, na_rep="")
+    return format_leaderboard(board).drop(columns=list(LEAD_COLUMNS), errors="ignore").to_string(index=False, na_rep="")
 
 
-def log(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
+def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
     """Log the table and its figure to a run, as its description, and as a Prefect artifact.
 
     A table with a model that was chosen is of all there are, and describes the experiment as well.
     """
-    shown, chosen = readable(board), board.index[board["outcome"] == CHOSEN]
+    shown, chosen = format_leaderboard(board), board.index[board["outcome"] == CHOSEN]
     results.log_table(run_id, board.reset_index(), "leaderboard")
     best = scores.get(str([*chosen, board.index[0]][0]), {})
-    runs.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORES if key in best})
-    long = _long(scores)
+    runs.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORE_COLUMNS if key in best})
+    long = _long_format(scores)
     if len(long):
-        results.log_figure(run_id, training.leaderboard(long), "leaderboard")
-    description = f"{note}\n\n{tables.markdown(shown)}"
+        results.log_figure(run_id, training.leaderboard_plot(long), "leaderboard")
+    description = f"{note}\n\n{tables.to_markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
-    results.arrange(run_id, description, replace=len(chosen) > 0)
+    results.set_experiment_page(run_id, description, replace=len(chosen) > 0)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 
-def readable(board: pd.DataFrame) -> pd.DataFrame:
+def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
     """Figures rounded for people, the interval in brackets."""
     shown = pd.DataFrame({"model": board.index})
-    for column, title in SCORES.items():
+    for column, title in SCORE_COLUMNS.items():
         digits = 1 if column == "fit_seconds" else 3
         shown[title] = [f"{v:.{digits}f}" if pd.notna(v) else "" for v in board[column]]
         if column == "test_macro_auc":
@@ -105,11 +105,11 @@ def readable(board: pd.DataFrame) -> pd.DataFrame:
         leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
         by = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
         p_value = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
-        shown = shown.assign(**dict(zip(LEADS, (by, p_value), strict=True)))
+        shown = shown.assign(**dict(zip(LEAD_COLUMNS, (by, p_value), strict=True)))
     return shown.assign(outcome=board["outcome"].to_numpy())
 
 
-def _long(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def _long_format(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """One row per model and split, as the figure wants it."""
     return pd.DataFrame(
         {

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tracking import results, runs
 
 
-def publish(run_id: str, table: pd.DataFrame, name: str, note: str) -> None:
+def publish_table(run_id: str, table: pd.DataFrame, name: str, note: str) -> None:
     """Print a table and log it.
 
     Parameters
@@ -23,15 +23,15 @@ def publish(run_id: str, table: pd.DataFrame, name: str, note: str) -> None:
         What the table says, in Markdown.
     """
     results.log_table(run_id, table, name)
-    shown = readable(table)
+    shown = format_table(table)
     before = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content")
-    parts = [before, note, markdown(shown)]
+    parts = [before, note, to_markdown(shown)]
     MlflowClient().set_tag(run_id, "mlflow.note.content", "\n\n".join(part for part in parts if part))
     create_table_artifact(key=name, table={str(c): shown[c].tolist() for c in shown}, description=note)
     print(f"\n{note}\n\n{shown.to_string(index=False)}\n", flush=True)
 
 
-def retraining(
+def publish_retraining(
     name: str, before: ModelVersion | None, after: ModelVersion | None, outcome: str, decision: str, run_id: str
 ) -> None:
     """Leave a page of how a retraining ended on Prefect's server: decision, champions, leaderboard, figure, links.
@@ -47,30 +47,30 @@ def retraining(
     run_id : str
         Run of the retraining, whose description is the leaderboard.
     """
-    champions = pd.DataFrame([_champion("before", before), _champion("after", after)])
-    page = runs.url(run_id)
+    champions = pd.DataFrame([_champion_row("before", before), _champion_row("after", after)])
+    page = runs.run_url(run_id)
     link = f"[Run {run_id} in MLflow]({page})" if page else f"Run `{run_id}` in MLflow."
     board = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content", "")
     figures = {f.path for f in MlflowClient().list_artifacts(run_id, "figures")}
     if page and "figures/leaderboard.png" in figures:
         source = f"{page.split('/#/')[0]}/get-artifact?path=figures%2Fleaderboard.png&run_uuid={run_id}"
         board += f"\n\n![Macro AUC of each model]({source})"
-    text = f"# {name}: {outcome}\n\n{decision}\n\n{markdown(readable(champions))}\n\n{link}\n\n{board}\n"
+    text = f"# {name}: {outcome}\n\n{decision}\n\n{to_markdown(format_table(champions))}\n\n{link}\n\n{board}\n"
     create_markdown_artifact(key="retraining", markdown=text, description=decision)
 
 
-def _champion(when: str, version: ModelVersion | None) -> dict[str, object]:
+def _champion_row(when: str, version: ModelVersion | None) -> dict[str, object]:
     """A row of the table of champions."""
     row: dict[str, object] = {"champion": when, "version": "none", "test AUC": None, "run": ""}
     if version is None:
         return row
     run_id = str(version.run_id)
-    page, metrics = runs.url(run_id), MlflowClient().get_run(run_id).data.metrics
+    page, metrics = runs.run_url(run_id), MlflowClient().get_run(run_id).data.metrics
     shown = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
     return row | {"version": version.version, "test AUC": metrics.get("test_macro_auc"), "run": shown}
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def format_table(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text: three decimals, ``…_low`` and ``…_high`` as one interval, nothing for NaN."""
     shown = pd.DataFrame(index=table.index)
     for column in map(str, table.columns):
@@ -78,17 +78,17 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             bounds = zip(table[column], table[f"{column[:-4]}_high"], strict=True)
             shown[f"{column[:-4]} 95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
         elif not (column.endswith("_high") and f"{column[:-5]}_low" in table):
-            shown[column] = [_text(value) for value in table[column]]
+            shown[column] = [_format_value(value) for value in table[column]]
     return shown.rename(columns=lambda c: c.replace("_", " "))
 
 
-def markdown(shown: pd.DataFrame) -> str:
+def to_markdown(shown: pd.DataFrame) -> str:
     """A table of texts in Markdown."""
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from genre.acquisition.ontology import PAPER_GENRES, any_of
+from genre.acquisition.ontology import PAPER_GENRES, mids_pattern
 from genre.errors import DataError
 
 #: The paper's 2,027 test clips, ``NUMBER_Genre.wav``, as its author published them (MIT).
@@ -23,13 +23,13 @@ FIRST_ROWS = (
 N_ROWS = 52_107
 
 #: Genres by the first word that stands for them in file names.
-_TOKENS = {name.split()[0]: name for name in PAPER_GENRES}
+_GENRES_BY_TOKEN = {name.split()[0]: name for name in PAPER_GENRES}
 
 #: What the published code drops, and the seed of its draw.
 _DROPPED_GENRE, _N_DROPPED, _SEED = "Techno", 10_000, 10
 
 
-def numbers(rows: pd.DataFrame) -> pd.Series:
+def number_rows(rows: pd.DataFrame) -> pd.Series:
     """Number of each row in the paper's file names: its ordinal among the seven-genre rows of the unbalanced list.
 
     Parameters
@@ -42,11 +42,13 @@ def numbers(rows: pd.DataFrame) -> pd.Series:
     pd.Series
         Whole numbers from 0, and -1 for other rows.
     """
-    counted = rows["list"].str.startswith("unbalanced") & rows["mids"].str.contains(any_of([*PAPER_GENRES.values()]))
+    counted = rows["list"].str.startswith("unbalanced") & rows["mids"].str.contains(
+        mids_pattern([*PAPER_GENRES.values()])
+    )
     return (counted.cumsum() - 1).where(counted, -1)
 
 
-def dropped(genres: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def mark_dropped(genres: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Mark the 10,000 Techno rows of the unbalanced list that the published code's draw takes away, or all there are.
 
     Parameters
@@ -54,7 +56,7 @@ def dropped(genres: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     genres : np.ndarray [shape=(n,)]
         Name of each row's genre.
     numbers : np.ndarray [shape=(n,)]
-        As `numbers` gives them.
+        As `number_rows` gives them.
 
     Returns
     -------
@@ -80,12 +82,12 @@ def is_test(rows: pd.DataFrame, path: str = "") -> pd.Series:
     DataError
         If the names cannot be read, or the lists are not those of the paper: the message counts what agrees.
     """
-    test = test_clips(path or TEST_LIST_URL)
+    test = read_test_clips(path or TEST_LIST_URL)
     numbered = rows[rows["number"] >= 0].set_index("number")
     printed = pd.DataFrame(FIRST_ROWS, columns=["ytid", "genre"])
     same_video = numbered["ytid"].reindex(printed.index).eq(printed["ytid"])
-    n_printed = int((same_video & _bears(numbered, printed["genre"])).sum())
-    n_labels = int(_bears(numbered, test).sum())
+    n_printed = int((same_video & _has_label(numbered, printed["genre"])).sum())
+    n_labels = int(_has_label(numbered, test).sum())
     if n_printed < len(printed) or len(numbered) != N_ROWS or n_labels < len(test):
         raise DataError(
             f"the paper's split cannot be rebuilt from these lists: {n_printed} of the {len(printed)} rows that it "
@@ -95,7 +97,7 @@ def is_test(rows: pd.DataFrame, path: str = "") -> pd.Series:
     return rows["number"].isin(test.index)
 
 
-def test_clips(path: str) -> pd.Series:
+def read_test_clips(path: str) -> pd.Series:
     """Genres of the paper's test clips by number, read from their names, ``NUMBER_Genre.wav``, one a line.
 
     Raises
@@ -110,13 +112,13 @@ def test_clips(path: str) -> pd.Series:
             f"{path} cannot be read as the paper's test clips ({error}); give -P test_list=PATH of them"
         ) from None
     parts = names.str.extract(r"^(\d+)_([A-Za-z]+)")
-    genres = parts[1].map(_TOKENS)
+    genres = parts[1].map(_GENRES_BY_TOKEN)
     if genres.isna().any():
         raise DataError(f"{path}: {names[genres.isna()].iloc[0]!r} is not NUMBER_Genre.wav with a genre of the paper")
     return pd.Series(genres.to_numpy(), index=parts[0].astype(int))
 
 
-def _bears(numbered: pd.DataFrame, genres: pd.Series) -> pd.Series:
+def _has_label(numbered: pd.DataFrame, genres: pd.Series) -> pd.Series:
     """Whether each of these numbers is a row that bears the label."""
     mids = numbered["mids"].reindex(genres.index).fillna("")
     found = [genre_id in text.split(",") for genre_id, text in zip(genres.map(PAPER_GENRES), mids, strict=True)]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from genre.acquisition.faults import FetchError
+from genre.acquisition.faults import DownloadError
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.errors import AudioError
 
@@ -22,7 +22,7 @@ from genre.errors import AudioError
 TOLERANCE_S = 0.1
 
 
-def file_of(folder: Path, segment: Mapping[str, Any], extension: str) -> Path:
+def clip_path(folder: Path, segment: Mapping[str, Any], extension: str) -> Path:
     """Where a segment's clip is kept: ``<case>/YTID_START.<extension>``.
 
     Ids that differ by case only would be one file on many disks: the folder spells out which letters are upper case.
@@ -31,8 +31,8 @@ def file_of(folder: Path, segment: Mapping[str, Any], extension: str) -> Path:
     return folder / f"{int(bits, 2):03x}" / f"{segment['clip_id']}.{extension}"
 
 
-def keep(
-    source: decoding.Source,
+def save_clip(
+    source: decoding.AudioSource,
     segment: Mapping[str, Any],
     target: Path,
     *,
@@ -70,22 +70,22 @@ def keep(
     wanted_s = min(segment["end_s"] - segment["start_s"], AudioConfig().clip_s)
     start_s = segment["start_s"] if offset_s is None else offset_s
     try:
-        y = decoding.decode(source, sr=sr, start_s=start_s, duration_s=wanted_s)
-        y = clip(y, replace(AudioConfig(), sr=sr, clip_s=wanted_s))
+        y = decoding.decode_audio(source, sr=sr, start_s=start_s, duration_s=wanted_s)
+        y = prepare_clip(y, replace(AudioConfig(), sr=sr, clip_s=wanted_s))
     except AudioError as error:
         fault = {"too_short": "short", "silent": "silent"}.get(error.status, "undecodable")
-        raise FetchError(fault, error.reason) from None
+        raise DownloadError(fault, error.reason) from None
     n = round(wanted_s * sr)
     padded_s = (n - y.size) / sr
     if padded_s > TOLERANCE_S and not may_be_short:
-        raise FetchError("short", f"{y.size / sr:.2f} s of audio where {wanted_s:g} s were wanted")
+        raise DownloadError("short", f"{y.size / sr:.2f} s of audio where {wanted_s:g} s were wanted")
     measured = {"peak": float(np.abs(y).max()), "rms": float(np.sqrt(np.mean(np.square(y, dtype=np.float64))))}
-    digest = _write(target, np.pad(y, (0, n - y.size)), sr)
+    digest = _write_verified(target, np.pad(y, (0, n - y.size)), sr)
     padded = {"padded_s": padded_s if padded_s > TOLERANCE_S else 0.0}
     return {"duration_s": n / sr, "sha256": digest} | padded | measured
 
 
-def _write(target: Path, y: np.ndarray, sr: int) -> str:
+def _write_verified(target: Path, y: np.ndarray, sr: int) -> str:
     """Write a file, read it back, and only then give it its name; returns its SHA-256."""
     encoded = io.BytesIO()  # soundfile does not tell a full disk
     soundfile.write(encoded, y, sr, subtype="PCM_16", format=target.suffix[1:].upper())
@@ -97,10 +97,10 @@ def _write(target: Path, y: np.ndarray, sr: int) -> str:
             file.flush()
             os.fsync(file.fileno())
         if soundfile.read(temporary)[0].shape != y.shape:
-            raise FetchError("disk", f"{target.name} reads back otherwise than it was written")
+            raise DownloadError("disk", f"{target.name} reads back otherwise than it was written")
         temporary.replace(target)
     except (OSError, soundfile.SoundFileError) as error:
-        raise FetchError("disk", f"cannot write {target.name}: {error}") from None
+        raise DownloadError("disk", f"cannot write {target.name}: {error}") from None
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -13,31 +13,31 @@ from urllib.parse import quote
 
 import soundfile
 
-from genre.acquisition.clip_file import file_of, keep
-from genre.acquisition.faults import BY_NAME, FetchError, classify
+from genre.acquisition.clip_file import clip_path, save_clip
+from genre.acquisition.faults import FAULTS_BY_NAME, DownloadError, classify_error
 from genre.errors import GenreError, UsageError
 
 #: Where a video is, unless told otherwise.
-YOUTUBE = "https://www.youtube.com/watch?v={ytid}"
+YOUTUBE_URL = "https://www.youtube.com/watch?v={ytid}"
 
 #: The paper's format (AAC, 128 kbit/s), else what comes nearest. The codec shifts high bands: the ledger names it.
 FORMAT = "140/bestaudio[ext=m4a]/bestaudio/best"
 
 #: Videos above this many seconds are read by ranges about the segment, shorter ones fetched whole: one request, 4 MB.
-LONG_S = 720.0
+LONG_VIDEO_S = 720.0
 
 #: Bytes a second below which a download is given up: YouTube throttles to 32 KiB/s, and a drip would last for days.
-SLOWEST = 8192
+MIN_BYTES_PER_S = 8192
 
 #: YouTube has some formats wait out the advertisement before them; no longer than this is believed.
 MAX_WAIT_S = 30.0
 
 #: Bytes read at a time from a long video: a few seconds of AAC at 128 kbit/s, far below what YouTube throttles.
-_RANGE = 1 << 18
+_RANGE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSettings:
     """Where audio comes from, and as what it is kept.
 
     Attributes
@@ -54,14 +54,14 @@ class Source:
         A cookies file, and a proxy's address; empty for none. Kept out of every message.
     """
 
-    url: str = YOUTUBE
+    url: str = YOUTUBE_URL
     sr: int = 44100
     format: Literal["flac", "wav"] = "flac"
     timeout_s: float = 20.0
     cookies: str = field(default="", repr=False)
     proxy: str = field(default="", repr=False)
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """See whether segments can be asked for at all.
 
         Raises
@@ -97,7 +97,7 @@ def javascript_runtimes() -> tuple[list[str], str]:
     return [f"{r.name} {r.version}" for r in found if r.supported], old
 
 
-class Fetcher:
+class SegmentDownloader:
     """Asks for one segment after another, in one session. One for each thread.
 
     Parameters
@@ -108,7 +108,7 @@ class Fetcher:
         Folder of its own for what is not finished; emptied before and after each segment.
     """
 
-    def __init__(self, source: Source, scratch: Path) -> None:
+    def __init__(self, source: DownloadSettings, scratch: Path) -> None:
         import yt_dlp
 
         self._source, self._scratch = source, scratch
@@ -116,11 +116,11 @@ class Fetcher:
         cookies = io.StringIO(Path(source.cookies).expanduser().read_text()) if source.cookies else None
         options = {
             "format": FORMAT,
-            "outtmpl": f"{_escaped(scratch)}/media.%(ext)s",
+            "outtmpl": f"{_escape_template(scratch)}/media.%(ext)s",
             "quiet": True,
             "noprogress": True,
             "no_warnings": True,
-            "logger": _Silence(),
+            "logger": _SilentLogger(),
             "noplaylist": True,
             "continuedl": False,
             "cachedir": False,
@@ -131,14 +131,14 @@ class Fetcher:
             "fragment_retries": 5,
             "skip_unavailable_fragments": False,
             "socket_timeout": source.timeout_s,
-            "throttledratelimit": SLOWEST,
+            "throttledratelimit": MIN_BYTES_PER_S,
             "js_runtimes": {name: {} for name in ("deno", "node", "quickjs", "bun")},
             "cookiefile": cookies,
         }
         self._ydl = yt_dlp.YoutubeDL(options | ({"proxy": source.proxy} if source.proxy else {}))
         self._tools = f"yt-dlp {yt_dlp.version.__version__}, soundfile {soundfile.__version__}, PyAV {version('av')}"
 
-    def fetch(self, segment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def download_segment(self, segment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Fetch one segment and keep it.
 
         Parameters
@@ -151,7 +151,7 @@ class Fetcher:
         Returns
         -------
         dict
-            What the ledger records: see `keep`, and ``format``, ``bytes`` (read from the network), ``tools``.
+            What the ledger records: see `save_clip`, and ``format``, ``bytes`` (read from the network), ``tools``.
 
         Raises
         ------
@@ -160,12 +160,12 @@ class Fetcher:
         """
         self._empty_scratch()
         try:
-            return self._fetch(segment, file_of(folder, segment, self._source.format))
-        except FetchError as error:
-            raise FetchError(error.fault.name, self._clean(str(error))) from None
+            return self._download(segment, clip_path(folder, segment, self._source.format))
+        except DownloadError as error:
+            raise DownloadError(error.fault.name, self._redact(str(error))) from None
         except Exception as error:  # yt-dlp raises anything; its words tell
-            message = self._clean(str(error) or type(error).__name__)
-            raise FetchError(classify(message), message) from error
+            message = self._redact(str(error) or type(error).__name__)
+            raise DownloadError(classify_error(message), message) from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -175,41 +175,41 @@ class Fetcher:
         try:
             self._scratch.mkdir(parents=True)
         except OSError as error:
-            raise FetchError("disk", f"cannot make the folder {self._scratch}: {error.strerror}") from None
+            raise DownloadError("disk", f"cannot make the folder {self._scratch}: {error.strerror}") from None
 
-    def _fetch(self, segment: Mapping[str, Any], target: Path) -> dict[str, Any]:
+    def _download(self, segment: Mapping[str, Any], target: Path) -> dict[str, Any]:
         info = self._ydl.extract_info(self._source.url.replace("{ytid}", quote(segment["ytid"])), download=False)
         known_s = info.get("duration")
         if known_s and known_s <= segment["start_s"]:
-            raise FetchError("gone", f"the video ends after {known_s:g} s, before the segment")
-        last = segment["attempts"] + 1 >= BY_NAME["short"].attempts
+            raise DownloadError("gone", f"the video ends after {known_s:g} s, before the segment")
+        last = segment["attempts"] + 1 >= FAULTS_BY_NAME["short"].attempts
         ends_early = known_s is not None and known_s < segment["end_s"] + 1
-        values, n_bytes = self._cut(info, segment, target, may_be_short=last or ends_early)
+        values, n_bytes = self._cut_segment(info, segment, target, may_be_short=last or ends_early)
         told = {"format": str(info.get("format_id") or ""), "bytes": n_bytes, "tools": self._tools}
         return values | told | {"path": f"{target.parent.name}/{target.name}"}
 
-    def _cut(
+    def _cut_segment(
         self, info: dict[str, Any], segment: Mapping[str, Any], target: Path, *, may_be_short: bool
     ) -> tuple[dict[str, Any], int]:
         """Keep the segment out of the whole file, or of the ranges of a long one that it lies in; and bytes read."""
         how: dict[str, Any] = {"sr": self._source.sr, "may_be_short": may_be_short}
-        if (info.get("duration") or 0) > LONG_S and info.get("protocol") in ("http", "https"):
+        if (info.get("duration") or 0) > LONG_VIDEO_S and info.get("protocol") in ("http", "https"):
             time.sleep(min(MAX_WAIT_S, max(0.0, (info.get("available_at") or 0) - time.time())))
-            ranges = _Ranges(self._ydl, info)
+            ranges = _RangeReader(self._ydl, info)
             if ranges.supported:
                 try:
-                    return keep(io.BufferedReader(ranges, _RANGE), segment, target, **how), ranges.n_bytes
-                except FetchError:
+                    return save_clip(io.BufferedReader(ranges, _RANGE_BYTES), segment, target, **how), ranges.n_bytes
+                except DownloadError:
                     if ranges.error:
                         raise ranges.error from None
                     raise
         self._ydl.process_info(info)
         files = sorted(self._scratch.iterdir())
         if not files or not files[0].stat().st_size:
-            raise FetchError("empty", "the downloaded file is empty")
-        return keep(files[0], segment, target, **how), files[0].stat().st_size
+            raise DownloadError("empty", "the downloaded file is empty")
+        return save_clip(files[0], segment, target, **how), files[0].stat().st_size
 
-    def _clean(self, message: str) -> str:
+    def _redact(self, message: str) -> str:
         """A message on one line, without secrets: no proxy, no cookies file, no query of an address."""
         for secret in (self._source.proxy, self._source.cookies):
             message = message.replace(secret, "...") if secret else message
@@ -219,22 +219,22 @@ class Fetcher:
         return re.sub(r"^\s*ERROR:\s*", "", message).strip()[:500]
 
 
-def _escaped(path: Path) -> str:
+def _escape_template(path: Path) -> str:
     """A path within yt-dlp's file name template."""
     return str(path).replace("%", "%%")
 
 
-class _Ranges(io.RawIOBase):
+class _RangeReader(io.RawIOBase):
     """A remote file, read by ranges through yt-dlp's connection: with its headers, cookies and proxy."""
 
     def __init__(self, ydl: Any, info: Mapping[str, Any]) -> None:
         self._ydl, self._url, self._headers = ydl, info["url"], dict(info.get("http_headers") or {})
         self._at = self._size = self.n_bytes = 0
-        self.error: FetchError | None = None
-        _, total = self._get(0, 1)
+        self.error: DownloadError | None = None
+        _, total = self._get_range(0, 1)
         self.supported, self._size = bool(total), int(total or 0)
 
-    def _get(self, first: int, n: int) -> tuple[bytes, str]:
+    def _get_range(self, first: int, n: int) -> tuple[bytes, str]:
         """Bytes, and the length of the whole; no length where the server knows no ranges."""
         from yt_dlp.networking import Request
 
@@ -262,9 +262,9 @@ class _Ranges(io.RawIOBase):
         if n <= 0 or self.error:
             return 0
         try:
-            data, _ = self._get(self._at, n)
+            data, _ = self._get_range(self._at, n)
         except Exception as error:  # a decoder's callback cannot raise: it sees the end, the caller the reason
-            self.error = FetchError(classify(str(error)), str(error))
+            self.error = DownloadError(classify_error(str(error)), str(error))
             return 0
         buffer[: len(data)] = data
         self._at += len(data)
@@ -272,7 +272,7 @@ class _Ranges(io.RawIOBase):
         return len(data)
 
 
-class _Silence:
+class _SilentLogger:
     """A logger for yt-dlp: what it has to say is in what it raises."""
 
     def debug(self, message: str) -> None:

@@ -8,7 +8,7 @@ from genre.errors import GenreError
 
 #: ``session``: nothing else will be answered either, ask no more for a while. ``permanent``: never ask again.
 #: ``transient``: ask again later. ``machine``: nothing can be stored, stop.
-Kind = Literal["session", "permanent", "transient", "machine"]
+FaultKind = Literal["session", "permanent", "transient", "machine"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Fault:
     """
 
     name: str
-    kind: Kind
+    kind: FaultKind
     pattern: str = ""
     attempts: int = 5
 
@@ -68,10 +68,10 @@ FAULTS = (
     Fault("unknown", "transient", attempts=3),
 )
 
-BY_NAME = {fault.name: fault for fault in FAULTS}
+FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
-class FetchError(GenreError):
+class DownloadError(GenreError):
     """A segment that could not be had, with the class of the error.
 
     Attributes
@@ -82,13 +82,13 @@ class FetchError(GenreError):
 
     def __init__(self, fault: str, message: str) -> None:
         super().__init__(message)
-        self.fault = BY_NAME[fault]
+        self.fault = FAULTS_BY_NAME[fault]
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.fault.name, str(self))
 
 
-def classify(message: str) -> str:
+def classify_error(message: str) -> str:
     """Name of the first of `FAULTS` whose words are in a message; ``unknown`` where there are none."""
     found = (f.name for f in FAULTS if f.pattern and re.search(f.pattern, message, re.I))
     return next(found, "unknown")

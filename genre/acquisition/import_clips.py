@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from genre.acquisition.clip_file import TOLERANCE_S, file_of, keep
-from genre.acquisition.faults import FetchError
+from genre.acquisition.clip_file import TOLERANCE_S, clip_path, save_clip
+from genre.acquisition.faults import DownloadError
 from genre.acquisition.ledger import Ledger
 from genre.audio import decoding
-from genre.audio.listing import SUFFIXES
+from genre.audio.listing import AUDIO_SUFFIXES
 from genre.errors import AudioError, DataError
 
 #: ``YTID``, ``YTID_START`` or ``YTID_START_END``, in seconds or milliseconds; some tools put a Y before the id.
-_BY_VIDEO = re.compile(r"Y?([\w-]{11})(?:_(\d+(?:\.\d+)?))?(?:_\d+(?:\.\d+)?)?")
+_VIDEO_NAME = re.compile(r"Y?([\w-]{11})(?:_(\d+(?:\.\d+)?))?(?:_\d+(?:\.\d+)?)?")
 
 #: ``NUMBER_Genre``, as the paper's files are named.
-_BY_NUMBER = re.compile(r"(\d+)_[A-Za-z].*")
+_NUMBERED_NAME = re.compile(r"(\d+)_[A-Za-z].*")
 
 #: Columns of a mirror in Parquet, by the names that such data sets use.
 _ID_COLUMNS = ("video_id", "ytid", "youtube_id", "id")
@@ -29,10 +29,10 @@ _START_COLUMNS = ("start_s", "start_seconds", "start_time_seconds", "start_time"
 #: A file longer than its segment by more than this is taken for the whole video, seconds.
 _CUT_TOLERANCE_S = 0.5
 
-Item = tuple[str, list[dict[str, Any]], decoding.Source]
+Item = tuple[str, list[dict[str, Any]], decoding.AudioSource]
 
 
-def reconcile(ledger: Ledger, folder: Path) -> tuple[int, int]:
+def reconcile_ledger(ledger: Ledger, folder: Path) -> tuple[int, int]:
     """Hold the ledger against the folder of the clips: a kill may fall between the two, a user may delete files.
 
     Parameters
@@ -48,18 +48,18 @@ def reconcile(ledger: Ledger, folder: Path) -> tuple[int, int]:
         Clips found that the ledger did not know, and clips that it knew and that are gone: those wait again.
     """
     there = {f"{p.parent.name}/{p.name}": p for p in folder.glob("*/*") if p.suffix in (".flac", ".wav")}
-    known = ledger.segments().set_index("clip_id")
+    known = ledger.read_segments().set_index("clip_id")
     done = known[known["status"] == "done"]
     missing = done.index[~done["path"].isin(there.keys())]
     for clip_id in missing:
-        ledger.record(clip_id, status="waiting", path="", next_try=0, attempts=0)
+        ledger.update_segment(clip_id, status="waiting", path="", next_try=0, attempts=0)
     n_adopted = 0
     for name in sorted(there.keys() - set(done["path"])):
         path = there[name]
         if path.stem in known.index:
             segment = {"clip_id": path.stem, **known.loc[path.stem, ["start_s", "end_s"]]}
-            if _adopt(ledger, segment, path, path) == "adopted":
-                ledger.record(path.stem, padded_s=_padding_s(path))
+            if _import_clip(ledger, segment, path, path) == "adopted":
+                ledger.update_segment(path.stem, padded_s=_padding_s(path))
                 n_adopted += 1
     return n_adopted, len(missing)
 
@@ -103,16 +103,16 @@ def import_files(
             f"there is no {source}; -P files= takes a folder of audio, or of Parquet files, or one of those"
         )
     found: Counter[str] = Counter()
-    for _, segments, content in _items(ledger, source):
+    for _, segments, content in _iter_items(ledger, source):
         for segment in segments:
             outcome = "known"
             if segment["status"] != "done":
-                outcome = _adopt(ledger, segment, content, file_of(folder, segment, extension), sr)
+                outcome = _import_clip(ledger, segment, content, clip_path(folder, segment, extension), sr)
             found[outcome] += 1
         found["not wanted"] += not segments
         on_progress()
     if not found:
-        raise DataError(f"no audio and no Parquet file in {source}; audio ends in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"no audio and no Parquet file in {source}; audio ends in {', '.join(sorted(AUDIO_SUFFIXES))}")
     return +found
 
 
@@ -123,17 +123,17 @@ def _padding_s(path: Path) -> float:
     return silent_s if silent_s > TOLERANCE_S else 0.0
 
 
-def _items(ledger: Ledger, source: Path) -> Iterator[Item]:
+def _iter_items(ledger: Ledger, source: Path) -> Iterator[Item]:
     """Name, segments and audio of everything below a folder."""
     paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for path in paths:
         if path.suffix == ".parquet":
-            yield from _rows(ledger, path)
-        elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            yield path.name, _segments(ledger, path.stem), path
+            yield from _iter_parquet_items(ledger, path)
+        elif path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+            yield path.name, _match_segments(ledger, path.stem), path
 
 
-def _rows(ledger: Ledger, path: Path) -> Iterator[Item]:
+def _iter_parquet_items(ledger: Ledger, path: Path) -> Iterator[Item]:
     """The same of every row of a Parquet file."""
     import pyarrow.parquet as pq
 
@@ -149,41 +149,41 @@ def _rows(ledger: Ledger, path: Path) -> Iterator[Item]:
         for row in batch.to_pylist():
             stem = f"{row[ids]}_{row[start]:g}" if start and row[start] is not None else str(row[ids])
             content = row["audio"]["bytes"] if isinstance(row["audio"], Mapping) else row["audio"]
-            yield stem, _segments(ledger, stem), content or b""
+            yield stem, _match_segments(ledger, stem), content or b""
 
 
-def _segments(ledger: Ledger, stem: str) -> list[dict[str, Any]]:
+def _match_segments(ledger: Ledger, stem: str) -> list[dict[str, Any]]:
     """Wanted segments that a name stands for."""
     columns = ("clip_id", "ytid", "start_s", "end_s", "status", "first_try")
-    if by_video := _BY_VIDEO.fullmatch(stem):
+    if by_video := _VIDEO_NAME.fullmatch(stem):
         found = ledger.find(columns, ytid=by_video[1])
         starts = (float(by_video[2] or 0), float(by_video[2] or 0) / 1000)
         found = found if by_video[2] is None else [s for s in found if s["start_s"] in starts]
         if found:
             return found
-    by_number = _BY_NUMBER.fullmatch(stem)
+    by_number = _NUMBERED_NAME.fullmatch(stem)
     return ledger.find(columns, number=int(by_number[1])) if by_number else []
 
 
-def _adopt(
+def _import_clip(
     ledger: Ledger,
     segment: Mapping[str, Any],
-    content: decoding.Source,
+    content: decoding.AudioSource,
     target: Path,
     sr: int | None = None,
 ) -> str:
     """Keep one clip and write it down, at its own rate if none is asked for; returns what became of it."""
     try:
-        whole_s = decoding.duration_s(content)
+        whole_s = decoding.read_duration_s(content)
         is_cut = whole_s <= segment["end_s"] - segment["start_s"] + _CUT_TOLERANCE_S
         offset_s = 0.0 if is_cut else segment["start_s"]
         sr = sr or soundfile.info(str(content)).samplerate
-        values = keep(content, segment, target, sr=sr, may_be_short=True, offset_s=offset_s)
-    except (AudioError, FetchError, soundfile.SoundFileError) as error:
-        if isinstance(error, FetchError) and error.fault.kind == "machine":
+        values = save_clip(content, segment, target, sr=sr, may_be_short=True, offset_s=offset_s)
+    except (AudioError, DownloadError, soundfile.SoundFileError) as error:
+        if isinstance(error, DownloadError) and error.fault.kind == "machine":
             raise
-        return error.fault.name if isinstance(error, FetchError) else "undecodable"
+        return error.fault.name if isinstance(error, DownloadError) else "undecodable"
     path = f"{target.parent.name}/{target.name}"
     told = {"path": path, "format": "adopted", "bytes": target.stat().st_size, "error": "", "message": ""}
-    ledger.record(segment["clip_id"], status="done", **values, **told)
+    ledger.update_segment(segment["clip_id"], status="done", **values, **told)
     return "adopted"

@@ -27,7 +27,7 @@ CREATE INDEX IF NOT EXISTS by_number ON segments (number);
 CREATE TABLE IF NOT EXISTS breaks (at REAL NOT NULL, until REAL NOT NULL, error TEXT NOT NULL, message TEXT NOT NULL);
 """
 
-_CHOSEN = ("clip_id", "ytid", "start_s", "end_s", "genre", "genre_order", "turn", "number", "split")
+_SELECTED_COLUMNS = ("clip_id", "ytid", "start_s", "end_s", "genre", "genre_order", "turn", "number", "split")
 
 
 class Ledger:
@@ -52,10 +52,10 @@ class Ledger:
         self._db.close()
 
     def enroll(self, chosen: pd.DataFrame) -> None:
-        """Want these segments, as `genre.acquisition.segments.choose` gives them, and no others; known ones stay."""
-        fields, marks = ", ".join(_CHOSEN), ", ".join("?" * len(_CHOSEN))
-        renewed = ", ".join(f"{c} = excluded.{c}" for c in _CHOSEN[4:])
-        rows = chosen[list(_CHOSEN)].astype(object).itertuples(index=False, name=None)
+        """Want exactly the segments that `genre.acquisition.segments.select_segments` returned; known ones stay."""
+        fields, marks = ", ".join(_SELECTED_COLUMNS), ", ".join("?" * len(_SELECTED_COLUMNS))
+        renewed = ", ".join(f"{c} = excluded.{c}" for c in _SELECTED_COLUMNS[4:])
+        rows = chosen[list(_SELECTED_COLUMNS)].astype(object).itertuples(index=False, name=None)
         with self._db:
             self._db.execute("BEGIN")
             self._db.execute("UPDATE segments SET wanted = 0")
@@ -65,12 +65,12 @@ class Ledger:
                 rows,
             )
 
-    def record(self, clip_id: str, **values: Any) -> None:
+    def update_segment(self, clip_id: str, **values: Any) -> None:
         """Set columns of one segment."""
         pairs = ", ".join(f"{column} = ?" for column in values)
         self._db.execute(f"UPDATE segments SET {pairs} WHERE clip_id = ?", (*values.values(), clip_id))
 
-    def due(self, genres: Sequence[str], now: float, busy: Sequence[str] = ()) -> dict[str, Any] | None:
+    def next_due(self, genres: Sequence[str], now: float, busy: Sequence[str] = ()) -> dict[str, Any] | None:
         """The segment to ask for next: of the first of `genres` that has one waiting whose time has come."""
         excluded = f"AND clip_id NOT IN ({', '.join('?' * len(busy))})" if busy else ""
         for genre in genres:
@@ -83,7 +83,7 @@ class Ledger:
                 return dict(row)
         return None
 
-    def next_try(self) -> float | None:
+    def next_try_time(self) -> float | None:
         """When the first of the waiting segments may be asked for; None where none waits."""
         row = self._db.execute("SELECT min(next_try) FROM segments WHERE wanted = 1 AND status = 'waiting'").fetchone()
         return row[0]
@@ -95,12 +95,12 @@ class Ledger:
         )
         return {genre: int(n) for genre, n in rows}
 
-    def counts(self) -> dict[str, int]:
+    def count_by_status(self) -> dict[str, int]:
         """Number of wanted segments by status."""
         rows = self._db.execute("SELECT status, count(*) FROM segments WHERE wanted = 1 GROUP BY status")
         return dict.fromkeys(STATUSES, 0) | dict(rows.fetchall())
 
-    def segments(self) -> pd.DataFrame:
+    def read_segments(self) -> pd.DataFrame:
         """All that is known of the wanted segments, in turn."""
         return pd.read_sql_query("SELECT * FROM segments WHERE wanted = 1 ORDER BY turn, genre_order", self._db)
 
@@ -110,16 +110,16 @@ class Ledger:
         query = f"SELECT {', '.join(columns)} FROM segments WHERE wanted = 1 AND {where}"
         return [dict(row) for row in self._db.execute(query, tuple(values.values()))]
 
-    def rest(self, until: float, error: str, message: str) -> None:
+    def add_break(self, until: float, error: str, message: str) -> None:
         """Ask for nothing before this time."""
         self._db.execute("INSERT INTO breaks VALUES (?, ?, ?, ?)", (time.time(), until, error, message))
 
-    def resting(self, now: float) -> Mapping[str, Any] | None:
+    def current_break(self, now: float) -> Mapping[str, Any] | None:
         """The rest that is not over yet: ``until``, ``error``, ``message``."""
         row = self._db.execute("SELECT * FROM breaks WHERE until > ? ORDER BY until DESC LIMIT 1", (now,)).fetchone()
         return dict(row) if row else None
 
-    def n_rests_since_success(self) -> int:
+    def n_breaks_since_success(self) -> int:
         """Rests since the last clip that was got: each makes the next one longer."""
         query = (
             "SELECT count(*) FROM breaks WHERE at > "

@@ -28,7 +28,7 @@ LABELS_URL = f"http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/{
 ONTOLOGY_URL = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
 
 
-def resolve(genres: str, labels: str = "", beside: str = "") -> dict[str, set[str]]:
+def resolve_genres(genres: str, labels: str = "", list_path: str = "") -> dict[str, set[str]]:
     """Each genre's name with the id that stands for it, in the order asked for.
 
     Parameters
@@ -39,7 +39,7 @@ def resolve(genres: str, labels: str = "", beside: str = "") -> dict[str, set[st
     labels : str
         Path or URL of AudioSet's class names. Not read while the paper's names suffice. Empty for the file beside a
         list, or else the official one.
-    beside : str
+    list_path : str
         Path or URL of that list.
 
     Raises
@@ -52,9 +52,9 @@ def resolve(genres: str, labels: str = "", beside: str = "") -> dict[str, set[st
     asked = [part.strip() for part in re.split(";" if ";" in genres else ",", genres) if part.strip()]
     known = dict(PAPER_GENRES)
     if set(asked) - known.keys() - set(known.values()):
-        known = class_names(labels or _labels_beside(beside))
+        known = class_names(labels or _labels_path(list_path))
     by_mid, by_name = {mid: name for name, mid in known.items()}, {name.lower(): name for name in known}
-    names = [_name(genre, by_mid, by_name) for genre in asked] or list(PAPER_GENRES)
+    names = [_match_class_name(genre, by_mid, by_name) for genre in asked] or list(PAPER_GENRES)
     return {name: {known[name]} for name in dict.fromkeys(names)}
 
 
@@ -75,15 +75,15 @@ def class_names(path: str) -> dict[str, str]:
         ) from None
 
 
-def class_ids(labels: str = "", beside: str = "") -> list[str]:
-    """Ids of AudioSet's 527 classes, in the order of their indices; from where `resolve` takes the names.
+def class_ids(labels: str = "", list_path: str = "") -> list[str]:
+    """Ids of AudioSet's 527 classes, in the order of their indices; from where `resolve_genres` takes the names.
 
     Raises
     ------
     DataError
         If the file cannot be read or has other columns.
     """
-    return list(class_names(labels or _labels_beside(beside)).values())
+    return list(class_names(labels or _labels_path(list_path)).values())
 
 
 def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str, set[str]]:
@@ -92,7 +92,7 @@ def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str
     Parameters
     ----------
     genres : mapping
-        As `resolve` gives them.
+        As `resolve_genres` gives them.
     path : str
         Path or URL of AudioSet's ``ontology.json``; empty for the official one.
 
@@ -103,34 +103,37 @@ def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str
     """
     path = path or ONTOLOGY_URL
     try:
-        children = {c["id"]: c["child_ids"] for c in json.loads(_text(path))}
+        children = {c["id"]: c["child_ids"] for c in json.loads(_read_bytes(path))}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path} cannot be read as AudioSet's ontology ({error}); give -P ontology=PATH of its ontology.json"
         ) from None
     asked = {mid for group in genres.values() for mid in group}
-    return {name: {below for mid in group for below in _below(mid, children, asked)} for name, group in genres.items()}
+    return {
+        name: {below for mid in group for below in _iter_descendants(mid, children, asked)}
+        for name, group in genres.items()
+    }
 
 
-def any_of(mids: Sequence[str] | set[str]) -> str:
+def mids_pattern(mids: Sequence[str] | set[str]) -> str:
     """Regular expression of a list's labels in which one of the ids is: ids between commas."""
     return f"(?:^|,)(?:{'|'.join(map(re.escape, sorted(mids)))})(?:,|$)"
 
 
-def _text(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     if "://" not in path:
         return Path(path).expanduser().read_bytes()
     with urlopen(path, timeout=60) as response:
         return response.read()
 
 
-def _labels_beside(path: str) -> str:
+def _labels_path(path: str) -> str:
     """Class names in the folder of a list, or the official ones."""
     beside = Path(path).parent / LABELS_FILE
     return str(beside) if path and "://" not in path and beside.exists() else LABELS_URL
 
 
-def _name(genre: str, by_mid: Mapping[str, str], by_name: Mapping[str, str]) -> str:
+def _match_class_name(genre: str, by_mid: Mapping[str, str], by_name: Mapping[str, str]) -> str:
     """Name of a class given by id or by name, in any case."""
     if genre in by_mid:
         return by_mid[genre]
@@ -142,8 +145,8 @@ def _name(genre: str, by_mid: Mapping[str, str], by_name: Mapping[str, str]) -> 
     raise UsageError(f"unknown genre {genre!r}; {hint}")
 
 
-def _below(mid: str, children: Mapping[str, Sequence[str]], asked: set[str]) -> Iterator[str]:
+def _iter_descendants(mid: str, children: Mapping[str, Sequence[str]], asked: set[str]) -> Iterator[str]:
     yield mid
     for child in children.get(mid, ()):
         if child not in asked:
-            yield from _below(child, children, asked)
+            yield from _iter_descendants(child, children, asked)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from genre.acquisition import bahuleyan2018
-from genre.acquisition.ontology import PAPER_GENRES, any_of, resolve, with_descendants
+from genre.acquisition.ontology import PAPER_GENRES, mids_pattern, resolve_genres, with_descendants
 from genre.errors import DataError, UsageError
 
 Policy = Literal["drop", "first", "paper"]
@@ -18,19 +18,19 @@ Split = Literal["dealt", "audioset", "bahuleyan2018"]
 
 #: Where AudioSet publishes its lists (CC BY 4.0).
 LISTS_URL = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/"
-LISTS = ("balanced_train_segments.csv", "eval_segments.csv", "unbalanced_train_segments.csv")
+LIST_FILES = ("balanced_train_segments.csv", "eval_segments.csv", "unbalanced_train_segments.csv")
 
 #: Share of training that becomes validation where a published split has none: the paper's.
 VALIDATION_SHARE = 0.05
 
 #: Rows of a list held in memory at a time.
-CHUNK = 200_000
+CHUNK_ROWS = 200_000
 
 _FIELDS = {"ytid": str, "start_s": float, "end_s": float, "mids": str}
 
 
 @dataclass(frozen=True)
-class Choice:
+class SegmentSelection:
     """Which segments are wanted.
 
     Attributes
@@ -63,7 +63,7 @@ class Choice:
     ontology: str = ""
     test_list: str = ""
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """See whether the values make sense, before anything is read.
 
         Raises
@@ -79,13 +79,13 @@ class Choice:
             raise UsageError(f"per_genre and seed must not be negative, got {self.per_genre} and {self.seed}")
 
 
-def choose(source: str, choice: Choice) -> pd.DataFrame:
+def select_segments(source: str, choice: SegmentSelection) -> pd.DataFrame:
     """Segments wanted, in the order in which to take them.
 
     Parameters
     ----------
     source : str
-        As for `locate`.
+        As for `locate_lists`.
     choice : Choice
         Which of them.
 
@@ -93,9 +93,8 @@ def choose(source: str, choice: Choice) -> pd.DataFrame:
     -------
     pd.DataFrame
         Columns ``clip_id`` (``YTID_START``), ``ytid``, ``start_s``, ``end_s``, ``genre``, ``genre_order``, ``turn``
-        (0, 1, ... within a genre), ``number`` (see
-        `genre.acquisition.bahuleyan2018.numbers`), ``split`` (empty unless a published one was asked for). Sorted by
-        turn, then genre, so that any prefix is balanced.
+        (0, 1, ... within a genre), ``number`` (see `genre.acquisition.bahuleyan2018.number_rows`), ``split`` (empty
+        unless a published one was asked for). Sorted by turn, then genre, so that any prefix is balanced.
 
     Raises
     ------
@@ -104,31 +103,31 @@ def choose(source: str, choice: Choice) -> pd.DataFrame:
     DataError
         If a list cannot be read or is damaged, no segment is of the genres, or the split cannot be rebuilt.
     """
-    choice.check()
-    lists = locate(source)
-    genres = resolve(choice.genres, choice.labels, lists[0])
+    choice.check_values()
+    lists = locate_lists(source)
+    genres = resolve_genres(choice.genres, choice.labels, lists[0])
     if choice.descendants:
         genres = with_descendants(genres, choice.ontology)
     # the paper's numbering counts rows of all its genres, whichever are wanted
     mids = {mid for group in genres.values() for mid in group} | set(PAPER_GENRES.values())
-    rows = pd.concat([read(path, mids) for path in lists], ignore_index=True)
-    rows["number"] = bahuleyan2018.numbers(rows)
-    rows["split"] = _published_sides(rows, choice)
-    chosen = label(rows, genres, choice.policy).drop_duplicates("clip_id")
+    rows = pd.concat([read_segment_list(path, mids) for path in lists], ignore_index=True)
+    rows["number"] = bahuleyan2018.number_rows(rows)
+    rows["split"] = _published_splits(rows, choice)
+    chosen = label_segments(rows, genres, choice.policy).drop_duplicates("clip_id")
     if chosen.empty:
         raise DataError(f"no segment of {', '.join(genres)} in {', '.join(lists)}; choose other genres")
-    chosen = _in_turn(chosen, choice)
+    chosen = _interleave_genres(chosen, choice)
     if choice.split != "dealt":
-        chosen["split"] = _with_validation(chosen)
+        chosen["split"] = _assign_validation(chosen)
     return chosen.drop(columns=["mids", "list"]).reset_index(drop=True)
 
 
-def clip_id(ytid: str, start_s: float) -> str:
+def segment_clip_id(ytid: str, start_s: float) -> str:
     """``YTID_START``: the name of a segment's clip, and of its file. Thousandths of a second are kept."""
     return f"{ytid}_{start_s:.3f}".rstrip("0").rstrip(".")
 
 
-def locate(source: str) -> list[str]:
+def locate_lists(source: str) -> list[str]:
     """Paths or URLs of the lists that `source` names.
 
     Parameters
@@ -143,13 +142,13 @@ def locate(source: str) -> list[str]:
         If a folder holds none of them, or a file is not there.
     """
     if not source:
-        return [LISTS_URL + name for name in LISTS]
+        return [LISTS_URL + name for name in LIST_FILES]
     folder = Path(source).expanduser()
     if folder.is_dir():
-        found = [str(p) for name in LISTS for p in (folder / name, folder / f"{name}.gz") if p.exists()]
+        found = [str(p) for name in LIST_FILES for p in (folder / name, folder / f"{name}.gz") if p.exists()]
         if not found:
             raise DataError(
-                f"none of AudioSet's lists in {folder}; it must hold one of {', '.join(LISTS)} (.gz allowed)"
+                f"none of AudioSet's lists in {folder}; it must hold one of {', '.join(LIST_FILES)} (.gz allowed)"
             )
         return found
     paths = [part.strip() for part in source.split(",") if part.strip()]
@@ -159,8 +158,8 @@ def locate(source: str) -> list[str]:
     return [path if "://" in path else str(Path(path).expanduser()) for path in paths]
 
 
-def versions(source: str) -> list[str]:
-    """What tells the lists of `source`, as `locate` takes it, from others and from later ones.
+def source_stamps(source: str) -> list[str]:
+    """What tells the lists of `source`, as `locate_lists` takes it, from others and from later ones.
 
     The URL of each, or its path, size and time.
 
@@ -169,12 +168,12 @@ def versions(source: str) -> list[str]:
     DataError
         If a folder holds no list, or a file is not there.
     """
-    found = locate(source)
+    found = locate_lists(source)
     stats = [None if "://" in path else Path(path).stat() for path in found]
     return [f"{p} {s.st_size} {s.st_mtime_ns}" if s else p for p, s in zip(found, stats, strict=True)]
 
 
-def read(path: str, mids: set[str]) -> pd.DataFrame:
+def read_segment_list(path: str, mids: set[str]) -> pd.DataFrame:
     """Rows of one list that bear one of the ids, in the list's order.
 
     Read in pieces of 200,000 rows, so that two million need little memory.
@@ -196,7 +195,7 @@ def read(path: str, mids: set[str]) -> pd.DataFrame:
     DataError
         If the list cannot be read, or a row is not whole.
     """
-    wanted, kept, n = any_of(mids), [], 0
+    wanted, kept, n = mids_pattern(mids), [], 0
     layout: dict[str, Any] = {
         "names": list(_FIELDS),
         "dtype": _FIELDS,
@@ -206,7 +205,7 @@ def read(path: str, mids: set[str]) -> pd.DataFrame:
     }
     missing: dict[str, Any] = {"keep_default_na": False, "na_values": {"start_s": [""], "end_s": [""]}}
     try:
-        for piece in pd.read_csv(path, chunksize=CHUNK, **layout, **missing):
+        for piece in pd.read_csv(path, chunksize=CHUNK_ROWS, **layout, **missing):
             _refuse_damage(piece, path, n)
             kept.append(piece[piece["mids"].str.contains(wanted)])
             n += len(piece)
@@ -214,7 +213,7 @@ def read(path: str, mids: set[str]) -> pd.DataFrame:
         advice = "give -P source=PATH of AudioSet's lists" if "://" in path else "download it again"
         raise DataError(f"{path} cannot be read as a list of segments ({error}); {advice}") from None
     rows = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(_FIELDS))
-    ids = [clip_id(y, s) for y, s in zip(rows["ytid"], rows["start_s"], strict=True)]
+    ids = [segment_clip_id(y, s) for y, s in zip(rows["ytid"], rows["start_s"], strict=True)]
     return rows.assign(clip_id=pd.Series(ids, dtype=str), list=path.replace("\\", "/").rsplit("/", 1)[-1])
 
 
@@ -228,7 +227,7 @@ def _refuse_damage(piece: pd.DataFrame, path: str, n_before: int) -> None:
         raise DataError(f"{path}, segment {n_before + at + 1} is not whole: {row}; download the list again")
 
 
-def label(rows: pd.DataFrame, genres: Mapping[str, set[str]], policy: Policy) -> pd.DataFrame:
+def label_segments(rows: pd.DataFrame, genres: Mapping[str, set[str]], policy: Policy) -> pd.DataFrame:
     """Rows with one genre each, by the policy for those with several.
 
     Parameters
@@ -238,23 +237,25 @@ def label(rows: pd.DataFrame, genres: Mapping[str, set[str]], policy: Policy) ->
     genres : mapping
         Name of each genre to the ids that stand for it, in order.
     policy : {"drop", "first", "paper"}
-        See `Choice`.
+        See `SegmentSelection`.
 
     Returns
     -------
     pd.DataFrame
         Those of `rows` that have a genre, with the columns ``genre`` and ``genre_order``.
     """
-    has = np.column_stack([rows["mids"].str.contains(any_of(mids)).to_numpy(bool) for mids in genres.values()])
+    has = np.column_stack([rows["mids"].str.contains(mids_pattern(mids)).to_numpy(bool) for mids in genres.values()])
     n = has.sum(axis=1)
     keep = pd.Series(n == 1 if policy == "drop" else n > 0, index=rows.index)
     labelled = rows.assign(genre_order=has.argmax(axis=1), genre=np.array(list(genres))[has.argmax(axis=1)]).loc[keep]
     if policy == "paper":
-        labelled = labelled.loc[~bahuleyan2018.dropped(labelled["genre"].to_numpy(), labelled["number"].to_numpy())]
+        labelled = labelled.loc[
+            ~bahuleyan2018.mark_dropped(labelled["genre"].to_numpy(), labelled["number"].to_numpy())
+        ]
     return labelled
 
 
-def _in_turn(chosen: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+def _interleave_genres(chosen: pd.DataFrame, choice: SegmentSelection) -> pd.DataFrame:
     """In an order drawn by the seed, one of each genre in turn, and the cap. More rows do not reorder those there."""
     hashes = [hashlib.sha256(f"{choice.seed} {name}".encode()).hexdigest() for name in chosen["clip_id"]]
     chosen = chosen.assign(_hash=hashes).sort_values("_hash").drop(columns="_hash")
@@ -264,7 +265,7 @@ def _in_turn(chosen: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     return chosen.sort_values(["turn", "genre_order"])
 
 
-def _published_sides(rows: pd.DataFrame, choice: Choice) -> pd.Series:
+def _published_splits(rows: pd.DataFrame, choice: SegmentSelection) -> pd.Series:
     """Test and training as published, or nothing."""
     if choice.split == "dealt":
         return pd.Series("", index=rows.index)
@@ -273,7 +274,7 @@ def _published_sides(rows: pd.DataFrame, choice: Choice) -> pd.Series:
     return pd.Series(np.where(test, "test", "train"), index=rows.index)
 
 
-def _with_validation(chosen: pd.DataFrame) -> pd.Series:
+def _assign_validation(chosen: pd.DataFrame) -> pd.Series:
     """The published sides, with the first twentieth of each genre's training rows as validation."""
     turns = chosen.loc[chosen["split"] == "train"].groupby("genre")["turn"]
     validation = turns.rank() <= np.maximum(1, np.floor(VALIDATION_SHARE * turns.transform("size")))

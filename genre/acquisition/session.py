@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from genre.acquisition.download import Fetcher
-from genre.acquisition.faults import FetchError
+from genre.acquisition.download import SegmentDownloader
+from genre.acquisition.faults import DownloadError
 from genre.acquisition.ledger import Ledger
 from genre.errors import GenreError, UsageError
 
@@ -19,9 +19,9 @@ from genre.errors import GenreError, UsageError
 DAY_S = 86_400.0
 
 #: How long a run waits for the next segment that may be asked for again, before it leaves it to the next run, seconds.
-PATIENCE_S = 600.0
+MAX_IDLE_S = 600.0
 
-_MAKE_ROOM = "see that the disk has room and may be written to, then run it again: it goes on from there"
+_DISK_HINT = "see that the disk has room and may be written to, then run it again: it goes on from there"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Pace:
     rest_s: float = 3600.0
     failures: int = 10
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """See whether the numbers make sense.
 
         Raises
@@ -68,7 +68,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopReason:
     """Why an acquisition stopped.
 
     Attributes
@@ -103,21 +103,21 @@ class Acquisition:
     def __init__(
         self,
         ledger: Ledger,
-        fetchers: Sequence[Fetcher],
+        fetchers: Sequence[SegmentDownloader],
         folder: Path,
         pace: Pace,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger, self._folder, self._pace, self._on_progress = ledger, folder, pace, on_progress
-        self._free = list(fetchers)
-        self._under_way: dict[Future[dict[str, Any]], tuple[dict[str, Any], Fetcher]] = {}
-        self._done = ledger.done_by_genre()
+        self._free_workers = list(fetchers)
+        self._in_flight: dict[Future[dict[str, Any]], tuple[dict[str, Any], SegmentDownloader]] = {}
+        self._n_done_by_genre = ledger.done_by_genre()
         self._deadline = time.time() + 3600 * pace.max_hours
         self._next_start = self._failures = 0.0
-        self._ending: Ending | None = None
-        self._broken: str = ""
+        self._stop_reason: StopReason | None = None
+        self._machine_error: str = ""
 
-    def run(self) -> Ending:
+    def run(self) -> StopReason:
         """Ask until there is a reason to stop; what is under way is waited for.
 
         Raises
@@ -126,76 +126,80 @@ class Acquisition:
             If the disk takes no more.
         """
         try:
-            if rest := self._ledger.resting(time.time()):
-                return _resting(rest["until"], rest["message"])
-            return self._run()
+            if rest := self._ledger.current_break(time.time()):
+                return _resting_reason(rest["until"], rest["message"])
+            return self._run_until_stopped()
         except sqlite3.OperationalError as error:
-            raise GenreError(f"the ledger cannot be written ({error}); {_MAKE_ROOM}") from None
+            raise GenreError(f"the ledger cannot be written ({error}); {_DISK_HINT}") from None
 
-    def _run(self) -> Ending:
-        with ThreadPoolExecutor(len(self._free)) as pool:
+    def _run_until_stopped(self) -> StopReason:
+        with ThreadPoolExecutor(len(self._free_workers)) as pool:
             while True:
-                pause_s = self._start(pool)
-                if self._under_way:
-                    finished, _ = wait(self._under_way, timeout=pause_s, return_when=FIRST_COMPLETED)
+                pause_s = self._submit_segments(pool)
+                if self._in_flight:
+                    finished, _ = wait(self._in_flight, timeout=pause_s, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        self._settle(future)
-                elif self._broken:
-                    raise GenreError(f"{self._broken}; {_MAKE_ROOM}")
-                elif self._ending:
-                    return self._ending
+                        self._record_outcome(future)
+                elif self._machine_error:
+                    raise GenreError(f"{self._machine_error}; {_DISK_HINT}")
+                elif self._stop_reason:
+                    return self._stop_reason
                 else:
                     time.sleep(pause_s or 0)
 
-    def _start(self, pool: ThreadPoolExecutor) -> float | None:
+    def _submit_segments(self, pool: ThreadPoolExecutor) -> float | None:
         """Give free workers their segments; returns seconds until there may be one for another worker."""
-        while self._free and not self._ending and not self._broken:
+        while self._free_workers and not self._stop_reason and not self._machine_error:
             now = time.time()
-            self._ending = self._bound(now)
-            if self._ending or self._may_suffice():
+            self._stop_reason = self._reached_limit(now)
+            if self._stop_reason or self._is_enough_in_flight():
                 return None
             if now < self._next_start:
                 return self._next_start - now
-            segment = self._ledger.due(self._poorest_first(), now, [s["clip_id"] for s, _ in self._under_way.values()])
+            segment = self._ledger.next_due(
+                self._genres_by_need(), now, [s["clip_id"] for s, _ in self._in_flight.values()]
+            )
             if segment is None:
-                return None if self._under_way else self._pause(now)
-            fetcher = self._free.pop()
-            self._under_way[pool.submit(fetcher.fetch, segment, self._folder)] = (segment, fetcher)
+                return None if self._in_flight else self._wait_time_s(now)
+            fetcher = self._free_workers.pop()
+            self._in_flight[pool.submit(fetcher.download_segment, segment, self._folder)] = (segment, fetcher)
             self._next_start = now + self._pace.interval_s * random.uniform(0.75, 1.25)
         return None
 
-    def _bound(self, now: float) -> Ending | None:
-        n, most = sum(self._done.values()), self._pace.max_clips
+    def _reached_limit(self, now: float) -> StopReason | None:
+        n, most = sum(self._n_done_by_genre.values()), self._pace.max_clips
         if most and n >= most:
-            return Ending("Enough", f"the data set has the {most} clips asked for; a larger max_clips gets more")
+            return StopReason("Enough", f"the data set has the {most} clips asked for; a larger max_clips gets more")
         if now >= self._deadline:
-            return Ending("OutOfTime", f"{self._pace.max_hours:g} hours are over; the next run goes on")
+            return StopReason("OutOfTime", f"{self._pace.max_hours:g} hours are over; the next run goes on")
         return None
 
-    def _may_suffice(self) -> bool:
+    def _is_enough_in_flight(self) -> bool:
         """Whether what is under way may be the last that is needed."""
-        return 0 < self._pace.max_clips <= sum(self._done.values()) + len(self._under_way)
+        return 0 < self._pace.max_clips <= sum(self._n_done_by_genre.values()) + len(self._in_flight)
 
-    def _poorest_first(self) -> list[str]:
+    def _genres_by_need(self) -> list[str]:
         """Genres by the clips they have or may soon have, so that losses in one do not leave it behind."""
-        n = dict(self._done)
-        for segment, _ in self._under_way.values():
+        n = dict(self._n_done_by_genre)
+        for segment, _ in self._in_flight.values():
             n[segment["genre"]] += 1
         return sorted(n, key=n.__getitem__)
 
-    def _pause(self, now: float) -> float:
+    def _wait_time_s(self, now: float) -> float:
         """How long to wait where no segment may be asked for now; ends the run where that is too long."""
-        at = self._ledger.next_try()
+        at = self._ledger.next_try_time()
         if at is None:
-            self._ending = Ending("Complete", "every segment is there or gone")
-        elif at - now > PATIENCE_S:
-            self._ending = Ending("Waiting", f"the rest may be asked for again from {_clock(at)}; the next run goes on")
-        return 0 if self._ending or at is None else max(0.0, at - now)
+            self._stop_reason = StopReason("Complete", "every segment is there or gone")
+        elif at - now > MAX_IDLE_S:
+            self._stop_reason = StopReason(
+                "Waiting", f"the rest may be asked for again from {_format_time(at)}; the next run goes on"
+            )
+        return 0 if self._stop_reason or at is None else max(0.0, at - now)
 
-    def _settle(self, future: Future[dict[str, Any]]) -> None:
+    def _record_outcome(self, future: Future[dict[str, Any]]) -> None:
         """Write down what became of a segment."""
-        segment, fetcher = self._under_way.pop(future)
-        self._free.append(fetcher)
+        segment, fetcher = self._in_flight.pop(future)
+        self._free_workers.append(fetcher)
         now = time.time()
         seen = {"last_try": now, "first_try": segment["first_try"] or now}
         error = future.exception()
@@ -206,47 +210,47 @@ class Acquisition:
                 "message": "",
                 "attempts": segment["attempts"] + 1,
             }
-            self._ledger.record(segment["clip_id"], **values, **seen)
-            self._done[segment["genre"]] += 1
+            self._ledger.update_segment(segment["clip_id"], **values, **seen)
+            self._n_done_by_genre[segment["genre"]] += 1
             self._failures = 0
-        elif isinstance(error, FetchError):
-            self._ledger.record(segment["clip_id"], error=error.fault.name, message=str(error), **seen)
-            self._judge(segment, error, now)
+        elif isinstance(error, DownloadError):
+            self._ledger.update_segment(segment["clip_id"], error=error.fault.name, message=str(error), **seen)
+            self._handle_failure(segment, error, now)
         else:
             raise error
         self._on_progress()
 
-    def _judge(self, segment: dict[str, Any], error: FetchError, now: float) -> None:
+    def _handle_failure(self, segment: dict[str, Any], error: DownloadError, now: float) -> None:
         """Draw the consequence of a failure: for the session, for the machine, or for the segment."""
         fault, attempts = error.fault, segment["attempts"] + 1
         if fault.kind == "machine":
-            self._broken = str(error)
+            self._machine_error = str(error)
         elif fault.kind == "session":
-            self._rest(fault.name, str(error), now)
+            self._start_break(fault.name, str(error), now)
         elif fault.kind == "permanent" or attempts >= fault.attempts:
-            self._ledger.record(segment["clip_id"], status="gone", attempts=attempts)
+            self._ledger.update_segment(segment["clip_id"], status="gone", attempts=attempts)
             self._failures = 0 if fault.kind == "permanent" else self._failures + 1
         else:
             delay_s = min(DAY_S, self._pace.retry_s * 2 ** (attempts - 1)) * random.uniform(0.5, 1.5)
-            self._ledger.record(segment["clip_id"], attempts=attempts, next_try=now + delay_s)
+            self._ledger.update_segment(segment["clip_id"], attempts=attempts, next_try=now + delay_s)
             self._failures += 1
         if self._failures >= self._pace.failures:
-            self._rest(fault.name, f"{self._failures:.0f} failures in a row, the last: {error}", now)
+            self._start_break(fault.name, f"{self._failures:.0f} failures in a row, the last: {error}", now)
 
-    def _rest(self, fault: str, message: str, now: float) -> None:
+    def _start_break(self, fault: str, message: str, now: float) -> None:
         """Open the circuit: ask for nothing for a while, longer each time."""
-        if self._ending and self._ending.name == "Resting":  # the other worker met the same refusal
+        if self._stop_reason and self._stop_reason.name == "Resting":  # the other worker met the same refusal
             return
-        until = now + min(DAY_S, self._pace.rest_s * 2 ** self._ledger.n_rests_since_success())
-        self._ledger.rest(until, fault, message)
-        self._ending = _resting(until, message)
+        until = now + min(DAY_S, self._pace.rest_s * 2 ** self._ledger.n_breaks_since_success())
+        self._ledger.add_break(until, fault, message)
+        self._stop_reason = _resting_reason(until, message)
         self._failures = 0
 
 
-def _resting(until: float, message: str) -> Ending:
-    return Ending("Resting", f"asking for nothing until {_clock(until)}: {message}; a run after that goes on")
+def _resting_reason(until: float, message: str) -> StopReason:
+    return StopReason("Resting", f"asking for nothing until {_format_time(until)}: {message}; a run after that goes on")
 
 
-def _clock(at: float) -> str:
+def _format_time(at: float) -> str:
     """Local date and time to the minute, rounded up."""
     return datetime.fromtimestamp(at + 59).astimezone().strftime("%Y-%m-%d %H:%M %Z")

@@ -14,10 +14,10 @@ from genre.errors import AudioError, UsageError
 SILENCE_PEAK = 1e-4
 
 #: Above this, spectra in single precision come near their end. Nothing recorded does; damaged float files do.
-ABSURD_PEAK = 1e12
+MAX_PEAK = 1e12
 
 
-def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
+def prepare_clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     """One clip, cut to its full length and found fit for features.
 
     Parameters
@@ -40,14 +40,14 @@ def clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     """
     if y.size < config.min_s * config.sr:
         raise AudioError("too_short", f"{y.size / config.sr:.2f} s of audio; a clip needs at least {config.min_s:g} s")
-    y = checked(y[: config.n_samples])
+    y = validate_audio(y[: config.n_samples])
     peak = _peak(y)
     if peak < SILENCE_PEAK:
         raise AudioError("silent", f"loudest sample {peak:.1e} of full scale; a clip needs at least {SILENCE_PEAK:g}")
     return y
 
 
-def checked(y: np.ndarray) -> np.ndarray:
+def validate_audio(y: np.ndarray) -> np.ndarray:
     """Audio that can be analysed at all, silent or not.
 
     Parameters
@@ -63,7 +63,7 @@ def checked(y: np.ndarray) -> np.ndarray:
     Raises
     ------
     AudioError
-        ``too_short`` without a sample, ``not_finite`` with NaN, infinity or samples above `ABSURD_PEAK`.
+        ``too_short`` without a sample, ``not_finite`` with NaN, infinity or samples above `MAX_PEAK`.
     UsageError
         If `y` is not one-dimensional.
     """
@@ -72,10 +72,10 @@ def checked(y: np.ndarray) -> np.ndarray:
         raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
     if y.size == 0:
         raise AudioError("too_short", "no samples; give at least one")
-    if not _peak(y) <= ABSURD_PEAK:  # nor is NaN
+    if not _peak(y) <= MAX_PEAK:  # nor is NaN
         raise AudioError(
             "not_finite",
-            f"some samples are NaN, infinite or beyond {ABSURD_PEAK:g}; export the audio again as integer PCM",
+            f"some samples are NaN, infinite or beyond {MAX_PEAK:g}; export the audio again as integer PCM",
         )
     return np.ascontiguousarray(y, dtype=np.float32)
 

@@ -27,11 +27,11 @@ from genre.audio.readers import (
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 
-Source = str | Path | bytes | BinaryIO
+AudioSource = str | Path | bytes | BinaryIO
 T = TypeVar("T")
 
 
-def duration_s(path: Source) -> float:
+def read_duration_s(path: AudioSource) -> float:
     """Length of an audio file: what its container's header says, where the file bears it out.
 
     Parameters
@@ -43,18 +43,18 @@ def duration_s(path: Source) -> float:
     -------
     float
         Seconds. Where there is no sound just before the end that the header promises, of a file cut short for one,
-        what is there is counted. A bare AAC stream's is a guess: what `decode` returns is the truth.
+        what is there is counted. A bare AAC stream's is a guess: what `decode_audio` returns is the truth.
 
     Raises
     ------
     AudioError
         ``undecodable`` if neither library opens the file or finds audio in it.
     """
-    return _first_that_reads(path, _duration_by_soundfile, _duration_by_pyav)
+    return _read_with_fallback(path, _duration_by_soundfile, _duration_by_pyav)
 
 
-def decode(
-    source: Source, *, sr: int, start_s: float = 0.0, duration_s: float | None = None, resampler: str = "soxr_hq"
+def decode_audio(
+    source: AudioSource, *, sr: int, start_s: float = 0.0, duration_s: float | None = None, resampler: str = "soxr_hq"
 ) -> np.ndarray:
     """Mono audio of a file, or of a window of it, at the sampling rate asked for.
 
@@ -78,7 +78,7 @@ def decode(
     -------
     np.ndarray [shape=(n,), dtype=float32]
         At least one sample, nominally within ±1, shorter than the window where the file ends in it. Not checked
-        for silence or finiteness: see `clip`.
+        for silence or finiteness: see `prepare_clip`.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def decode(
         ``undecodable`` if neither soundfile nor PyAV gets audio out of it, ``too_short`` if it ends before
         `start_s`.
     UsageError
-        If `start_s` is negative or `duration_s` not positive.
+        If `start_s` is negative or `read_duration_s` not positive.
     """
     if not start_s >= 0 or (duration_s is not None and not duration_s > 0):
         raise UsageError(f"window of {duration_s} s at {start_s} s; give a start >= 0 and a duration > 0")
@@ -96,9 +96,9 @@ def decode(
 
 
 def decode_windows(
-    source: Source, config: AudioConfig, *, max_s: float = math.inf
+    source: AudioSource, config: AudioConfig, *, max_s: float = math.inf
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Consecutive clips of a track, each as `decode` gives it alone, from one pass over the file.
+    """Consecutive clips of a track, each as `decode_audio` gives it alone, from one pass over the file.
 
     Cutting before resampling is what makes them the clips that models are trained on: cut afterwards, the filter has
     heard the neighbours, and a feature of the quiet top band moves by several per cent.
@@ -115,9 +115,9 @@ def decode_windows(
     Yields
     ------
     (float, np.ndarray [shape=(n,), dtype=float32])
-        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `clip`: one of them
-        may be silent where the track is not. A window is decoded when it is asked for, and only one at a time is kept:
-        a file of some kilobytes may last for hours.
+        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `prepare_clip`: one of
+        them may be silent where the track is not. A window is decoded when it is asked for, and only one at a time is
+        kept: a file of some kilobytes may last for hours.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def decode_windows(
         ``empty`` if there is none in it; ``too_long`` beyond `max_s`, at once where the file says so and it is true.
     """
     n = 0
-    for y, sr in _all_that_one_reads(
+    for y, sr in _iterate_with_fallback(
         source,
         lambda file: _windows_by_soundfile(file, config.clip_s, max_s),
         lambda file: _windows_by_pyav(file, config.clip_s, max_s),
@@ -139,23 +139,25 @@ def decode_windows(
         yield start_s, _resample(y, sr, config.sr, config.resampler)
         n += 1
     if not n:
-        raise AudioError("empty", f"{_name(source)}: there is no sound in it")
+        raise AudioError("empty", f"{_source_name(source)}: there is no sound in it")
 
 
-def _first_that_reads(source: Source, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]) -> T:
+def _read_with_fallback(
+    source: AudioSource, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]
+) -> T:
     """What soundfile reads, else what PyAV reads, else both their reasons."""
     return next(
-        _all_that_one_reads(source, lambda file: iter([by_soundfile(file)]), lambda file: iter([by_pyav(file)]))
+        _iterate_with_fallback(source, lambda file: iter([by_soundfile(file)]), lambda file: iter([by_pyav(file)]))
     )
 
 
-def _all_that_one_reads(
-    source: Source, by_soundfile: Callable[[BinaryIO], Iterator[T]], by_pyav: Callable[[BinaryIO], Iterator[T]]
+def _iterate_with_fallback(
+    source: AudioSource, by_soundfile: Callable[[BinaryIO], Iterator[T]], by_pyav: Callable[[BinaryIO], Iterator[T]]
 ) -> Iterator[T]:
     """Items that soundfile reads, and from where it fails those that PyAV reads, else both their reasons."""
     n_read = 0
     try:
-        with _opened(source) as file:
+        with _open_source(source) as file:
             for item in by_soundfile(file):
                 n_read += 1
                 yield item
@@ -165,29 +167,29 @@ def _all_that_one_reads(
     import av
 
     try:
-        with _opened(source) as file:
+        with _open_source(source) as file:
             yield from islice(by_pyav(file), n_read, None)
     except (av.FFmpegError, OSError, ValueError, MemoryError) as second:  # OSError: a damaged index seeks anywhere
         raise AudioError(
             "undecodable",
-            f"{_name(source)}: neither soundfile ({_why(first)}) nor PyAV ({_why(second)}) can read it; "
-            "convert it to wav or flac",
+            f"{_source_name(source)}: neither soundfile ({_error_text(first)}) nor PyAV ({_error_text(second)}) "
+            "can read it; convert it to wav or flac",
         ) from second
 
 
-def _decode_native(source: Source, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+def _decode_native(source: AudioSource, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Window of a source, mono, at least one sample, and its own sampling rate."""
-    y, sr = _first_that_reads(
+    y, sr = _read_with_fallback(
         source,
         lambda file: _decode_by_soundfile(file, start_s, duration_s),
         lambda file: _decode_by_pyav(file, start_s, duration_s),
     )
     if y.size == 0:
-        raise AudioError("too_short", f"{_name(source)}: ends before {start_s:g} s, where the clip should begin")
+        raise AudioError("too_short", f"{_source_name(source)}: ends before {start_s:g} s, where the clip should begin")
     return y, sr
 
 
-def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
+def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
     """The source as a file object: a name could be a URL, which PyAV would fetch."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
@@ -202,17 +204,17 @@ def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
             )
         return Path(source).open("rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise AudioError("undecodable", f"{source}: cannot be opened: {_why(error)}") from error
+        raise AudioError("undecodable", f"{source}: cannot be opened: {_error_text(error)}") from error
 
 
-def _name(source: Source) -> str:
+def _source_name(source: AudioSource) -> str:
     """What error texts call the source."""
     if isinstance(source, str | Path):
         return Path(source).name
     return f"audio of {len(source)} bytes" if isinstance(source, bytes) else "audio"
 
 
-def _why(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """A library's own words, without the reprs and numbers around them."""
     for attribute in ("error_string", "strerror"):
         if text := getattr(error, attribute, None):

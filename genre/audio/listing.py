@@ -3,7 +3,7 @@
 from pathlib import Path
 
 #: What libsndfile or PyAV's FFmpeg decodes.
-SUFFIXES = {
+AUDIO_SUFFIXES = {
     ".wav",
     ".flac",
     ".mp3",
@@ -21,11 +21,13 @@ SUFFIXES = {
 }
 
 
-def audio_files(folder: Path) -> list[Path]:
+def find_audio_files(folder: Path) -> list[Path]:
     """Files below a folder, to any depth, that are audio by their suffix, in order of their paths.
 
     Hidden files and what is no file are left out; links to files are followed, links to folders are not.
     """
     return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )

@@ -13,7 +13,7 @@ import soundfile
 from genre.errors import AudioError
 
 #: Samples decoded at a time, of all channels together.
-_BLOCK = 1 << 22
+_BLOCK_SAMPLES = 1 << 22
 
 #: Channels of a served file at most: beyond any microphone array, below what makes a small file a large one.
 MAX_CHANNELS = 64
@@ -31,7 +31,7 @@ _MAX_PLANES = 7
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
 
 
-def _sound(file: BinaryIO) -> soundfile.SoundFile:
+def _open_soundfile(file: BinaryIO) -> soundfile.SoundFile:
     """An open file as soundfile reads it: one on a disk by its descriptor, so that other threads can run meanwhile."""
     if isinstance(file, io.FileIO):
         return soundfile.SoundFile(file.fileno(), closefd=False)
@@ -40,15 +40,15 @@ def _sound(file: BinaryIO) -> soundfile.SoundFile:
 
 def _duration_by_soundfile(file: BinaryIO) -> float:
     """Length of an open file, seconds."""
-    with _sound(file) as sound:
+    with _open_soundfile(file) as sound:
         n, sr = sound.frames, sound.samplerate
-        if not _sounds_at(sound, max(0, n - sr)):
+        if not _has_audio_at(sound, max(0, n - sr)):
             sound.seek(0)
-            n = sum(len(block) for block in _blocks(sound, n))
+            n = sum(len(block) for block in _read_blocks(sound, n))
         return n / sr
 
 
-def _sounds_at(sound: soundfile.SoundFile, frame: int) -> bool:
+def _has_audio_at(sound: soundfile.SoundFile, frame: int) -> bool:
     """Whether there is anything at all to decode from this frame on."""
     try:
         sound.seek(frame)
@@ -57,13 +57,13 @@ def _sounds_at(sound: soundfile.SoundFile, frame: int) -> bool:
         return False
 
 
-def _blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
+def _read_blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
     """The next n frames, or as many as there are, mono float32 in blocks: memory follows what is really there."""
     # The same numbers as when read as float32, since 2**15 only moves the point, in a fraction of the time.
     dtype, scale = ("int16", 2.0**-15) if sound.subtype == "PCM_16" else ("float32", 1.0)
     # The mean of the channels, twenty times faster than `mean` over so short an axis.
     weights = np.full(sound.channels, scale / sound.channels, np.float32)
-    size = max(1, _BLOCK // sound.channels)
+    size = max(1, _BLOCK_SAMPLES // sound.channels)
     while n > 0 and len(block := sound.read(min(n, size), dtype=dtype, always_2d=True)):
         yield block[:, 0] * weights[0] if sound.channels == 1 else block.astype(np.float32, copy=False) @ weights
         n -= len(block)
@@ -71,12 +71,12 @@ def _blocks(sound: soundfile.SoundFile, n: int) -> Iterator[np.ndarray]:
 
 def _decode_by_soundfile(file: BinaryIO, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Window of an open file, mono, and its sampling rate."""
-    with _sound(file) as sound:
+    with _open_soundfile(file) as sound:
         sr = sound.samplerate
         first = min(round(start_s * sr), sound.frames)
         wanted = sound.frames - first if duration_s is None else round(duration_s * sr)
         sound.seek(first)
-        parts = list(_blocks(sound, wanted))
+        parts = list(_read_blocks(sound, wanted))
         if not parts and first < sound.frames:
             raise soundfile.SoundFileRuntimeError(f"none of {sound.frames} frames decoded")
     # Most files are one block: a copy of it would cost more than reading it did.
@@ -100,12 +100,12 @@ def _duration_by_pyav(file: BinaryIO) -> float:
     """Length of an open file, seconds."""
     with _pyav_stream(file) as stream:
         said = stream.duration * stream.time_base if stream.duration else (stream.container.duration or 0) / 1e6
-        last = _last_packet_s(stream, float(said) - 2)
+        last = _last_packet_end_s(stream, float(said) - 2)
         # A recording that was never closed has its length in its packets only; so has one that was cut short.
-        return float(said) if said and last > said - 1 else _last_packet_s(stream, 0.0)
+        return float(said) if said and last > said - 1 else _last_packet_end_s(stream, 0.0)
 
 
-def _last_packet_s(stream: Any, from_s: float) -> float:
+def _last_packet_end_s(stream: Any, from_s: float) -> float:
     """When the last packet ends, looked for from a time on; 0 where there is none."""
     import av
 
@@ -153,14 +153,14 @@ def _pyav_blocks(stream: Any, start_s: float = 0.0) -> Iterator[tuple[np.ndarray
 
 def _windows_by_soundfile(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tuple[np.ndarray, int]]:
     """Consecutive stretches of an open file, mono, the last one shorter, and the sampling rate."""
-    with _sound(file) as sound:
+    with _open_soundfile(file) as sound:
         sr, n_read = sound.samplerate, 0
         _check_channels(sound.channels)
         if sound.frames > (max_s + clip_s) * sr:
-            if _sounds_at(sound, round((max_s + clip_s) * sr)):
+            if _has_audio_at(sound, round((max_s + clip_s) * sr)):
                 _refuse_length(max_s)
             sound.seek(0)
-        while parts := list(_blocks(sound, round(clip_s * sr))):
+        while parts := list(_read_blocks(sound, round(clip_s * sr))):
             y = parts[0] if len(parts) == 1 else np.concatenate(parts)
             n_read += y.size
             yield y, sr
@@ -175,7 +175,7 @@ def _windows_by_pyav(file: BinaryIO, clip_s: float, max_s: float) -> Iterator[tu
         _check_channels(stream.channels)
         claimed_s = (stream.container.duration or 0) / 1e6
         if claimed_s > max_s + clip_s:
-            if _last_packet_s(stream, max_s) > max_s + clip_s:
+            if _last_packet_end_s(stream, max_s) > max_s + clip_s:
                 _refuse_length(max_s)
             stream.container.seek(0)
         for block, sr in _pyav_blocks(stream):

@@ -20,11 +20,23 @@ from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
 
 #: Columns of every clips table, in order.
-COLUMNS = ["clip_id", "path", "genre", "recording", "dataset", "start_s", "end_s", "split", "stamp", "status", "reason"]
+CLIP_COLUMNS = [
+    "clip_id",
+    "path",
+    "genre",
+    "recording",
+    "dataset",
+    "start_s",
+    "end_s",
+    "split",
+    "stamp",
+    "status",
+    "reason",
+]
 
 
 #: What a genre cannot be called: columns that stand beside the genres' in tables, and the served model's own answers.
-RESERVED = {"clip_id", "split", "genre", "recording", "error", UNKNOWN}
+RESERVED_NAMES = {"clip_id", "split", "genre", "recording", "error", UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ DATASETS = {
 }
 
 
-def get(name: str) -> Dataset:
+def get_dataset(name: str) -> Dataset:
     """Data set called `name`.
 
     Raises
@@ -94,7 +106,7 @@ def dataset_id(name: str, source: str | None) -> str:
     UsageError
         If the data set is unknown, or needs a source and has none.
     """
-    dataset = get(name)
+    dataset = get_dataset(name)
     if dataset.source is None or (dataset.acquired and not source):
         return name
     if not source:
@@ -104,7 +116,7 @@ def dataset_id(name: str, source: str | None) -> str:
     return f"{name}-{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
-def clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
+def load_clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     """Clips table of a source as it is now.
 
     Parameters
@@ -114,12 +126,12 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     directory : Path
         Folder of the data set, for what has to be made or downloaded.
     options : mapping
-        Overrides of the keyword defaults of the module's ``clips``.
+        Overrides of the keyword defaults of the module's `load_clips`.
 
     Returns
     -------
     pd.DataFrame
-        `COLUMNS`; ``status`` is ``pending``, or an `AudioError` status for a file that cannot be opened.
+        `CLIP_COLUMNS`; ``status`` is ``pending``, or an `AudioError` status for a file that cannot be opened.
 
     Raises
     ------
@@ -128,23 +140,27 @@ def clips(name: str, source: str | None, directory: Path, options: Mapping[str, 
     DataError
         If the source is not there, is empty, holds one genre only, or one whose name is taken.
     """
-    module = get(name).module
-    options = parameters.complete(parameters.defaults(module.clips), options, f"data set {name!r}")
-    path = Path(source).expanduser().resolve() if source and not get(name).acquired else None
+    module = get_dataset(name).module
+    options = parameters.override_defaults(
+        parameters.keyword_defaults(module.load_clips), options, f"data set {name!r}"
+    )
+    path = Path(source).expanduser().resolve() if source and not get_dataset(name).acquired else None
     if path is not None and not path.exists():
-        raise DataError(f"there is no {path}; -P source= takes {get(name).source}")
-    table = module.clips(path, directory, **options)[COLUMNS]
+        raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
+    table = module.load_clips(path, directory, **options)[CLIP_COLUMNS]
     twice = table.loc[table["clip_id"].duplicated(), "clip_id"]
     if len(twice):
         raise DataError(f"clip {twice.iloc[0]!r} is listed twice, and {len(twice) - 1} more; name each clip once")
     if table["genre"].nunique() < 2:
         found = ", ".join(map(str, table["genre"].unique())) or "none"
         raise DataError(f"only one genre in {path or name}: {found}; a classifier needs at least two")
-    if taken := sorted(RESERVED & set(table["genre"])):
-        raise DataError(f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED))}")
+    if taken := sorted(RESERVED_NAMES & set(table["genre"])):
+        raise DataError(
+            f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED_NAMES))}"
+        )
     return table.reset_index(drop=True)
 
 
-def features(name: str, source: str) -> pd.DataFrame:
+def load_source_features(name: str, source: str) -> pd.DataFrame:
     """Features that a source without audio brings, indexed by ``clip_id``: the 97, or columns of its own."""
-    return get(name).module.features(Path(source).expanduser().resolve())
+    return get_dataset(name).module.load_features(Path(source).expanduser().resolve())

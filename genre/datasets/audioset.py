@@ -9,7 +9,7 @@ from genre.errors import DataError
 from genre.workspace import Workspace
 
 
-def clips(source: None, directory: Path) -> pd.DataFrame:
+def load_clips(source: None, directory: Path) -> pd.DataFrame:
     """Clips that are there, and those that never will be; what still waits is not listed.
 
     Parameters
@@ -38,7 +38,7 @@ def clips(source: None, directory: Path) -> pd.DataFrame:
         )
     ledger = Ledger(workspace.ledger_path)
     try:
-        genres, table = list(ledger.done_by_genre()), ledger.segments()
+        genres, table = list(ledger.done_by_genre()), ledger.read_segments()
     finally:
         ledger.close()
     table = table[table["status"] != "waiting"]

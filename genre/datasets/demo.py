@@ -408,7 +408,7 @@ def _style(genre: str, rng: np.random.Generator) -> tuple[Rhythm, Timbre, Harmon
     return traits[0], traits[1], traits[2]
 
 
-def recording(genre: str, number: int, *, seed: int = 0) -> np.ndarray:
+def render_recording(genre: str, number: int, *, seed: int = 0) -> np.ndarray:
     """Synthesise one recording of the corpus.
 
     Parameters
@@ -477,12 +477,12 @@ def _write(path: Path, genre: str, number: int, seed: int) -> None:
     def write(temporary: Path) -> None:
         with sf.SoundFile(temporary, "w", SR, 1, "PCM_16", format="FLAC") as f:
             f.comment = _label(seed)
-            f.write(recording(genre, number, seed=seed))
+            f.write(render_recording(genre, number, seed=seed))
 
     write_atomically(path, write)
 
 
-def clips(source: None, directory: Path, *, recordings_per_genre: int = 20, seed: int = 0) -> pd.DataFrame:
+def load_clips(source: None, directory: Path, *, recordings_per_genre: int = 20, seed: int = 0) -> pd.DataFrame:
     """Synthesise the demo corpus and list its clips.
 
     One FLAC file a recording, 30 s, mono, 22,050 Hz, 16 bits: ``<directory>/audio/<genre>/<nn>.flac``. A whole file of

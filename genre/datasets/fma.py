@@ -12,14 +12,14 @@ SUBSETS = ("small", "medium", "large")
 
 #: Tracks whose clip was cut at the wrong place, for their length was told wrong: many have no audio at all
 #: (https://github.com/mdeff/fma/issues/8, by the data set's author).
-BAD = {1486, 5574, 65753, 80391, 98558, 98559, 98560, 98565, 98566, 98567, 98568, 98569, 98571, 99134}
-BAD |= {105247, 108924, 108925, 126981, 127336, 133297, 143992}
+MISCUT_TRACKS = {1486, 5574, 65753, 80391, 98558, 98559, 98560, 98565, 98566, 98567, 98568, 98569, 98571, 99134}
+MISCUT_TRACKS |= {105247, 108924, 108925, 126981, 127336, 133297, 143992}
 
 _COLUMNS = [("artist", "id"), ("set", "split"), ("set", "subset"), ("track", "genre_top")]
-_SIDES = {"training": "train", "validation": "validation", "test": "test"}
+_SPLITS = {"training": "train", "validation": "validation", "test": "test"}
 
 
-def clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per_track: int = 3) -> pd.DataFrame:
+def load_clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per_track: int = 3) -> pd.DataFrame:
     """Cut every track of a subset into ten-second clips.
 
     Parameters
@@ -49,7 +49,7 @@ def clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per
     if subset not in SUBSETS:
         raise UsageError(f"unknown subset {subset!r}; choose from {', '.join(SUBSETS)}")
     audio_dir = next((d for d in (source / f"fma_{subset}", source) if d.is_dir()), source)
-    table = _tracks(source)
+    table = _read_tracks(source)
     wanted = table["set", "subset"].isin(SUBSETS[: SUBSETS.index(subset) + 1]) & table["track", "genre_top"].notna()
     tracks = [
         {
@@ -57,19 +57,19 @@ def clips(source: Path, directory: Path, *, subset: str = "small", max_clips_per
             "listed": f"{number:06d}",
             "recording": f"artist {row['artist', 'id']}",
             "genre": row["track", "genre_top"],
-            "split": _SIDES.get(row["set", "split"]),
+            "split": _SPLITS.get(row["set", "split"]),
         }
         for number, row in table[wanted].iterrows()
     ]
     if not any(track["path"].exists() for track in tracks):
         raise DataError(f"none of the {len(tracks)} tracks of subset {subset!r} is in {audio_dir}, as 000/000002.mp3")
-    cut = folder.cut(tracks, "fma", max_clips_per_track)
-    bad = cut["clip_id"].str.split("@").str[0].astype(int).isin(BAD)
+    cut = folder.cut_tracks(tracks, "fma", max_clips_per_track)
+    bad = cut["clip_id"].str.split("@").str[0].astype(int).isin(MISCUT_TRACKS)
     cut.loc[bad, ["status", "reason"]] = ["known_bad", "its clip was cut at the wrong place, as its makers say"]
     return cut
 
 
-def _tracks(source: Path) -> pd.DataFrame:
+def _read_tracks(source: Path) -> pd.DataFrame:
     """The table of tracks, indexed by their numbers."""
     path = next((p for p in (source / "fma_metadata" / "tracks.csv", source / "tracks.csv") if p.exists()), None)
     if path is None:

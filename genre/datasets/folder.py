@@ -11,15 +11,15 @@ from joblib import Parallel, delayed
 
 from genre.audio import decoding
 from genre.audio.clips import window_starts
-from genre.audio.listing import SUFFIXES, audio_files
+from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
 from genre.config import AudioConfig
 from genre.errors import AudioError, DataError
 
 #: Rows put into a table at a time: as records they take several times the memory.
-ROWS = 4096
+ROWS_PER_TABLE = 4096
 
 
-def clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.DataFrame:
+def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.DataFrame:
     """Cut every track into ten-second clips.
 
     Parameters
@@ -44,10 +44,10 @@ def clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.
     """
     if max_clips_per_track < 1:
         raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
-    return cut(tracks_below(source) if source.is_dir() else _from_csv(source), "folder", max_clips_per_track)
+    return cut_tracks(find_tracks(source) if source.is_dir() else _read_csv(source), "folder", max_clips_per_track)
 
 
-def cut(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: int) -> pd.DataFrame:
+def cut_tracks(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: int) -> pd.DataFrame:
     """Cut tracks into ten-second clips, several at a time.
 
     Parameters
@@ -67,20 +67,20 @@ def cut(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: 
     """
     # Threads, since a far disk answers several at once, and the frames of MP3s are counted on every core.
     several = Parallel(n_jobs=4, prefer="threads", batch_size=16, return_as="generator")
-    rows = chain.from_iterable(several(delayed(_cut)(dict(track), max_clips_per_track) for track in tracks))
-    tables = [pd.DataFrame(some) for some in iter(lambda: list(islice(rows, ROWS)), [])]
+    rows = chain.from_iterable(several(delayed(_cut_track)(dict(track), max_clips_per_track) for track in tracks))
+    tables = [pd.DataFrame(some) for some in iter(lambda: list(islice(rows, ROWS_PER_TABLE)), [])]
     table = pd.concat(tables, ignore_index=True).assign(dataset=dataset)
     table["genre"] = pd.Categorical(table["genre"], categories=sorted(table["genre"].unique()))
     return table
 
 
-def tracks_below(source: Path) -> list[dict[str, Any]]:
+def find_tracks(source: Path) -> list[dict[str, Any]]:
     """Tracks of a folder with one sub-folder per genre, searched to any depth.
 
     Returns
     -------
     list of dict
-        As `cut` takes them: ``path``, ``listed``, ``recording`` (both the path within the folder), ``genre``.
+        As `cut_tracks` takes them: ``path``, ``listed``, ``recording`` (both the path within the folder), ``genre``.
 
     Raises
     ------
@@ -88,22 +88,22 @@ def tracks_below(source: Path) -> list[dict[str, Any]]:
         If there is no audio.
     """
     genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    tracks = [_track(path, genre.name, source) for genre in genres for path in audio_files(genre)]
+    tracks = [_make_track(path, genre.name, source) for genre in genres for path in find_audio_files(genre)]
     if not tracks:
         raise DataError(
             f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "
-            f"{', '.join(sorted(s[1:] for s in SUFFIXES))}"
+            f"{', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}"
         )
     return tracks
 
 
-def _track(path: Path, genre: str, source: Path) -> dict[str, Any]:
+def _make_track(path: Path, genre: str, source: Path) -> dict[str, Any]:
     """Record of one file; a name that is not UTF-8, which no table can hold, is spelt out and the file left out."""
     name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
     return {"path": path, "listed": name, "recording": name, "genre": genre}
 
 
-def _from_csv(source: Path) -> list[dict[str, Any]]:
+def _read_csv(source: Path) -> list[dict[str, Any]]:
     """One record per row: path, genre, recording, and the optional columns where given."""
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False, na_values=[""])
@@ -114,30 +114,30 @@ def _from_csv(source: Path) -> list[dict[str, Any]]:
         raise DataError(f"{source} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(table.columns)}")
     if table.empty:
         raise DataError(f"{source} lists no file")
-    _refuse(source, table["path"].isna() | table["genre"].isna(), "path or genre is empty")
+    _refuse_lines(source, table["path"].isna() | table["genre"].isna(), "path or genre is empty")
     spans = table.reindex(columns=["start_s", "end_s"]).apply(pd.to_numeric, errors="coerce")
     given = table.reindex(columns=["start_s", "end_s"]).notna()
     start, end = spans["start_s"].fillna(0), spans["end_s"]
     wrong = (given & spans.isna()).any(axis=1) | (start < 0) | (end <= start)
-    _refuse(source, wrong, "start_s and end_s must be seconds, 0 <= start_s < end_s")
+    _refuse_lines(source, wrong, "start_s and end_s must be seconds, 0 <= start_s < end_s")
     known = table[[c for c in ("path", "genre", "recording", "split") if c in table]].join(spans)
-    return [_record(record, source.parent) for record in known.to_dict("records")]
+    return [_make_record(record, source.parent) for record in known.to_dict("records")]
 
 
-def _refuse(source: Path, wrong: pd.Series, what: str) -> None:
+def _refuse_lines(source: Path, wrong: pd.Series, what: str) -> None:
     """Name the first wrong line of a CSV."""
     if wrong.any():
         raise DataError(f"{source}, line {wrong.to_numpy().argmax() + 2}: {what} ({wrong.sum()} such lines)")
 
 
-def _record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
+def _make_record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
     """One line of the CSV without its empty fields."""
     given = {str(k): v for k, v in record.items() if not pd.isna(v)}
     name = given["path"]
     return {"recording": name, "listed": name, **given, "path": (base / name).expanduser().resolve()}
 
 
-def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
+def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     """Rows of the clips table for one track, or for one listed stretch of it."""
     path, config, offset_s, starts, end_s, stamp = (
         track["path"],
@@ -150,7 +150,7 @@ def _cut(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
         path.name.encode()
-        stat, whole_s = path.stat(), decoding.duration_s(path)
+        stat, whole_s = path.stat(), decoding.read_duration_s(path)
         stamp, end_s = f"{stat.st_size}-{stat.st_mtime_ns}", min(whole_s, track.get("end_s", whole_s))
         if end_s <= offset_s:
             raise AudioError("too_short", f"{path} ends after {whole_s:.1f} s, before start_s {offset_s:g}")

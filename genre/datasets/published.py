@@ -9,7 +9,7 @@ from genre.errors import DataError
 from genre.inputs.features import FEATURE_NAMES
 
 
-def clips(source: Path, directory: Path) -> pd.DataFrame:
+def load_clips(source: Path, directory: Path) -> pd.DataFrame:
     """One clip per row of the table; the genre is what stands behind the number in the file name.
 
     Names have the form ``NUMBER_Genre_name.wav`` (PAPER: the published scripts read the label back from there, and it
@@ -28,7 +28,7 @@ def clips(source: Path, directory: Path) -> pd.DataFrame:
         If the table has other columns, or a name no genre.
     """
     names = _read(source).index.to_series()
-    genre = genre_of(names)
+    genre = parse_genres(names)
     return pd.DataFrame(
         {
             "clip_id": names,
@@ -46,7 +46,7 @@ def clips(source: Path, directory: Path) -> pd.DataFrame:
     )
 
 
-def genre_of(names: pd.Series) -> pd.Series:
+def parse_genres(names: pd.Series) -> pd.Series:
     """Genre of each published file name ``NUMBER_Genre_name.wav``, blanks for underscores.
 
     Raises
@@ -60,7 +60,7 @@ def genre_of(names: pd.Series) -> pd.Series:
     return genre.str.replace("_", " ")
 
 
-def features(source: Path) -> pd.DataFrame:
+def load_features(source: Path) -> pd.DataFrame:
     """The 97 columns, float32, indexed by file name.
 
     Raises

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 
 from genre.acquisition import ontology, segments
-from genre.acquisition.segments import Choice, Policy
+from genre.acquisition.segments import Policy, SegmentSelection
 from genre.errors import DataError
 
 #: Values of one second of audio, quantised to 8 bits over -2 to 2 (AudioSet's download page; VGGish's postprocessor).
-N_VALUES, RANGE = 128, (-2.0, 2.0)
+N_VALUES, VALUE_RANGE = 128, (-2.0, 2.0)
 
 #: Mean and standard deviation over the seconds of a clip.
-NAMES = [f"vggish_{n}_{what}" for what in ("mean", "std") for n in range(1, N_VALUES + 1)]
+VGGISH_NAMES = [f"vggish_{n}_{what}" for what in ("mean", "std") for n in range(1, N_VALUES + 1)]
 
 
-def clips(
+def load_clips(
     source: Path,
     directory: Path,
     *,
@@ -38,7 +38,7 @@ def clips(
     directory : Path
         Not used.
     genres, descendants, policy, labels
-        As in `genre.acquisition.segments.Choice`; the class names are looked for in `source` first.
+        As in `genre.acquisition.segments.SegmentSelection`; the class names are looked for in `source` first.
     ontology_path : str
         Path or URL of AudioSet's ``ontology.json``; empty for the official one.
 
@@ -54,16 +54,16 @@ def clips(
     DataError
         If there is no record, one cannot be read, or none is of the genres.
     """
-    choice = Choice(genres=genres, descendants=descendants, policy=policy)
-    choice.check()
+    choice = SegmentSelection(genres=genres, descendants=descendants, policy=policy)
+    choice.check_values()
     beside = str(source / "records" if source.is_dir() else source)
     ids = ontology.class_ids(labels, beside)
-    groups = ontology.resolve(genres, labels, beside)
+    groups = ontology.resolve_genres(genres, labels, beside)
     if descendants:
         groups = ontology.with_descendants(groups, ontology_path)
     rows = [_row(context, ids) for context, _ in _records(source)]
     table = pd.DataFrame(rows).drop_duplicates("clip_id").reset_index(drop=True)
-    chosen = segments.label(table, groups, policy)
+    chosen = segments.label_segments(table, groups, policy)
     if chosen.empty:
         raise DataError(f"none of the {len(table)} records in {source} is of {', '.join(groups)}; choose other genres")
     names = [name for name in groups if name in set(chosen["genre"])]
@@ -72,18 +72,18 @@ def clips(
     return chosen.assign(genre=genre, recording=chosen["ytid"])
 
 
-def features(source: Path) -> pd.DataFrame:
+def load_features(source: Path) -> pd.DataFrame:
     """Mean and standard deviation of each of the 128 values over a record's seconds.
 
     Parameters
     ----------
     source : Path
-        As for `clips`.
+        As for `load_clips`.
 
     Returns
     -------
     pd.DataFrame
-        `NAMES`, float32, indexed by ``clip_id``.
+        `VGGISH_NAMES`, float32, indexed by ``clip_id``.
 
     Raises
     ------
@@ -92,18 +92,18 @@ def features(source: Path) -> pd.DataFrame:
     """
     found: dict[str, np.ndarray] = {}
     for context, values in _records(source):
-        scaled = RANGE[0] + values.astype(np.float32) * ((RANGE[1] - RANGE[0]) / 255)
+        scaled = VALUE_RANGE[0] + values.astype(np.float32) * ((VALUE_RANGE[1] - VALUE_RANGE[0]) / 255)
         found[_clip_id(context)] = np.concatenate([scaled.mean(axis=0), scaled.std(axis=0)])
     table = np.stack(list(found.values()))
-    return pd.DataFrame(table, index=pd.Index(found, name="clip_id"), columns=NAMES)
+    return pd.DataFrame(table, index=pd.Index(found, name="clip_id"), columns=VGGISH_NAMES)
 
 
 def _clip_id(context: dict[str, Any]) -> str:
-    return segments.clip_id(context["video_id"], context["start_time_seconds"])
+    return segments.segment_clip_id(context["video_id"], context["start_time_seconds"])
 
 
 def _row(context: dict[str, Any], ids: list[str]) -> dict[str, Any]:
-    """One record as a row that `genre.acquisition.segments.label` takes."""
+    """One record as a row that `genre.acquisition.segments.label_segments` takes."""
     return {
         "clip_id": _clip_id(context),
         "ytid": context["video_id"],

@@ -5,62 +5,47 @@ genres, in order), ``recording`` and one column of probabilities per genre, rows
 """
 
 from genre.evaluate.calibration import (
-    PRECISION,
+    TARGET_PRECISION,
     Threshold,
-    answered,
+    apply_temperature,
     calibration_error,
     calibration_scores,
+    fit_temperature,
+    fit_threshold,
     min_confidence,
     reliability_steps,
-    temperature,
-    tempered,
-    threshold,
+    selective_precision,
 )
-from genre.evaluate.comparison import MAX_GENRE_LOSS, PairedGain, comparisons, mcnemar, objections, paired_gain
-from genre.evaluate.resampling import bootstrap, intervals, summary
-from genre.evaluate.scores import metrics
-from genre.probabilities.pooling import FLOOR, pool, pool_weights
-from genre.probabilities.tables import (
-    META_COLUMNS,
-    SUM_TOLERANCE,
-    common_clips,
-    genres_of,
-    labels_of,
-    per_recording,
-    proba_of,
-    probability_table,
+from genre.evaluate.comparison import (
+    MAX_GENRE_LOSS,
+    PairedGain,
+    compare_models,
+    find_objections,
+    mcnemar_test,
+    paired_gain,
 )
+from genre.evaluate.resampling import bootstrap_metrics, confidence_intervals, summarise_scores
+from genre.evaluate.scores import compute_metrics
 
 __all__ = [
-    "FLOOR",
     "MAX_GENRE_LOSS",
-    "META_COLUMNS",
-    "PRECISION",
-    "SUM_TOLERANCE",
+    "TARGET_PRECISION",
     "PairedGain",
     "Threshold",
-    "answered",
-    "bootstrap",
+    "apply_temperature",
+    "bootstrap_metrics",
     "calibration_error",
     "calibration_scores",
-    "common_clips",
-    "comparisons",
-    "genres_of",
-    "intervals",
-    "labels_of",
-    "mcnemar",
-    "metrics",
+    "compare_models",
+    "compute_metrics",
+    "confidence_intervals",
+    "find_objections",
+    "fit_temperature",
+    "fit_threshold",
+    "mcnemar_test",
     "min_confidence",
-    "objections",
     "paired_gain",
-    "per_recording",
-    "pool",
-    "pool_weights",
-    "proba_of",
-    "probability_table",
     "reliability_steps",
-    "summary",
-    "temperature",
-    "tempered",
-    "threshold",
+    "selective_precision",
+    "summarise_scores",
 ]

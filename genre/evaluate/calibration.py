@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.evaluate.scores import metrics_of
-from genre.probabilities.pooling import pool, pool_weights
+from genre.evaluate.scores import table_metrics
+from genre.probabilities.pooling import fit_pool_weights, pool_probabilities
 from genre.probabilities.tables import check_labels, genres_of, labels_of, proba_of
 
 #: Share of right answers wanted of those that are given.
-PRECISION = 0.8
+TARGET_PRECISION = 0.8
 
 
 class Threshold(TypedDict):
-    """What `threshold` returns."""
+    """What `fit_threshold` returns."""
 
     confidence: float
     precision: float
@@ -23,7 +23,7 @@ class Threshold(TypedDict):
     reached: bool
 
 
-def temperature(table: pd.DataFrame) -> float:
+def fit_temperature(table: pd.DataFrame) -> float:
     """Temperature that makes a model's confidence fit how often it is right (Guo et al. 2017).
 
     Parameters
@@ -43,10 +43,10 @@ def temperature(table: pd.DataFrame) -> float:
     """
     proba, y_true = proba_of(table), labels_of(table)
     check_labels(y_true, proba.shape[1])
-    return float(1 / pool_weights([proba], y_true)[0])
+    return float(1 / fit_pool_weights([proba], y_true)[0])
 
 
-def tempered(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
+def apply_temperature(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """Probability table at another temperature: the k-th root of each probability, normalised again.
 
     The most probable genre stays the same; its probability nears 1 / k above a temperature of 1, and 1 below.
@@ -71,7 +71,7 @@ def tempered(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
     if not temperature > 0:
         raise UsageError(f"a temperature must lie above 0, not {temperature!r}")
     out = table.copy()
-    out[genres_of(table)] = pool([proba_of(table)], np.array([1 / temperature]))
+    out[genres_of(table)] = pool_probabilities([proba_of(table)], np.array([1 / temperature]))
     return out
 
 
@@ -127,7 +127,7 @@ def calibration_error(table: pd.DataFrame, *, bins: int = 10) -> float:
     return float(np.average((steps["confidence"] - steps["right"]).abs(), weights=steps["clips"]))
 
 
-def threshold(table: pd.DataFrame, precision: float = PRECISION) -> Threshold:
+def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> Threshold:
     """Confidence from which the predicted genre is right often enough, and what asking for it costs.
 
     The confidence of a clip is its largest probability. Among the confidences that occur, the smallest one at or above
@@ -171,7 +171,7 @@ def threshold(table: pd.DataFrame, precision: float = PRECISION) -> Threshold:
     )
 
 
-def answered(table: pd.DataFrame, confidence: float) -> tuple[float, float]:
+def selective_precision(table: pd.DataFrame, confidence: float) -> tuple[float, float]:
     """What a threshold does on other clips than it was learnt on.
 
     Parameters
@@ -212,7 +212,7 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
     Returns
     -------
     dict of str to float
-        ``temperature``; ``unknown_below``, the threshold for `PRECISION`, with ``answered_precision`` and
+        ``temperature``; ``unknown_below``, the threshold for `TARGET_PRECISION`, with ``answered_precision`` and
         ``answered_coverage`` on `held_out`, and with ``test_`` before them on `test`; ``test_calibration_error`` and
         ``test_log_loss_tempered``, ``test_calibration_error_tempered`` after.
 
@@ -221,11 +221,11 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
     UsageError
         If a table is empty or no probability table.
     """
-    warmth = temperature(held_out)
-    found, after = threshold(tempered(held_out, warmth)), tempered(test, warmth)
-    precision, coverage = answered(after, found["confidence"])
+    temperature = fit_temperature(held_out)
+    found, after = fit_threshold(apply_temperature(held_out, temperature)), apply_temperature(test, temperature)
+    precision, coverage = selective_precision(after, found["confidence"])
     return {
-        "temperature": warmth,
+        "temperature": temperature,
         "unknown_below": found["confidence"],
         "answered_precision": found["precision"],
         "answered_coverage": found["coverage"],
@@ -233,17 +233,17 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         "test_answered_coverage": coverage,
         "test_calibration_error": calibration_error(test),
         "test_calibration_error_tempered": calibration_error(after),
-        "test_log_loss_tempered": float(metrics_of(after, genres_of(after))["log_loss"]),
+        "test_log_loss_tempered": float(table_metrics(after, genres_of(after))["log_loss"]),
     }
 
 
-def min_confidence(table: pd.DataFrame, precision: float = PRECISION) -> float:
-    """The ``confidence`` of `threshold` alone.
+def min_confidence(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> float:
+    """The ``confidence`` of `fit_threshold` alone.
 
     Parameters
     ----------
     table, precision
-        As in `threshold`.
+        As in `fit_threshold`.
 
     Returns
     -------
@@ -253,6 +253,6 @@ def min_confidence(table: pd.DataFrame, precision: float = PRECISION) -> float:
     Raises
     ------
     UsageError
-        As in `threshold`.
+        As in `fit_threshold`.
     """
-    return threshold(table, precision)["confidence"]
+    return fit_threshold(table, precision)["confidence"]

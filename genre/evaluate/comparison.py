@@ -7,14 +7,14 @@ from typing import TypedDict
 import pandas as pd
 from scipy.stats import binomtest
 
-from genre.evaluate.resampling import bootstrap, percentiles
-from genre.evaluate.scores import metrics_of
-from genre.probabilities.tables import common_clips, genres_of, labels_of, proba_of
+from genre.evaluate.resampling import bootstrap_metrics, percentile_intervals
+from genre.evaluate.scores import table_metrics
+from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
 
 #: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
 MAX_GENRE_LOSS = 0.02
 
-Change = tuple[float, float, float]
+ScoreChange = tuple[float, float, float]
 
 
 class PairedGain(TypedDict):
@@ -22,9 +22,9 @@ class PairedGain(TypedDict):
 
     gain: float
     interval: tuple[float, float]
-    accuracy: Change
+    accuracy: ScoreChange
     mcnemar: float
-    genres: dict[str, Change]
+    genres: dict[str, ScoreChange]
     n_clips: int
     n_recordings: int
 
@@ -46,25 +46,25 @@ def paired_gain(
     candidate, reference : pd.DataFrame
         Probability tables over the same genres, in any order; clips are joined by id.
     n, seed, groups
-        As in `bootstrap`; the groups are the candidate's.
+        As in `bootstrap_metrics`; the groups are the candidate's.
 
     Returns
     -------
     PairedGain
         ``gain`` in macro AUC (candidate minus reference) with its 95 % ``interval``; the same of the ``accuracy``, with
-        the p-value of `mcnemar`; ``genres`` maps each genre to the change of its AUC; ``n_clips`` and ``n_recordings``
-        compared.
+        the p-value of `mcnemar_test`; ``genres`` maps each genre to the change of its AUC; ``n_clips`` and
+        ``n_recordings`` compared.
 
     Raises
     ------
     UsageError
         If the tables have other genres, no common clips, or disagree on the genre of a clip.
     """
-    a, b = common_clips([candidate, reference])
-    return _gain(a, b, *(bootstrap(table, n=n, seed=seed, groups=groups) for table in (a, b)))
+    a, b = align_tables([candidate, reference])
+    return _gain_from_resamples(a, b, *(bootstrap_metrics(table, n=n, seed=seed, groups=groups) for table in (a, b)))
 
 
-def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> float:
+def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
     """p-value of McNemar's exact test: whether two models are right equally often on the clips they have in common.
 
     Only clips that one of them has right and the other wrong count; under equal skill each falls to either side like a
@@ -86,10 +86,10 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> float:
     UsageError
         As in `paired_gain`.
     """
-    return _mcnemar(*common_clips([first, second]))
+    return _mcnemar_p_value(*align_tables([first, second]))
 
 
-def comparisons(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int = 0) -> pd.DataFrame:
+def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Every pair of several models, on the clips that all of them have answered.
 
     Parameters
@@ -97,7 +97,7 @@ def comparisons(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int 
     tables : mapping
         Model name to probability table, over the same genres.
     n, seed
-        As in `bootstrap`, by recording; each model is resampled once.
+        As in `bootstrap_metrics`, by recording; each model is resampled once.
 
     Returns
     -------
@@ -110,20 +110,24 @@ def comparisons(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int 
     UsageError
         As in `paired_gain`.
     """
-    cut = dict(zip(tables, common_clips(list(tables.values())), strict=True)) if tables else {}
-    drawn = {name: bootstrap(table, n=n, seed=seed) for name, table in cut.items()}
+    cut = dict(zip(tables, align_tables(list(tables.values())), strict=True)) if tables else {}
+    drawn = {name: bootstrap_metrics(table, n=n, seed=seed) for name, table in cut.items()}
     columns = ["first", "second", "gain", "low", "high"]
     columns += ["accuracy_gain", "accuracy_low", "accuracy_high", "mcnemar", "n_clips"]
     rows = []
     for first, second in combinations(cut, 2):
-        found = _gain(cut[first], cut[second], drawn[first], drawn[second])
+        found = _gain_from_resamples(cut[first], cut[second], drawn[first], drawn[second])
         gains = (found["gain"], *found["interval"], *found["accuracy"])
         rows.append((first, second, *gains, found["mcnemar"], found["n_clips"]))
     return pd.DataFrame(rows, columns=columns)
 
 
-def objections(
-    gain: PairedGain, *, min_gain: float = 0.0, max_genre_loss: float = MAX_GENRE_LOSS, over: str = "the champion"
+def find_objections(
+    gain: PairedGain,
+    *,
+    min_gain: float = 0.0,
+    max_genre_loss: float = MAX_GENRE_LOSS,
+    reference_name: str = "the champion",
 ) -> list[str]:
     """Why a gain does not suffice to change models: not certain, or paid for by one genre.
 
@@ -136,7 +140,7 @@ def objections(
         that happens once in forty comparisons.
     max_genre_loss : float
         Most that the AUC of a genre may fall; more counts where its whole interval lies beyond. Default 0.02.
-    over : str
+    reference_name : str
         Name of the reference, for the sentences.
 
     Returns
@@ -149,7 +153,7 @@ def objections(
     if not low > min_gain:
         wanted = f"above {min_gain:+.3f}" if min_gain else "certain"
         reasons.append(
-            f"the gain in macro AUC over {over}, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}] on "
+            f"the gain in macro AUC over {reference_name}, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}] on "
             f"{gain['n_clips']} clips, is not {wanted}"
         )
     for genre, (change, genre_low, upper) in gain["genres"].items():
@@ -158,23 +162,23 @@ def objections(
     return reasons
 
 
-def _gain(a: pd.DataFrame, b: pd.DataFrame, drawn_a: pd.DataFrame, drawn_b: pd.DataFrame) -> PairedGain:
+def _gain_from_resamples(a: pd.DataFrame, b: pd.DataFrame, drawn_a: pd.DataFrame, drawn_b: pd.DataFrame) -> PairedGain:
     """The gain of `a` over `b`, two tables of the same clips with their resamples."""
     genres = genres_of(a)
-    change = metrics_of(a, genres) - metrics_of(b, genres)
-    bounds = percentiles(drawn_a - drawn_b)
+    change = table_metrics(a, genres) - table_metrics(b, genres)
+    bounds = percentile_intervals(drawn_a - drawn_b)
     return PairedGain(
         gain=float(change["macro_auc"]),
         interval=bounds["macro_auc"],
         accuracy=(float(change["accuracy"]), *bounds["accuracy"]),
-        mcnemar=_mcnemar(a, b),
+        mcnemar=_mcnemar_p_value(a, b),
         genres={genre: (float(change[f"auc/{genre}"]), *bounds[f"auc/{genre}"]) for genre in genres},
         n_clips=len(a),
         n_recordings=int(a["recording"].nunique()),
     )
 
 
-def _mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
+def _mcnemar_p_value(a: pd.DataFrame, b: pd.DataFrame) -> float:
     """McNemar's exact p-value of two tables of the same clips."""
     right_a, right_b = (proba_of(table).argmax(axis=1) == labels_of(table) for table in (a, b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())

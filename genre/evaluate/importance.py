@@ -14,7 +14,7 @@ from genre.inputs.features import FAMILIES
 TIME_DOMAIN = {"signal", "zcr", "rmse", "tempo"}
 
 #: How many of the most important features the paper tried alone (its figure of the ablation study).
-TOP = (10, 20, 30)
+TOP_SIZES = (10, 20, 30)
 
 
 def permutation_importances(
@@ -45,7 +45,7 @@ def permutation_importances(
     columns : sequence of str
         Names of the m features.
     groups : mapping of str to str, optional
-        Column to its group, such as `by_feature` or `genre.inputs.features.FAMILIES`; by default each is its own.
+        Column to its group, such as `group_by_feature` or `genre.inputs.features.FAMILIES`; by default each is its own.
     n_repeats : int
         Permutations of each feature, at least 1.
     max_clips : int
@@ -65,7 +65,7 @@ def permutation_importances(
     UsageError
         If a column has no group.
     """
-    members = _members(columns, groups)
+    members = _group_positions(columns, groups)
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(y))[:max_clips])
     X, y = np.asarray(X)[drawn], np.asarray(y)[drawn]
@@ -83,7 +83,7 @@ def permutation_importances(
     return table.sort_values("mean", ascending=False, kind="stable")
 
 
-def by_feature(columns: Sequence[str]) -> dict[str, str]:
+def group_by_feature(columns: Sequence[str]) -> dict[str, str]:
     """Column to the feature that it is the mean or the deviation of; any other column is a feature of its own.
 
     Parameters
@@ -99,7 +99,7 @@ def by_feature(columns: Sequence[str]) -> dict[str, str]:
     return {column: column.removesuffix("_mean").removesuffix("_std") for column in columns}
 
 
-def subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
+def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
     """The paper's ablations: features of the time domain, of the frequency domain, and the most important ones.
 
     Parameters
@@ -120,7 +120,7 @@ def subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
     """
     if sorted(ranking) != sorted(FAMILIES):
         raise UsageError(f"a ranking of {len(ranking)} features; it must hold each of the {len(FAMILIES)} once")
-    best = {f"top {n}": set(ranking[:n]) for n in TOP}
+    best = {f"top {n}": set(ranking[:n]) for n in TOP_SIZES}
     time = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
     chosen = {"all features": set(FAMILIES), "time domain": time, "frequency domain": set(FAMILIES) - time} | best
     return {name: [column for column in FAMILIES if column in members] for name, members in chosen.items()}
@@ -165,7 +165,7 @@ def shap_values(model: Any, X: np.ndarray, *, columns: Sequence[str], genres: Se
     return size.loc[size.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
-def _members(columns: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, np.ndarray]:
+def _group_positions(columns: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, np.ndarray]:
     """Positions of each group's columns, groups in the order of their first."""
     names = pd.Series(columns if groups is None else [groups.get(column) for column in columns], dtype=object)
     if names.isna().any():

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.evaluate.scores import metrics_of, weighted_metrics
+from genre.evaluate.scores import table_metrics, weighted_metrics
 from genre.probabilities.tables import check_labels, genres_of, labels_of, per_recording, proba_of
 
 #: Weights held at once by the bootstrap: 1 MB of float32, so that they stay in a core's cache.
 CHUNK_CELLS = 250_000
 
 
-def bootstrap(table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str | None = "recording") -> pd.DataFrame:
+def bootstrap_metrics(
+    table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str | None = "recording"
+) -> pd.DataFrame:
     """Metrics of resampled tables.
 
     Each resample draws as many recordings as there are, with replacement, and takes all their clips; it is held as a
@@ -50,11 +52,13 @@ def bootstrap(table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str 
         raise UsageError(f"no column {groups!r} to resample by; the table has {', '.join(map(str, table.columns))}")
     names = table.index if groups is None else table[groups]
     codes = pd.factorize(names.astype(str), sort=True)[0]
-    parts = [weighted_metrics(w, y_true, proba, genres) for w in _draws(codes, n, np.random.default_rng(seed))]
+    parts = [
+        weighted_metrics(w, y_true, proba, genres) for w in _resample_weights(codes, n, np.random.default_rng(seed))
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
-def intervals(
+def confidence_intervals(
     table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str | None = "recording"
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of the metrics.
@@ -62,7 +66,7 @@ def intervals(
     Parameters
     ----------
     table, n, seed, groups
-        As in `bootstrap`.
+        As in `bootstrap_metrics`.
 
     Returns
     -------
@@ -72,12 +76,12 @@ def intervals(
     Raises
     ------
     UsageError
-        As in `bootstrap`.
+        As in `bootstrap_metrics`.
     """
-    return percentiles(bootstrap(table, n=n, seed=seed, groups=groups))
+    return percentile_intervals(bootstrap_metrics(table, n=n, seed=seed, groups=groups))
 
 
-def summary(table: pd.DataFrame) -> dict[str, float]:
+def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
     """All scores of a table, per split, with 95 % intervals where nothing was fitted on the clips.
 
     Parameters
@@ -98,17 +102,17 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     for split, part in table.groupby("split", observed=True):
-        scores |= {f"{split}_{key}": value for key, value in metrics_of(part, genres_of(table)).items()}
+        scores |= {f"{split}_{key}": value for key, value in table_metrics(part, genres_of(table)).items()}
         if split == "train":
             continue
-        for key, (low, high) in intervals(part).items():
+        for key, (low, high) in confidence_intervals(part).items():
             scores |= {f"{split}_{key}_low": low, f"{split}_{key}_high": high}
-        whole = metrics_of(per_recording(part), genres_of(table))
+        whole = table_metrics(per_recording(part), genres_of(table))
         scores |= {f"{split}_recording_{key}": float(whole[key]) for key in whole.index if "/" not in key}
     return scores
 
 
-def _draws(codes: np.ndarray, n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _resample_weights(codes: np.ndarray, n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Weights per clip of the resamples, shape (clips, resamples), a bounded number of resamples at a time."""
     n_groups, size = int(codes.max()) + 1, max(1, CHUNK_CELLS // len(codes))
     for start in range(0, n, size):
@@ -119,7 +123,7 @@ def _draws(codes: np.ndarray, n: int, rng: np.random.Generator) -> Iterator[np.n
         yield np.stack(counts, axis=1).astype(np.float32)[codes]
 
 
-def percentiles(resampled: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def percentile_intervals(resampled: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Central 95 % of each column; NaN values are left out."""
     bounds = resampled.quantile([0.025, 0.975])
     return {str(name): (float(low), float(high)) for name, (low, high) in bounds.items()}

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from genre.probabilities.tables import check_labels, checked_genres, checked_proba, labels_of, proba_of
+from genre.probabilities.tables import check_labels, labels_of, proba_of, validate_genres, validate_proba
 
 
-def metrics(y_true: np.ndarray, proba: np.ndarray, genres: Sequence[str]) -> dict[str, float]:
+def compute_metrics(y_true: np.ndarray, proba: np.ndarray, genres: Sequence[str]) -> dict[str, float]:
     """Accuracy, macro F1, macro and per-genre AUC, log-loss.
 
     The predicted genre is the most probable one. The AUC of a genre is its one-vs-rest ROC AUC and ``macro_auc`` their
@@ -34,17 +34,17 @@ def metrics(y_true: np.ndarray, proba: np.ndarray, genres: Sequence[str]) -> dic
     UsageError
         If there is no clip, or shapes, labels or probabilities do not fit.
     """
-    genres = checked_genres(genres)
+    genres = validate_genres(genres)
     y_true = np.asarray(y_true)
-    proba = checked_proba(proba, genres, pd.RangeIndex(len(y_true)))
+    proba = validate_proba(proba, genres, pd.RangeIndex(len(y_true)))
     check_labels(y_true, len(genres))
     once = np.ones((len(y_true), 1), dtype=np.float32)
     return {str(k): float(v) for k, v in weighted_metrics(once, y_true, proba, genres).iloc[0].items()}
 
 
-def metrics_of(table: pd.DataFrame, genres: list[str]) -> pd.Series:
+def table_metrics(table: pd.DataFrame, genres: list[str]) -> pd.Series:
     """Metrics of a whole table, as a series."""
-    return pd.Series(metrics(labels_of(table), proba_of(table), genres))
+    return pd.Series(compute_metrics(labels_of(table), proba_of(table), genres))
 
 
 def weighted_metrics(weights: np.ndarray, y_true: np.ndarray, proba: np.ndarray, genres: list[str]) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def weighted_metrics(weights: np.ndarray, y_true: np.ndarray, proba: np.ndarray,
     surprise = -np.log(np.clip(proba[np.arange(len(y_true)), y_true], eps, 1 - eps))
     values = {
         "accuracy": hits.sum(axis=1) / total,
-        "macro_f1": mean_of_defined(ratio(2 * hits, actual + guessed)),
+        "macro_f1": mean_of_defined(safe_ratio(2 * hits, actual + guessed)),
         "macro_auc": mean_of_defined(aucs),
         "log_loss": surprise @ weights.astype(np.float64) / total,
     }
@@ -76,10 +76,10 @@ def _weighted_auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) 
     rank = upto[np.searchsorted(ranked, mine, "left")] + upto[np.searchsorted(ranked, mine, "right")]
     up = weights[positive].sum(axis=0, dtype=np.float64)
     wins = np.einsum("ij,ij->j", weights[positive], rank, dtype=np.float64) / 2 - up**2 / 2
-    return ratio(wins, up * (upto[-1] - up))
+    return safe_ratio(wins, up * (upto[-1] - up))
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def safe_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient, NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)
 
@@ -87,4 +87,4 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean of what is not NaN along the last axis; NaN, and no warning, where nothing is left."""
     defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
+    return safe_ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))

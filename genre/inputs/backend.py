@@ -12,7 +12,7 @@ from genre.config import AudioConfig
 from genre.inputs.stft import Analysis
 
 
-def analyse(y: np.ndarray, config: AudioConfig) -> Analysis:
+def analyse_clip(y: np.ndarray, config: AudioConfig) -> Analysis:
     """Analysis of a clip: compiled, or plain where numba is missing, has no place for its cache, or is not wanted.
 
     ``GENRE_KERNELS=plain`` in the environment asks for the plain one.
@@ -27,22 +27,22 @@ def analyse(y: np.ndarray, config: AudioConfig) -> Analysis:
     Analysis
         Both kinds give the same to about 1e-6.
     """
-    return _kind_here()(y, config)
+    return _backend_class()(y, config)
 
 
-def kernels() -> str:
-    """Which analysis `analyse` makes here: ``compiled`` or ``plain``."""
-    return "plain" if _kind_here() is Analysis else "compiled"
+def backend_name() -> str:
+    """Which analysis `analyse_clip` makes here: ``compiled`` or ``plain``."""
+    return "plain" if _backend_class() is Analysis else "compiled"
 
 
-def _kind_here() -> type[Analysis]:
-    return _kind(os.environ.get("GENRE_KERNELS", "compiled"))
+def _backend_class() -> type[Analysis]:
+    return _load_backend(os.environ.get("GENRE_KERNELS", "compiled"))
 
 
 @cache
-def _kind(kernels: str) -> type[Analysis]:
-    """The class that `analyse` makes; the compiled one is compiled here, or loaded from numba's cache."""
-    if kernels == "plain":
+def _load_backend(name: str) -> type[Analysis]:
+    """The class that `analyse_clip` makes; the compiled one is compiled here, or loaded from numba's cache."""
+    if name == "plain":
         return Analysis
     try:
         from genre.inputs.compiled import CompiledAnalysis

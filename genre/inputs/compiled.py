@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from genre.inputs import filterbanks
-from genre.inputs.stft import N_MELS, ROLL_PERCENT, SHAPE, Analysis, blocks, power_spectrum
+from genre.inputs.stft import N_MELS, ROLL_PERCENT, SHAPE_COLUMNS, Analysis, frame_blocks, power_spectrum
 
 #: Frames transformed at once: their spectra, in double precision, are to stay in the core's own cache.
 BLOCK_FRAMES = 32
@@ -23,57 +23,61 @@ class CompiledAnalysis(Analysis):
     def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Some attributes of `Frames`, of all frames; the same digits whatever else is asked for."""
         wanted = set(names)
-        rows = self._rows(wanted)
+        rows = self._compute_in_one_pass(wanted)
         return rows | super().by_frame(wanted - set(rows))
 
-    def _rows(self, wanted: set[str]) -> dict[str, np.ndarray]:
+    def _compute_in_one_pass(self, wanted: set[str]) -> dict[str, np.ndarray]:
         """What is wanted of that which one pass over the frames gives."""
         config, n, n_bins = self.config, self.n_frames, 1 + self.config.n_fft // 2
         rows, passes = dict[str, np.ndarray](), list[Callable[[np.ndarray, slice], None]]()
-        if wanted & {"power", "mel", "shape"}:
-            taken = [np.empty((n, size), np.float32) for size in (n_bins, N_MELS, len(SHAPE))]
-            rows |= zip(("power", "mel", "shape"), taken, strict=True)
+        if wanted & {"power", "mel", "spectral_shape"}:
+            taken = [np.empty((n, size), np.float32) for size in (n_bins, N_MELS, len(SHAPE_COLUMNS))]
+            rows |= zip(("power", "mel", "spectral_shape"), taken, strict=True)
             how = (
-                self.hz,
+                self.bin_hz,
                 self.rules.spectral_offset,
-                self._last,
-                filterbanks.sparse_mel(config.sr, config.n_fft, N_MELS),
+                self._last_bandwidth_column,
+                filterbanks.sparse_mel_filterbank(config.sr, config.n_fft, N_MELS),
             )
-            passes.append(lambda F, block: _analyse(F, *how, *(array[block] for array in taken)))
+            passes.append(lambda F, block: _analyse_frames(F, *how, *(array[block] for array in taken)))
         if "emphasised_mel" in wanted:
             bands = rows["emphasised_mel"] = np.empty((n, config.n_mels), np.float32)
             response = 1 - config.pre_emphasis * np.exp(-1j * np.pi * np.arange(n_bins) / (n_bins - 1))
-            bank = filterbanks.sparse_mel(config.sr, config.n_fft, config.n_mels)
-            passes.append(lambda F, block: _emphasise(F, response, bank, bands[block]))
+            bank = filterbanks.sparse_mel_filterbank(config.sr, config.n_fft, config.n_mels)
+            passes.append(lambda F, block: _emphasised_mel(F, response, bank, bands[block]))
         spectra = np.empty((BLOCK_FRAMES, n_bins), np.complex128)
-        for block in blocks(n, BLOCK_FRAMES):
+        for block in frame_blocks(n, BLOCK_FRAMES):
             F = np.fft.rfft(self.frames[block], out=spectra[: block.stop - block.start])
             for fill in passes:
                 fill(F, block)
         # Where a frame reaches beyond the clip neither filter nor offset is what it is within.
         if "emphasised_mel" in rows:
-            power = power_spectrum(self.emphasised[self.beyond])
-            rows["emphasised_mel"][self.beyond] = self.in_mel_bands(power, config.n_mels)
-        if "shape" in rows and self.rules.spectral_offset:
-            rows["shape"][self.beyond] = self.shape(self.magnitude(self.offset[self.beyond]).astype(np.float32))
+            power = power_spectrum(self.emphasised_frames[self.edge_frames])
+            rows["emphasised_mel"][self.edge_frames] = self.in_mel_bands(power, config.n_mels)
+        if "spectral_shape" in rows and self.rules.spectral_offset:
+            rows["spectral_shape"][self.edge_frames] = self.compute_shape(
+                self.compute_magnitude(self.offset_frames[self.edge_frames]).astype(np.float32)
+            )
         return {name: rows[name] for name in wanted & set(rows)}
 
     @property
-    def _last(self) -> int:
-        """Column of `_place` that is named the fourth bandwidth."""
+    def _last_bandwidth_column(self) -> int:
+        """Column of `_frame_shape` that is named the fourth bandwidth."""
         return self.rules.last_bandwidth - 1
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
         """Powers summed into mel bands."""
-        return _in_bands(power, *filterbanks.sparse_mel(self.config.sr, self.config.n_fft, n_mels))
+        return _sum_bands_of_frames(
+            power, *filterbanks.sparse_mel_filterbank(self.config.sr, self.config.n_fft, n_mels)
+        )
 
-    def shape(self, magnitude: np.ndarray) -> np.ndarray:
+    def compute_shape(self, magnitude: np.ndarray) -> np.ndarray:
         """Where spectra lie."""
-        return _shape(magnitude, self.hz, self._last)
+        return _shape_of_frames(magnitude, self.bin_hz, self._last_bandwidth_column)
 
-    def peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def find_peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Spectral peaks, and their heights."""
-        return _peaks(S, np.float32(0.1) * S.max(axis=1), low, high)
+        return _find_peaks(S, np.float32(0.1) * S.max(axis=1), low, high)
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
         """Mean, and second to fourth central moments."""
@@ -89,22 +93,22 @@ _inlined = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
 
 
 @_compiled
-def _analyse(F, hz, offset, last, bank, power, mel, shape):  # type: ignore[no-untyped-def]
+def _analyse_frames(F, hz, offset, last, bank, power, mel, shape):  # type: ignore[no-untyped-def]
     """Powers, mel bands and shape of some frames from their spectra without a window."""
     n, n_bins = F.shape
     n_fft = 2 * (n_bins - 1)
     magnitude = np.empty(n_bins, np.float32)
     for t in range(n):
         _hann_power(F[t], power[t], magnitude)
-        _bands(power[t], bank, mel[t])
+        _sum_bands(power[t], bank, mel[t])
         if offset:
             magnitude[0] = abs(0.5 * (F[t, 0].real - F[t, 1].real) + offset * n_fft / 2)
             magnitude[1] = abs(0.5 * F[t, 1] - 0.25 * (F[t, 0] + F[t, 2]) - offset * n_fft / 4)
-        _place(magnitude, hz, last, shape[t])
+        _frame_shape(magnitude, hz, last, shape[t])
 
 
 @_compiled
-def _emphasise(F, response, bank, emphasised_mel):  # type: ignore[no-untyped-def]
+def _emphasised_mel(F, response, bank, emphasised_mel):  # type: ignore[no-untyped-def]
     """Mel bands of the same frames after a filter, of which the response at each bin is given."""
     n, n_bins = F.shape
     filtered = np.empty(n_bins, np.complex128)
@@ -113,7 +117,7 @@ def _emphasise(F, response, bank, emphasised_mel):  # type: ignore[no-untyped-de
         for k in range(n_bins):
             filtered[k] = F[t, k] * response[k]
         _hann_power(filtered, power, magnitude)
-        _bands(power, bank, emphasised_mel[t])
+        _sum_bands(power, bank, emphasised_mel[t])
 
 
 @_inlined
@@ -134,7 +138,7 @@ def _hann_power(F, power, magnitude):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _bands(power, bank, bands):  # type: ignore[no-untyped-def]
+def _sum_bands(power, bank, bands):  # type: ignore[no-untyped-def]
     """Weighted sums over the bins of each band."""
     first, ends, weights = bank
     for j in range(len(first)):
@@ -145,16 +149,16 @@ def _bands(power, bank, bands):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _in_bands(power, first, ends, weights):  # type: ignore[no-untyped-def]
+def _sum_bands_of_frames(power, first, ends, weights):  # type: ignore[no-untyped-def]
     """The same of each frame, shape (n, n_bands)."""
     bands = np.empty((len(power), len(first)), np.float32)
     for t in range(len(power)):
-        _bands(power[t], (first, ends, weights), bands[t])
+        _sum_bands(power[t], (first, ends, weights), bands[t])
     return bands
 
 
 @_inlined
-def _place(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
+def _frame_shape(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
     """Centroid, bandwidths and rolloff of one frame, 0 for a frame of zeros; which bandwidth is the last is told."""
     n_bins = len(magnitude)
     total, weighted = np.float32(0), np.float32(0)
@@ -185,16 +189,16 @@ def _place(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _shape(magnitude, hz, last):  # type: ignore[no-untyped-def]
+def _shape_of_frames(magnitude, hz, last):  # type: ignore[no-untyped-def]
     """The same of each frame, shape (n, 5)."""
     shape = np.empty((len(magnitude), 5), np.float32)
     for t in range(len(magnitude)):
-        _place(magnitude[t], hz, last, shape[t])
+        _frame_shape(magnitude[t], hz, last, shape[t])
     return shape
 
 
 @_compiled
-def _peaks(S, least, low, high):  # type: ignore[no-untyped-def]
+def _find_peaks(S, least, low, high):  # type: ignore[no-untyped-def]
     """Where the peaks of each frame lie, in bins, and their heights, none below its frame's least."""
     most = len(S) * (1 + (high - low) // 2)
     at, height, n = np.empty(most), np.empty(most, np.float32), 0

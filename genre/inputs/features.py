@@ -8,12 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
-from genre.audio.clips import checked
+from genre.audio.clips import validate_audio
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.inputs import filterbanks, spectrogram
-from genre.inputs.backend import analyse
-from genre.inputs.stft import BLOCK_FRAMES, SHAPE, Analysis, blocks, hann, or_one, power_to_db
+from genre.inputs.backend import analyse_clip
+from genre.inputs.stft import (
+    BLOCK_FRAMES,
+    SHAPE_COLUMNS,
+    Analysis,
+    frame_blocks,
+    hann_window,
+    power_to_db,
+    safe_divisor,
+)
 
 
 class Feature(NamedTuple):
@@ -25,30 +33,32 @@ class Feature(NamedTuple):
         What it is a feature of; several groups may share one.
     columns : tuple of str
         Names of the values, in their order.
-    values : callable
+    compute : callable
         From an `Analysis` and, when there is a `series`, its rows, to an array of ``len(columns)`` numbers.
     series : str, optional
-        What is taken of each frame: an attribute of `genre.inputs.stft.Frames`.
+        What is taken of each frame: an attribute of `genre.inputs.stft.FrameBlock`.
     """
 
     family: str
     columns: tuple[str, ...]
-    values: Callable[..., np.ndarray]
+    compute: Callable[..., np.ndarray]
     series: str | None = None
 
 
-def _statistics(a: Analysis, rows: np.ndarray) -> np.ndarray:
+def _mean_and_std(a: Analysis, rows: np.ndarray) -> np.ndarray:
     """Means, then standard deviations, over the frames."""
     return np.hstack([rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)])
 
 
-def _placed(name: str, family: str = "") -> Feature:
+def _shape_feature(name: str, family: str = "") -> Feature:
     """Mean and standard deviation of one number that says where the spectrum lies."""
-    column = SHAPE.index(name)
-    return Feature(family or name, _mean_std(name), lambda a, rows: _statistics(a, rows[:, column]), "shape")
+    column = SHAPE_COLUMNS.index(name)
+    return Feature(
+        family or name, _mean_std_columns(name), lambda a, rows: _mean_and_std(a, rows[:, column]), "spectral_shape"
+    )
 
 
-def _signal(a: Analysis) -> np.ndarray:
+def _signal_moments(a: Analysis) -> np.ndarray:
     """Moments of the waveform: mean and skewness, as published, of its absolute value."""
     loudness, second, third, _ = _shape_moments(a, abs(a.y))
     skew = third / second**1.5 if second else 0.0
@@ -71,13 +81,13 @@ def _zcr(a: Analysis) -> np.ndarray:
     changes = np.flatnonzero(negative[1:] != negative[:-1])
     first = np.arange(0, len(a.y) + 1, a.config.hop_length)
     n_changes = np.searchsorted(changes, first + n_fft - 1) - np.searchsorted(changes, first)
-    return _statistics(a, n_changes / n_fft)
+    return _mean_and_std(a, n_changes / n_fft)
 
 
 def _rms(a: Analysis) -> np.ndarray:
     """Root mean square of each frame."""
-    frames = a.shifted(a.rules.level_offset)
-    return _statistics(a, np.sqrt(np.einsum("tn,tn->t", frames, frames) / a.config.n_fft))
+    frames = a.frames_with_offset(a.rules.level_offset)
+    return _mean_and_std(a, np.sqrt(np.einsum("tn,tn->t", frames, frames) / a.config.n_fft))
 
 
 def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
@@ -93,9 +103,9 @@ def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(onsets, n_lags // 2, mode="linear_ramp"), n_lags)
     n = scipy.fft.next_fast_len(2 * n_lags - 1, real=True)
     power = np.zeros(1 + n // 2)
-    for block in blocks(len(onsets), BLOCK_FRAMES):
-        window = windows[block] * hann(n_lags)
-        window /= np.sqrt(or_one(np.einsum("tn,tn->t", window, window)))[:, np.newaxis]
+    for block in frame_blocks(len(onsets), BLOCK_FRAMES):
+        window = windows[block] * hann_window(n_lags)
+        window /= np.sqrt(safe_divisor(np.einsum("tn,tn->t", window, window)))[:, np.newaxis]
         parts = scipy.fft.rfft(window, n).view(np.float64)
         power += np.einsum("tf,tf->f", parts, parts).reshape(-1, 2).sum(axis=1)
     autocorrelation = np.fft.irfft(power / len(onsets), n)[:n_lags]
@@ -117,19 +127,19 @@ def _contrast(a: Analysis, power: np.ndarray) -> np.ndarray:
         mean = np.full(n, 1 / n, np.float32)  # a product is many times as fast as a mean over so short an axis
         peaks.append(np.sqrt(ordered[:, -n:]) @ mean)
         valleys.append(np.sqrt(ordered[:, :n]) @ mean)
-    return _statistics(a, power_to_db(np.stack(peaks, axis=1)) - power_to_db(np.stack(valleys, axis=1)))
+    return _mean_and_std(a, power_to_db(np.stack(peaks, axis=1)) - power_to_db(np.stack(valleys, axis=1)))
 
 
 def _mfccs(a: Analysis, mel: np.ndarray) -> np.ndarray:
     """Twenty cepstral coefficients."""
-    return _statistics(a, scipy.fft.dct(power_to_db(mel), norm="ortho")[:, :20])
+    return _mean_and_std(a, scipy.fft.dct(power_to_db(mel), norm="ortho")[:, :20])
 
 
 def _chroma(a: Analysis, power: np.ndarray) -> np.ndarray:
     """Strength of the twelve pitch classes, relative to the frame's strongest."""
     S = power[:: a.rules.chroma_stride]
-    chroma = S @ filterbanks.chroma(a.config.sr, a.config.n_fft, _tuning(a, S))
-    return _statistics(a, chroma / or_one(chroma.max(axis=1, keepdims=True)))
+    chroma = S @ filterbanks.chroma_filterbank(a.config.sr, a.config.n_fft, _tuning(a, S))
+    return _mean_and_std(a, chroma / safe_divisor(chroma.max(axis=1, keepdims=True)))
 
 
 def _tuning(a: Analysis, S: np.ndarray) -> float:
@@ -138,9 +148,9 @@ def _tuning(a: Analysis, S: np.ndarray) -> float:
     The commonest deviation among the stronger half of the spectral peaks between 150 and 4000 Hz; 0 where there is no
     peak.
     """
-    hz = a.hz.astype(np.float64)
+    hz = a.bin_hz.astype(np.float64)
     low, high = np.searchsorted(hz, [150, min(4000, hz[-1])])
-    at, height = a.peaks(S, int(low), int(high))
+    at, height = a.find_peaks(S, int(low), int(high))
     if not at.size:
         return 0.0
     semitones = 12 * np.log2(at[height >= np.median(height)] * (a.config.sr / a.config.n_fft) / 27.5)
@@ -148,33 +158,33 @@ def _tuning(a: Analysis, S: np.ndarray) -> float:
     return float(edges[counts.argmax()])
 
 
-def _mean_std(*names: str) -> tuple[str, ...]:
-    """Columns of `_statistics`."""
+def _mean_std_columns(*names: str) -> tuple[str, ...]:
+    """Columns of `_mean_and_std`."""
     return tuple(f"{name}_{statistic}" for statistic in ("mean", "std") for name in names)
 
 
-def _numbered(name: str, n: int) -> list[str]:
+def _numbered_names(name: str, n: int) -> list[str]:
     """Names with 1 to n behind them, as the published table has them."""
     return [f"{name}_{i}" for i in range(1, n + 1)]
 
 
 #: Every feature, in the published order. A new one is a function and a line at the end.
 FEATURES: tuple[Feature, ...] = (
-    Feature("signal", ("signal_mean", "signal_std", "signal_skew", "signal_kurtosis"), _signal),
-    Feature("zcr", _mean_std("zcr"), _zcr),
-    Feature("rmse", _mean_std("rmse"), _rms),
+    Feature("signal", ("signal_mean", "signal_std", "signal_skew", "signal_kurtosis"), _signal_moments),
+    Feature("zcr", _mean_std_columns("zcr"), _zcr),
+    Feature("rmse", _mean_std_columns("rmse"), _rms),
     Feature("tempo", ("tempo",), _tempo, "mel"),
-    _placed("spectral_centroid"),
-    _placed("spectral_bandwidth_2", "spectral_bandwidth"),
-    _placed("spectral_bandwidth_3", "spectral_bandwidth"),
-    _placed("spectral_bandwidth_4", "spectral_bandwidth"),
-    Feature("spectral_contrast", _mean_std(*_numbered("spectral_contrast", 7)), _contrast, "power"),
-    _placed("spectral_rolloff"),
-    Feature("mfccs", _mean_std(*_numbered("mfccs", 20)), _mfccs, "mel"),
-    Feature("chroma_stft", _mean_std(*_numbered("chroma_stft", 12)), _chroma, "power"),
+    _shape_feature("spectral_centroid"),
+    _shape_feature("spectral_bandwidth_2", "spectral_bandwidth"),
+    _shape_feature("spectral_bandwidth_3", "spectral_bandwidth"),
+    _shape_feature("spectral_bandwidth_4", "spectral_bandwidth"),
+    Feature("spectral_contrast", _mean_std_columns(*_numbered_names("spectral_contrast", 7)), _contrast, "power"),
+    _shape_feature("spectral_rolloff"),
+    Feature("mfccs", _mean_std_columns(*_numbered_names("mfccs", 20)), _mfccs, "mel"),
+    Feature("chroma_stft", _mean_std_columns(*_numbered_names("chroma_stft", 12)), _chroma, "power"),
 )
 
-_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
+_FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
 
 #: Columns of the feature table, in the published order.
 FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column in feature.columns)
@@ -183,13 +193,13 @@ FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column
 FAMILIES: dict[str, str] = {column: feature.family for feature in FEATURES for column in feature.columns}
 
 
-def extract(y: np.ndarray, config: AudioConfig) -> np.ndarray:
+def extract_features(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     """The features of one clip.
 
     Parameters
     ----------
     y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite, of any length and level; `clips.clip` says what is worth a row.
+        Mono audio at ``config.sr``, finite, of any length and level; `clips.prepare_clip` says what is worth a row.
     config : AudioConfig
         ``variant="corrected"`` (the default) takes the signal as it is; ``"paper"`` gives the published script's
         numbers on today's librosa: a constant added before some features, chroma at twice the hop, the third
@@ -210,8 +220,8 @@ def extract(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     UsageError
         If `y` is not one-dimensional.
     """
-    a = analyse(checked(y), config)
-    return _row(a, a.by_frame(_SERIES))
+    a = analyse_clip(validate_audio(y), config)
+    return _feature_vector(a, a.by_frame(_FRAME_SERIES))
 
 
 def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -220,14 +230,14 @@ def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray
     Parameters
     ----------
     y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite, at most ``config.n_samples`` long; `clips.clip` gives such.
+        Mono audio at ``config.sr``, finite, at most ``config.n_samples`` long; `clips.prepare_clip` gives such.
     config : AudioConfig
-        As for `extract` and `spectrogram.log_mel`.
+        As for `extract_features` and `spectrogram.log_mel`.
 
     Returns
     -------
     np.ndarray [shape=(97,), dtype=float32]
-        As `extract` gives them.
+        As `extract_features` gives them.
     np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
         As `spectrogram.log_mel` gives it.
 
@@ -242,9 +252,9 @@ def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray
         raise UsageError(
             f"{len(y)} samples, of which a spectrogram shows {config.n_samples}; cut with audio.clip first"
         )
-    a = analyse(checked(y), config)
-    rows = a.by_frame([*_SERIES, "emphasised_mel"])
-    return _row(a, rows), spectrogram.quantised(rows["emphasised_mel"], config)
+    a = analyse_clip(validate_audio(y), config)
+    rows = a.by_frame([*_FRAME_SERIES, "emphasised_mel"])
+    return _feature_vector(a, rows), spectrogram.quantise_mel_power(rows["emphasised_mel"], config)
 
 
 def warm_up(config: AudioConfig) -> None:
@@ -255,14 +265,14 @@ def warm_up(config: AudioConfig) -> None:
     Parameters
     ----------
     config : AudioConfig
-        As for `extract`.
+        As for `extract_features`.
     """
     extract_with_log_mel(np.random.default_rng(0).normal(0, 0.1, config.sr).astype(np.float32), config)
 
 
-def _row(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
+def _feature_vector(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
     """All features of a clip, finite, from what was taken of its frames."""
-    values = np.concatenate([f.values(a, rows[f.series]) if f.series else f.values(a) for f in FEATURES])
+    values = np.concatenate([f.compute(a, rows[f.series]) if f.series else f.compute(a) for f in FEATURES])
     if a.rules.decimals is not None:
         values = np.round(values, a.rules.decimals)
     return values.astype(np.float32)

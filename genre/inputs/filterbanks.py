@@ -11,7 +11,7 @@ import numpy as np
 
 
 @cache
-def mel(sr: int, n_fft: int, n_mels: int) -> np.ndarray:
+def mel_filterbank(sr: int, n_fft: int, n_mels: int) -> np.ndarray:
     """Triangular bands of equal area, evenly spaced on Slaney's mel scale from 0 Hz to half of `sr`.
 
     The scale is that of Slaney 1998, *Auditory Toolbox*: 200/3 Hz a mel below 1000 Hz, above it 27 mels to a factor of
@@ -32,15 +32,15 @@ def mel(sr: int, n_fft: int, n_mels: int) -> np.ndarray:
         One column a band.
     """
     hz = np.arange(1 + n_fft // 2) * sr / n_fft
-    corners = mel_hz(sr, n_mels)
+    corners = mel_corners_hz(sr, n_mels)
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
     rising = (hz[:, np.newaxis] - left) / (centre - left)
     falling = (right - hz[:, np.newaxis]) / (right - centre)
     return (np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)).astype(np.float32)
 
 
-def mel_hz(sr: int, n_mels: int) -> np.ndarray:
-    """Where the bands of `mel` begin, culminate and end, Hz: band i from the i-th value to the second after it.
+def mel_corners_hz(sr: int, n_mels: int) -> np.ndarray:
+    """Corner frequencies of the bands of `mel_filterbank`, Hz: band i spans the i-th value to the second after it.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def mel_hz(sr: int, n_mels: int) -> np.ndarray:
 
 
 @cache
-def sparse_mel(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weights of `mel` that are not 0, band after band.
+def sparse_mel_filterbank(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The weights of `mel_filterbank` that are not 0, band after band.
 
     Parameters
     ----------
     sr, n_fft, n_mels : int
-        As for `mel`.
+        As for `mel_filterbank`.
 
     Returns
     -------
@@ -77,14 +77,14 @@ def sparse_mel(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray
     np.ndarray [shape=(n,), dtype=float32]
         The weights.
     """
-    bank = mel(sr, n_fft, n_mels)
+    bank = mel_filterbank(sr, n_fft, n_mels)
     first = (bank > 0).argmax(axis=0)
     ends = np.concatenate([[0], np.cumsum(np.count_nonzero(bank, axis=0))])
     return first, ends, bank.T[bank.T > 0]
 
 
 @lru_cache(maxsize=128)
-def chroma(sr: int, n_fft: int, tuning: float) -> np.ndarray:
+def chroma_filterbank(sr: int, n_fft: int, tuning: float) -> np.ndarray:
     """Which share of each bin goes to which of the twelve pitch classes, from C.
 
     A bin is spread as a Gaussian over the classes about it, as wide as the bin and at least a semitone, scaled to unit

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from genre.audio.clips import checked
+from genre.audio.clips import validate_audio
 from genre.config import AudioConfig
-from genre.inputs.backend import analyse
+from genre.inputs.backend import analyse_clip
 from genre.inputs.stft import power_to_db
 
 
@@ -35,11 +35,11 @@ def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
     UsageError
         If `y` is not one-dimensional.
     """
-    rows = analyse(checked(y[: config.n_samples]), config).by_frame(["emphasised_mel"])
-    return quantised(rows["emphasised_mel"], config)
+    rows = analyse_clip(validate_audio(y[: config.n_samples]), config).by_frame(["emphasised_mel"])
+    return quantise_mel_power(rows["emphasised_mel"], config)
 
 
-def quantised(S: np.ndarray, config: AudioConfig) -> np.ndarray:
+def quantise_mel_power(S: np.ndarray, config: AudioConfig) -> np.ndarray:
     """Bytes of a clip's mel powers, as `log_mel` returns them.
 
     Parameters
@@ -77,7 +77,7 @@ def to_db(S_u8: np.ndarray, config: AudioConfig) -> np.ndarray:
     return S_u8.astype(np.float32) * np.float32(config.top_db / 255) - np.float32(config.top_db)
 
 
-def image(S_u8: np.ndarray) -> np.ndarray:
+def render_rgb_image(S_u8: np.ndarray) -> np.ndarray:
     """Stored spectrograms in the colours of the published pictures.
 
     Each is stretched from its own minimum to its own maximum, as matplotlib does when not told a range.
@@ -95,11 +95,11 @@ def image(S_u8: np.ndarray) -> np.ndarray:
     S = S_u8[..., ::-1, :].astype(np.int32)
     low = S.min(axis=(-2, -1), keepdims=True)
     spread = np.maximum(S.max(axis=(-2, -1), keepdims=True) - low, 1)
-    return _jet()[np.minimum((S - low) * 256 // spread, 255)]
+    return _jet_colours()[np.minimum((S - low) * 256 // spread, 255)]
 
 
 @cache
-def _jet() -> np.ndarray:
+def _jet_colours() -> np.ndarray:
     """Jet as 256 RGB bytes, rounded as matplotlib's renderer does, which its ``bytes=True`` does not."""
     import matplotlib
 

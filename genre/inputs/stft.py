@@ -17,7 +17,7 @@ from genre.inputs import filterbanks
 BLOCK_FRAMES = 48
 
 
-class Rules(NamedTuple):
+class VariantRules(NamedTuple):
     """Where the published code and its correction differ."""
 
     spectral_offset: float  # added to the signal before centroid, bandwidth and rolloff
@@ -28,13 +28,13 @@ class Rules(NamedTuple):
 
 
 # The published script, in its own values (Bahuleyan 2018, repository's feature notebook), and what it should have been.
-_RULES: dict[Variant, Rules] = {
-    "corrected": Rules(spectral_offset=0.0, level_offset=0.0, last_bandwidth=4, chroma_stride=1, decimals=None),
-    "paper": Rules(spectral_offset=0.01, level_offset=0.0001, last_bandwidth=3, chroma_stride=2, decimals=3),
+_VARIANT_RULES: dict[Variant, VariantRules] = {
+    "corrected": VariantRules(spectral_offset=0.0, level_offset=0.0, last_bandwidth=4, chroma_stride=1, decimals=None),
+    "paper": VariantRules(spectral_offset=0.01, level_offset=0.0001, last_bandwidth=3, chroma_stride=2, decimals=3),
 }
 
 
-class Frames:
+class FrameBlock:
     """Some consecutive frames of a clip: each transform computed once, when first asked for.
 
     This is the reference, in numpy and scipy. `genre.inputs.compiled` has the costly steps compiled.
@@ -67,7 +67,7 @@ class Frames:
         Transformed in double precision and then rounded, as librosa does: in single, the valleys of the highest octave,
         which lie in the resampler's stop band, would move by up to a quarter.
         """
-        return np.fft.rfft(self._clip.frames[self._block] * hann(self.config.n_fft)).astype(np.complex64)
+        return np.fft.rfft(self._clip.frames[self._block] * hann_window(self.config.n_fft)).astype(np.complex64)
 
     @cached_property
     def magnitude(self) -> np.ndarray:
@@ -87,12 +87,12 @@ class Frames:
     @cached_property
     def emphasised_mel(self) -> np.ndarray:
         """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32."""
-        return self._clip.in_mel_bands(power_spectrum(self._clip.emphasised[self._block]), self.config.n_mels)
+        return self._clip.in_mel_bands(power_spectrum(self._clip.emphasised_frames[self._block]), self.config.n_mels)
 
     @cached_property
-    def shape(self) -> np.ndarray:
-        """Where the spectrum with the published offset lies, Hz, shape (n, 5), float32: see `SHAPE`."""
-        return self._clip.shape(self.offset_magnitude)
+    def spectral_shape(self) -> np.ndarray:
+        """Where the spectrum with the published offset lies, Hz, shape (n, 5), float32: see `SHAPE_COLUMNS`."""
+        return self._clip.compute_shape(self.offset_magnitude)
 
     @cached_property
     def offset_magnitude(self) -> np.ndarray:
@@ -103,13 +103,13 @@ class Frames:
         magnitude = self.magnitude.copy()
         # Under a periodic Hann window a constant is in bins 0 and 1 alone, but for frames that reach beyond the clip.
         magnitude[:, :2] = abs(self.spectrum[:, :2] + np.array([offset * n_fft / 2, -offset * n_fft / 4]))
-        beyond = self._clip.beyond[self._block]
-        magnitude[beyond] = self._clip.magnitude(self._clip.offset[self._block][beyond])
+        beyond = self._clip.edge_frames[self._block]
+        magnitude[beyond] = self._clip.compute_magnitude(self._clip.offset_frames[self._block][beyond])
         return magnitude
 
 
-#: Columns of `Frames.shape`. What is named the fourth bandwidth is that of `Rules.last_bandwidth`.
-SHAPE = (
+#: Columns of `Frames.spectral_shape`. What is named the fourth bandwidth is that of `Rules.last_bandwidth`.
+SHAPE_COLUMNS = (
     "spectral_centroid",
     "spectral_bandwidth_2",
     "spectral_bandwidth_3",
@@ -143,9 +143,9 @@ class Analysis:
     def __init__(self, y: np.ndarray, config: AudioConfig) -> None:
         self.y = y
         self.config = config
-        self.rules = _RULES[config.variant]
+        self.rules = _VARIANT_RULES[config.variant]
 
-    def framed(self, y: np.ndarray) -> np.ndarray:
+    def frame_signal(self, y: np.ndarray) -> np.ndarray:
         """Frames of a signal, the first centred on its first sample, zeros beyond its ends; a view."""
         reach = self.config.n_fft // 2
         padded = np.zeros(len(y) + 2 * reach, y.dtype)  # many times as fast as `pad`
@@ -155,24 +155,24 @@ class Analysis:
     @cached_property
     def frames(self) -> np.ndarray:
         """The signal, shape (t, n_fft), float64."""
-        return self.framed(self.y.astype(np.float64))
+        return self.frame_signal(self.y.astype(np.float64))
 
-    def shifted(self, offset: float) -> np.ndarray:
+    def frames_with_offset(self, offset: float) -> np.ndarray:
         """The signal plus a constant, shape (t, n_fft)."""
-        return self.framed(self.y + np.float32(offset)) if offset else self.frames
+        return self.frame_signal(self.y + np.float32(offset)) if offset else self.frames
 
     @cached_property
-    def offset(self) -> np.ndarray:
+    def offset_frames(self) -> np.ndarray:
         """The signal with the published offset of the spectra, shape (t, n_fft)."""
-        return self.shifted(self.rules.spectral_offset)
+        return self.frames_with_offset(self.rules.spectral_offset)
 
     @cached_property
-    def emphasised(self) -> np.ndarray:
+    def emphasised_frames(self) -> np.ndarray:
         """The signal less ``config.pre_emphasis`` of the sample before, shape (t, n_fft), float32."""
-        return self.framed(np.append(self.y[:1], self.y[1:] - np.float32(self.config.pre_emphasis) * self.y[:-1]))
+        return self.frame_signal(np.append(self.y[:1], self.y[1:] - np.float32(self.config.pre_emphasis) * self.y[:-1]))
 
     @cached_property
-    def beyond(self) -> np.ndarray:
+    def edge_frames(self) -> np.ndarray:
         """Frames that reach beyond the clip's ends, shape (t,)."""
         centre, reach = np.arange(0, len(self.y) + 1, self.config.hop_length), self.config.n_fft // 2
         return (centre < reach) | (centre + reach > len(self.y))
@@ -183,33 +183,33 @@ class Analysis:
         return 1 + len(self.y) // self.config.hop_length
 
     @property
-    def hz(self) -> np.ndarray:
+    def bin_hz(self) -> np.ndarray:
         """Frequency of each bin, shape (1 + n_fft // 2,), float32."""
         return np.fft.rfftfreq(self.config.n_fft, 1 / self.config.sr).astype(np.float32)
 
-    def magnitude(self, frames: np.ndarray) -> np.ndarray:
+    def compute_magnitude(self, frames: np.ndarray) -> np.ndarray:
         """Magnitudes of some frames, shape (n, 1 + n_fft // 2)."""
-        return abs(np.fft.rfft(frames * hann(self.config.n_fft)))
+        return abs(np.fft.rfft(frames * hann_window(self.config.n_fft)))
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
         """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
-        return power @ filterbanks.mel(self.config.sr, self.config.n_fft, n_mels)
+        return power @ filterbanks.mel_filterbank(self.config.sr, self.config.n_fft, n_mels)
 
-    def shape(self, magnitude: np.ndarray) -> np.ndarray:
-        """Where spectra lie, Hz, from their magnitudes, shape (n, 1 + n_fft // 2), to shape (n, 5): see `SHAPE`."""
+    def compute_shape(self, magnitude: np.ndarray) -> np.ndarray:
+        """Location of spectra, Hz, from magnitudes of shape (n, 1 + n_fft // 2), as (n, 5): see `SHAPE_COLUMNS`."""
         total = magnitude.sum(axis=1, keepdims=True)
-        share = magnitude / or_one(total)
-        centroid = share @ self.hz
-        deviation = abs(self.hz - centroid[:, np.newaxis])
+        share = magnitude / safe_divisor(total)
+        centroid = share @ self.bin_hz
+        deviation = abs(self.bin_hz - centroid[:, np.newaxis])
         bandwidths = [
             np.einsum("tf,tf->t", share, reduce(np.multiply, [deviation] * p)) ** (1 / p)
             for p in (2, 3, self.rules.last_bandwidth)
         ]
         running = np.cumsum(magnitude, axis=1)
         n_below = np.count_nonzero(running < np.float32(ROLL_PERCENT) * running[:, -1:], axis=1)
-        return np.stack([centroid, *bandwidths, self.hz[n_below]], axis=1).astype(np.float32)
+        return np.stack([centroid, *bandwidths, self.bin_hz[n_below]], axis=1).astype(np.float32)
 
-    def peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def find_peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Spectral peaks, each a tenth of its frame's maximum at least, placed by a parabola through its neighbours.
 
         Parameters
@@ -230,7 +230,7 @@ class Analysis:
         at = np.nonzero((middle > 0.1 * S.max(axis=1, keepdims=True)) & (middle > left) & (middle >= right))
         left, middle, right = left[at], middle[at], right[at]
         slope, curvature = (right - left) / 2, left + right - 2 * middle
-        shift = np.where(abs(slope) < abs(curvature), -slope / or_one(curvature), 0)
+        shift = np.where(abs(slope) < abs(curvature), -slope / safe_divisor(curvature), 0)
         return low + at[1] + shift, middle + slope * shift / 2
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
@@ -244,7 +244,7 @@ class Analysis:
         return np.array([mean, *sums / x.size])
 
     def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Some attributes of `Frames`, of all frames.
+        """Some attributes of `FrameBlock`, of all frames.
 
         Parameters
         ----------
@@ -258,8 +258,8 @@ class Analysis:
         """
         rows: dict[str, np.ndarray] = {}
         wanted = set(names)
-        for block in blocks(self.n_frames, BLOCK_FRAMES):
-            frames = Frames(self, block)
+        for block in frame_blocks(self.n_frames, BLOCK_FRAMES):
+            frames = FrameBlock(self, block)
             for name in wanted:
                 taken = getattr(frames, name)
                 if name not in rows:
@@ -268,14 +268,14 @@ class Analysis:
         return rows
 
 
-def blocks(n_frames: int, size: int) -> Iterator[slice]:
+def frame_blocks(n_frames: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` frames, one after the other."""
     return (slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size))
 
 
 def power_spectrum(frames: np.ndarray) -> np.ndarray:
     """Powers of some frames, shape (n, 1 + n_fft // 2), float32: for a picture, single precision is enough."""
-    return np.square(abs(scipy.fft.rfft(frames * hann(frames.shape[1]).astype(np.float32))))
+    return np.square(abs(scipy.fft.rfft(frames * hann_window(frames.shape[1]).astype(np.float32))))
 
 
 def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
@@ -297,13 +297,13 @@ def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
     return np.maximum(S_db, S_db.max() - top_db)
 
 
-def or_one(x: np.ndarray) -> np.ndarray:
+def safe_divisor(x: np.ndarray) -> np.ndarray:
     """`x` to divide by: 1 where it is 0, or too small to divide by."""
     return np.where(abs(x) < np.finfo(x.dtype).tiny, 1, x)
 
 
 @cache
-def hann(n: int) -> np.ndarray:
+def hann_window(n: int) -> np.ndarray:
     """Periodic Hann window of `n` samples."""
     window: np.ndarray = scipy.signal.get_window("hann", n)
     return window

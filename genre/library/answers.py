@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import effective_n_jobs
 
-from genre.audio.listing import SUFFIXES, audio_files
+from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
 from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
 from genre.files import write_atomically
@@ -27,10 +27,10 @@ from genre.workers import dask_cluster, pool
 BATCH_FILES = 8
 
 #: Errors that may be gone next time: files with these are asked about again.
-AGAIN = ("unreadable", "failed")
+RETRIED_ERRORS = ("unreadable", "failed")
 
 #: Rows of a table that are in memory at once.
-_ROWS = 2000
+_CHUNK_ROWS = 2000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 @dataclass(frozen=True)
-class Asking:
+class PredictionWork:
     """The asking of a model, as `genre.workers.pool.Work`.
 
     Attributes
@@ -53,20 +53,20 @@ class Asking:
     directory: Path
     name: ClassVar[str] = "the model"
     # isolated: the code is the model's own, and its process must not find this project's
-    program: ClassVar[tuple[str, ...]] = ("-I", "serving/isolated/library.py")
+    python_args: ClassVar[tuple[str, ...]] = ("-I", "serving/isolated/library.py")
 
     @property
-    def told(self) -> str:
+    def initial_message(self) -> str:
         """The model's folder."""
         return str(self.directory)
 
-    def given_up(self, row: pd.DataFrame, death: str) -> list[dict[str, Any]]:
+    def on_crash(self, row: pd.DataFrame, reason: str) -> list[dict[str, Any]]:
         """Answer for a file that no process survives."""
-        error = {"code": "crashed", "message": f"the process that listened to it {death}"}
+        error = {"code": "crashed", "message": f"the process that listened to it {reason}"}
         return [{"path": row["path"].iloc[0], "error": error}]
 
 
-class Answers:
+class PredictionStore:
     """The answers that are there.
 
     Parameters
@@ -84,15 +84,15 @@ class Answers:
         """Let go of the file."""
         self._db.close()
 
-    def missing(self, files: pd.DataFrame, model: str) -> pd.DataFrame:
-        """Those of `files`, as `listed` gives them, that have no answer of this model, or one of an earlier state."""
-        marks = ", ".join("?" * len(AGAIN))
+    def find_missing(self, files: pd.DataFrame, model: str) -> pd.DataFrame:
+        """Those of `files`, from `list_library`, that have no answer of this model, or one of an earlier state."""
+        marks = ", ".join("?" * len(RETRIED_ERRORS))
         query = f"SELECT path, stamp FROM answers WHERE model = ? AND coalesce(code, '') NOT IN ({marks})"
-        known = set(self._db.execute(query, (model, *AGAIN)))
+        known = set(self._db.execute(query, (model, *RETRIED_ERRORS)))
         pairs = zip(map(os.fsencode, files["path"]), files["stamp"], strict=True)
         return files[[pair not in known for pair in pairs]]
 
-    def record(self, files: pd.DataFrame, model: str, answers: Iterable[Mapping[str, Any]]) -> None:
+    def save_predictions(self, files: pd.DataFrame, model: str, answers: Iterable[Mapping[str, Any]]) -> None:
         """Keep what a model said of some of `files`; all of it or, if the process is killed, nothing."""
         stamps = dict(zip(files["path"], files["stamp"], strict=True))
         rows = [
@@ -111,24 +111,26 @@ class Answers:
         with self._db:
             self._db.executemany(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * 8)})", rows)
 
-    def rename(self, path: str, stamp: str) -> None:
+    def update_stamp(self, path: str, stamp: str) -> None:
         """Take the answers of a file as those of its new state, in which it sounds the same."""
         with self._db:
             self._db.execute("UPDATE answers SET stamp = ? WHERE path = ?", (stamp, os.fsencode(path)))
 
-    def genres(self, model: str) -> list[str]:
+    def list_genres(self, model: str) -> list[str]:
         """Genres that a model gives probabilities of, in alphabetical order; none where it judged no file."""
         query = "SELECT probabilities FROM answers WHERE model = ? AND probabilities != 'null' LIMIT 1"
         found = self._db.execute(query, (model,)).fetchone()
         return sorted(json.loads(found[0])) if found else []
 
-    def of(self, paths: Iterable[str], model: str, min_confidence: float = -1.0) -> Iterator[dict[str, Any]]:
+    def iter_predictions(
+        self, paths: Iterable[str], model: str, min_confidence: float = -1.0
+    ) -> Iterator[dict[str, Any]]:
         """What a model said of files that it was asked about.
 
         Parameters
         ----------
         paths : iterable of str
-            As `listed` gives them.
+            As `list_library` gives them.
         model : str
             As recorded.
         min_confidence : float
@@ -150,13 +152,13 @@ class Answers:
             yield {"path": path} | said
 
 
-def listed(source: Path) -> pd.DataFrame:
+def list_library(source: Path) -> pd.DataFrame:
     """Audio files below a folder.
 
     Parameters
     ----------
     source : Path
-        The folder; see `genre.audio.listing.audio_files` for what counts.
+        The folder; see `genre.audio.listing.find_audio_files` for what counts.
 
     Returns
     -------
@@ -171,18 +173,18 @@ def listed(source: Path) -> pd.DataFrame:
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder of your music: -P source=~/Music")
-    rows = [(str(path), stamp(path)) for path in audio_files(source.resolve())]
+    rows = [(str(path), file_stamp(path)) for path in find_audio_files(source.resolve())]
     if not rows:
-        raise DataError(f"no audio in {source}; looked for {', '.join(sorted(s[1:] for s in SUFFIXES))}")
+        raise DataError(f"no audio in {source}; looked for {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
     return pd.DataFrame(rows, columns=["path", "stamp"], dtype=object)
 
 
-def readable(text: str | None) -> str | None:
+def escape_non_utf8(text: str | None) -> str | None:
     """A path, or what is said of one, as it can be written: what is not UTF-8 in it is spelt out."""
     return os.fsencode(text).decode(errors="backslashreplace") if text else text
 
 
-def stamp(path: Path) -> str:
+def file_stamp(path: Path) -> str:
     """Size and time of change of a file; empty where it has just gone."""
     try:
         state = path.stat()
@@ -191,7 +193,7 @@ def stamp(path: Path) -> str:
     return f"{state.st_size}-{state.st_mtime_ns}"
 
 
-def ask(
+def predict_files(
     files: pd.DataFrame, model_dir: Path, *, n_jobs: int = -1, dask: str = ""
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Ask a logged model about files, in processes that have it loaded.
@@ -199,7 +201,7 @@ def ask(
     Parameters
     ----------
     files : pd.DataFrame
-        As `listed` gives them.
+        As `list_library` gives them.
     model_dir : Path
         Folder of the logged model.
     n_jobs : int
@@ -224,24 +226,24 @@ def ask(
     """
     if n_jobs == 0:
         raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
-    work, n_batches = Asking(model_dir), -(-len(files) // BATCH_FILES)
+    work, n_batches = PredictionWork(model_dir), -(-len(files) // BATCH_FILES)
     batches = (files.iloc[start : start + BATCH_FILES] for start in range(0, len(files), BATCH_FILES))
     if dask:
-        done = dask_cluster.there(batches, work, dask)
+        done = dask_cluster.run_on_dask(batches, work, dask)
     else:
-        done = pool.here(batches, work, min(effective_n_jobs(n_jobs), n_batches))
+        done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), n_batches))
     for n, pieces in done:
         yield n, [answer for piece in pieces for answer in piece]
 
 
-def columns(genres: Sequence[str], *, tag: bool) -> list[str]:
+def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
     """Columns of a library's table; a genre that is called like another column has ``(genre)`` behind its name."""
     others = ["error", "message", "model_version"] + ["tag"] * tag
     fixed = {"path", "genre", "confidence", *others}
     return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
 
 
-def write(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres: Sequence[str]) -> None:
+def write_library_table(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres: Sequence[str]) -> None:
     """Write a library's table, whole or not at all, a part in memory at a time.
 
     Parameters
@@ -251,7 +253,7 @@ def write(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres
     rows : iterable of sequence
         Values in the order of `names`; of the first three, text, text and number.
     names : sequence of str
-        As `columns` gives them.
+        As `table_columns` gives them.
     genres : sequence of str
         What the columns after the first three hold probabilities of.
 
@@ -261,7 +263,7 @@ def write(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres
         If it cannot be written.
     """
     rest = iter(rows)
-    parts = iter(lambda: list(islice(rest, _ROWS)), [])
+    parts = iter(lambda: list(islice(rest, _CHUNK_ROWS)), [])
 
     def csv(path: Path) -> None:
         with path.open("w", newline="") as file:

@@ -12,13 +12,13 @@ from mutagen.ogg import OggFileType
 from mutagen.wave import WAVE
 
 from genre.errors import DataError
-from genre.library.undo import UndoFile, change
+from genre.library.undo import UndoFile, change_file
 
 #: Where Vorbis comments and MP4 keep the genre.
 _VORBIS_KEY, _MP4_KEY = "genre", "\xa9gen"
 
 
-def read(path: Path) -> str:
+def read_genre(path: Path) -> str:
     """Genre that a file's tags name.
 
     Parameters
@@ -36,7 +36,7 @@ def read(path: Path) -> str:
     DataError
         If the format holds no tags, or none that are written here, or the file is no such file.
     """
-    file = _opened(path)
+    file = _open_tags(path)
     if file.tags is None:
         return ""
     if _is_id3(file):
@@ -46,7 +46,7 @@ def read(path: Path) -> str:
     return "; ".join(str(value).strip() for value in values if str(value).strip())
 
 
-def write(path: Path, genre: str, undo: UndoFile) -> None:
+def write_genre(path: Path, genre: str, undo: UndoFile) -> None:
     """Write the genre into a file's tags, in place of any that it has; everything else in the file stays.
 
     Parameters
@@ -61,13 +61,13 @@ def write(path: Path, genre: str, undo: UndoFile) -> None:
     Raises
     ------
     DataError
-        If the format holds no tags, or the file cannot be changed (see `genre.library.undo.change`).
+        If the format holds no tags, or the file cannot be changed (see `genre.library.undo.change_file`).
     GenreError
         If the undo file cannot be written.
     """
     path = path.resolve()
-    file = _opened(path)
-    put = _put_id3 if _is_id3(file) else _put_comment
+    file = _open_tags(path)
+    put = _write_id3 if _is_id3(file) else _write_comment
 
     def tag(copy: Path) -> None:
         try:
@@ -75,10 +75,10 @@ def write(path: Path, genre: str, undo: UndoFile) -> None:
         except Exception as error:  # of mutagen, which on broken files has many; only the copy suffers
             raise DataError(f"{path} cannot be tagged ({type(error).__name__}: {error})") from error
 
-    change(path, tag, undo)
+    change_file(path, tag, undo)
 
 
-def _opened(path: Path) -> Any:
+def _open_tags(path: Path) -> Any:
     """The file as mutagen sees it."""
     try:
         file = mutagen.File(path)
@@ -95,7 +95,7 @@ def _is_id3(file: Any) -> bool:
     return isinstance(file, ID3FileType | WAVE | AIFF)
 
 
-def _put_id3(file: Any, copy: Path, genre: str) -> None:
+def _write_id3(file: Any, copy: Path, genre: str) -> None:
     """ID3 in the version the file has, its other frames as they are; 2.3 where there is none: every player reads it."""
     version = file.tags.version if file.tags is not None else (0,)
     tagged = type(file)(copy, translate=version < (2, 3), v2_version=3)
@@ -107,7 +107,7 @@ def _put_id3(file: Any, copy: Path, genre: str) -> None:
     tagged.save(copy, v2_version=4 if version >= (2, 4) else 3, v23_sep=None)
 
 
-def _put_comment(file: Any, copy: Path, genre: str) -> None:
+def _write_comment(file: Any, copy: Path, genre: str) -> None:
     tagged = type(file)(copy)
     if tagged.tags is None:
         tagged.add_tags()

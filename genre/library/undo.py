@@ -25,7 +25,7 @@ import numpy as np
 from genre.errors import DataError, GenreError
 
 #: Beginning of the name of a copy that is being changed: hidden, and short, as the file's own name may be long.
-COPY = ".genre-tagging-"
+COPY_PREFIX = ".genre-tagging-"
 
 #: Bytes compared at once.
 _BLOCK = 1 << 16
@@ -42,7 +42,7 @@ class UndoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.n = 0
+        self.n_records = 0
 
     def append(self, record: dict[str, Any]) -> None:
         """Write a record, and wait until the disk has it.
@@ -58,16 +58,16 @@ class UndoFile:
                 file.write(json.dumps(record).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            if not self.n:
-                _sync(self.path.parent)
+            if not self.n_records:
+                _sync_to_disk(self.path.parent)
         except OSError as error:
             raise GenreError(
                 f"the undo file {self.path} cannot be written ({error.strerror}); no further file is touched"
             ) from None
-        self.n += 1
+        self.n_records += 1
 
 
-def change(path: Path, write: Callable[[Path], object], undo: UndoFile) -> None:
+def change_file(path: Path, write: Callable[[Path], object], undo: UndoFile) -> None:
     """Change a file, so that it is the old or the new one whenever the process dies, and can be had back.
 
     Mode, owner and extended attributes are kept; the time of change is now.
@@ -88,25 +88,25 @@ def change(path: Path, write: Callable[[Path], object], undo: UndoFile) -> None:
     GenreError
         If the undo file cannot be written.
     """
-    before = check(path)
-    with _copy(path, before) as copy:
+    before = check_replaceable(path)
+    with _temporary_copy(path, before) as copy:
         write(copy)
         os.utime(copy)
-        old, new = _bytes(path), _bytes(copy)
-        record = {"path": str(path), "old": _identity(old), "new": _identity(new), "mtime_ns": before.st_mtime_ns}
-        delta = base64.b64encode(difference(old, new)).decode()
-        _check_same(path, before)
+        old, new = _read_bytes(path), _read_bytes(copy)
+        record = {"path": str(path), "old": _fingerprint(old), "new": _fingerprint(new), "mtime_ns": before.st_mtime_ns}
+        delta = base64.b64encode(compute_delta(old, new)).decode()
+        _check_unmodified(path, before)
         undo.append(record | {"delta": delta})
-        _replace(copy, path, before)
+        _replace_file(copy, path, before)
 
 
-def restore(record: dict[str, Any]) -> bool:
+def restore_file(record: dict[str, Any]) -> bool:
     """Undo one change: bytes and time are those of before.
 
     Parameters
     ----------
     record : dict
-        As `records` gives it.
+        As `read_records` gives it.
 
     Returns
     -------
@@ -119,24 +119,24 @@ def restore(record: dict[str, Any]) -> bool:
         If the file is gone, was changed by somebody else since, or cannot be written.
     """
     path = Path(record["path"])
-    before = check(path)
-    new = _bytes(path)
-    now = _identity(new)
+    before = check_replaceable(path)
+    new = _read_bytes(path)
+    now = _fingerprint(new)
     if now == record["old"]:
         return False
     if now != record["new"]:
         raise DataError(f"{path} was changed since it was tagged; it is left as it is")
-    old = restored(base64.b64decode(record["delta"]), new, record["old"]["bytes"])
-    if _identity(old) != record["old"]:
+    old = apply_delta(base64.b64decode(record["delta"]), new, record["old"]["bytes"])
+    if _fingerprint(old) != record["old"]:
         raise DataError(f"{path} cannot be restored: the undo file is damaged; it is left as it is")
-    with _copy(path, before) as copy:
+    with _temporary_copy(path, before) as copy:
         old.tofile(copy)
         os.utime(copy, ns=(before.st_atime_ns, record["mtime_ns"]))
-        _replace(copy, path, before)
+        _replace_file(copy, path, before)
     return True
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """What an undo file holds, the last change first; a line that a kill cut short changed nothing.
 
     Raises
@@ -159,16 +159,16 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 def remove_copies(folder: Path) -> None:
     """Remove the copies that killed processes left below a folder."""
-    for copy in folder.rglob(f"{COPY}*"):
+    for copy in folder.rglob(f"{COPY_PREFIX}*"):
         copy.unlink(missing_ok=True)
 
 
-def difference(old: np.ndarray, new: np.ndarray) -> bytes:
+def compute_delta(old: np.ndarray, new: np.ndarray) -> bytes:
     """What makes `old` of `new`, both uint8 of any length; small where most of one lies in the other, shifted."""
     packed, parts = zlib.compressobj(), []
     for start in range(0, old.size, _BLOCK):
         block = old[start : start + _BLOCK]
-        front, end = (block ^ _window(new, start + shift, block.size) for shift in (0, new.size - old.size))
+        front, end = (block ^ _byte_window(new, start + shift, block.size) for shift in (0, new.size - old.size))
         from_end = np.count_nonzero(end) < np.count_nonzero(front)
         changed = end if from_end else front
         flags = bytes([from_end + 2 * bool(changed.any())])
@@ -176,18 +176,18 @@ def difference(old: np.ndarray, new: np.ndarray) -> bytes:
     return b"".join([*parts, packed.flush()])
 
 
-def restored(delta: bytes, new: np.ndarray, size: int) -> np.ndarray:
-    """The old bytes, uint8 of length `size`, from what `difference` gave and the new ones."""
+def apply_delta(delta: bytes, new: np.ndarray, size: int) -> np.ndarray:
+    """The old bytes, uint8 of length `size`, from what `compute_delta` gave and the new ones."""
     stream, old = BytesIO(zlib.decompress(delta)), np.empty(size, np.uint8)
     for start in range(0, size, _BLOCK):
         n, flags = min(_BLOCK, size - start), stream.read(1)[0]
-        old[start : start + n] = _window(new, start + (new.size - size) * (flags & 1), n)
+        old[start : start + n] = _byte_window(new, start + (new.size - size) * (flags & 1), n)
         if flags & 2:
             old[start : start + n] ^= np.frombuffer(stream.read(n), np.uint8)
     return old
 
 
-def _window(y: np.ndarray, start: int, n: int) -> np.ndarray:
+def _byte_window(y: np.ndarray, start: int, n: int) -> np.ndarray:
     """Bytes start to start + n, zero where there are none."""
     out, first, last = np.zeros(n, np.uint8), max(start, 0), min(start + n, y.size)
     if first < last:
@@ -195,7 +195,7 @@ def _window(y: np.ndarray, start: int, n: int) -> np.ndarray:
     return out
 
 
-def _bytes(path: Path) -> np.ndarray:
+def _read_bytes(path: Path) -> np.ndarray:
     # not mapped: a file that another program cuts short would end the process
     try:
         return np.fromfile(path, np.uint8)
@@ -203,11 +203,11 @@ def _bytes(path: Path) -> np.ndarray:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _identity(y: np.ndarray) -> dict[str, Any]:
+def _fingerprint(y: np.ndarray) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(y.data).hexdigest(), "bytes": y.size}
 
 
-def check(path: Path) -> os.stat_result:
+def check_replaceable(path: Path) -> os.stat_result:
     """State of a file that may be replaced by another.
 
     Raises
@@ -227,9 +227,9 @@ def check(path: Path) -> os.stat_result:
 
 
 @contextmanager
-def _copy(path: Path, before: os.stat_result) -> Iterator[Path]:
+def _temporary_copy(path: Path, before: os.stat_result) -> Iterator[Path]:
     """A copy of a file beside it, with its mode, owner and attributes; gone in the end. What fails is a sentence."""
-    copy = path.with_name(COPY + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
+    copy = path.with_name(COPY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
     try:
         shutil.copy2(path, copy)
         made = copy.stat()
@@ -243,21 +243,21 @@ def _copy(path: Path, before: os.stat_result) -> Iterator[Path]:
             copy.unlink(missing_ok=True)
 
 
-def _check_same(path: Path, before: os.stat_result) -> None:
+def _check_unmodified(path: Path, before: os.stat_result) -> None:
     now = path.stat()
     if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
         raise DataError(f"{path} was changed by another program meanwhile; it is left as that left it")
 
 
-def _replace(copy: Path, path: Path, before: os.stat_result) -> None:
+def _replace_file(copy: Path, path: Path, before: os.stat_result) -> None:
     """Put a copy in the file's place, once the disk has it."""
-    _sync(copy)
-    _check_same(path, before)
+    _sync_to_disk(copy)
+    _check_unmodified(path, before)
     copy.replace(path)
-    _sync(path.parent)
+    _sync_to_disk(path.parent)
 
 
-def _sync(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

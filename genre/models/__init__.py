@@ -1,6 +1,6 @@
 """The models by name; the libraries behind one are loaded only when that model is asked for.
 
-A family is a module that offers, for each of its models, a trainer ``(data, seed, directory, on_epoch, *, ...)`` whose
+A family is a module that offers, for each of its models, ``train_NAME(data, seed, directory, on_epoch, *, ...)`` whose
 keyword-only arguments are the hyper-parameters, and for all of them ``save(model, path)``, ``load(name, path)``,
 ``predict_proba(model, X)``, ``importances(model)``, ``history(directory)`` and ``facts(directory)``. A new model is
 such a trainer and one line in `MODELS`.
@@ -19,12 +19,12 @@ import pandas as pd
 from genre import parameters
 from genre.errors import DataError, TrainingError, UsageError
 
-Needs = Literal["features", "spectrograms"]
+InputKind = Literal["features", "spectrograms"]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpec:
     """What is known of a model before its libraries are loaded.
 
     Attributes
@@ -33,12 +33,10 @@ class Model:
         What the user calls it.
     family : str
         Module that trains, saves, loads and runs it.
-    needs : {"features", "spectrograms"}
+    input_kind : {"features", "spectrograms"}
         What its ``X`` is.
-    trainer : str
-        Function of `family` whose keyword-only defaults are the hyper-parameters.
-    file : str
-        Name of the file that `save` writes.
+    file_name : str
+        Name of the file that `save_model` writes.
     requirements : tuple of str
         Distributions needed to load it and predict, besides numpy and pandas.
     fast : bool
@@ -47,15 +45,14 @@ class Model:
 
     name: str
     family: str
-    needs: Needs
-    trainer: str
-    file: str
+    input_kind: InputKind
+    file_name: str
     requirements: tuple[str, ...]
     fast: bool = True
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """Training and validation clips, labels as positions in `genres`.
 
     Attributes
@@ -69,7 +66,7 @@ class Data:
         Codes in ``0 .. len(genres) - 1``.
     recordings_train : np.ndarray [shape=(n,), dtype=str]
         What each clip was cut from; folds within training never straddle one.
-    cache : Path, optional
+    cache_dir : Path, optional
         Folder for what other trainings on these clips can use again; by default each keeps it to itself.
     """
 
@@ -79,44 +76,46 @@ class Data:
     recordings_train: np.ndarray
     X_validation: Any
     y_validation: np.ndarray
-    cache: Path | None = None
+    cache_dir: Path | None = None
 
 
 _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
 _VGG, _KERAS = "genre.models.vgg", ("keras", "tensorflow")
 
-MODELS: dict[str, Model] = {
+MODELS: dict[str, ModelSpec] = {
     model.name: model
     for model in (
-        Model("logistic_regression", _CLASSICAL, "features", "logistic_regression", "model.skops", _SKLEARN),
-        Model("random_forest", _CLASSICAL, "features", "random_forest", "model.skops", _SKLEARN),
-        Model("svm", _CLASSICAL, "features", "svm", "model.skops", _SKLEARN),
-        Model("catboost", _CLASSICAL, "features", "catboost", "model.cbm", ("catboost",)),
-        Model("mel_cnn", "genre.models.mel_cnn", "spectrograms", "mel_cnn", "model.keras", _KERAS),
-        Model("vgg16_transfer", _VGG, "spectrograms", "vgg16_transfer", "model.keras", _KERAS, fast=False),
-        Model("vgg16_fine_tune", _VGG, "spectrograms", "vgg16_fine_tune", "model.keras", _KERAS, fast=False),
-        Model("vgg16_paper", _VGG, "spectrograms", "vgg16_paper", "model.keras", _KERAS, fast=False),
-        Model("vgg16_scratch", _VGG, "spectrograms", "vgg16_scratch", "model.keras", _KERAS, fast=False),
-        Model("feed_forward", _VGG, "spectrograms", "feed_forward", "model.keras", _KERAS, fast=False),
+        ModelSpec("logistic_regression", _CLASSICAL, "features", "model.skops", _SKLEARN),
+        ModelSpec("random_forest", _CLASSICAL, "features", "model.skops", _SKLEARN),
+        ModelSpec("svm", _CLASSICAL, "features", "model.skops", _SKLEARN),
+        ModelSpec("catboost", _CLASSICAL, "features", "model.cbm", ("catboost",)),
+        ModelSpec("mel_cnn", "genre.models.mel_cnn", "spectrograms", "model.keras", _KERAS),
+        ModelSpec("vgg16_transfer", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_fine_tune", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_paper", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_scratch", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
+        ModelSpec("feed_forward", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
     )
 }
 
 
-def names(needs: Needs | None = None, *, fast: bool | None = None) -> list[str]:
+def model_names(input_kind: InputKind | None = None, *, fast: bool | None = None) -> list[str]:
     """Names of the models, in order.
 
     Parameters
     ----------
-    needs : {"features", "spectrograms"}, optional
+    input_kind : {"features", "spectrograms"}, optional
         Only the models that take this; all of them by default.
     fast : bool, optional
         Only the models that train in minutes, or only the others; all of them by default.
     """
-    return [name for name, model in MODELS.items() if needs in (None, model.needs) and fast in (None, model.fast)]
+    return [
+        name for name, model in MODELS.items() if input_kind in (None, model.input_kind) and fast in (None, model.fast)
+    ]
 
 
-def get(name: str) -> Model:
+def get_model(name: str) -> ModelSpec:
     """Entry of one model.
 
     Raises
@@ -129,7 +128,7 @@ def get(name: str) -> Model:
     return MODELS[name]
 
 
-def requirements(name: str) -> list[str]:
+def model_requirements(name: str) -> list[str]:
     """Distributions needed to load the model and predict, besides numpy and pandas.
 
     Raises
@@ -137,10 +136,10 @@ def requirements(name: str) -> list[str]:
     UsageError
         If there is no model of that name.
     """
-    return list(get(name).requirements)
+    return list(get_model(name).requirements)
 
 
-def defaults(name: str) -> dict[str, Any]:
+def default_params(name: str) -> dict[str, Any]:
     """Hyper-parameters of a model and their default values: the keyword-only arguments of its trainer.
 
     Raises
@@ -148,7 +147,7 @@ def defaults(name: str) -> dict[str, Any]:
     UsageError
         If there is no model of that name.
     """
-    return parameters.defaults(_trainer(name))
+    return parameters.keyword_defaults(_load_trainer(name))
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,12 +165,12 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     UsageError
         If the model or a hyper-parameter is unknown, or a value is of another type than its default.
     """
-    return parameters.complete(defaults(name), params, name)
+    return parameters.override_defaults(default_params(name), params, name)
 
 
-def train(
+def train_model(
     name: str,
-    data: Data,
+    data: TrainingData,
     params: Mapping[str, Any],
     seed: int,
     directory: str | Path,
@@ -198,7 +197,7 @@ def train(
     Returns
     -------
     object
-        The model, for `save`, `predict_proba` and `importances` of this module.
+        The model, for `save_model`, `predict_proba` and `feature_importances` of this module.
 
     Raises
     ------
@@ -216,10 +215,10 @@ def train(
         )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    return _trainer(name)(data, seed, directory, on_epoch, **full)
+    return _load_trainer(name)(data, seed, directory, on_epoch, **full)
 
 
-def save(name: str, model: Any, directory: str | Path) -> Path:
+def save_model(name: str, model: Any, directory: str | Path) -> Path:
     """Write a trained model as one file in `directory`, whole or not at all; returns the file.
 
     Raises
@@ -227,16 +226,16 @@ def save(name: str, model: Any, directory: str | Path) -> Path:
     UsageError
         If there is no model of that name.
     """
-    path = Path(directory) / get(name).file
+    path = Path(directory) / get_model(name).file_name
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays: Keras tells its format by it.
     partial = path.with_name(f"partial-{path.name}")
-    _family(name).save(model, partial)
+    _load_family(name).save_model(model, partial)
     return partial.replace(path)
 
 
-def load(name: str, directory: str | Path) -> Any:
-    """Read back what `save` wrote; no file can make this run code of its own.
+def load_model(name: str, directory: str | Path) -> Any:
+    """Read back what `save_model` wrote; no file can make this run code of its own.
 
     Raises
     ------
@@ -245,10 +244,10 @@ def load(name: str, directory: str | Path) -> Any:
     DataError
         If the file is missing, or holds something other than such a model.
     """
-    path = Path(directory) / get(name).file
+    path = Path(directory) / get_model(name).file_name
     if not path.is_file():
         raise DataError(f"no {name} saved in {directory} ({path.name} is missing); train it first")
-    return _family(name).load(name, path)
+    return _load_family(name).load_model(name, path)
 
 
 def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
@@ -259,7 +258,7 @@ def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
     name : str
         A model of `MODELS`.
     model : object
-        From `train` or `load`.
+        From `train_model` or `load_model`.
     X : array-like
         Features [shape=(n, 97)] or spectrograms [shape=(n, 96, 431), dtype=uint8].
 
@@ -273,11 +272,11 @@ def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
     UsageError
         If there is no model of that name.
     """
-    proba = np.asarray(_family(name).predict_proba(model, X), dtype=np.float64)
+    proba = np.asarray(_load_family(name).predict_proba(model, X), dtype=np.float64)
     return proba / proba.sum(axis=1, keepdims=True)
 
 
-def importances(name: str, model: Any, feature_names: Sequence[str]) -> pd.Series | None:
+def feature_importances(name: str, model: Any, feature_names: Sequence[str]) -> pd.Series | None:
     """What the model itself says of its features, most important first; None where it says nothing.
 
     The forest and CatBoost give shares that sum to 1, logistic regression the mean over genres of its coefficients'
@@ -288,33 +287,33 @@ def importances(name: str, model: Any, feature_names: Sequence[str]) -> pd.Serie
     UsageError
         If there is no model of that name.
     """
-    values = _family(name).importances(model)
+    values = _load_family(name).feature_importances(model)
     if values is None:
         return None
     series = pd.Series(values, index=pd.Index(feature_names, name="feature"), name="importance")
     return series.sort_values(ascending=False, kind="stable")
 
 
-def history(name: str, directory: str | Path) -> pd.DataFrame | None:
+def training_history(name: str, directory: str | Path) -> pd.DataFrame | None:
     """Learning curves of a training in `directory`; None where a model has no epochs.
 
     Returns
     -------
     pd.DataFrame or None
         Index ``epoch`` from 1; columns ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``,
-        ``seconds``, ``images_per_second`` and what a model adds, as `train` passed them to ``on_epoch``, those before a
-        kill too.
+        ``seconds``, ``images_per_second`` and what a model adds, as `train_model` passed them to ``on_epoch``, those
+        before a kill too.
 
     Raises
     ------
     UsageError
         If there is no model of that name.
     """
-    curves: pd.DataFrame | None = _family(name).history(Path(directory))
+    curves: pd.DataFrame | None = _load_family(name).training_history(Path(directory))
     return curves
 
 
-def facts(name: str, directory: str | Path) -> dict[str, str]:
+def training_facts(name: str, directory: str | Path) -> dict[str, str]:
     """What a training in `directory` says of itself, for tags.
 
     Returns
@@ -329,16 +328,16 @@ def facts(name: str, directory: str | Path) -> dict[str, str]:
     UsageError
         If there is no model of that name.
     """
-    known: dict[str, str] = _family(name).facts(Path(directory))
+    known: dict[str, str] = _load_family(name).training_facts(Path(directory))
     return known
 
 
-def _family(name: str) -> ModuleType:
+def _load_family(name: str) -> ModuleType:
     """Module of a model, loaded now."""
-    return import_module(get(name).family)
+    return import_module(get_model(name).family)
 
 
-def _trainer(name: str) -> Callable[..., Any]:
+def _load_trainer(name: str) -> Callable[..., Any]:
     """Function that trains a model."""
-    trainer: Callable[..., Any] = getattr(_family(name), get(name).trainer)
+    trainer: Callable[..., Any] = getattr(_load_family(name), f"train_{get_model(name).name}")
     return trainer

@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_limits
 
 from genre.errors import DataError, TrainingError, UsageError
 from genre.files import read_json, write_json
-from genre.models import Data, OnEpoch
+from genre.models import OnEpoch, TrainingData
 
 #: Types beyond skops' own list that a saved model of ours holds; a file with any other is refused.
-TRUSTED = {
+TRUSTED_TYPES = {
     "logistic_regression": [],
     "random_forest": ["sklearn.tree._tree.Tree"],
     "svm": ["sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"],
@@ -39,23 +39,23 @@ SKLEARN, INTELEX = "scikit-learn", "scikit-learn-intelex"
 
 #: From so many clips on, two folds calibrate the SVM as well as five. Two and five at 5,000 clips of a table like the
 #: paper's: AUC .8367 and .8366, log-loss 1.366 and 1.366; at 2,000 published ones .812 and .813, 1.035 and 1.029.
-LARGE = 5000
+MIN_CLIPS_TWO_FOLDS = 5000
 
 #: From so many clips on the accelerator pays: at 4,000 it took half as much again as libSVM, at 36,486 a third.
-LARGE_FOR_LIBSVM = 20_000
+MIN_CLIPS_INTELEX = 20_000
 
 #: What an SVM has learnt, by the names scikit-learn predicts from.
-LEARNT = (
+FITTED_ATTRIBUTES = (
     *("support_", "support_vectors_", "_n_support", "dual_coef_", "_dual_coef_", "intercept_", "_intercept_"),
     *("class_weight_", "n_iter_"),
 )
 
 #: Of kernel values that libSVM keeps, where its own 200 are too few for two frequent genres; filled as needed.
-CACHE_MB = 1000
+KERNEL_CACHE_MB = 1000
 
 
-def logistic_regression(
-    data: Data,
+def train_logistic_regression(
+    data: TrainingData,
     seed: int,
     directory: Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -93,11 +93,11 @@ def logistic_regression(
     """
     # The matrices are too narrow to be shared out: more threads of BLAS wait for each other, and round differently.
     with threadpool_limits(1, "blas"):
-        return _fit("logistic_regression", _scaled(LogisticRegression(C=C, max_iter=max_iter)), data)
+        return _fit_model("logistic_regression", _with_scaler(LogisticRegression(C=C, max_iter=max_iter)), data)
 
 
-def random_forest(
-    data: Data,
+def train_random_forest(
+    data: TrainingData,
     seed: int,
     directory: Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -131,13 +131,13 @@ def random_forest(
         If a hyper-parameter is out of range or the features are not finite.
     """
     forest = RandomForestClassifier(n_estimators, min_samples_split=min_samples_split, random_state=seed, n_jobs=-1)
-    model = _fit("random_forest", _scaled(forest), data)
+    model = _fit_model("random_forest", _with_scaler(forest), data)
     # Threads add up the trees in the order they finish, so that the last digits would differ from call to call.
     return model.set_params(model__n_jobs=1)
 
 
-def svm(
-    data: Data,
+def train_svm(
+    data: TrainingData,
     seed: int,
     directory: Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -160,7 +160,7 @@ def svm(
     seed : int
         Of the dealing of recordings to folds.
     directory : Path, optional
-        Where `facts` finds which engine fitted it and how many folds calibrated it.
+        Where `training_facts` finds which engine fitted it and how many folds calibrated it.
     on_epoch : optional
         Unused: there are no epochs.
     C : float
@@ -168,11 +168,11 @@ def svm(
     gamma : float
         Of the kernel, above 0; one over the number of features was scikit-learn's default at the time of the paper.
     n_folds : int
-        Folds of the calibration, at least 2; 0 for five, or two from `LARGE` clips on. Fewer if a genre has fewer
-        recordings.
+        Folds of the calibration, at least 2; 0 for five, or two from `MIN_CLIPS_TWO_FOLDS` clips on. Fewer if a genre
+        has fewer recordings.
     engine : {"auto", "scikit-learn", "scikit-learn-intelex"}
         What solves it. The second is the same optimisation to the same tolerance on all cores, and needs the extra
-        ``accelerated``; "auto" takes it from `LARGE_FOR_LIBSVM` clips on where it is installed. Decisions and
+        ``accelerated``; "auto" takes it from `MIN_CLIPS_INTELEX` clips on where it is installed. Decisions and
         calibration are scikit-learn's either way, and so is the model, which is saved, loaded and run without the
         extra.
 
@@ -189,23 +189,23 @@ def svm(
         If a genre has fewer than two recordings, a hyper-parameter is out of range, the features are not finite or the
         engine is not installed.
     """
-    chosen = _engine(engine, len(data.y_train))
-    folds = _folds(data, n_folds or (5 if len(data.y_train) < LARGE else 2), seed)
-    kind = _Accelerated if chosen == INTELEX else SVC
-    machine = _scaled(kind(C=C, gamma=gamma, class_weight="balanced", cache_size=CACHE_MB))
+    chosen = _choose_engine(engine, len(data.y_train))
+    folds = _calibration_folds(data, n_folds or (5 if len(data.y_train) < MIN_CLIPS_TWO_FOLDS else 2), seed)
+    kind = _IntelexSVC if chosen == INTELEX else SVC
+    machine = _with_scaler(kind(C=C, gamma=gamma, class_weight="balanced", cache_size=KERNEL_CACHE_MB))
     # libSVM runs on one core and lets other threads run; the accelerator takes all cores for each fold.
     with parallel_config("threading", n_jobs=1 if chosen == INTELEX else -1):
-        model = _fit("svm", CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False), data)
+        model = _fit_model("svm", CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False), data)
     for pipeline in (model.estimator, model.calibrated_classifiers_[0].estimator):
-        pipeline.set_params(model=_plain(pipeline["model"]))
+        pipeline.set_params(model=_as_plain_svc(pipeline["model"]))
     if directory:
-        write_json(directory / "facts.json", {"engine": _named(chosen), "calibration_folds": str(len(folds))})
+        write_json(directory / "facts.json", {"engine": _engine_version(chosen), "calibration_folds": str(len(folds))})
     # Else the positions of all training clips would be saved with the model.
     return model.set_params(cv=None)
 
 
-def catboost(
-    data: Data,
+def train_catboost(
+    data: TrainingData,
     seed: int,
     directory: Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -267,10 +267,10 @@ def catboost(
         allow_writing_files=False,
         verbose=False,
     )
-    return _fit("catboost", model, data, CatBoostError)
+    return _fit_model("catboost", model, data, CatBoostError)
 
 
-def save(model: Any, path: Path) -> None:
+def save_model(model: Any, path: Path) -> None:
     """Write a model: CatBoost's own format, or skops for scikit-learn; never a pickle."""
     if isinstance(model, BaseEstimator | Pipeline):
         skops.io.dump(model, path)
@@ -278,8 +278,8 @@ def save(model: Any, path: Path) -> None:
         model.save_model(str(path), format="cbm")
 
 
-def load(name: str, path: Path) -> Any:
-    """Read what `save` wrote.
+def load_model(name: str, path: Path) -> Any:
+    """Read what `save_model` wrote.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def load(name: str, path: Path) -> Any:
     if name == "catboost":
         return _load_catboost(path)
     try:
-        return skops.io.load(path, trusted=TRUSTED[name])
+        return skops.io.load(path, trusted=TRUSTED_TYPES[name])
     except UntrustedTypesFoundException as error:
         raise DataError(f"{path} is not a {name} of this program and was not loaded: {error}") from error
     except BadZipFile as error:
@@ -298,10 +298,10 @@ def load(name: str, path: Path) -> Any:
 
 def predict_proba(model: Any, X: Any) -> np.ndarray:
     """Probabilities [shape=(n, k)] of features [shape=(n, 97)]."""
-    return np.asarray(model.predict_proba(_matrix(X)))
+    return np.asarray(model.predict_proba(_as_float64(X)))
 
 
-def importances(model: Any) -> np.ndarray | None:
+def feature_importances(model: Any) -> np.ndarray | None:
     """Weight of each feature by the model's own account [shape=(97,)]; None for the SVM, which gives none."""
     if isinstance(model, CalibratedClassifierCV):
         return None
@@ -312,29 +312,29 @@ def importances(model: Any) -> np.ndarray | None:
     return np.abs(fitted.coef_).mean(axis=0) if hasattr(fitted, "coef_") else fitted.feature_importances_
 
 
-def history(directory: Path) -> None:
+def training_history(directory: Path) -> None:
     """None: nothing here is trained in epochs."""
 
 
-def facts(directory: Path) -> dict[str, str]:
+def training_facts(directory: Path) -> dict[str, str]:
     """Of an SVM, ``engine`` (library and version that fitted it) and ``calibration_folds``; of others nothing."""
     return read_json(directory / "facts.json") or {}
 
 
-def _matrix(X: Any) -> np.ndarray:
+def _as_float64(X: Any) -> np.ndarray:
     """Features in double precision, so that scaling rounds nothing."""
     return np.asarray(X, dtype=np.float64)
 
 
-def _scaled(classifier: ClassifierMixin) -> Pipeline:
+def _with_scaler(classifier: ClassifierMixin) -> Pipeline:
     """The classifier behind the paper's scaler, which never sees a clip outside training."""
     return Pipeline([("scale", MinMaxScaler()), ("model", classifier)])
 
 
-def _fit(name: str, model: Any, data: Data, refusal: type[Exception] = ValueError) -> Any:
+def _fit_model(name: str, model: Any, data: TrainingData, refusal: type[Exception] = ValueError) -> Any:
     """Fit on the training clips; the library's refusal becomes a TrainingError."""
     try:
-        return model.fit(_matrix(data.X_train), np.asarray(data.y_train, dtype=np.int64))
+        return model.fit(_as_float64(data.X_train), np.asarray(data.y_train, dtype=np.int64))
     except refusal as error:
         raise TrainingError(f"{name} could not be trained: {error}") from error
 
@@ -349,31 +349,31 @@ def _load_catboost(path: Path) -> Any:
         raise DataError(f"{path} is damaged ({error}); train catboost again") from error
 
 
-def _engine(asked: str, n_clips: int) -> str:
+def _choose_engine(requested: str, n_clips: int) -> str:
     """Library that is to fit the SVM."""
     installed = find_spec("sklearnex") is not None
-    if asked == "auto":
-        return INTELEX if installed and n_clips >= LARGE_FOR_LIBSVM else SKLEARN
-    if asked not in (SKLEARN, INTELEX):
-        raise UsageError(f"unknown engine {asked!r} of the svm; choose from auto, {SKLEARN}, {INTELEX}")
-    if asked == INTELEX and not installed:
+    if requested == "auto":
+        return INTELEX if installed and n_clips >= MIN_CLIPS_INTELEX else SKLEARN
+    if requested not in (SKLEARN, INTELEX):
+        raise UsageError(f"unknown engine {requested!r} of the svm; choose from auto, {SKLEARN}, {INTELEX}")
+    if requested == INTELEX and not installed:
         raise TrainingError(f"svm: {INTELEX} is not installed; pip install '.[accelerated]', or leave engine at auto")
-    return asked
+    return requested
 
 
-def _named(engine: str) -> str:
+def _engine_version(engine: str) -> str:
     """The library with its version."""
     return f"{engine} {version(engine)}"
 
 
-class _Accelerated(SVC):
+class _IntelexSVC(SVC):
     """scikit-learn's machine, fitted by the accelerator.
 
     Only fitted: the accelerator's own decisions between two of several genres were off by hundreds in some calls and
     not in others (2026.2.0), where libSVM's from the very same support vectors are right.
     """
 
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> "_Accelerated":
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> "_IntelexSVC":
         """Fit; nothing of scikit-learn is patched."""
         from sklearnex.svm import SVC as Accelerator
 
@@ -383,28 +383,28 @@ class _Accelerated(SVC):
         # A fit of one clip a genre sets what only scikit-learn knows of; then what was learnt takes its place, in the
         # types and the order in memory that libSVM reads.
         super().fit(machine.support_vectors_[first], machine.classes_)
-        for name in LEARNT:
+        for name in FITTED_ATTRIBUTES:
             learnt = np.ascontiguousarray(getattr(machine, name), dtype=getattr(self, name).dtype)
             setattr(self, name, learnt)
         self.shape_fit_ = machine.shape_fit_
         return self
 
 
-def _plain(machine: SVC) -> SVC:
+def _as_plain_svc(machine: SVC) -> SVC:
     """The same machine in scikit-learn's own class, whatever fitted it."""
     plain = SVC(**machine.get_params())
     vars(plain).update(vars(machine))
     return plain
 
 
-def _folds(data: Data, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _calibration_folds(data: TrainingData, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """At most `n_folds` splits of the training clips, by recording, every genre in the training part of each."""
     y, recordings = np.asarray(data.y_train), np.asarray(data.recordings_train)
     n_recordings = [len(np.unique(recordings[y == code])) for code in range(len(data.genres))]
     rarest = int(np.argmin(n_recordings))
     for n_splits in range(min(n_folds, n_recordings[rarest]), 1, -1):
-        dealer = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-        folds = list(dealer.split(y, y, recordings))
+        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+        folds = list(splitter.split(y, y, recordings))
         if all(len(np.unique(y[fitted])) == len(data.genres) for fitted, _ in folds):
             return folds
     raise TrainingError(

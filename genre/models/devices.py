@@ -10,7 +10,7 @@ import keras
 from genre.errors import TrainingError, UsageError
 
 
-def device() -> str:
+def detect_device() -> str:
     """``gpu`` where the backend sees one, else ``cpu``."""
     if keras.backend.backend() == "torch":
         return "gpu" if import_module("torch").cuda.is_available() else "cpu"
@@ -19,28 +19,28 @@ def device() -> str:
     )
 
 
-def precision(asked: str) -> str:
+def choose_precision(requested: str) -> str:
     """Keras's dtype policy for a training.
 
     Parameters
     ----------
-    asked : {"auto", "float32"}
+    requested : {"auto", "float32"}
         ``auto`` is ``mixed_bfloat16`` on a GPU, and on a CPU whose instructions include bfloat16 products, where VGG-16
         is nearly twice as fast by them; without them it would be slower than ``float32``.
 
     Raises
     ------
     UsageError
-        If `asked` is neither.
+        If `requested` is neither.
     """
-    if asked not in ("auto", "float32"):
-        raise UsageError(f"precision must be auto or float32, got {asked!r}")
+    if requested not in ("auto", "float32"):
+        raise UsageError(f"precision must be auto or float32, got {requested!r}")
     cpuinfo = Path("/proc/cpuinfo")
-    has_bfloat16 = device() == "gpu" or (cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text())
-    return "mixed_bfloat16" if asked == "auto" and has_bfloat16 else "float32"
+    has_bfloat16 = detect_device() == "gpu" or (cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text())
+    return "mixed_bfloat16" if requested == "auto" and has_bfloat16 else "float32"
 
 
-def jit_compile(*, dense: bool) -> str | bool:
+def jit_compile_setting(*, dense: bool) -> str | bool:
     """What to compile a network with: Keras's choice, and XLA on a CPU too where there are only dense layers.
 
     On a CPU, Keras leaves XLA out with TensorFlow. It makes convolutions several times slower there, but an epoch of
@@ -55,7 +55,7 @@ def jit_compile(*, dense: bool) -> str | bool:
 
 
 @contextmanager
-def policy(name: str) -> Iterator[None]:
+def dtype_policy(name: str) -> Iterator[None]:
     """Layers made inside have this dtype policy; Keras's own setting is of the whole process."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
@@ -66,7 +66,7 @@ def policy(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def enough_memory(batch_size: int) -> Iterator[None]:
+def translate_out_of_memory(batch_size: int) -> Iterator[None]:
     """Make any backend's out-of-memory error a TrainingError that names the batch size to try."""
     try:
         yield

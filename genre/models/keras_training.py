@@ -16,13 +16,13 @@ import pandas as pd
 
 from genre.errors import DataError, TrainingError
 from genre.files import read_json, write_atomically, write_json
-from genre.models import Data, OnEpoch, devices
+from genre.models import OnEpoch, TrainingData, devices
 
 #: Clips that cross the network at once when predicting; VGG-16 holds about 60 MB for each in its first layers.
 PREDICT_BATCH = 32
 
 
-class Batches(keras.utils.PyDataset):
+class ClipBatches(keras.utils.PyDataset):
     """Clips with one-hot labels, read batch by batch; with a seed, in another order each epoch.
 
     Parameters
@@ -58,7 +58,7 @@ class Batches(keras.utils.PyDataset):
         self.weights = None if class_weights is None else np.asarray(class_weights, np.float32)[y]
         self.X, self.labels, self.batch_size = X, np.eye(n_genres, dtype=np.float32)[y], batch_size
         self.seed, self.epoch = seed, epoch
-        self._deal()
+        self._shuffle_clips()
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -71,9 +71,9 @@ class Batches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Deal the clips anew."""
         self.epoch += 1
-        self._deal()
+        self._shuffle_clips()
 
-    def _deal(self) -> None:
+    def _shuffle_clips(self) -> None:
         """Order of this epoch."""
         n = len(self.labels)
         self.order = (
@@ -81,7 +81,7 @@ class Batches(keras.utils.PyDataset):
         )
 
 
-class Progress(keras.callbacks.Callback):
+class EpochCheckpoint(keras.callbacks.Callback):
     """Report, keep and judge each epoch.
 
     Keras's BackupAndRestore brings back weights and epoch, but neither the history nor which epoch was best nor the
@@ -107,25 +107,25 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.n_clips = n_clips
         self.directory, self.key, self.patience, self.on_epoch = directory, key, patience, on_epoch
-        kept = _read(directory)
+        kept = _read_history_file(directory)
         self.rows: list[dict[str, float]] = kept["epochs"] if kept["key"] == key else []
 
     @property
-    def done(self) -> int:
+    def epochs_done(self) -> int:
         """Epochs kept."""
         return len(self.rows)
 
     @property
-    def best(self) -> int:
+    def best_epoch(self) -> int:
         """Epoch, from 1, of the lowest validation loss."""
         return 1 + int(np.argmin([row["val_loss"] for row in self.rows]))
 
     @property
-    def exhausted(self) -> bool:
+    def patience_exhausted(self) -> bool:
         """Whether the patience is spent."""
-        return bool(self.rows) and self.done - self.best >= self.patience
+        return bool(self.rows) and self.epochs_done - self.best_epoch >= self.patience
 
-    def file(self, epoch: int) -> Path:
+    def checkpoint_path(self, epoch: int) -> Path:
         """Where weights and optimizer as they were after an epoch lie."""
         return self.directory / f"epoch-{epoch:04d}.npy"
 
@@ -133,7 +133,7 @@ class Progress(keras.callbacks.Callback):
         """Start the clock, and the dropout of this epoch: a saved model does not hold where its random numbers were."""
         self.started = time.perf_counter()
         states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
-        common, *starts = _starts(self.key["seed"], epoch, 1 + len(states))
+        common, *starts = _generator_seeds(self.key["seed"], epoch, 1 + len(states))
         keras.utils.set_random_seed(common)  # PyTorch's dropout draws from the process's own generator
         for state, start in zip(states, starts, strict=True):
             state.assign([start, 0])
@@ -152,21 +152,24 @@ class Progress(keras.callbacks.Callback):
             raise TrainingError(f"the loss is not finite after epoch {epoch + 1}; try a lower learning_rate")
         if self.on_epoch:
             self.on_epoch(epoch + 1, row)
-        self._keep(row)
-        self.model.stop_training = self.exhausted
+        self._save_epoch(row)
+        self.model.stop_training = self.patience_exhausted
 
-    def _keep(self, row: dict[str, float]) -> None:
+    def _save_epoch(self, row: dict[str, float]) -> None:
         """Write the weights, then the history that names them, then drop what it no longer needs."""
         self.rows.append(row)
-        write_atomically(self.file(self.done), lambda path: write_state(self.model, path))
+        write_atomically(self.checkpoint_path(self.epochs_done), lambda path: write_checkpoint(self.model, path))
         write_json(self.directory / "history.json", {"key": self.key, "epochs": self.rows})
-        for path in set(self.directory.glob("epoch-*.npy")) - {self.file(self.done), self.file(self.best)}:
+        for path in set(self.directory.glob("epoch-*.npy")) - {
+            self.checkpoint_path(self.epochs_done),
+            self.checkpoint_path(self.best_epoch),
+        }:
             path.unlink()
 
 
-def fit(
+def train_network(
     model: keras.Model,
-    data: Data,
+    data: TrainingData,
     directory: Path,
     *,
     key: dict[str, Any],
@@ -209,71 +212,73 @@ def fit(
     """
     if not len(data.y_validation):
         raise TrainingError("no validation clip to choose the best epoch by; add recordings")
-    note(directory, backend=keras.backend.backend(), device=devices.device(), precision=model.dtype_policy.name)
-    note(directory, class_weights_applied=str(class_weights is not None).lower())
-    progress = Progress(directory, key, patience, on_epoch, n_clips=len(data.y_train))
-    if progress.done:
-        read_state(model, progress.file(progress.done))
-    if progress.done < epochs and not progress.exhausted:
-        k, done, n = len(data.genres), progress.done, min(batch_size, PREDICT_BATCH)
-        train = Batches(data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=done)
-        validation = Batches(data.X_validation, data.y_validation, k, n, class_weights)
-        with devices.enough_memory(batch_size):
+    record_facts(
+        directory, backend=keras.backend.backend(), device=devices.detect_device(), precision=model.dtype_policy.name
+    )
+    record_facts(directory, class_weights_applied=str(class_weights is not None).lower())
+    progress = EpochCheckpoint(directory, key, patience, on_epoch, n_clips=len(data.y_train))
+    if progress.epochs_done:
+        read_checkpoint(model, progress.checkpoint_path(progress.epochs_done))
+    if progress.epochs_done < epochs and not progress.patience_exhausted:
+        k, done, n = len(data.genres), progress.epochs_done, min(batch_size, PREDICT_BATCH)
+        train = ClipBatches(data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=done)
+        validation = ClipBatches(data.X_validation, data.y_validation, k, n, class_weights)
+        with devices.translate_out_of_memory(batch_size):
             model.fit(
                 train,
                 validation_data=validation,
-                initial_epoch=progress.done,
+                initial_epoch=progress.epochs_done,
                 epochs=epochs,
                 callbacks=[progress],
                 shuffle=False,  # of batches, by Keras, from where a resumed training could not go on
                 verbose=0,
             )
-    read_state(model, progress.file(progress.best))
+    read_checkpoint(model, progress.checkpoint_path(progress.best_epoch))
     return model
 
 
-def write_state(model: keras.Model, path: Path) -> None:
+def write_checkpoint(model: keras.Model, path: Path) -> None:
     """Write weights and optimizer of a compiled model, one array after the other.
 
     A tenth of the time of Keras's own file, which copies the arrays into an HDF5 and that into an archive with a
     checksum; a small network's epoch on a few hundred clips is no longer than that.
     """
     with path.open("wb") as file:
-        for variable in _state(model):
+        for variable in _state_variables(model):
             np.save(file, keras.ops.convert_to_numpy(variable))
 
 
-def read_state(model: keras.Model, path: Path) -> None:
-    """Bring a compiled model of the same layers and optimizer to what `write_state` wrote of another."""
+def read_checkpoint(model: keras.Model, path: Path) -> None:
+    """Bring a compiled model of the same layers and optimizer to what `write_checkpoint` wrote of another."""
     with path.open("rb") as file:
-        for variable in _state(model):
+        for variable in _state_variables(model):
             variable.assign(np.load(file, allow_pickle=False))
 
 
-def _state(model: keras.Model) -> Iterator[keras.Variable]:
+def _state_variables(model: keras.Model) -> Iterator[keras.Variable]:
     """Variables that a training changes, in the order of the layers."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     yield from (*model.weights, *model.optimizer.variables)
 
 
-def history(directory: Path) -> pd.DataFrame:
-    """Epochs trained so far: index ``epoch`` from 1, columns as `fit` reports them; empty if there are none."""
-    rows = pd.DataFrame(_read(directory)["epochs"])
+def training_history(directory: Path) -> pd.DataFrame:
+    """Epochs trained so far: index ``epoch`` from 1, columns as `train_network` reports them; may be empty."""
+    rows = pd.DataFrame(_read_history_file(directory)["epochs"])
     return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="epoch"))
 
 
-def note(directory: Path, **facts: str) -> None:
+def record_facts(directory: Path, **facts: str) -> None:
     """Add to what is known of a training in `directory`."""
-    write_json(directory / "facts.json", facts_of(directory) | facts)
+    write_json(directory / "facts.json", training_facts(directory) | facts)
 
 
-def facts_of(directory: Path) -> dict[str, str]:
-    """What `note` was told: backend, device and precision, and what a model adds; empty before the training."""
+def training_facts(directory: Path) -> dict[str, str]:
+    """What `record_facts` was told: backend, device and precision, and what a model adds; empty before the training."""
     return read_json(directory / "facts.json") or {}
 
 
-def digest(data: Data) -> str:
+def labels_digest(data: TrainingData) -> str:
     """Twelve hexadecimal digits that change with the genres or any label."""
     parts = [
         "\0".join(data.genres).encode(),
@@ -282,13 +287,13 @@ def digest(data: Data) -> str:
     return hashlib.sha256(b"\1".join(parts)).hexdigest()[:12]
 
 
-def save(model: keras.Model, path: Path) -> None:
+def save_model(model: keras.Model, path: Path) -> None:
     """Write a model in Keras's own format; `path` ends with ``.keras``."""
     model.save(path)
 
 
-def load(path: Path) -> keras.Model:
-    """Read what `save` wrote, in safe mode: no code from the file is run.
+def load_model(path: Path) -> keras.Model:
+    """Read what `save_model` wrote, in safe mode: no code from the file is run.
 
     Raises
     ------
@@ -310,11 +315,11 @@ def predict_proba(model: keras.Model, X: Any) -> np.ndarray:
     return np.concatenate([keras.ops.convert_to_numpy(model(batch, training=False)) for batch in batches])
 
 
-def _starts(seed: int, epoch: int, n: int) -> list[int]:
+def _generator_seeds(seed: int, epoch: int, n: int) -> list[int]:
     """A number for each of n generators, this epoch's; in 31 bits, since PyTorch's backend keeps them in int32."""
     return np.random.default_rng([seed, epoch]).integers(2**31, size=n).tolist()
 
 
-def _read(directory: Path) -> dict[str, Any]:
+def _read_history_file(directory: Path) -> dict[str, Any]:
     """Contents of the history file."""
     return read_json(directory / "history.json") or {"key": None, "epochs": []}

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.models import Data, OnEpoch
+from genre.models import OnEpoch, TrainingData
 
 
-def mel_cnn(
-    data: Data,
+def train_mel_cnn(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -74,7 +74,7 @@ def mel_cnn(
             "mel_cnn takes epochs, batch_size, width and patience from 1, learning_rate above 0, dropout in [0, 1); "
             f"got {epochs=}, {batch_size=}, {width=}, {patience=}, {learning_rate=}, {dropout=}"
         )
-    networks = _networks()
+    networks = _load_keras_training()
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -85,11 +85,11 @@ def mel_cnn(
     model.compile(keras.optimizers.Adam(schedule), "categorical_crossentropy", metrics=["accuracy"])
     key = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "width": width}
     key |= {"dropout": dropout, "patience": patience, "seed": seed}
-    networks.fit(
+    networks.train_network(
         model,
         data,
         directory,
-        key={**key, "labels": networks.digest(data)},
+        key={**key, "labels": networks.labels_digest(data)},
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
@@ -100,50 +100,50 @@ def mel_cnn(
     return bare
 
 
-def save(model: Any, path: Path) -> None:
+def save_model(model: Any, path: Path) -> None:
     """Write a network; `path` ends with ``.keras``."""
-    _networks().save(model, path)
+    _load_keras_training().save_model(model, path)
 
 
-def load(name: str, path: Path) -> Any:
-    """Read what `save` wrote.
+def load_model(name: str, path: Path) -> Any:
+    """Read what `save_model` wrote.
 
     Raises
     ------
     DataError
         If the file is damaged or asks for code.
     """
-    return _networks().load(path)
+    return _load_keras_training().load_model(path)
 
 
 def predict_proba(model: Any, X: Any) -> np.ndarray:
     """Probabilities [shape=(n, k)] of spectrograms [shape=(n, 96, 431), dtype=uint8]; threads may share the model."""
-    return _networks().predict_proba(model, X)
+    return _load_keras_training().predict_proba(model, X)
 
 
-def importances(model: Any) -> None:
+def feature_importances(model: Any) -> None:
     """None: a network on spectrograms has no named features."""
 
 
-def history(directory: Path) -> pd.DataFrame:
+def training_history(directory: Path) -> pd.DataFrame:
     """Epochs trained in `directory`: index ``epoch`` from 1, one column for each value that ``on_epoch`` gets."""
-    return _networks().history(directory)
+    return _load_keras_training().training_history(directory)
 
 
-def facts(directory: Path) -> dict[str, str]:
+def training_facts(directory: Path) -> dict[str, str]:
     """Backend, device, precision and whether class weights were applied."""
-    return _networks().facts_of(directory)
+    return _load_keras_training().training_facts(directory)
 
 
-def _networks() -> ModuleType:
+def _load_keras_training() -> ModuleType:
     """The part that needs Keras, loaded now."""
-    quiet()
+    silence_tensorflow()
     from genre.models import keras_training
 
     return keras_training
 
 
-def quiet() -> None:
+def silence_tensorflow() -> None:
     """Leave out TensorFlow's messages at its start, to be called before it is loaded.
 
     Errors stay where there is NVIDIA's driver; elsewhere the first one is that there is none.
@@ -152,7 +152,7 @@ def quiet() -> None:
 
 
 def _mel_network(shape: tuple[int, ...], n_genres: int, width: int, dropout: float) -> Any:
-    """Layers of `mel_cnn`; the first ones take the stored bytes."""
+    """Layers of `train_mel_cnn`; the first ones take the stored bytes."""
     from keras import Input, Sequential, layers
 
     # The first stride and the poolings shrink time and frequency early, where a convolution is dear.

@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.models import Data, OnEpoch
-from genre.models.mel_cnn import facts, importances, load, predict_proba, save
+from genre.models import OnEpoch, TrainingData
+from genre.models.mel_cnn import feature_importances, load_model, predict_proba, save_model, training_facts
 
-__all__ = ["facts", "history", "importances", "load", "predict_proba", "save"]
+__all__ = ["feature_importances", "load_model", "predict_proba", "save_model", "training_facts", "training_history"]
 
 #: Smallest picture that VGG-16's five poolings leave something of.
 MIN_IMAGE_SIZE = 32
 
 
-def vgg16_transfer(
-    data: Data,
+def train_vgg16_transfer(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -92,12 +92,12 @@ def vgg16_transfer(
         If the weights cannot be had or are another network's, there is no validation clip, memory does not suffice, or
         the loss is not finite.
     """
-    work = _work("vgg16_transfer", locals(), weights)
-    return work.finish(work.fit_head(directory, epochs, learning_rate, on_epoch))
+    work = _network_training("vgg16_transfer", locals(), weights)
+    return work.build_final_model(work.fit_head(directory, epochs, learning_rate, on_epoch))
 
 
-def vgg16_fine_tune(
-    data: Data,
+def train_vgg16_fine_tune(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -121,13 +121,13 @@ def vgg16_fine_tune(
     Parameters
     ----------
     data, seed, directory, on_epoch
-        As for `vgg16_transfer`; epochs are counted through both parts.
+        As for `train_vgg16_transfer`; epochs are counted through both parts.
     head_epochs, head_learning_rate : int, float
         Of the first part.
     epochs, learning_rate : int, float
         Of the second (Adam 1e-5 in the paper).
     weights, preprocessing, batch_size, class_weights, units, dropout, l2, image_size, precision
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
 
     Returns
     -------
@@ -137,22 +137,22 @@ def vgg16_fine_tune(
     Raises
     ------
     UsageError, TrainingError
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     """
-    work = _work("vgg16_fine_tune", locals(), weights)
+    work = _network_training("vgg16_fine_tune", locals(), weights)
     head = work.fit_head(directory / "head", head_epochs, head_learning_rate, on_epoch)
-    model = work.network(work.policy)
+    model = work.build_network(work.policy)
     model.get_layer("head").set_weights(head.get_weights())
 
     def counted_on(epoch: int, metrics: dict[str, float]) -> None:
         if on_epoch:
             on_epoch(head_epochs + epoch, metrics)
 
-    return work.finish(work.fit(model, counted_on))
+    return work.build_final_model(work.fit_network(model, counted_on))
 
 
-def vgg16_paper(
-    data: Data,
+def train_vgg16_paper(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -174,9 +174,9 @@ def vgg16_paper(
     Parameters
     ----------
     data, seed, directory, on_epoch
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     weights, preprocessing, epochs, batch_size, learning_rate, class_weights, units, dropout, l2, image_size, precision
-        As for `vgg16_transfer`; the defaults are the published code's.
+        As for `train_vgg16_transfer`; the defaults are the published code's.
 
     Returns
     -------
@@ -186,14 +186,14 @@ def vgg16_paper(
     Raises
     ------
     UsageError, TrainingError
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     """
-    work = _work("vgg16_paper", locals(), weights)
-    return work.finish(work.fit(work.network(work.policy), on_epoch))
+    work = _network_training("vgg16_paper", locals(), weights)
+    return work.build_final_model(work.fit_network(work.build_network(work.policy), on_epoch))
 
 
-def vgg16_scratch(
-    data: Data,
+def train_vgg16_scratch(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -209,14 +209,14 @@ def vgg16_scratch(
     image_size: int = 216,
     precision: str = "auto",
 ) -> Any:
-    """`vgg16_paper` from random weights: what ImageNet is worth.
+    """`train_vgg16_paper` from random weights: what ImageNet is worth.
 
     Parameters
     ----------
     data, seed, directory, on_epoch
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     preprocessing, epochs, batch_size, learning_rate, class_weights, units, dropout, l2, image_size, precision
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
 
     Returns
     -------
@@ -226,14 +226,14 @@ def vgg16_scratch(
     Raises
     ------
     UsageError, TrainingError
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     """
-    work = _work("vgg16_scratch", locals(), "none")
-    return work.finish(work.fit(work.network(work.policy), on_epoch))
+    work = _network_training("vgg16_scratch", locals(), "none")
+    return work.build_final_model(work.fit_network(work.build_network(work.policy), on_epoch))
 
 
-def feed_forward(
-    data: Data,
+def train_feed_forward(
+    data: TrainingData,
     seed: int,
     directory: Path,
     on_epoch: OnEpoch | None = None,
@@ -254,9 +254,9 @@ def feed_forward(
     Parameters
     ----------
     data, seed, directory, on_epoch
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     preprocessing, epochs, batch_size, learning_rate, class_weights, units, dropout, l2, image_size, precision
-        As for `vgg16_transfer`; dropout and penalty act on both layers.
+        As for `train_vgg16_transfer`; dropout and penalty act on both layers.
 
     Returns
     -------
@@ -266,35 +266,37 @@ def feed_forward(
     Raises
     ------
     UsageError, TrainingError
-        As for `vgg16_transfer`.
+        As for `train_vgg16_transfer`.
     """
-    work = _work("feed_forward", locals(), None, hidden=(units, 32))
-    return work.finish(work.fit(work.network(work.policy), on_epoch))
+    work = _network_training("feed_forward", locals(), None, hidden=(units, 32))
+    return work.build_final_model(work.fit_network(work.build_network(work.policy), on_epoch))
 
 
-def history(directory: Path) -> pd.DataFrame:
+def training_history(directory: Path) -> pd.DataFrame:
     """Epochs trained in `directory`, those of a head trained first before the others; index ``epoch`` from 1."""
     from genre.models import mel_cnn
 
-    tables = [mel_cnn.history(folder) for folder in (directory / "head", directory)]
+    tables = [mel_cnn.training_history(folder) for folder in (directory / "head", directory)]
     joined = pd.concat([table for table in tables if len(table)] or tables[-1:])
     return joined.set_index(pd.RangeIndex(1, len(joined) + 1, name="epoch"))
 
 
-def _work(name: str, arguments: Mapping[str, Any], weights: str | None, hidden: tuple[int, ...] | None = None) -> Any:
+def _network_training(
+    name: str, arguments: Mapping[str, Any], weights: str | None, hidden: tuple[int, ...] | None = None
+) -> Any:
     """The training that these arguments ask for."""
     data, seed, directory = (arguments[key] for key in ("data", "seed", "directory"))
     hp = {k: v for k, v in arguments.items() if k not in ("data", "seed", "directory", "on_epoch")}
-    _check(name, hp)
+    _check_params(name, hp)
     from genre.models import mel_cnn
 
-    mel_cnn.quiet()
+    mel_cnn.silence_tensorflow()
     from genre.models import vgg_layers
 
-    return vgg_layers.Work(name, data, seed, directory, hp, weights, hidden or (hp["units"],))
+    return vgg_layers.NetworkTraining(name, data, seed, directory, hp, weights, hidden or (hp["units"],))
 
 
-def _check(name: str, hp: Mapping[str, Any]) -> None:
+def _check_params(name: str, hp: Mapping[str, Any]) -> None:
     """Refuse what is out of range."""
     smallest = {"epochs": 1, "head_epochs": 1, "batch_size": 1, "units": 1, "l2": 0}
     smallest["image_size"] = MIN_IMAGE_SIZE if name.startswith("vgg16") else 1

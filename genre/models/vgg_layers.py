@@ -18,21 +18,21 @@ from keras import Input, layers, ops
 from genre.errors import DataError, TrainingError
 from genre.files import write_atomically
 from genre.inputs import spectrogram
-from genre.models import Data, OnEpoch, devices, keras_training
+from genre.models import OnEpoch, TrainingData, devices, keras_training
 
 #: Mean of ImageNet's pictures by channel, blue first, which the weights were trained without (keras.applications).
 IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 
 #: Kept outputs of a base in one folder, the least recently used going first: of training and validation clips, for four
 #: bases or settings. One is 37 kB a clip.
-KEPT_OUTPUTS = 8
+MAX_CACHED_OUTPUTS = 8
 
 #: Keras's name of the ImageNet weights without the three dense layers.
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
 @dataclass
-class Work:
+class NetworkTraining:
     """One training of one network.
 
     Attributes
@@ -54,7 +54,7 @@ class Work:
     """
 
     name: str
-    data: Data
+    data: TrainingData
     seed: int
     directory: Path
     hp: dict[str, Any]
@@ -65,35 +65,35 @@ class Work:
     def __post_init__(self) -> None:
         keras.utils.set_random_seed(self.seed)
         self.shape = tuple(np.asarray(self.data.X_train[:1]).shape[1:])
-        self.policy = devices.precision(self.hp["precision"])
+        self.policy = devices.choose_precision(self.hp["precision"])
         counts = np.bincount(self.data.y_train, minlength=len(self.data.genres))
         balanced = len(self.data.y_train) / (len(counts) * counts)
         self.class_weights = balanced if self.hp["class_weights"] else None
 
-    def network(self, policy: str, *, frozen: bool = False) -> keras.Model:
+    def build_network(self, policy: str, *, frozen: bool = False) -> keras.Model:
         """The whole network, from stored bytes to probabilities, its head untrained."""
-        with devices.policy(policy):
+        with devices.dtype_policy(policy):
             body = self._body(frozen=frozen)
-            return chain(self.shape, [*body.layers[1:], self._head(body.output.shape[1:])], self.name)
+            return chain_layers(self.shape, [*body.layers[1:], self._head(body.output.shape[1:])], self.name)
 
     def fit_head(self, directory: Path, epochs: int, learning_rate: float, on_epoch: OnEpoch | None) -> keras.Model:
         """Train the head on outputs of the base, which runs once over the clips and never learns."""
-        with devices.policy(self.policy):
+        with devices.dtype_policy(self.policy):
             body, data = self._body(frozen=True), self.data
-            X = [self._outputs(body, X) for X in (data.X_train, data.X_validation)]
+            X = [self._base_outputs(body, X) for X in (data.X_train, data.X_validation)]
             head = self._head(X[0].shape[1:], dtype="float16")
         cached = replace(data, X_train=X[0], X_validation=X[1])
-        return self._fit(head, cached, directory, epochs, learning_rate, on_epoch)
+        return self._compile_and_fit(head, cached, directory, epochs, learning_rate, on_epoch)
 
-    def fit(self, model: keras.Model, on_epoch: OnEpoch | None) -> keras.Model:
+    def fit_network(self, model: keras.Model, on_epoch: OnEpoch | None) -> keras.Model:
         """Train every weight of a network."""
         hp = self.hp
-        return self._fit(model, self.data, self.directory, hp["epochs"], hp["learning_rate"], on_epoch)
+        return self._compile_and_fit(model, self.data, self.directory, hp["epochs"], hp["learning_rate"], on_epoch)
 
-    def finish(self, trained: keras.Model) -> keras.Model:
+    def build_final_model(self, trained: keras.Model) -> keras.Model:
         """The network as it is saved: float32, the training's weights (or its head's), the prior put right."""
         head_only = trained.name == "head"
-        model = self.network("float32", frozen=head_only)
+        model = self.build_network("float32", frozen=head_only)
         part = model.get_layer("head") if head_only else model
         part.set_weights(trained.get_weights())
         if self.class_weights is not None:
@@ -101,19 +101,22 @@ class Work:
             # Weighted, it learnt probabilities times these weights; a shift before the softmax takes them out again.
             bias.assign(bias - np.log(self.class_weights).astype(np.float32))
         if self.weights:
-            unchanged = digest(model.get_layer("vgg16")) == self.base_digest
-            keras_training.note(self.directory, base_weights_unchanged=str(unchanged).lower())
+            unchanged = weights_digest(model.get_layer("vgg16")) == self.base_digest
+            keras_training.record_facts(self.directory, base_weights_unchanged=str(unchanged).lower())
         return model
 
     def _body(self, *, frozen: bool) -> keras.Model:
         """Picture and, where there is one, base."""
-        size, parts = self.hp["image_size"], [picture(self.shape, self.hp["image_size"], self.hp["preprocessing"])]
+        size, parts = (
+            self.hp["image_size"],
+            [build_image_layers(self.shape, self.hp["image_size"], self.hp["preprocessing"])],
+        )
         if self.weights:
-            base = vgg16(self.weights, size)
+            base = build_vgg16(self.weights, size)
             base.trainable = not frozen
-            self.base_digest = self.base_digest or digest(base)
+            self.base_digest = self.base_digest or weights_digest(base)
             parts.append(base)
-        return chain(self.shape, parts, "body")
+        return chain_layers(self.shape, parts, "body")
 
     def _head(self, shape: tuple[int, ...], dtype: str | None = None) -> keras.Model:
         """Flatten, the dense layers, softmax (Bahuleyan 2018, section 5.1; the order is the published code's)."""
@@ -127,17 +130,17 @@ class Work:
         stack.append(layers.Dense(len(self.data.genres), activation="softmax", dtype="float32"))
         return keras.Sequential(stack, name="head")
 
-    def _outputs(self, body: keras.Model, X: Any) -> np.ndarray:
+    def _base_outputs(self, body: keras.Model, X: Any) -> np.ndarray:
         """Outputs of the base for these clips, from an earlier training where it had the same."""
-        how = [self.base_digest, self.policy, self.hp["preprocessing"], keras.backend.backend(), keras.__version__]
+        settings = [self.base_digest, self.policy, self.hp["preprocessing"], keras.backend.backend(), keras.__version__]
         batch_size = self.hp["batch_size"]
-        with devices.enough_memory(batch_size):
-            return outputs(body, X, self.data.cache or self.directory, how, batch_size=batch_size)
+        with devices.translate_out_of_memory(batch_size):
+            return cached_outputs(body, X, self.data.cache_dir or self.directory, settings, batch_size=batch_size)
 
-    def _fit(
+    def _compile_and_fit(
         self,
         model: keras.Model,
-        data: Data,
+        data: TrainingData,
         directory: Path,
         epochs: int,
         learning_rate: float,
@@ -150,16 +153,16 @@ class Work:
             keras.optimizers.Adam(learning_rate),
             "categorical_crossentropy",
             metrics=["accuracy", auc],
-            jit_compile=devices.jit_compile(dense=not self.weights or model.name == "head"),
+            jit_compile=devices.jit_compile_setting(dense=not self.weights or model.name == "head"),
         )
         hp = {k: v for k, v in self.hp.items() if k != "weights"}  # the base's hash says which, wherever they lie
         key = {
             "model": self.name,
             "seed": self.seed,
             "base": self.base_digest,
-            "labels": keras_training.digest(self.data),
+            "labels": keras_training.labels_digest(self.data),
         }
-        return keras_training.fit(
+        return keras_training.train_network(
             model,
             data,
             directory,
@@ -172,7 +175,7 @@ class Work:
         )
 
 
-def chain(shape: tuple[int, ...], parts: list[Any], name: str) -> keras.Model:
+def chain_layers(shape: tuple[int, ...], parts: list[Any], name: str) -> keras.Model:
     """Parts one after the other, on stored spectrograms of this shape."""
     x = inputs = Input(shape, dtype="uint8")
     for part in parts:
@@ -181,7 +184,7 @@ def chain(shape: tuple[int, ...], parts: list[Any], name: str) -> keras.Model:
     return keras.Model(inputs, x, name=name)
 
 
-def picture(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Model:
+def build_image_layers(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Model:
     """Layers from the stored bytes to the picture that a network takes.
 
     Parameters
@@ -197,9 +200,9 @@ def picture(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Mode
     -------
     keras.Model
         uint8 [shape=(n, n_mels, n_frames)] to float32 [shape=(n, size, size, 3)]; the colours are
-        `genre.inputs.spectrogram.image`'s, then resized (bilinear).
+        `genre.inputs.spectrogram.render_rgb_image`'s, then resized (bilinear).
     """
-    colours = spectrogram.image(np.arange(256, dtype=np.uint8)[np.newaxis])[0].astype(np.float32)
+    colours = spectrogram.render_rgb_image(np.arange(256, dtype=np.uint8)[np.newaxis])[0].astype(np.float32)
     table = colours / 255 if preprocessing == "paper" else colours[:, ::-1] - IMAGENET_MEAN
     inputs = Input(shape, dtype="uint8")
     # In float32, exact here: TensorFlow keeps int32 off the GPU, and bfloat16 has too few bits.
@@ -213,14 +216,14 @@ def picture(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Mode
     narrow = layers.EinsumDense("bhwc,wx->bhxc", (shape[0], size, 3), dtype="float32", name="narrow")
     tall = layers.EinsumDense("bhxc,hy->byxc", (size, size, 3), dtype="float32", name="tall")
     resized = tall(narrow(jet(level)))
-    for layer, values in ((jet, table), (narrow, triangle(shape[1], size)), (tall, triangle(shape[0], size))):
+    for layer, values in ((jet, table), (narrow, resize_matrix(shape[1], size)), (tall, resize_matrix(shape[0], size))):
         layer.set_weights([values])
     model = keras.Model(inputs, resized, name="picture")
     model.trainable = False
     return model
 
 
-def triangle(n: int, size: int) -> np.ndarray:
+def resize_matrix(n: int, size: int) -> np.ndarray:
     """Bilinear resize of `n` samples to `size`, antialiased where that is fewer, as a matrix.
 
     Parameters
@@ -239,7 +242,7 @@ def triangle(n: int, size: int) -> np.ndarray:
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def vgg16(weights: str, size: int) -> keras.Model:
+def build_vgg16(weights: str, size: int) -> keras.Model:
     """VGG-16 without its dense layers.
 
     Parameters
@@ -258,7 +261,7 @@ def vgg16(weights: str, size: int) -> keras.Model:
     if weights != "imagenet":
         base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape, name="vgg16")
         if weights != "none":
-            _read_weights(base, Path(weights).expanduser())
+            _load_weights(base, Path(weights).expanduser())
         return base
     try:
         return keras.applications.VGG16(include_top=False, weights="imagenet", input_shape=shape, name="vgg16")
@@ -270,7 +273,7 @@ def vgg16(weights: str, size: int) -> keras.Model:
         ) from error
 
 
-def _read_weights(base: keras.Model, path: Path) -> None:
+def _load_weights(base: keras.Model, path: Path) -> None:
     """Fill `base` from a file: of weights (``.h5``, ``.weights.h5``), or of a model that holds VGG-16 (``.keras``)."""
     if not path.is_file():
         raise TrainingError(f"there is no weights file {path}; give a .h5, .weights.h5 or .keras file, or imagenet")
@@ -278,7 +281,7 @@ def _read_weights(base: keras.Model, path: Path) -> None:
     random = [layer.get_weights()[0] for layer in convolutions]
     try:
         if path.suffix == ".keras":
-            known = _layers_by_name(keras_training.load(path))
+            known = _layers_by_name(keras_training.load_model(path))
             for layer in convolutions:
                 layer.set_weights(known[layer.name].get_weights())
         else:
@@ -301,7 +304,7 @@ def _layers_by_name(model: keras.Model) -> dict[str, Any]:
     return found
 
 
-def outputs(body: keras.Model, X: Any, directory: Path, how: list[str], *, batch_size: int) -> np.ndarray:
+def cached_outputs(body: keras.Model, X: Any, directory: Path, settings: list[str], *, batch_size: int) -> np.ndarray:
     """Outputs of a network that does not learn, computed once.
 
     Parameters
@@ -311,8 +314,8 @@ def outputs(body: keras.Model, X: Any, directory: Path, how: list[str], *, batch
     X : array-like [shape=(n, n_mels, n_frames), dtype=uint8]
         Spectrograms.
     directory : Path
-        Where they are kept, by a hash of the clips, `how` and the output's shape; `KEPT_OUTPUTS` at most.
-    how : list of str
+        Where they are kept, by a hash of the clips, `settings` and the output's shape; `MAX_CACHED_OUTPUTS` at most.
+    settings : list of str
         Whatever else the outputs depend on, the weights among it.
     batch_size : int
         Clips that cross the network at once.
@@ -327,19 +330,19 @@ def outputs(body: keras.Model, X: Any, directory: Path, how: list[str], *, batch
     TrainingError
         If an output is not finite.
     """
-    fingerprint = hashlib.sha256(repr((how, body.output.shape, len(X))).encode())
+    fingerprint = hashlib.sha256(repr((settings, body.output.shape, len(X))).encode())
     for batch in _batches(X, batch_size):
         fingerprint.update(batch.tobytes())
     path = directory / f"outputs-{fingerprint.hexdigest()[:16]}.npy"
     if not path.exists():
-        write_atomically(path, lambda temporary: _compute(body, X, temporary, batch_size))
+        write_atomically(path, lambda temporary: _write_outputs(body, X, temporary, batch_size))
     path.touch()
-    for old in sorted(directory.glob("outputs-*.npy"), key=lambda p: p.stat().st_mtime_ns)[:-KEPT_OUTPUTS]:
+    for old in sorted(directory.glob("outputs-*.npy"), key=lambda p: p.stat().st_mtime_ns)[:-MAX_CACHED_OUTPUTS]:
         old.unlink()
     return np.load(path, mmap_mode="r")
 
 
-def digest(model: keras.Model) -> str:
+def weights_digest(model: keras.Model) -> str:
     """Hash of all weights of a network."""
     whole = hashlib.sha256()
     for values in model.get_weights():
@@ -347,7 +350,7 @@ def digest(model: keras.Model) -> str:
     return whole.hexdigest()[:16]
 
 
-def _compute(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
+def _write_outputs(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
     """Write the outputs as one array."""
     body.compile()
     shape = (len(X), *body.output.shape[1:])

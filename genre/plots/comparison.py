@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.evaluate import metrics
-from genre.plots.style import COLOURS, FAINT, _legend, _line, _name, _panel, _title, _unit_panel
+from genre.evaluate import compute_metrics
+from genre.plots.style import COLOURS, FAINT, _genre_label, _legend, _line_style, _panel, _title, _unit_panel
 from genre.probabilities.tables import genres_of, labels_of, proba_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def dots(rows: pd.DataFrame, title: str, unit: str) -> "Figure":
+def interval_dots(rows: pd.DataFrame, title: str, unit: str) -> "Figure":
     """Values with their intervals, one line a label, one colour a series.
 
     Parameters
@@ -57,7 +57,7 @@ def dots(rows: pd.DataFrame, title: str, unit: str) -> "Figure":
             axes.annotate(
                 text, (end, height), (6, 0), textcoords="offset points", va="center", fontsize=8, color=colour
             )
-    axes.set(yticks=np.arange(len(labels)), yticklabels=[_name(str(label)) for label in labels])
+    axes.set(yticks=np.arange(len(labels)), yticklabels=[_genre_label(str(label)) for label in labels])
     axes.set(ylim=(len(labels) - 0.4, -0.6), xlabel=unit)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
@@ -68,7 +68,7 @@ def dots(rows: pd.DataFrame, title: str, unit: str) -> "Figure":
     return figure
 
 
-def stacked(table: pd.DataFrame, title: str, unit: str, *, top: int = 20) -> "Figure":
+def stacked_bars(table: pd.DataFrame, title: str, unit: str, *, top: int = 20) -> "Figure":
     """The rows with the largest sums as bars, each made of its columns.
 
     Parameters
@@ -104,7 +104,7 @@ def stacked(table: pd.DataFrame, title: str, unit: str, *, top: int = 20) -> "Fi
             height=0.72,
             color=colour,
             hatch=hatch,
-            label=_name(str(column)),
+            label=_genre_label(str(column)),
         )
         left += shown[column].to_numpy()
     axes.invert_yaxis()
@@ -144,14 +144,14 @@ def mean_roc_curves(tables: Mapping[str, pd.DataFrame], title: str) -> "Figure":
     grid = np.linspace(0, 1, 501)
     for k, (name, table) in enumerate(tables.items()):
         genres, y_true, proba = genres_of(table), labels_of(table), proba_of(table)
-        auc = metrics(y_true, proba, genres)["macro_auc"]
-        axes.plot(grid, _mean_rate(y_true, proba, grid), **_line(k), label=f"{auc:.3f}  {_name(name)}")
+        auc = compute_metrics(y_true, proba, genres)["macro_auc"]
+        axes.plot(grid, _mean_tpr(y_true, proba, grid), **_line_style(k), label=f"{auc:.3f}  {_genre_label(name)}")
     axes.set(xlabel="False positive rate", ylabel="True positive rate")
     _legend(axes, beside=True, title="Macro AUC")
     return figure
 
 
-def _mean_rate(y_true: np.ndarray, proba: np.ndarray, grid: Sequence[float] | np.ndarray) -> np.ndarray:
+def _mean_tpr(y_true: np.ndarray, proba: np.ndarray, grid: Sequence[float] | np.ndarray) -> np.ndarray:
     """Mean over the genres present of the true positive rate at each false positive rate of `grid`."""
     from sklearn.metrics import roc_curve
 

@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from genre.evaluate import calibration_error, metrics, reliability_steps
+from genre.evaluate import calibration_error, compute_metrics, reliability_steps
 from genre.probabilities.tables import genres_of, labels_of, proba_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from genre.plots.style import COLOURS, FAINT, INK, _legend, _line, _name, _panel, _panels, _title, _unit_panel
+from genre.plots.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    _genre_label,
+    _legend,
+    _line_style,
+    _panel,
+    _panels,
+    _title,
+    _unit_panel,
+)
 
 
 def roc_curves(table: pd.DataFrame) -> "Figure":
@@ -39,16 +50,16 @@ def roc_curves(table: pd.DataFrame) -> "Figure":
     """
     from sklearn.metrics import roc_curve
 
-    genres, y_true, proba, values = _scored(table)
-    figure, axes = _unit_panel(f"ROC{_where(table)}: each genre against the rest")
+    genres, y_true, proba, values = _score_table(table)
+    figure, axes = _unit_panel(f"ROC{_split_suffix(table)}: each genre against the rest")
     grid, rates = np.linspace(0, 1, 501), []
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label="0.500  chance")
     for k, genre in enumerate(genres):
         if np.isnan(values[f"auc/{genre}"]):
-            axes.plot([], [], **_line(k), label=f"none   {_name(genre)}")
+            axes.plot([], [], **_line_style(k), label=f"none   {_genre_label(genre)}")
             continue
         fpr, tpr, _ = roc_curve(y_true == k, proba[:, k])
-        axes.plot(fpr, tpr, **_line(k), label=f"{values[f'auc/{genre}']:.3f}  {_name(genre)}")
+        axes.plot(fpr, tpr, **_line_style(k), label=f"{values[f'auc/{genre}']:.3f}  {_genre_label(genre)}")
         rates.append(np.interp(grid, fpr, tpr))
     if rates:
         mean = np.r_[0.0, np.mean(rates, axis=0)[1:]]
@@ -78,12 +89,12 @@ def precision_recall_curves(table: pd.DataFrame) -> "Figure":
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    genres, y_true, proba, _ = _scored(table)
-    figure, axes = _unit_panel(f"Precision and recall{_where(table)}, by genre")
+    genres, y_true, proba, _ = _score_table(table)
+    figure, axes = _unit_panel(f"Precision and recall{_split_suffix(table)}, by genre")
     averages = []
     for k, genre in enumerate(genres):
         if not (y_true == k).any():
-            axes.plot([], [], **_line(k), label=f"none   {_name(genre)}")
+            axes.plot([], [], **_line_style(k), label=f"none   {_genre_label(genre)}")
             continue
         precision, recall, _ = precision_recall_curve(y_true == k, proba[:, k])
         averages.append(average_precision_score(y_true == k, proba[:, k]))
@@ -91,9 +102,9 @@ def precision_recall_curves(table: pd.DataFrame) -> "Figure":
         axes.plot(
             recall[found],
             precision[found],
-            **_line(k),
+            **_line_style(k),
             drawstyle="steps-post",
-            label=f"{averages[-1]:.3f}  {_name(genre)}",
+            label=f"{averages[-1]:.3f}  {_genre_label(genre)}",
         )
     axes.set(xlabel="Recall", ylabel="Precision")
     _legend(axes, beside=True, title=f"Average precision (mean {np.mean(averages):.3f})")
@@ -120,7 +131,7 @@ def confusion_matrix(table: pd.DataFrame) -> "Figure":
     """
     from sklearn.metrics import confusion_matrix as count
 
-    genres, y_true, proba, values = _scored(table)
+    genres, y_true, proba, values = _score_table(table)
     k = len(genres)
     counts = count(y_true, proba.argmax(axis=1), labels=np.arange(k))
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -132,15 +143,17 @@ def confusion_matrix(table: pd.DataFrame) -> "Figure":
         text = f"{shares[row, column]:.0f} %\n{counts[row, column]}" if counts[row, column] else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if k <= 10 else 7.5)
     axes.set(xlabel="Predicted genre", ylabel="True genre", xticks=np.arange(k), yticks=np.arange(k))
-    axes.set_xticklabels([_name(genre) for genre in genres], rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels([_name(genre) for genre in genres])
+    axes.set_xticklabels([_genre_label(genre) for genre in genres], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels([_genre_label(genre) for genre in genres])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    _title(axes, f"Confusion matrix{_where(table)}\naccuracy {values['accuracy']:.3f}, {len(table):,} clips")
+    _title(axes, f"Confusion matrix{_split_suffix(table)}\naccuracy {values['accuracy']:.3f}, {len(table):,} clips")
     return figure
 
 
-def reliability(table: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None, bins: int = 10) -> "Figure":
+def reliability_diagram(
+    table: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None, bins: int = 10
+) -> "Figure":
     """How often the predicted genre is right at each confidence.
 
     Parameters
@@ -170,25 +183,25 @@ def reliability(table: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | Non
     for k, (label, other) in enumerate((others or {}).items(), start=1):
         steps = reliability_steps(other, bins=bins)
         label = f"{label}: error {calibration_error(other, bins=bins):.3f}"
-        upper.plot(steps["confidence"], steps["right"], **_line(k), marker="o", ms=4, label=label)
+        upper.plot(steps["confidence"], steps["right"], **_line_style(k), marker="o", ms=4, label=label)
     upper.plot(means["confidence"], means["right"], color=COLOURS[0], lw=2)
     sizes = 20 + 200 * means["clips"] / means["clips"].max()
     upper.scatter(means["confidence"], means["right"], sizes, color=COLOURS[0], zorder=3, label="this model")
     upper.set(ylabel="Share of right answers", xlim=(0, 1), ylim=(0, 1.03))
-    _title(upper, f"Reliability{_where(table)}: calibration error {calibration_error(table, bins=bins):.3f}")
+    _title(upper, f"Reliability{_split_suffix(table)}: calibration error {calibration_error(table, bins=bins):.3f}")
     _legend(upper, loc="upper left")
     lower.bar((means.index + 0.5) / bins, means["clips"], width=0.92 / bins, color=COLOURS[5])
     lower.set(xlabel="Confidence (largest probability)", ylabel="Clips")
     return figure
 
 
-def _scored(table: pd.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, float]]:
+def _score_table(table: pd.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, float]]:
     """Genres, labels, probabilities and metrics of a table that is not empty."""
     genres, y_true, proba = genres_of(table), labels_of(table), proba_of(table)
-    return genres, y_true, proba, metrics(y_true, proba, genres)
+    return genres, y_true, proba, compute_metrics(y_true, proba, genres)
 
 
-def _where(table: pd.DataFrame) -> str:
+def _split_suffix(table: pd.DataFrame) -> str:
     """`` on test`` when the table holds one split, nothing otherwise."""
     splits = table["split"].unique()
     return f" on {splits[0]}" if len(splits) == 1 else ""

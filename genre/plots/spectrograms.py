@@ -7,7 +7,7 @@ import numpy as np
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.inputs import filterbanks
-from genre.plots.style import _colour_bar, _name, _panels, _title
+from genre.plots.style import _colour_bar, _genre_label, _panels, _title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def spectrograms_per_genre(spectrograms: dict[str, np.ndarray], config: AudioCon
     figure, panels = _panels(n_rows, n_columns, 1.6 + 3.1 * n_columns, 0.7 + 2.4 * n_rows, grid=False)
     for axes, (genre, picture) in zip(panels, spectrograms.items(), strict=False):
         image = _spectrogram(axes, picture, config)
-        _title(axes, _name(genre))
+        _title(axes, _genre_label(genre))
     for k, axes in enumerate(panels):
         axes.set_visible(k < len(spectrograms))
         if k % n_columns == 0:
@@ -61,7 +61,7 @@ def spectrograms_per_genre(spectrograms: dict[str, np.ndarray], config: AudioCon
 
 def _spectrogram(axes: "Axes", picture: np.ndarray, config: AudioConfig) -> Any:
     """Draw one spectrogram with seconds and kilohertz; the image, for the colour bar."""
-    centres = filterbanks.mel_hz(config.sr, config.n_mels)[1:-1]
+    centres = filterbanks.mel_corners_hz(config.sr, config.n_mels)[1:-1]
     ticks = [hz for hz in MEL_TICKS_HZ if centres[0] <= hz <= centres[-1]]
     level_db = picture.astype(np.float32) / 255 * config.top_db - config.top_db
     length_s = picture.shape[1] * config.hop_length / config.sr

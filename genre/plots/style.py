@@ -13,18 +13,18 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.5)))
 INK, FAINT, GRID = "#222222", "#777777", "#E3E3E3"
 DPI = 150
-LONGEST_NAME = 28
+MAX_NAME_LENGTH = 28
 
 
-def _line(k: int) -> dict[str, Any]:
+def _line_style(k: int) -> dict[str, Any]:
     """Colour and dash of the k-th genre, the same in every figure."""
     dash = DASHES[k // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[k % len(COLOURS)], "ls": dash, "lw": 1.5}
 
 
-def _name(genre: str) -> str:
+def _genre_label(genre: str) -> str:
     """Genre as matplotlib may print it: a dollar would start a formula, a long name would squeeze the panel."""
-    short = genre if len(genre) <= LONGEST_NAME else f"{genre[: LONGEST_NAME - 1]}…"
+    short = genre if len(genre) <= MAX_NAME_LENGTH else f"{genre[: MAX_NAME_LENGTH - 1]}…"
     return short.replace("$", r"\$")
 
 

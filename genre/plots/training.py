@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Titles of the quantities a training reports.
-CURVES = {"loss": "Loss", "accuracy": "Accuracy", "auc": "Macro AUC"}
+CURVE_TITLES = {"loss": "Loss", "accuracy": "Accuracy", "auc": "Macro AUC"}
 
 
-def importances(
+def feature_importances(
     series: pd.Series, title: str, top: int = 20, *, spread: pd.Series | None = None, unit: str = "Importance"
 ) -> "Figure":
     """The most important features as bars, the first on top.
@@ -81,9 +81,11 @@ def learning_curve(history: pd.DataFrame) -> "Figure":
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = [name for name in CURVES if name in history or f"val_{name}" in history]
+    names = [name for name in CURVE_TITLES if name in history or f"val_{name}" in history]
     if history.empty or not names:
-        raise UsageError(f"no learning curve in the columns {list(history)}; needed: {', '.join(CURVES)} or val_…")
+        raise UsageError(
+            f"no learning curve in the columns {list(history)}; needed: {', '.join(CURVE_TITLES)} or val_…"
+        )
     epochs = history["epoch"].to_numpy() if "epoch" in history else np.arange(1, len(history) + 1)
     figure, panels = _panels(1, len(names), 4.9 * len(names), 4.0)
     for name, axes in zip(names, panels, strict=True):
@@ -95,12 +97,12 @@ def learning_curve(history: pd.DataFrame) -> "Figure":
             _mark_best(axes, epochs, history[f"val_{name}"].to_numpy(dtype=float), lowest=name == "loss")
         axes.set(xlabel="Epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _title(axes, CURVES[name])
+        _title(axes, CURVE_TITLES[name])
         _legend(axes)
     return figure
 
 
-def leaderboard(df: pd.DataFrame) -> "Figure":
+def leaderboard_plot(df: pd.DataFrame) -> "Figure":
     """Macro AUC of each model with its interval, by split, the best on top.
 
     Parameters

@@ -7,13 +7,13 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 #: A probability of 0 counts as this, so that one model's certainty cannot forbid what all others say.
-FLOOR = 1e-12
+MIN_PROBABILITY = 1e-12
 
-#: The exponent found by `pool_weights` stays above this, so that a temperature is never more than twenty.
+#: The exponent found by `fit_pool_weights` stays above this, so that a temperature is never more than twenty.
 MIN_WEIGHT = 0.05
 
 
-def pool(probas: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def pool_probabilities(probas: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Product of models' probabilities, each raised to its weight, normalised again.
 
     Equal weights that sum to 1 give the geometric mean; one model's alone, a temperature of one over it.
@@ -30,12 +30,12 @@ def pool(probas: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
     np.ndarray [shape=(n, k)]
         Rows sum to 1.
     """
-    logits = np.tensordot(weights, [np.log(np.maximum(p, FLOOR)) for p in probas], 1)
+    logits = np.tensordot(weights, [np.log(np.maximum(p, MIN_PROBABILITY)) for p in probas], 1)
     return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
 
 
-def pool_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray:
-    """Weights for `pool` of least log-loss, held near equal ones where there are few clips.
+def fit_pool_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray:
+    """Weights for `pool_probabilities` of least log-loss, held near equal ones where there are few clips.
 
     A problem without local minima: the log-loss is convex in the weights, and so is the penalty, half the squared
     distance from equal weights. The penalty counts like one clip's log-loss, so it decides where ten clips do, keeps a
@@ -53,7 +53,7 @@ def pool_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray
     np.ndarray [shape=(len(probas),)]
         From 0.05 up; their sum is one over the temperature of the whole.
     """
-    logs = np.stack([np.log(np.maximum(p, FLOOR)) for p in probas])
+    logs = np.stack([np.log(np.maximum(p, MIN_PROBABILITY)) for p in probas])
     true = logs[:, np.arange(len(y_true)), y_true].sum(axis=1)
     equal = np.full(len(probas), 1 / len(probas))
 

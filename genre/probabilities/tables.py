@@ -52,16 +52,16 @@ def probability_table(
     UsageError
         If lengths, genres, splits or ids do not fit, or a row is not finite, negative or does not sum to 1.
     """
-    genres, ids = checked_genres(genres), pd.Index(index, dtype=str, name="clip_id")
+    genres, ids = validate_genres(genres), pd.Index(index, dtype=str, name="clip_id")
     if ids.has_duplicates:
         raise UsageError(f"clip id {ids[ids.duplicated()][0]!r} occurs more than once; ids must be unique")
-    table = pd.DataFrame({"split": split if isinstance(split, str) else _column("split", split, ids)}, index=ids)
+    table = pd.DataFrame({"split": split if isinstance(split, str) else _check_column("split", split, ids)}, index=ids)
     columns = pd.Index(genres)
-    codes = columns.get_indexer(pd.Index(_column("genre", genre, ids)))
+    codes = columns.get_indexer(pd.Index(_check_column("genre", genre, ids)))
     table["genre"] = pd.Categorical.from_codes(codes, categories=columns)
-    table["recording"] = _column("recording", recording, ids)
-    _check_meta(table, genre)
-    return table.join(pd.DataFrame(checked_proba(proba, genres, ids), index=ids, columns=columns))
+    table["recording"] = _check_column("recording", recording, ids)
+    _check_split_and_genre(table, genre)
+    return table.join(pd.DataFrame(validate_proba(proba, genres, ids), index=ids, columns=columns))
 
 
 def genres_of(table: pd.DataFrame) -> list[str]:
@@ -166,7 +166,7 @@ def per_recording(table: pd.DataFrame) -> pd.DataFrame:
     return grouped.set_index("clip_id")[[*META_COLUMNS, *genres]]
 
 
-def common_clips(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+def align_tables(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """Some tables cut to the clips that all of them have, in one order, with splits and recordings of the first.
 
     Parameters
@@ -195,10 +195,10 @@ def common_clips(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     if common.empty:
         raise UsageError("the tables have no clip in common; score the models on the same clips first")
     base = first.loc[common.sort_values()]
-    return [base.assign(**_answers(table, base, genres)) for table in tables]
+    return [base.assign(**_matching_probabilities(table, base, genres)) for table in tables]
 
 
-def _answers(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict[str, pd.Series]:
+def _matching_probabilities(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict[str, pd.Series]:
     """Probabilities of the clips of `base`, if the table agrees on their genres."""
     table = table.loc[base.index]
     differ = (base["genre"].astype(str) != table["genre"].astype(str)).to_numpy()
@@ -208,7 +208,7 @@ def _answers(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict
     return {genre: table[genre] for genre in genres}
 
 
-def checked_genres(genres: Sequence[str]) -> list[str]:
+def validate_genres(genres: Sequence[str]) -> list[str]:
     """Genres as a list, if they can be the columns of a table.
 
     Raises
@@ -239,7 +239,7 @@ def check_labels(y_true: np.ndarray, n_genres: int) -> None:
         raise UsageError(f"labels must be whole numbers from 0 to {n_genres - 1}, one a clip")
 
 
-def checked_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.ndarray:
+def validate_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.ndarray:
     """Probabilities as float64 with rows summing to 1.
 
     Raises
@@ -265,7 +265,7 @@ def _check_finite(proba: np.ndarray, ids: pd.Index) -> None:
         raise UsageError(f"the probabilities of clip {ids[bad][0]!r} are not finite or are negative: {proba[bad][0]}")
 
 
-def _column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
+def _check_column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
     """One descriptive column, if it is as long as the index and every clip has a value."""
     column = np.asarray(values, dtype=object)
     if column.shape != ids.shape:
@@ -275,7 +275,7 @@ def _column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
     return column
 
 
-def _check_meta(table: pd.DataFrame, genre: Any) -> None:
+def _check_split_and_genre(table: pd.DataFrame, genre: Any) -> None:
     """Refuse a split or a genre that is not on the list."""
     wrong = set(table["split"]) - set(SPLITS)
     if wrong:

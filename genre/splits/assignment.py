@@ -10,15 +10,15 @@ from genre.errors import DataError
 from genre.workspace import BUILD_FIRST
 
 #: Where each genre's first three recordings go, so that no split lacks a genre.
-_FIRST = ("train", "test", "validation")
+_FIRST_SPLITS = ("train", "test", "validation")
 
 #: The paper's proportions (section 4.1), for data sets large enough that a twentieth is worth its name.
-LARGE = {"train": 0.90, "validation": 0.05, "test": 0.05}
-SMALL = {"train": 0.70, "validation": 0.15, "test": 0.15}
+LARGE_SHARES = {"train": 0.90, "validation": 0.05, "test": 0.05}
+SMALL_SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
 LARGE_CLIPS = 5000
 
 
-def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame:
+def assign_splits(clips: pd.DataFrame, assigned: pd.DataFrame | None = None) -> pd.DataFrame:
     """Give every recording a split and leave those that have one where they are.
 
     New recordings are taken in the order of the hash of their name, genre by genre; the first three go to
@@ -30,53 +30,57 @@ def deal(clips: pd.DataFrame, dealt: pd.DataFrame | None = None) -> pd.DataFrame
     clips : pd.DataFrame
         Usable clips; columns ``clip_id``, ``genre`` (categorical), ``recording``. A recording whose clips bear
         several genres counts for the most frequent.
-    dealt : pd.DataFrame, optional
+    assigned : pd.DataFrame, optional
         Columns ``recording`` and ``split``, as returned before.
 
     Returns
     -------
     pd.DataFrame
-        Columns ``recording`` and ``split``: all of `dealt`, then the new ones.
+        Columns ``recording`` and ``split``: all of `assigned`, then the new ones.
 
     Raises
     ------
     DataError
         If there are fewer than two genres, a genre has fewer than three recordings, or a side lost all it had of one.
     """
-    recordings = _recordings(clips)
-    _check(recordings, list(clips["genre"].cat.categories))
-    shares = LARGE if len(clips) > LARGE_CLIPS else SMALL
-    known = {} if dealt is None else dict(zip(dealt["recording"], dealt["split"], strict=True))
-    rows = [] if dealt is None else [dealt]
+    recordings = _summarise_recordings(clips)
+    _check_recordings(recordings, list(clips["genre"].cat.categories))
+    shares = LARGE_SHARES if len(clips) > LARGE_CLIPS else SMALL_SHARES
+    known = {} if assigned is None else dict(zip(assigned["recording"], assigned["split"], strict=True))
+    rows = [] if assigned is None else [assigned]
     for _, group in recordings.groupby("genre"):
-        sides = _deal_genre(group["n_clips"], known, shares)
-        rows.append(pd.DataFrame({"recording": sides.keys(), "split": sides.values()}, dtype=str))
+        new_splits = _assign_genre(group["n_clips"], known, shares)
+        rows.append(pd.DataFrame({"recording": new_splits.keys(), "split": new_splits.values()}, dtype=str))
     out = pd.concat(rows, ignore_index=True)
-    _check_sides(assign(clips, out), "each recording keeps its side for ever; add recordings")
+    _check_genre_coverage(attach_splits(clips, out), "each recording keeps its side for ever; add recordings")
     return out
 
 
-def with_names(dealt: pd.DataFrame, before: pd.Series, after: pd.Series) -> pd.DataFrame:
-    """`dealt` with the names of recordings that were joined to others, so that each keeps its side if they part again.
+def add_merged_recordings(assigned: pd.DataFrame, before: pd.Series, after: pd.Series) -> pd.DataFrame:
+    """`assigned` with the names of recordings that were merged into others, so that each keeps its split if they part.
 
     Parameters
     ----------
-    dealt : pd.DataFrame
-        As `deal` returns.
+    assigned : pd.DataFrame
+        As `assign_splits` returns.
     before, after : pd.Series
         Recording of each clip before and after copies were joined.
 
     Returns
     -------
     pd.DataFrame
-        All of `dealt`, then the names that are new.
+        All of `assigned`, then the names that are new.
     """
-    side = dealt.set_index("recording")["split"]
-    names = pd.DataFrame({"recording": before, "split": after.map(side)}).dropna().drop_duplicates("recording")
-    return pd.concat([dealt, names[~names["recording"].isin(dealt["recording"])].astype(str)], ignore_index=True)
+    split_of_recording = assigned.set_index("recording")["split"]
+    names = (
+        pd.DataFrame({"recording": before, "split": after.map(split_of_recording)})
+        .dropna()
+        .drop_duplicates("recording")
+    )
+    return pd.concat([assigned, names[~names["recording"].isin(assigned["recording"])].astype(str)], ignore_index=True)
 
 
-def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+def attach_splits(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     """`clips` in the order of their ids, each with the split of its recording.
 
     Raises
@@ -84,15 +88,15 @@ def assign(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     DataError
         If a recording was never dealt.
     """
-    side = splits.drop_duplicates("recording").set_index("recording")["split"]
-    clips = clips.sort_values("clip_id").assign(split=clips["recording"].map(side))
+    split_of_recording = splits.drop_duplicates("recording").set_index("recording")["split"]
+    clips = clips.sort_values("clip_id").assign(split=clips["recording"].map(split_of_recording))
     if clips["split"].isna().any():
         raise DataError(f"some clips have no split yet; {BUILD_FIRST}")
     return clips.reset_index(drop=True)
 
 
-def from_source(clips: pd.DataFrame) -> pd.DataFrame:
-    """Return the split that the source publishes, as `deal` would.
+def published_splits(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the split that the source publishes, as `assign_splits` would.
 
     Raises
     ------
@@ -115,11 +119,11 @@ def from_source(clips: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"the source puts recording {torn.iloc[0]!r} (and {len(torn) - 1} more) on two sides; use split=dealt"
         )
-    _check_sides(clips, "complete it, or use split=dealt")
+    _check_genre_coverage(clips, "complete it, or use split=dealt")
     return published.astype(str).reset_index(drop=True)
 
 
-def _recordings(clips: pd.DataFrame) -> pd.DataFrame:
+def _summarise_recordings(clips: pd.DataFrame) -> pd.DataFrame:
     """Genre (the most frequent, of equals the first by name) and ``n_clips`` of every recording, in order of names."""
     counts = clips.astype({"genre": str}).groupby(["recording", "genre"]).size().rename("n").reset_index()
     first = counts.sort_values(["recording", "n", "genre"], ascending=[True, False, True]).drop_duplicates("recording")
@@ -127,7 +131,7 @@ def _recordings(clips: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"genre": genre, "n_clips": clips.groupby("recording").size()})
 
 
-def _check_sides(clips: pd.DataFrame, advice: str) -> None:
+def _check_genre_coverage(clips: pd.DataFrame, advice: str) -> None:
     """Refuse a split that lacks a genre."""
     for split in SPLITS:
         missing = set(clips["genre"].cat.categories) - set(clips.loc[clips["split"] == split, "genre"])
@@ -135,7 +139,7 @@ def _check_sides(clips: pd.DataFrame, advice: str) -> None:
             raise DataError(f"the {split} split has no clip of {', '.join(sorted(missing))}; {advice}")
 
 
-def _check(recordings: pd.DataFrame, genres: list[str]) -> None:
+def _check_recordings(recordings: pd.DataFrame, genres: list[str]) -> None:
     counts = recordings["genre"].value_counts().reindex(genres, fill_value=0)
     if len(genres) < 2:
         raise DataError(f"only one genre, {', '.join(genres) or 'none'}; a classifier needs at least two")
@@ -148,21 +152,21 @@ def _check(recordings: pd.DataFrame, genres: list[str]) -> None:
         )
 
 
-def _deal_genre(n_clips: pd.Series, known: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, str]:
+def _assign_genre(n_clips: pd.Series, known: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, str]:
     """Split of each new recording of one genre."""
     held = dict.fromkeys(SPLITS, 0)
     for recording, n in n_clips.items():
         if recording in known:
             held[known[str(recording)]] += n
-    sides: dict[str, str] = {}
-    for recording in sorted((str(r) for r in n_clips.index if r not in known), key=_order):
+    new_splits: dict[str, str] = {}
+    for recording in sorted((str(r) for r in n_clips.index if r not in known), key=_hash_order):
         held_total = sum(held.values()) + n_clips[recording]
-        empty = [s for s in _FIRST if not held[s]]
-        side = empty[0] if empty else max(SPLITS, key=lambda s: shares[s] * held_total - held[s])
-        sides[recording] = side
-        held[side] += n_clips[recording]
-    return sides
+        empty = [s for s in _FIRST_SPLITS if not held[s]]
+        split = empty[0] if empty else max(SPLITS, key=lambda s: shares[s] * held_total - held[s])
+        new_splits[recording] = split
+        held[split] += n_clips[recording]
+    return new_splits
 
 
-def _order(recording: str) -> str:
+def _hash_order(recording: str) -> str:
     return hashlib.sha256(recording.encode()).hexdigest()

@@ -38,23 +38,23 @@ CELL_CLIPS, MIN_CELLS = 5_000, 10
 CELLS_OF_CLIP = 2
 
 #: Correlation of residuals from which two clips are copies: benchmarks/leaks.py says what is found and what is not.
-SAME = 0.75
+MIN_SIMILARITY = 0.75
 
 #: Frames that one of two copies may begin later: two seconds.
 MAX_SHIFT = 86
 
 #: Bands whose mean is taken before comparing; the picture stays the same and the work is a third.
-POOL = 3
+POOLED_BANDS = 3
 
 #: Pairs compared at a time: with more, the memory of their spectra comes from the system anew for each, and the page
 #: faults take as long as the comparison.
-CHUNK = 16
+CHUNK_PAIRS = 16
 
 #: Statistics of timbre and harmony; the first MFCC's mean is the level.
-_STEADY = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
+_ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
 
 
-def pairs(
+def find_duplicates(
     features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray | None = None, *, n_jobs: int = 1
 ) -> pd.DataFrame:
     """Clips that are copies of each other.
@@ -74,12 +74,12 @@ def pairs(
         Columns ``first`` and ``second`` (ids, in the order of `features`), ``kind`` (``exact`` or ``near``) and
         ``similarity`` (up to 1). Of many copies of one clip not every pair is listed, but they hang together.
     """
-    found = _exact(features)
+    found = _exact_duplicates(features)
     found["similarity"] = 1.0
     if spectrograms is not None and len(features) > 1:
-        candidates = _neighbours(features)
-        similarity = similarities(spectrograms, candidates, n_jobs=n_jobs)
-        rows = np.column_stack([candidates, similarity])[similarity >= SAME]
+        candidates = _candidate_pairs(features)
+        similarity = pair_similarities(spectrograms, candidates, n_jobs=n_jobs)
+        rows = np.column_stack([candidates, similarity])[similarity >= MIN_SIMILARITY]
         near = pd.DataFrame(rows, columns=["i", "j", "similarity"]).astype({"i": int, "j": int})
         equal = {(i, j) for i, j in zip(found["i"], found["j"], strict=True)}
         near = near[[(i, j) not in equal for i, j in zip(near["i"], near["j"], strict=True)]]
@@ -89,8 +89,8 @@ def pairs(
     return out.assign(kind=found.get("kind", "exact"), similarity=found["similarity"].to_numpy(float))
 
 
-def digest(clips: pd.DataFrame, fingerprint: str) -> str:
-    """Twelve hexadecimal digits of what `pairs` depends on: the clips, how they were analysed, and this module.
+def duplicates_digest(clips: pd.DataFrame, fingerprint: str) -> str:
+    """Twelve hexadecimal digits of all that `find_duplicates` depends on: clips, their analysis, and this module.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def digest(clips: pd.DataFrame, fingerprint: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def across(found: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
+def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
     """Pairs that are of two recordings: within one, likeness is no leak.
 
     Parameters
     ----------
-    found : pd.DataFrame
-        As `pairs` returns.
+    duplicates : pd.DataFrame
+        As `find_duplicates` returns.
     clips : pd.DataFrame
         Columns ``clip_id``, ``recording``, ``genre``.
 
@@ -123,13 +123,20 @@ def across(found: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
         Those rows, with ``first_genre`` and ``second_genre``.
     """
     known = clips.set_index("clip_id")
-    apart = known["recording"].loc[found["first"]].to_numpy() != known["recording"].loc[found["second"]].to_numpy()
-    found = found[apart].reset_index(drop=True)
-    genres = {f"{side}_genre": known["genre"].loc[found[side]].astype(str).to_numpy() for side in ("first", "second")}
-    return found.assign(**genres)
+    apart = (
+        known["recording"].loc[duplicates["first"]].to_numpy()
+        != known["recording"].loc[duplicates["second"]].to_numpy()
+    )
+    duplicates = duplicates[apart].reset_index(drop=True)
+    genres = {
+        f"{side}_genre": known["genre"].loc[duplicates[side]].astype(str).to_numpy() for side in ("first", "second")
+    }
+    return duplicates.assign(**genres)
 
 
-def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1) -> np.ndarray:
+def pair_similarities(
+    spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1
+) -> np.ndarray:
     """How much alike the spectrograms of each pair are, at the shift in time that suits them best.
 
     Parameters
@@ -146,12 +153,16 @@ def similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray
     np.ndarray [shape=(m,)]
         Correlation of their residuals over all bands and frames, -1 to 1; the shift is at most `MAX_SHIFT` frames.
     """
-    chunks = (candidates[start : start + CHUNK] for start in range(0, len(candidates), CHUNK))
+    chunks = (candidates[start : start + CHUNK_PAIRS] for start in range(0, len(candidates), CHUNK_PAIRS))
     several = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads")
-    return np.concatenate([np.empty(0), *several(delayed(_similarities)(spectrograms, chunk) for chunk in chunks)])
+    return np.concatenate(
+        [np.empty(0), *several(delayed(_chunk_similarities)(spectrograms, chunk) for chunk in chunks)]
+    )
 
 
-def settle(clips: pd.DataFrame, found: pd.DataFrame, dealt: Mapping[str, str], *, join: bool = True) -> pd.DataFrame:
+def resolve_duplicates(
+    clips: pd.DataFrame, duplicates: pd.DataFrame, assigned: Mapping[str, str], *, merge: bool = True
+) -> pd.DataFrame:
     """Copies made one recording, or taken out where they stand on two sides already.
 
     Recordings that share a copy are one recording, named as the one of them that was dealt first, or else the first by
@@ -161,12 +172,12 @@ def settle(clips: pd.DataFrame, found: pd.DataFrame, dealt: Mapping[str, str], *
     Parameters
     ----------
     clips : pd.DataFrame
-        Clips table, all of whose usable clips `found` speaks of.
-    found : pd.DataFrame
-        As `pairs` returns.
-    dealt : mapping of str to str
+        Clips table, all of whose usable clips `duplicates` speaks of.
+    duplicates : pd.DataFrame
+        As `find_duplicates` returns.
+    assigned : mapping of str to str
         Recording to split, in the order in which they were dealt.
-    join : bool
+    merge : bool
         Whether copies on one side, or on none yet, become one recording. Default True.
 
     Returns
@@ -176,56 +187,56 @@ def settle(clips: pd.DataFrame, found: pd.DataFrame, dealt: Mapping[str, str], *
         reason for what leaves.
     """
     clips = clips.copy()
-    for members in _components(clips.set_index("clip_id")["recording"].astype(str), found):
-        order = {recording: place for place, recording in enumerate(dealt)}
+    for members in _connected_recordings(clips.set_index("clip_id")["recording"].astype(str), duplicates):
+        order = {recording: place for place, recording in enumerate(assigned)}
         cleanest = {split: place for place, split in enumerate(reversed(SPLITS))}
-        members.sort(key=lambda r: (cleanest.get(dealt.get(r, ""), len(SPLITS)), order.get(r, len(order)), r))
-        kept, side = members[0], dealt.get(members[0])
-        leaving = [r for r in members if r in dealt and dealt[r] != side]
+        members.sort(key=lambda r: (cleanest.get(assigned.get(r, ""), len(SPLITS)), order.get(r, len(order)), r))
+        kept, split = members[0], assigned.get(members[0])
+        leaving = [r for r in members if r in assigned and assigned[r] != split]
         joining = [r for r in members if r not in leaving]
         gone = clips["recording"].isin(leaving) & (clips["status"] == "ok")
-        clips.loc[gone, "reason"] = f"the same music as {kept}, which is in {side}"
-        clips.loc[gone, "status"] = f"duplicate_of_{side}"
-        if join:
+        clips.loc[gone, "reason"] = f"the same music as {kept}, which is in {split}"
+        clips.loc[gone, "status"] = f"duplicate_of_{split}"
+        if merge:
             clips.loc[clips["recording"].isin(joining), "recording"] = kept
     return clips
 
 
-def _similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """`similarities` of one chunk, the spectra of which are held at once."""
+def _chunk_similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """`pair_similarities` of one chunk, the spectra of which are held at once."""
     at, inverse = np.unique(candidates, return_inverse=True)
-    pictures = spectrograms[at]
-    n = fft.next_fast_len(pictures.shape[-1] + MAX_SHIFT, real=True)
-    spectra = _spectra(pictures, n)
+    selected = spectrograms[at]
+    n = fft.next_fast_len(selected.shape[-1] + MAX_SHIFT, real=True)
+    spectra = _residual_spectra(selected, n)
     products = [(spectra[i] * spectra[j].conj()).sum(axis=0) for i, j in inverse.reshape(candidates.shape)]
     at_shift = fft.irfft(products, n)
     return np.maximum(at_shift[:, : MAX_SHIFT + 1].max(axis=1), at_shift[:, -MAX_SHIFT:].max(axis=1))
 
 
-def _exact(features: pd.DataFrame) -> pd.DataFrame:
+def _exact_duplicates(features: pd.DataFrame) -> pd.DataFrame:
     """Positions of rows that are equal to the first such row."""
     table = features.reset_index(drop=True)
-    copies = np.flatnonzero(table.duplicated(keep=False))
-    first = table.iloc[copies].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
-    leader = pd.Series(copies).groupby(first).transform("first").to_numpy()
-    return pd.DataFrame({"i": leader, "j": copies})[leader != copies].reset_index(drop=True)
+    repeated = np.flatnonzero(table.duplicated(keep=False))
+    first = table.iloc[repeated].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
+    leader = pd.Series(repeated).groupby(first).transform("first").to_numpy()
+    return pd.DataFrame({"i": leader, "j": repeated})[leader != repeated].reset_index(drop=True)
 
 
-def _neighbours(features: pd.DataFrame) -> np.ndarray:
+def _candidate_pairs(features: pd.DataFrame) -> np.ndarray:
     """Pairs of positions, each once, that are near in what a copy keeps."""
-    X = StandardScaler().fit_transform(features[_STEADY].to_numpy(np.float64)).astype(np.float32)
-    both = np.concatenate([at[_nearest(X[at])] for at in _cells(X) if len(at) > 1])
+    X = StandardScaler().fit_transform(features[_ROBUST_FEATURES].to_numpy(np.float64)).astype(np.float32)
+    both = np.concatenate([at[_nearest_neighbours(X[at])] for at in _cluster_clips(X) if len(at) > 1])
     return np.unique(np.sort(both, axis=1), axis=0)
 
 
-def _nearest(X: np.ndarray) -> np.ndarray:
+def _nearest_neighbours(X: np.ndarray) -> np.ndarray:
     """Each position beside those of its neighbours, shape (m, 2)."""
     index = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(X) - 1)).fit(X)
     near = index.kneighbors(return_distance=False)  # of the fitted points themselves, which do not count
     return np.column_stack([np.repeat(np.arange(len(X)), near.shape[1]), near.ravel()])
 
 
-def _cells(X: np.ndarray) -> list[np.ndarray]:
+def _cluster_clips(X: np.ndarray) -> list[np.ndarray]:
     """Positions of the clips of each cell."""
     n_cells = len(X) // CELL_CLIPS
     if n_cells < MIN_CELLS:
@@ -235,24 +246,24 @@ def _cells(X: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero((nearest == cell).any(axis=1)) for cell in range(n_cells)]
 
 
-def _spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
+def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
     """Fourier transforms along time of the residuals, each of length 1, padded to `n_fft` frames."""
     n, n_mels, t = spectrograms.shape
-    bands = spectrograms[:, : n_mels // POOL * POOL].reshape(n, n_mels // POOL, POOL, t)
+    bands = spectrograms[:, : n_mels // POOLED_BANDS * POOLED_BANDS].reshape(n, n_mels // POOLED_BANDS, POOLED_BANDS, t)
     S = bands.sum(axis=2, dtype=np.uint16).astype(np.float32)  # in whole numbers, which is three times as fast
-    heard = S.any(axis=1, keepdims=True)  # what pads a short clip is no likeness
-    S -= S.sum(axis=2, keepdims=True) / np.maximum(heard.sum(axis=2, keepdims=True), 1)
+    audible = S.any(axis=1, keepdims=True)  # what pads a short clip is no likeness
+    S -= S.sum(axis=2, keepdims=True) / np.maximum(audible.sum(axis=2, keepdims=True), 1)
     S -= S.mean(axis=1, keepdims=True)
-    S *= heard
+    S *= audible
     S /= np.maximum(np.linalg.norm(S, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
     return fft.rfft(S, n_fft, axis=-1)
 
 
-def _components(recording: pd.Series, found: pd.DataFrame) -> list[list[str]]:
+def _connected_recordings(recording: pd.Series, duplicates: pd.DataFrame) -> list[list[str]]:
     """Recordings that hang together by copies, where there are two or more."""
     codes, names = pd.factorize(recording)
     code = pd.Series(codes, index=recording.index)
-    i, j = code.loc[found["first"]].to_numpy(), code.loc[found["second"]].to_numpy()
+    i, j = code.loc[duplicates["first"]].to_numpy(), code.loc[duplicates["second"]].to_numpy()
     graph = coo_array((np.ones(len(i)), (i, j)), shape=(len(names), len(names)))
     part = pd.Series(connected_components(graph, directed=False)[1])
     together = part[part.duplicated(keep=False)]

@@ -16,18 +16,18 @@ from genre.inputs.features import FEATURE_NAMES
 from genre.store import parts, reference_clip
 
 #: Clips in a large part, 170 MB of spectrograms: few files at a million clips, and one fits in memory easily.
-LARGE = 4096
+MAX_PART_CLIPS = 4096
 
 #: Level of zstd; higher ones make a spectrogram no smaller.
-_LEVEL = 3
+_ZSTD_LEVEL = 3
 
-_ABOUT = b"genre"
+_METADATA_KEY = b"genre"
 
 #: What the file says of each clip besides what the store does.
-_TOLD = ["genre", "recording", "dataset", "start_s", "end_s"]
+_CLIP_COLUMNS = ["genre", "recording", "dataset", "start_s", "end_s"]
 
 
-def compact(directory: Path) -> tuple[int, int]:
+def compact_parts(directory: Path) -> tuple[int, int]:
     """Merge small parts into large ones; whoever is reading goes on reading.
 
     A merged part is written before those it is made of are removed, so that at every moment each clip is there. Parts
@@ -48,16 +48,16 @@ def compact(directory: Path) -> tuple[int, int]:
     DataError
         If a part is damaged.
     """
-    before = parts.paths(directory)
-    for group in _groups(before):
-        merged = _merge(group, directory)
+    before = parts.list_parts(directory)
+    for group in _group_parts(before):
+        merged = _merge_group(group, directory)
         for path in group:
             if path != merged:
-                parts.remove(path)
-    return len(before), len(parts.paths(directory))
+                parts.remove_part(path)
+    return len(before), len(parts.list_parts(directory))
 
 
-def export(clips: pd.DataFrame, config: AudioConfig, directory: Path, path: Path) -> int:
+def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path: Path) -> int:
     """Write what the store has of `clips` as one Parquet file that any reader of Parquet understands.
 
     Parameters
@@ -85,28 +85,28 @@ def export(clips: pd.DataFrame, config: AudioConfig, directory: Path, path: Path
     DataError
         If there is nothing to write, or a part is damaged.
     """
-    told = clips[["clip_id", "stamp", *_TOLD]].astype({"genre": str})
-    if not reference_clip.path(directory).exists():
-        reference_clip.check(config, directory)
+    told = clips[["clip_id", "stamp", *_CLIP_COLUMNS]].astype({"genre": str})
+    if not reference_clip.reference_path(directory).exists():
+        reference_clip.check_reference(config, directory)
     about = {
         "config": config.to_dict(),
         "fingerprint": config.fingerprint,
-        "probe": read_json(reference_clip.path(directory)),
+        "probe": read_json(reference_clip.reference_path(directory)),
     }
-    schema = _schema(config).with_metadata({_ABOUT: json.dumps(about)})
+    schema = _schema(config).with_metadata({_METADATA_KEY: json.dumps(about)})
     n, seen = 0, set[str]()
 
     def fill(temporary: Path) -> None:
         nonlocal n
         with pq.ParquetWriter(
-            temporary, schema, compression="zstd", compression_level=_LEVEL, use_dictionary=False
+            temporary, schema, compression="zstd", compression_level=_ZSTD_LEVEL, use_dictionary=False
         ) as file:
-            for index in parts.paths(directory):
-                table = parts.read(index).merge(told, on=["clip_id", "stamp"])
-                table = table[(table["status"] == "ok") & ~parts.key(table).isin(seen)]
-                seen.update(parts.key(table))
+            for index in parts.list_parts(directory):
+                table = parts.read_part_index(index).merge(told, on=["clip_id", "stamp"])
+                table = table[(table["status"] == "ok") & ~parts.row_keys(table).isin(seen)]
+                seen.update(parts.row_keys(table))
                 n += len(table)
-                file.write_table(_with_pictures(table, index, schema))
+                file.write_table(_with_spectrograms(table, index, schema))
         if not n:
             raise DataError(f"there is no usable clip in the store {directory}; build first")
 
@@ -114,8 +114,8 @@ def export(clips: pd.DataFrame, config: AudioConfig, directory: Path, path: Path
     return n
 
 
-def restore(path: Path, config: AudioConfig, directory: Path) -> int:
-    """Put what `export` wrote into a store, which a later build then need not compute.
+def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
+    """Put what `export_store` wrote into a store, which a later build then need not compute.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def restore(path: Path, config: AudioConfig, directory: Path) -> int:
     Raises
     ------
     DataError
-        If the file is not one that `export` wrote, is of another configuration, or was computed by libraries that
+        If the file is not one that `export_store` wrote, is of another configuration, or was computed by libraries that
         give other numbers than those that began the store.
     """
     try:
         file = pq.ParquetFile(path)
-        about = json.loads((file.schema_arrow.metadata or {})[_ABOUT])
+        about = json.loads((file.schema_arrow.metadata or {})[_METADATA_KEY])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f'{path} is no archive of a store ({error}); "-e archive -P action=export" writes one'
@@ -150,32 +150,32 @@ def restore(path: Path, config: AudioConfig, directory: Path) -> int:
             "choose the variant that it has"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    if theirs := read_json(reference_clip.path(directory)):
-        reference_clip.compare(about["probe"], theirs, directory)
+    if theirs := read_json(reference_clip.reference_path(directory)):
+        reference_clip.require_same_values(about["probe"], theirs, directory)
     else:
-        write_json(reference_clip.path(directory), about["probe"])
-    for batch in file.iter_batches(batch_size=LARGE):
+        write_json(reference_clip.reference_path(directory), about["probe"])
+    for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
         table = batch.to_pandas().assign(status="ok", reason="")
         one_by_one = table.pop("spectrogram")
         steps = np.frombuffer(b"".join(one_by_one.dropna()), np.uint8).reshape(-1, config.n_mels, config.n_frames)
         pictures = np.cumsum(steps, axis=2, dtype=np.uint8)
-        parts.write(_numbered(table, one_by_one.notna()), pictures, directory, about["probe"]["versions"])
+        parts.save_part(_number_rows(table, one_by_one.notna()), pictures, directory, about["probe"]["versions"])
     return file.metadata.num_rows
 
 
-def _merge(group: list[Path], directory: Path) -> Path:
+def _merge_group(group: list[Path], directory: Path) -> Path:
     """Write one part of several."""
-    tables = [parts.read(path).assign(of=n) for n, path in enumerate(group)]
+    tables = [parts.read_part_index(path).assign(of=n) for n, path in enumerate(group)]
     table = pd.concat(tables, ignore_index=True)
     # Twice where an earlier compaction was killed.
     table = table[~table.duplicated(["clip_id", "stamp"], keep="last")]
     has_picture = table["row"] >= 0
     rows = [table.loc[has_picture & (table["of"] == n), "row"] for n in range(len(group))]
-    pictures = np.concatenate([parts.pictures(path)[row] for path, row in zip(group, rows, strict=True)])
-    return parts.write(_numbered(table, has_picture), pictures, directory, parts.made_by(group[0]))
+    pictures = np.concatenate([parts.open_spectrograms(path)[row] for path, row in zip(group, rows, strict=True)])
+    return parts.save_part(_number_rows(table, has_picture), pictures, directory, parts.read_versions(group[0]))
 
 
-def _numbered(table: pd.DataFrame, has_picture: pd.Series) -> pd.DataFrame:
+def _number_rows(table: pd.DataFrame, has_picture: pd.Series) -> pd.DataFrame:
     """Rows that say where in their part each one's spectrogram is."""
     return table.assign(row=np.where(has_picture, has_picture.cumsum() - 1, -1)).reset_index(drop=True)
 
@@ -187,22 +187,26 @@ def _schema(config: AudioConfig) -> pa.Schema:
     return pa.schema([*text, *numbers, ("spectrogram", pa.binary(config.n_mels * config.n_frames))])
 
 
-def _with_pictures(table: pd.DataFrame, index: Path, schema: pa.Schema) -> pa.Table:
+def _with_spectrograms(table: pd.DataFrame, index: Path, schema: pa.Schema) -> pa.Table:
     """Rows of a part, each with the bytes of its spectrogram."""
     # Little changes from frame to frame: 31 kB a clip of real music, 40 without.
-    steps = np.diff(parts.pictures(index), axis=2, prepend=np.uint8(0)) if (table["row"] >= 0).any() else np.empty(0)
+    steps = (
+        np.diff(parts.open_spectrograms(index), axis=2, prepend=np.uint8(0))
+        if (table["row"] >= 0).any()
+        else np.empty(0)
+    )
     pictures = pd.Series([steps[row].tobytes() if row >= 0 else None for row in table["row"]], table.index, object)
     return pa.Table.from_pandas(table.assign(spectrogram=pictures), schema, preserve_index=False)
 
 
-def _groups(paths: list[Path]) -> Iterator[list[Path]]:
-    """Parts to merge: of one origin, in their order, at most `LARGE` clips together, and never one alone."""
-    rows = [(path, len(parts.read(path, ["row"])), json.dumps(parts.made_by(path))) for path in paths]
-    small = [row for row in rows if row[1] < LARGE and row[0].with_suffix(".npy").exists()]
+def _group_parts(paths: list[Path]) -> Iterator[list[Path]]:
+    """Parts to merge: of one origin, in their order, at most `MAX_PART_CLIPS` clips together, and never one alone."""
+    rows = [(path, len(parts.read_part_index(path, ["row"])), json.dumps(parts.read_versions(path))) for path in paths]
+    small = [row for row in rows if row[1] < MAX_PART_CLIPS and row[0].with_suffix(".npy").exists()]
     for origin in sorted({versions for *_, versions in small}):
         group, n = list[Path](), 0
         for path, size, _ in (row for row in small if row[2] == origin):
-            if n + size > LARGE:
+            if n + size > MAX_PART_CLIPS:
                 yield from [group] if len(group) > 1 else []
                 group, n = [], 0
             group.append(path)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.store import contents, reference_clip
-from genre.store.worker import Building
+from genre.store.worker import BuildWork
 from genre.workers import dask_cluster, pool
 
 #: Clips in a part: seconds of work, so that a kill loses little, and few enough files at a million clips.
@@ -19,7 +19,7 @@ MAX_BATCH = 256
 MIN_BATCH, MIN_BATCHES = 16, 64
 
 
-def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1, dask: str = "") -> int:
+def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1, dask: str = "") -> int:
     """Compute what the store lacks of `clips`, in a process for each core, here or on a cluster.
 
     Parameters
@@ -52,19 +52,21 @@ def build(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: 
     """
     if n_jobs == 0:
         raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
-    contents.repair(directory)
-    todo = contents.missing(clips, directory)
+    contents.remove_damaged_parts(directory)
+    todo = contents.find_missing(clips, directory)
     if todo.empty:
         return 0
     directory.mkdir(parents=True, exist_ok=True)
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
-    work = Building(config, directory)
+    work = BuildWork(config, directory)
     if dask:
-        reference_clip.check(config, directory)  # and numba's cache, before many processes begin at once and spoil it
-        done = dask_cluster.there(batches, work, dask)
+        reference_clip.check_reference(
+            config, directory
+        )  # and numba's cache, before many processes begin at once and spoil it
+        done = dask_cluster.run_on_dask(batches, work, dask)
     else:
-        done = pool.here(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
+        done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
     with tqdm(total=len(todo), desc="features and spectrograms", unit="clip", smoothing=0.1) as bar:
         for n, _ in done:
             bar.update(n)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from genre.audio import decoding
-from genre.audio.clips import clip as fit_clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.errors import AudioError
 from genre.inputs import features
@@ -23,17 +23,17 @@ def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
     AudioError
         If it cannot be decoded, or is too short, not finite or silent.
     """
-    y = decoding.decode(
+    y = decoding.decode_audio(
         str(clip.path),
         sr=config.sr,
         start_s=clip.start_s,
         duration_s=clip.end_s - clip.start_s,
         resampler=config.resampler,
     )
-    return fit_clip(y, config)
+    return prepare_clip(y, config)
 
 
-def write_part(
+def compute_part(
     batch: pd.DataFrame, config: AudioConfig, directory: Path, on_clip: Callable[[int], object] = lambda position: None
 ) -> int:
     """Compute the clips of one batch and write them as one part.
@@ -68,11 +68,11 @@ def write_part(
             row |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         rows.append(row)
     stacked = np.stack(images) if images else np.empty((0, config.n_mels, config.n_frames), np.uint8)
-    parts.write(pd.DataFrame(rows), stacked, directory)
+    parts.save_part(pd.DataFrame(rows), stacked, directory)
     return len(batch)
 
 
-def write_crashed(clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str) -> None:
+def write_crashed_part(clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str) -> None:
     """Write the part of a clip, a table of one row, that no process has survived."""
     row = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}", row=-1)
-    parts.write(row, np.empty((0, config.n_mels, config.n_frames), np.uint8), directory)
+    parts.save_part(row, np.empty((0, config.n_mels, config.n_frames), np.uint8), directory)

@@ -14,67 +14,69 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genre.config import versions
+from genre.config import library_versions
 from genre.errors import DataError
 from genre.files import write_atomically
-from genre.inputs.backend import kernels
+from genre.inputs.backend import backend_name
 from genre.inputs.features import FEATURE_NAMES
 
 #: What a part says of every clip, before its features.
-OUTCOME = ["clip_id", "stamp", "status", "reason"]
+OUTCOME_COLUMNS = ["clip_id", "stamp", "status", "reason"]
 
 #: Columns of an index; ``row`` is the clip's place among the spectrograms, -1 where it has none.
-COLUMNS = [*OUTCOME, "row", *FEATURE_NAMES]
+INDEX_COLUMNS = [*OUTCOME_COLUMNS, "row", *FEATURE_NAMES]
 
-_VERSIONS = b"versions"
+_VERSIONS_KEY = b"versions"
 
 
-def key(table: pd.DataFrame) -> pd.Series:
+def row_keys(table: pd.DataFrame) -> pd.Series:
     """What a stored row answers for: the clip, as its file was."""
     return table["clip_id"].astype(str) + "\t" + table["stamp"].astype(str)
 
 
-def path_of(clips: pd.DataFrame, directory: Path) -> Path:
+def part_path(clips: pd.DataFrame, directory: Path) -> Path:
     """Where the index of a part with these clips lies: wherever they are computed, the name is the same."""
-    digest = hashlib.sha256("\n".join(key(clips)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(row_keys(clips)).encode()).hexdigest()[:16]
     return directory / f"part-{digest}.parquet"
 
 
-def paths(directory: Path) -> list[Path]:
+def list_parts(directory: Path) -> list[Path]:
     """Index of every part, the oldest first."""
     found = [(path.stat().st_mtime_ns, path) for path in directory.glob("part-*.parquet")]
     return [path for _, path in sorted(found)]
 
 
-def write(index: pd.DataFrame, pictures: np.ndarray, directory: Path, made_by: dict[str, str] | None = None) -> Path:
+def save_part(
+    index: pd.DataFrame, spectrograms: np.ndarray, directory: Path, computed_with: dict[str, str] | None = None
+) -> Path:
     """Write a part, whole or not at all.
 
     Parameters
     ----------
     index : pd.DataFrame
-        `OUTCOME`, ``row`` and, where there are any, features.
-    pictures : np.ndarray [shape=(n, n_mels, n_frames), dtype=uint8]
+        `OUTCOME_COLUMNS`, ``row`` and, where there are any, features.
+    spectrograms : np.ndarray [shape=(n, n_mels, n_frames), dtype=uint8]
         What ``row`` counts.
     directory : Path
         The store.
-    made_by : dict, optional
-        What computed it; by default `made_here`.
+    computed_with : dict, optional
+        What computed it; by default `current_versions`.
 
     Returns
     -------
     Path
         Its index.
     """
-    path, table = path_of(index, directory), index.reindex(columns=COLUMNS)
+    path, table = part_path(index, directory), index.reindex(columns=INDEX_COLUMNS)
     # By hand: pandas takes fifteen milliseconds for a hundred columns, as long as a clip does.
-    columns = [pa.array(table[name], pa.string()) for name in OUTCOME] + [pa.array(table["row"], pa.int64())]
+    columns = [pa.array(table[name], pa.string()) for name in OUTCOME_COLUMNS] + [pa.array(table["row"], pa.int64())]
     columns += [pa.array(values) for values in table[list(FEATURE_NAMES)].to_numpy(np.float32).T]
-    about = {_VERSIONS: json.dumps(made_by or made_here())}
-    write_atomically(path.with_suffix(".npy"), lambda p: _save(p, pictures))
-    return write_atomically(path, lambda p: pq.write_table(pa.table(columns, COLUMNS, metadata=about), p))
+    about = {_VERSIONS_KEY: json.dumps(computed_with or current_versions())}
+    write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, spectrograms))
+    return write_atomically(path, lambda p: pq.write_table(pa.table(columns, INDEX_COLUMNS, metadata=about), p))
 
 
-def read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_part_index(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Columns of a part's index, by default all.
 
     Raises
@@ -89,10 +91,10 @@ def read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise DataError(damage(path, str(error).splitlines()[0])) from error
+        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
 
 
-def columns(path: Path) -> list[str]:
+def read_column_names(path: Path) -> list[str]:
     """Names of the columns of a part's index.
 
     Raises
@@ -103,20 +105,20 @@ def columns(path: Path) -> list[str]:
     try:
         return list(pq.read_schema(path).names)
     except (OSError, ValueError) as error:
-        raise DataError(damage(path, str(error).splitlines()[0])) from error
+        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
 
 
-def made_here() -> dict[str, str]:
+def current_versions() -> dict[str, str]:
     """What this process computes with: libraries, processor, and kernels of the features."""
-    return versions() | {"kernels": kernels()}
+    return library_versions() | {"kernels": backend_name()}
 
 
-def made_by(path: Path) -> dict[str, str]:
-    """What computed a part, as `made_here` says it; nothing where its source brought the features."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS, b"{}"))
+def read_versions(path: Path) -> dict[str, str]:
+    """What computed a part, as `current_versions` says it; nothing where its source brought the features."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS_KEY, b"{}"))
 
 
-def pictures(path: Path, n: int = 0) -> np.memmap:
+def open_spectrograms(path: Path, n: int = 0) -> np.memmap:
     """Spectrograms of a part, memory-mapped.
 
     Parameters
@@ -140,24 +142,24 @@ def pictures(path: Path, n: int = 0) -> np.memmap:
     try:
         found = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(damage(path, "it is cut short" if path.exists() else "it is missing")) from error
+        raise DataError(damage_message(path, "it is cut short" if path.exists() else "it is missing")) from error
     if len(found) < n:
-        raise DataError(damage(path, f"it has {len(found)} spectrograms of {n}"))
+        raise DataError(damage_message(path, f"it has {len(found)} spectrograms of {n}"))
     return found
 
 
-def remove(path: Path) -> None:
+def remove_part(path: Path) -> None:
     """Remove a part, its index first: without that it does not exist."""
     path.unlink(missing_ok=True)
     path.with_suffix(".npy").unlink(missing_ok=True)
 
 
-def damage(path: Path, why: str) -> str:
+def damage_message(path: Path, why: str) -> str:
     """What to say of a damaged file, and what repairs it."""
     command = '"mlflow run . -e build" with the same -P dataset= and -P source='
     return f"{path} is damaged: {why}; {command} repairs it"
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def _save_array(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.save(file, np.ascontiguousarray(array))  # readers seek to a row and read its bytes

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 from genre.audio import decoding
-from genre.audio.clips import clip
-from genre.config import AudioConfig, versions
+from genre.audio.clips import prepare_clip
+from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.files import read_json, write_json
 from genre.inputs import features
@@ -22,7 +22,7 @@ from genre.inputs import features
 TOLERANCE = 1e-3
 
 
-def measure(config: AudioConfig) -> dict[str, float]:
+def compute_reference(config: AudioConfig) -> dict[str, float]:
     """Features and mean level of each mel band of a sound that is the same everywhere, from a file at 44.1 kHz.
 
     Parameters
@@ -35,19 +35,19 @@ def measure(config: AudioConfig) -> dict[str, float]:
     dict
         Name to value: `features.FEATURE_NAMES`, then ``mel_0`` and so on, in steps of the stored spectrogram.
     """
-    y = clip(decoding.decode(_file(), sr=config.sr, resampler=config.resampler), config)
+    y = prepare_clip(decoding.decode_audio(_reference_wav(), sr=config.sr, resampler=config.resampler), config)
     values, picture = features.extract_with_log_mel(y, config)
     named = dict(zip(features.FEATURE_NAMES, values.tolist(), strict=True))
     return named | {f"mel_{n}": float(level) for n, level in enumerate(picture.mean(axis=1))}
 
 
-def differences(values: dict[str, float], reference: dict[str, float]) -> dict[str, tuple[float, float]]:
+def find_differences(values: dict[str, float], reference: dict[str, float]) -> dict[str, tuple[float, float]]:
     """Names whose values differ by more than `TOLERANCE`, or that one side lacks, with both values.
 
     Parameters
     ----------
     values, reference : dict
-        From `measure`.
+        From `compute_reference`.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def differences(values: dict[str, float], reference: dict[str, float]) -> dict[s
     return dict(sorted(apart.items(), key=lambda item: -abs(np.subtract(*item[1])) / (1 + abs(item[1][1]))))
 
 
-def check(config: AudioConfig, directory: Path) -> None:
+def check_reference(config: AudioConfig, directory: Path) -> None:
     """Leave the probe in a new store; in an older one, make sure that this process computes the same.
 
     It is also a warm-up: whatever compiles does so here.
@@ -76,25 +76,25 @@ def check(config: AudioConfig, directory: Path) -> None:
     DataError
         If this installation gives other numbers than the one that began the store.
     """
-    mine: dict[str, Any] = {"versions": versions(), "values": measure(config)}
-    if theirs := read_json(path(directory)):
-        compare(mine, theirs, directory)
+    mine: dict[str, Any] = {"versions": library_versions(), "values": compute_reference(config)}
+    if theirs := read_json(reference_path(directory)):
+        require_same_values(mine, theirs, directory)
     else:
-        write_json(path(directory), mine)
+        write_json(reference_path(directory), mine)
 
 
-def path(directory: Path) -> Path:
+def reference_path(directory: Path) -> Path:
     """Where a store keeps the probe of whoever began it."""
     return directory / "probe.json"
 
 
-def compare(mine: dict[str, Any], theirs: dict[str, Any], directory: Path) -> None:
+def require_same_values(current: dict[str, Any], stored: dict[str, Any], directory: Path) -> None:
     """Refuse numbers that are not those of a store.
 
     Parameters
     ----------
-    mine, theirs : dict
-        ``values``, from `measure`, and ``versions``, of what would be added and of the store.
+    current, stored : dict
+        ``values``, from `compute_reference`, and ``versions``, of what would be added and of the store.
     directory : Path
         The store, for the message.
 
@@ -103,22 +103,23 @@ def compare(mine: dict[str, Any], theirs: dict[str, Any], directory: Path) -> No
     DataError
         If they differ.
     """
-    if apart := differences(mine["values"], theirs["values"]):
+    if apart := find_differences(current["values"], stored["values"]):
         name, (value, reference) = next(iter(apart.items()))
         raise DataError(
             f"{len(apart)} features would not be those of the store {directory}: {name} of the probe is {value:g}, "
-            f"there {reference:g}; {_changed(mine['versions'], theirs['versions'])}; install what requirements.txt "
-            "pins, or raise FEATURES_VERSION in genre/config.py to build a new store beside it"
+            f"there {reference:g}; {_describe_changed_versions(current['versions'], stored['versions'])}; "
+            "install what requirements.txt pins, or raise FEATURES_VERSION in genre/config.py to build a new store "
+            "beside it"
         )
 
 
-def _changed(mine: dict[str, str], theirs: dict[str, str]) -> str:
+def _describe_changed_versions(mine: dict[str, str], theirs: dict[str, str]) -> str:
     """Which versions are not those of then."""
     changed = [f"{name} {theirs.get(name)} is now {now}" for name, now in mine.items() if theirs.get(name) != now]
     return ", ".join(changed) or "no library has another version, so the code or the processor has changed"
 
 
-def _file() -> bytes:
+def _reference_wav() -> bytes:
     """Five seconds of stereo WAV: beats, a rising tone and noise, from whole numbers and sines alone."""
     sr, seconds = 44_100, 5
     i = np.arange(sr * seconds, dtype=np.uint32)

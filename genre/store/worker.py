@@ -22,7 +22,7 @@ _IDLE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Building:
+class BuildWork:
     """The filling of a store, as `genre.workers.pool.Work`.
 
     Attributes
@@ -36,31 +36,31 @@ class Building:
     config: AudioConfig
     directory: Path
     name: ClassVar[str] = "features"
-    program: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
+    python_args: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
 
     @property
-    def told(self) -> tuple[AudioConfig, Path]:
+    def initial_message(self) -> tuple[AudioConfig, Path]:
         """All of it."""
         return self.config, self.directory
 
-    def given_up(self, row: pd.DataFrame, death: str) -> None:
+    def on_crash(self, row: pd.DataFrame, reason: str) -> None:
         """Record a clip that no process survives as ``crashed``."""
-        computing.write_crashed(row, self.config, self.directory, f"the process that decoded it {death}")
+        computing.write_crashed_part(row, self.config, self.directory, f"the process that decoded it {reason}")
 
 
-def _serve(pipe: Connection) -> None:
+def _compute_batches(pipe: Connection) -> None:
     """Write a part of each table of clips that comes through the pipe."""
     config, directory = pipe.recv()
-    reference_clip.check(config, directory)
+    reference_clip.check_reference(config, directory)
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        computing.write_part(pipe.recv(), config, directory, on_clip=lambda at: pipe.send(("at", at)))
+        computing.compute_part(pipe.recv(), config, directory, on_clip=lambda at: pipe.send(("at", at)))
         pipe.send(("done", None))
 
 
 def _main(pipe: Connection) -> None:
     try:
-        _serve(pipe)
+        _compute_batches(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # whoever started this is gone
     except GenreError as error:

@@ -12,54 +12,54 @@ from genre.inputs import features
 
 #: Population stability index from which a shift is small, and from which it asks for action: N. Siddiqi, Credit Risk
 #: Scorecards (2006), chapter 10.
-SMALL_SHIFT, SHIFT = 0.1, 0.25
+SMALL_SHIFT, LARGE_SHIFT = 0.1, 0.25
 
 #: Classes of a feature: the deciles of what the model was trained on.
 N_BINS = 10
 
 #: Relative difference of two numbers that are the same: the log has six digits, and a tempo is one of a few values.
-SAME = 1e-5
+SAME_RTOL = 1e-5
 
 #: How sure a shift must be of not being chance, over all that is looked at together.
 ALPHA = 0.05
 
 
-def psi(expected: np.ndarray, seen: np.ndarray) -> float:
+def psi(expected: np.ndarray, observed: np.ndarray) -> float:
     """Population stability index of counts in the same classes.
 
     Parameters
     ----------
-    expected, seen : np.ndarray [shape=(k,)]
+    expected, observed : np.ndarray [shape=(k,)]
         How many fell into each class, then and now. Half a case is added to each: an empty class would be infinite.
 
     Returns
     -------
     float
-        0 for equal shares; `SMALL_SHIFT` and `SHIFT` say how it is read.
+        0 for equal shares; `SMALL_SHIFT` and `LARGE_SHIFT` say how it is read.
     """
-    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (expected, seen))
+    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (expected, observed))
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def chance(n_classes: int, n_expected: int, n_seen: int, *, n_tests: int = 1) -> float:
+def chance_level(n_classes: int, n_expected: int, n_observed: int, *, n_tests: int = 1) -> float:
     """What the index of two samples of one population stays below, with confidence 1 - `ALPHA` over `n_tests`.
 
     Without a shift it is about chi-square with k - 1 degrees of freedom, times 1/n + 1/m (Yurdakul and Naranjo,
     Statistical properties of the population stability index, Journal of Risk Model Validation, 2020).
     """
     quantile = chi2.ppf(1 - ALPHA / n_tests, max(n_classes - 1, 1))
-    return float(quantile * (1 / max(n_expected, 1) + 1 / max(n_seen, 1)))
+    return float(quantile * (1 / max(n_expected, 1) + 1 / max(n_observed, 1)))
 
 
-def compare(reference: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
+def measure_shift(reference: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
     """How far what was asked is from what was learnt, for each feature and for the genres answered.
 
     Parameters
     ----------
     reference : pd.DataFrame
         Of the clips the model was trained on: ``genre``, what it said of them, and features.
-    seen : pd.DataFrame
-        As `read` gives it. The same file asked many times counts once.
+    observed : pd.DataFrame
+        As `read_log` gives it. The same file asked many times counts once.
 
     Returns
     -------
@@ -68,38 +68,40 @@ def compare(reference: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
         a shift), ``shift`` (``no``, ``small`` or ``yes``). Empty where nothing was asked.
     """
     names = [name for name in features.FEATURE_NAMES if name in reference]
-    seen = seen[seen[names].isna().any(axis=1) | ~seen.duplicated(names)]
-    if seen.empty:
+    observed = observed[observed[names].isna().any(axis=1) | ~observed.duplicated(names)]
+    if observed.empty:
         return pd.DataFrame(columns=["what", "psi", "chance", "shift"])
-    counted = {name: _in_deciles(reference[name].to_numpy(), seen[name].dropna().to_numpy()) for name in names}
-    counted = {"genre answered": _by_class(reference["genre"], seen["genre"])} | counted
+    counted = {
+        name: _count_in_deciles(reference[name].to_numpy(), observed[name].dropna().to_numpy()) for name in names
+    }
+    counted = {"genre answered": _count_by_class(reference["genre"], observed["genre"])} | counted
     rows = []
     for what, (then, now) in counted.items():
-        index, floor = psi(then, now), chance(len(then), int(then.sum()), int(now.sum()), n_tests=len(counted))
-        rows.append({"what": what, "psi": index, "chance": floor, "shift": _judged(index, floor)})
+        index, floor = psi(then, now), chance_level(len(then), int(then.sum()), int(now.sum()), n_tests=len(counted))
+        rows.append({"what": what, "psi": index, "chance": floor, "shift": _grade_shift(index, floor)})
     return pd.DataFrame(rows).sort_values("psi", ascending=False, kind="stable", ignore_index=True)
 
 
-def shifted(table: pd.DataFrame, limit: float = SHIFT) -> pd.DataFrame:
-    """Rows of `compare` whose index is above both `limit` and what may be chance."""
+def select_shifted(table: pd.DataFrame, limit: float = LARGE_SHIFT) -> pd.DataFrame:
+    """Rows of `measure_shift` whose index is above both `limit` and what may be chance."""
     return table[(table["psi"] > limit) & (table["psi"] > table["chance"])]
 
 
-def _judged(index: float, floor: float) -> str:
+def _grade_shift(index: float, floor: float) -> str:
     if index <= floor or index < SMALL_SHIFT:
         return "no"
-    return "small" if index < SHIFT else "yes"
+    return "small" if index < LARGE_SHIFT else "yes"
 
 
-def _in_deciles(reference: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count_in_deciles(reference: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Counts of both between the deciles of the first; fewer classes where many values are the same."""
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, N_BINS + 1)[1:-1]))
-    edges += SAME * abs(edges)
-    then, now = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) for x in (reference, seen))
+    edges += SAME_RTOL * abs(edges)
+    then, now = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) for x in (reference, observed))
     return then, now
 
 
-def _by_class(reference: pd.Series, seen: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    names = sorted({*reference.astype(str), *seen.astype(str)})
-    then, now = (x.astype(str).value_counts().reindex(names, fill_value=0).to_numpy() for x in (reference, seen))
+def _count_by_class(reference: pd.Series, observed: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    names = sorted({*reference.astype(str), *observed.astype(str)})
+    then, now = (x.astype(str).value_counts().reindex(names, fill_value=0).to_numpy() for x in (reference, observed))
     return then, now

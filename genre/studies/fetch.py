@@ -17,7 +17,7 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def fetch(source: str, directory: Path) -> Path:
+def fetch_file(source: str, directory: Path) -> Path:
     """Path of a source; a URL is downloaded once.
 
     The SHA-256 of its first download is recorded in ``sha256.json``; a later one must be the same.
@@ -56,7 +56,7 @@ def fetch(source: str, directory: Path) -> Path:
     return path if path.exists() else write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ i{display:inline-block;height:.7rem;background:#0072B2}i.label{background:#D55E0
 </style>"""
 
 
-def doubts(table: pd.DataFrame) -> pd.DataFrame:
+def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
     """Clips by how much their label is doubted, by confident learning (Northcutt et al. 2021; the library cleanlab).
 
     A clip is in doubt where a model that never heard its recording gives another genre at least the probability that
@@ -67,20 +67,20 @@ def doubts(table: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["in_doubt", "quality"], ascending=[False, True], kind="stable")
 
 
-def page(
-    shown: pd.DataFrame, proba: pd.DataFrame, pictures: Mapping[str, np.ndarray], sounds: Mapping[str, str]
+def render_page(
+    shown: pd.DataFrame, proba: pd.DataFrame, spectrograms: Mapping[str, np.ndarray], audio_urls: Mapping[str, str]
 ) -> str:
     """A page of clips with their label, what the models say, the spectrogram and a player.
 
     Parameters
     ----------
     shown : pd.DataFrame
-        Rows of `doubts`, in the order of the page.
+        Rows of `rank_label_issues`, in the order of the page.
     proba : pd.DataFrame
         Probability table that has these clips.
-    pictures : mapping of str to np.ndarray [shape=(n_mels, t), dtype=uint8]
+    spectrograms : mapping of str to np.ndarray [shape=(n_mels, t), dtype=uint8]
         Clip to stored spectrogram; clips without one have no picture.
-    sounds : mapping of str to str
+    audio_urls : mapping of str to str
         Clip to the address of its audio; clips without one have no player.
 
     Returns
@@ -97,34 +97,37 @@ def page(
     parts = [_HEAD, f"<h1>Labels in doubt</h1><p>{len(shown)} clips, the most doubtful first. Orange: the label."]
     for clip_id, row in zip(shown.index.astype(str), shown.to_dict("records"), strict=True):
         answers = proba.loc[clip_id, genres].sort_values(ascending=False)
-        bars = "".join(_bar(str(genre), float(p), genre == row["genre"]) for genre, p in answers.items() if p >= 0.01)
+        bars = "".join(
+            _bar_row(str(genre), float(p), genre == row["genre"]) for genre, p in answers.items() if p >= 0.01
+        )
         parts.append(
-            f"<section>{_picture(pictures.get(clip_id))}<div><b>{html.escape(str(row['genre']))}</b> &rarr; "
+            f"<section>{_spectrogram_tag(spectrograms.get(clip_id))}<div>"
+            f"<b>{html.escape(str(row['genre']))}</b> &rarr; "
             f"{html.escape(str(row['suggested']))}? <small>{html.escape(clip_id)}</small>"
-            f"<table>{bars}</table>{_player(sounds.get(clip_id))}</div></section>"
+            f"<table>{bars}</table>{_audio_tag(audio_urls.get(clip_id))}</div></section>"
         )
     return "\n".join(parts)
 
 
-def sound(path: str, start_s: float, end_s: float) -> str:
+def clip_url(path: str, start_s: float, end_s: float) -> str:
     """Address of a stretch of a local audio file, as a browser on this machine plays it."""
     return f"{Path(path).resolve().as_uri()}#t={start_s:g},{end_s:g}"
 
 
-def _bar(genre: str, p: float, is_label: bool) -> str:
+def _bar_row(genre: str, p: float, is_label: bool) -> str:
     mark = ' class="label"' if is_label else ""
     return f'<tr><td>{html.escape(genre)}<td>{p:.2f}<td><i{mark} style="width:{300 * p:.0f}px"></i></tr>'
 
 
-def _picture(stored: np.ndarray | None) -> str:
+def _spectrogram_tag(stored: np.ndarray | None) -> str:
     if stored is None:
         return ""
     from matplotlib.image import imsave
 
     file = io.BytesIO()
-    imsave(file, spectrogram.image(stored), format="png")
+    imsave(file, spectrogram.render_rgb_image(stored), format="png")
     return f'<img alt="spectrogram" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def _player(address: str | None) -> str:
+def _audio_tag(address: str | None) -> str:
     return f'<audio controls preload="none" src="{html.escape(address)}"></audio>' if address else ""

@@ -10,7 +10,7 @@ from genre.errors import UsageError
 from genre.studies import trials
 
 
-def fit(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Probability table of a model trained the way the published notebook does.
 
     Its flaws are kept: features scaled to 0 .. 1 by the extremes of all rows, those of the test set among them;
@@ -40,20 +40,20 @@ def fit(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0
     """
     from sklearn.preprocessing import minmax_scale
 
-    check([name])
+    check_names([name])
     X = minmax_scale(features.to_numpy(np.float64))
     y, fitted = clips["genre"].cat.codes.to_numpy().astype(np.int64), (clips["split"] != "test").to_numpy()
     model = _MODELS[name](y[fitted], seed).fit(X[fitted], y[fitted])
-    return trials.table_of(clips, np.asarray(model.predict_proba(X)))
+    return trials.make_probability_table(clips, np.asarray(model.predict_proba(X)))
 
 
-def check(names: Iterable[str]) -> list[str]:
+def check_names(names: Iterable[str]) -> list[str]:
     """Names of models, if the paper has them.
 
     Raises
     ------
     UsageError
-        If one is not in `NAMES`.
+        If one is not in `MODEL_NAMES`.
     """
     for name in (names := list(names)):
         if name not in _MODELS:
@@ -85,7 +85,7 @@ def _svm(y: np.ndarray, seed: int) -> Any:
 
 
 def _catboost(y: np.ndarray, seed: int) -> Any:
-    """XGBoost's parameters; thresholds as few as in `genre.models.classical.catboost`, and for its reason."""
+    """XGBoost's parameters; thresholds as few as in `genre.models.classical.train_catboost`, and for its reason."""
     from catboost import CatBoostClassifier
 
     return CatBoostClassifier(
@@ -107,5 +107,5 @@ _MODELS: dict[str, Callable[[np.ndarray, int], Any]] = {
     "svm": _svm,
     "catboost": _catboost,
 }
-#: Names that `fit` takes, in the order of the paper's table 2.
-NAMES = tuple(_MODELS)
+#: Names that `fit_published_model` takes, in the order of the paper's table 2.
+MODEL_NAMES = tuple(_MODELS)

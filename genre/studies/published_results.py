@@ -16,7 +16,7 @@ from genre.errors import DataError
 from genre.probabilities.tables import probability_table
 
 
-class Scores(NamedTuple):
+class PublishedScores(NamedTuple):
     """What table 2 gives for a model, all 0 to 1."""
 
     accuracy: float
@@ -26,22 +26,22 @@ class Scores(NamedTuple):
 
 #: Table 2. What it calls transfer learning was most likely never frozen, and has no published probabilities.
 TABLE_2 = {
-    "logistic_regression": Scores(0.53, 0.47, 0.822),
-    "random_forest": Scores(0.54, 0.48, 0.840),
-    "svm": Scores(0.57, 0.52, 0.856),
-    "xgboost": Scores(0.59, 0.55, 0.865),
-    "vgg16_fine_tune": Scores(0.64, 0.61, 0.889),
-    "ensemble": Scores(0.65, 0.62, 0.894),
+    "logistic_regression": PublishedScores(0.53, 0.47, 0.822),
+    "random_forest": PublishedScores(0.54, 0.48, 0.840),
+    "svm": PublishedScores(0.57, 0.52, 0.856),
+    "xgboost": PublishedScores(0.59, 0.55, 0.865),
+    "vgg16_fine_tune": PublishedScores(0.64, 0.61, 0.889),
+    "ensemble": PublishedScores(0.65, 0.62, 0.894),
 }
 
 #: The ablations, all with XGBoost (section 6, and notebook 5).
 ABLATIONS = {
-    "all features": Scores(0.59, 0.55, 0.865),
-    "time domain": Scores(0.40, 0.34, 0.731),
-    "frequency domain": Scores(0.57, 0.53, 0.857),
-    "top 10": Scores(0.47, 0.42, 0.803),
-    "top 20": Scores(0.52, 0.48, 0.837),
-    "top 30": Scores(0.55, 0.51, 0.845),
+    "all features": PublishedScores(0.59, 0.55, 0.865),
+    "time domain": PublishedScores(0.40, 0.34, 0.731),
+    "frequency domain": PublishedScores(0.57, 0.53, 0.857),
+    "top 10": PublishedScores(0.47, 0.42, 0.803),
+    "top 20": PublishedScores(0.52, 0.48, 0.837),
+    "top 30": PublishedScores(0.55, 0.51, 0.845),
 }
 
 #: Table 1: clips by genre, as the file names spell it.
@@ -65,7 +65,7 @@ PRINTED_ROWS = {
 }
 
 #: The author's own files of probabilities, in his folder ``pred_probas`` beside ``testset_filenames.txt``.
-PICKLES = {
+PICKLE_FILES = {
     "logistic_regression": "lr_classifier.pkl",
     "random_forest": "rf_classifier.pkl",
     "svm": "svm_classifier.pkl",
@@ -78,7 +78,7 @@ NAMES_FILE = "testset_filenames.txt"
 GENRES = ("Hip hop music", "Pop music", "Vocal", "Rhythm blues", "Reggae", "Rock music", "Techno")
 
 
-def probabilities(source: Path) -> dict[str, pd.DataFrame]:
+def read_probabilities(source: Path) -> dict[str, pd.DataFrame]:
     """The published probabilities of the test set as probability tables, with the ensemble made of them.
 
     Parameters
@@ -97,9 +97,9 @@ def probabilities(source: Path) -> dict[str, pd.DataFrame]:
     DataError
         If files or arrays are missing, or are something else.
     """
-    arrays = _from_folder(source) if source.is_dir() else _from_archive(source)
+    arrays = _read_pickles(source) if source.is_dir() else _read_archive(source)
     names = pd.Series([str(name) for name in arrays["file_name"]])
-    genre = published.genre_of(names)
+    genre = published.parse_genres(names)
     tables = {
         model: probability_table(
             pd.Index(names[: len(p)]), "test", genre[: len(p)], names[: len(p)], np.asarray(p), GENRES
@@ -111,7 +111,7 @@ def probabilities(source: Path) -> dict[str, pd.DataFrame]:
     return tables | {"ensemble": ensemble.combine_tables(pair, "arithmetic")}
 
 
-def checks(features: pd.DataFrame, test_names: pd.Index | None = None) -> pd.DataFrame:
+def check_features(features: pd.DataFrame, test_names: pd.Index | None = None) -> pd.DataFrame:
     """Whether a features table is the one that was published.
 
     Parameters
@@ -126,7 +126,7 @@ def checks(features: pd.DataFrame, test_names: pd.Index | None = None) -> pd.Dat
     pd.DataFrame
         One row a check: ``check``, ``expected``, ``found``, ``ok``.
     """
-    counts = published.genre_of(features.index.to_series()).value_counts()
+    counts = published.parse_genres(features.index.to_series()).value_counts()
     rows: list[tuple[str, Any, Any]] = [
         ("rows and columns", "40540 x 98", f"{len(features)} x {features.shape[1] + 1}")
     ]
@@ -141,41 +141,41 @@ def checks(features: pd.DataFrame, test_names: pd.Index | None = None) -> pd.Dat
     return table.assign(ok=table["expected"] == table["found"]).astype({"expected": str, "found": str})
 
 
-def _from_archive(source: Path) -> dict[str, Any]:
+def _read_archive(source: Path) -> dict[str, Any]:
     """Arrays of a NumPy archive; pickled objects in it are refused."""
     try:
         with np.load(source, allow_pickle=False) as archive:
-            return _complete({name: archive[name] for name in archive.files}, source)
+            return _check_complete({name: archive[name] for name in archive.files}, source)
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be read as a NumPy archive: {error}") from None
 
 
-def _from_folder(source: Path) -> dict[str, Any]:
+def _read_pickles(source: Path) -> dict[str, Any]:
     """Arrays of the author's pickles, beside the list of file names."""
     names = source / NAMES_FILE
     arrays: dict[str, Any] = {"file_name": names.read_text().split()} if names.is_file() else {}
-    for model, file in PICKLES.items():
+    for model, file in PICKLE_FILES.items():
         if (source / file).is_file():
             with (source / file).open("rb") as opened:
                 try:
-                    arrays[model] = _ArraysOnly(opened, encoding="latin1").load()
+                    arrays[model] = _ArrayUnpickler(opened, encoding="latin1").load()
                 except (pickle.UnpicklingError, EOFError, ValueError) as error:
                     raise DataError(f"{source / file} is no pickled array: {error}") from None
-    return _complete(arrays, source)
+    return _check_complete(arrays, source)
 
 
-def _complete(arrays: dict[str, Any], source: Path) -> dict[str, Any]:
-    needed = {"file_name", *PICKLES}
+def _check_complete(arrays: dict[str, Any], source: Path) -> dict[str, Any]:
+    needed = {"file_name", *PICKLE_FILES}
     if missing := sorted(needed - set(arrays)):
         raise DataError(f"{source} lacks {', '.join(missing)}; give the folder pred_probas or an archive of its arrays")
-    for model in PICKLES:
+    for model in PICKLE_FILES:
         shape = np.shape(arrays[model])
         if len(shape) != 2 or shape[1] != len(GENRES) or not 0 < shape[0] <= len(arrays["file_name"]):
             raise DataError(f"{model} in {source} has shape {shape}; expected at most {len(arrays['file_name'])} x 7")
     return arrays
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     """Reads NumPy arrays and nothing else: a pickle can name any function to be called."""
 
     def find_class(self, module: str, name: str) -> Any:

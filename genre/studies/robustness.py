@@ -33,10 +33,10 @@ class Degradation:
     """
 
     name: str
-    file: Callable[[np.ndarray, np.random.Generator], bytes]
+    encode: Callable[[np.ndarray, np.random.Generator], bytes]
 
 
-def degrade(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
+def degrade_clip(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
     """File of a clip made worse.
 
     Parameters
@@ -60,10 +60,10 @@ def degrade(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
     """
     if name not in DEGRADATIONS:
         raise UsageError(f"unknown degradation {name!r}; choose from {', '.join(DEGRADATIONS)}")
-    return DEGRADATIONS[name].file(np.asarray(y, dtype=np.float32), np.random.default_rng(seed))
+    return DEGRADATIONS[name].encode(np.asarray(y, dtype=np.float32), np.random.default_rng(seed))
 
 
-def card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def robustness_card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Scores under each degradation beside those of the audio as it is.
 
     Parameters
@@ -86,8 +86,8 @@ def card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         raise UsageError(f"no table of the audio {CLEAN!r}; it is what the others are compared with")
     clean, rows = tables[CLEAN], []
     for name, table in tables.items():
-        scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
-        low, high = evaluate.intervals(table)["macro_auc"]
+        scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
+        low, high = evaluate.confidence_intervals(table)["macro_auc"]
         gain = evaluate.paired_gain(table, clean)
         answers = [proba_of(t.loc[table.index]).argmax(axis=1) for t in (table, clean)]
         row = {"degradation": name, "clips": len(table), "accuracy": scores["accuracy"]}
@@ -97,13 +97,13 @@ def card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _wav(y: np.ndarray, sr: int = SR) -> bytes:
+def _encode_wav(y: np.ndarray, sr: int = SR) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 
-def _mp3(y: np.ndarray, kbit: int) -> bytes:
+def _encode_mp3(y: np.ndarray, kbit: int) -> bytes:
     """MP3 at a constant bit rate; PyAV, for libsndfile takes a quality and no rate."""
     import av
 
@@ -118,38 +118,38 @@ def _mp3(y: np.ndarray, kbit: int) -> bytes:
     return file.getvalue()
 
 
-def _noise(y: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+def _add_noise(y: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
     """White noise so many decibels below the clip's mean power."""
     level = np.sqrt(np.mean(y.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
     return y + (level * rng.standard_normal(y.size)).astype(np.float32)
 
 
-def _pitch(y: np.ndarray, semitones: float) -> np.ndarray:
+def _shift_pitch(y: np.ndarray, semitones: float) -> np.ndarray:
     import librosa
 
     return librosa.effects.pitch_shift(y, sr=SR, n_steps=semitones, res_type="soxr_hq")
 
 
-def _speed(y: np.ndarray, factor: float) -> np.ndarray:
+def _change_speed(y: np.ndarray, factor: float) -> np.ndarray:
     """Played faster or slower, its pitch with it, as a turntable does."""
     return soxr.resample(y, SR * factor, SR)
 
 
 _ALL = [
-    Degradation(CLEAN, lambda y, rng: _wav(y)),
-    Degradation("MP3, 128 kbit/s", lambda y, rng: _mp3(y, 128)),
-    Degradation("MP3, 64 kbit/s", lambda y, rng: _mp3(y, 64)),
-    Degradation("gain +6 dB", lambda y, rng: _wav(y * 10 ** (6 / 20))),
-    Degradation("gain -6 dB", lambda y, rng: _wav(y * 10 ** (-6 / 20))),
-    Degradation("gain -20 dB", lambda y, rng: _wav(y * 10 ** (-20 / 20))),
-    Degradation("resampled to 16 kHz", lambda y, rng: _wav(soxr.resample(y, SR, 16000), 16000)),
-    Degradation("resampled to 48 kHz", lambda y, rng: _wav(soxr.resample(y, SR, 48000), 48000)),
-    Degradation("white noise, 20 dB below", lambda y, rng: _wav(_noise(y, 20, rng))),
-    Degradation("pitch +1 semitone", lambda y, rng: _wav(_pitch(y, 1))),
-    Degradation("pitch -1 semitone", lambda y, rng: _wav(_pitch(y, -1))),
-    Degradation("speed +5 %", lambda y, rng: _wav(_speed(y, 1.05))),
-    Degradation("speed -5 %", lambda y, rng: _wav(_speed(y, 0.95))),
-    Degradation("first five seconds", lambda y, rng: _wav(y[: 5 * SR])),
+    Degradation(CLEAN, lambda y, rng: _encode_wav(y)),
+    Degradation("MP3, 128 kbit/s", lambda y, rng: _encode_mp3(y, 128)),
+    Degradation("MP3, 64 kbit/s", lambda y, rng: _encode_mp3(y, 64)),
+    Degradation("gain +6 dB", lambda y, rng: _encode_wav(y * 10 ** (6 / 20))),
+    Degradation("gain -6 dB", lambda y, rng: _encode_wav(y * 10 ** (-6 / 20))),
+    Degradation("gain -20 dB", lambda y, rng: _encode_wav(y * 10 ** (-20 / 20))),
+    Degradation("resampled to 16 kHz", lambda y, rng: _encode_wav(soxr.resample(y, SR, 16000), 16000)),
+    Degradation("resampled to 48 kHz", lambda y, rng: _encode_wav(soxr.resample(y, SR, 48000), 48000)),
+    Degradation("white noise, 20 dB below", lambda y, rng: _encode_wav(_add_noise(y, 20, rng))),
+    Degradation("pitch +1 semitone", lambda y, rng: _encode_wav(_shift_pitch(y, 1))),
+    Degradation("pitch -1 semitone", lambda y, rng: _encode_wav(_shift_pitch(y, -1))),
+    Degradation("speed +5 %", lambda y, rng: _encode_wav(_change_speed(y, 1.05))),
+    Degradation("speed -5 %", lambda y, rng: _encode_wav(_change_speed(y, 0.95))),
+    Degradation("first five seconds", lambda y, rng: _encode_wav(y[: 5 * SR])),
 ]
 
 #: Every degradation by name, in the order of the card.

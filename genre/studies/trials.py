@@ -21,12 +21,12 @@ def check_model(name: str) -> str:
     UsageError
         If it is unknown or takes something else.
     """
-    if models.get(name).needs != "features":
-        raise UsageError(f"{name} takes no features; choose from {', '.join(models.names('features'))}")
+    if models.get_model(name).input_kind != "features":
+        raise UsageError(f"{name} takes no features; choose from {', '.join(models.model_names('features'))}")
     return name
 
 
-def fit(
+def fit_model(
     name: str,
     clips: pd.DataFrame,
     features: pd.DataFrame,
@@ -70,15 +70,15 @@ def fit(
     y, split = clips["genre"].cat.codes.to_numpy(), clips["split"].to_numpy(str)
     train, validation = split == "train", split == "validation"
     genres = list(clips["genre"].cat.categories)
-    data = models.Data(
+    data = models.TrainingData(
         genres, X[train], y[train], clips["recording"].to_numpy(str)[train], X[validation], y[validation]
     )
     with tempfile.TemporaryDirectory() as folder:
-        model = models.train(check_model(name), data, params or {}, seed, folder)
-    return model, table_of(clips, models.predict_proba(name, model, X))
+        model = models.train_model(check_model(name), data, params or {}, seed, folder)
+    return model, make_probability_table(clips, models.predict_proba(name, model, X))
 
 
-def out_of_fold(
+def predict_out_of_fold(
     name: str,
     clips: pd.DataFrame,
     features: pd.DataFrame,
@@ -92,7 +92,7 @@ def out_of_fold(
     Parameters
     ----------
     name, clips, features, params, seed
-        As for `fit`; the split is not looked at.
+        As for `fit_model`; the split is not looked at.
     n_folds : int
         Models fitted, each on all recordings but its share. Fewer where a genre has fewer recordings. Default 5.
 
@@ -106,7 +106,7 @@ def out_of_fold(
     DataError
         If a genre has fewer than two recordings.
     UsageError, TrainingError
-        As for `fit`.
+        As for `fit_model`.
     """
     y, recordings = clips["genre"].cat.codes.to_numpy(), clips["recording"].to_numpy(str)
     scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
@@ -117,10 +117,10 @@ def out_of_fold(
         )
     proba = np.empty((len(clips), len(clips["genre"].cat.categories)))
     for _, held_out in StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(y, y, recordings):
-        sides = _held_out(len(clips), held_out)
-        _, table = fit(name, clips.assign(split=sides), features, params=params, seed=seed)
+        sides = _mark_test_rows(len(clips), held_out)
+        _, table = fit_model(name, clips.assign(split=sides), features, params=params, seed=seed)
         proba[held_out] = tables.proba_of(table)[held_out]
-    return table_of(clips, proba)
+    return make_probability_table(clips, proba)
 
 
 def split_gap(
@@ -131,7 +131,7 @@ def split_gap(
     Parameters
     ----------
     name, clips, features
-        As for `fit`; the split is not looked at.
+        As for `fit_model`; the split is not looked at.
     n_splits : int
         Pairs of splits, a naive and an honest one each. Default 5.
     seed : int
@@ -149,18 +149,18 @@ def split_gap(
     DataError
         If a genre has fewer than two recordings.
     UsageError, TrainingError
-        As for `fit`.
+        As for `fit_model`.
     """
-    n_folds, rows = _n_folds(clips, n_folds), []
+    n_folds, rows = _limit_folds(clips, n_folds), []
     y = clips["genre"].cat.codes.to_numpy()
     kept_whole = {"honest": clips["recording"].to_numpy(str), "naive": clips["clip_id"].to_numpy(str)}
     for s in range(seed, seed + n_splits):
         row: dict[str, float] = {"seed": s}
         for kind, groups in kept_whole.items():
             _, test = next(StratifiedGroupKFold(n_folds, shuffle=True, random_state=s).split(y, y, groups))
-            _, table = fit(name, clips.assign(split=_held_out(len(clips), test)), features, seed=s)
+            _, table = fit_model(name, clips.assign(split=_mark_test_rows(len(clips), test)), features, seed=s)
             part = table.iloc[test]
-            scores = evaluate.metrics(tables.labels_of(part), tables.proba_of(part), tables.genres_of(part))
+            scores = evaluate.compute_metrics(tables.labels_of(part), tables.proba_of(part), tables.genres_of(part))
             row[kind] = scores["macro_auc"]
         rows.append(row | {"gap": row["naive"] - row["honest"]})
     return pd.DataFrame(rows)
@@ -184,7 +184,7 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def _n_folds(clips: pd.DataFrame, wanted: int) -> int:
+def _limit_folds(clips: pd.DataFrame, wanted: int) -> int:
     """Folds that leave recordings of each genre on both sides."""
     scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
     if (n := min(wanted, int(scarce.iloc[0]))) < 2:
@@ -192,13 +192,13 @@ def _n_folds(clips: pd.DataFrame, wanted: int) -> int:
     return n
 
 
-def _held_out(n: int, test: np.ndarray) -> np.ndarray:
+def _mark_test_rows(n: int, test: np.ndarray) -> np.ndarray:
     sides = np.full(n, "train", dtype=object)
     sides[test] = "test"
     return sides
 
 
-def table_of(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
+def make_probability_table(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
     """Probability table of `clips`, given their probabilities in the same order."""
     ids, genres = pd.Index(clips["clip_id"]), list(clips["genre"].cat.categories)
     return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres)

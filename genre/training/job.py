@@ -15,7 +15,7 @@ from genre.files import read_json, write_json, write_table
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What makes a training what it is; equal jobs on equal code give the same model.
 
     Attributes
@@ -53,26 +53,29 @@ class Job:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name the training; where store and weights file lie does not count."""
-        identity = {k: v for k, v in asdict(self).items() if k != "store"} | {"params": _by_content(self.params)}
+        identity = {k: v for k, v in asdict(self).items() if k != "store"} | {"params": _hash_weights_file(self.params)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @cache
 def code_digest(model: str) -> str:
     """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
-    package, libraries = Path(__file__).parents[1], ["numpy", "scipy", "numba", "soxr", *models.requirements(model)]
+    package, libraries = (
+        Path(__file__).parents[1],
+        ["numpy", "scipy", "numba", "soxr", *models.model_requirements(model)],
+    )
     digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def digest(table: pd.DataFrame) -> str:
+def table_digest(table: pd.DataFrame) -> str:
     """Twelve hexadecimal digits of a table's index and values."""
     return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()[:12]
 
 
-def prepare(directory: Path, job: Job, clips: pd.DataFrame) -> None:
+def prepare_training(directory: Path, job: TrainingJob, clips: pd.DataFrame) -> None:
     """Write what the training needs.
 
     Parameters
@@ -89,17 +92,17 @@ def prepare(directory: Path, job: Job, clips: pd.DataFrame) -> None:
     write_json(directory / "job.json", asdict(job))
 
 
-def finished(directory: Path) -> dict[str, Any] | None:
+def read_result(directory: Path) -> dict[str, Any] | None:
     """What a finished training reports of itself; None where it is not finished."""
     return read_json(directory / "result.json")
 
 
-def job_of(directory: Path) -> Job:
-    """The job that `prepare` wrote."""
-    return Job(**read_json(directory / "job.json"))
+def read_job(directory: Path) -> TrainingJob:
+    """The job that `prepare_training` wrote."""
+    return TrainingJob(**read_json(directory / "job.json"))
 
 
-def held_out(directory: Path) -> pd.DataFrame:
+def held_out_probabilities(directory: Path) -> pd.DataFrame:
     """Probability table of a finished training's clips that no model had seen when it answered.
 
     Validation, by the saved model, and where folds were asked for the training clips, each by a model trained without
@@ -110,7 +113,7 @@ def held_out(directory: Path) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path), *parts]) if path.exists() else parts[0]
 
 
-def _by_content(params: dict[str, Any]) -> dict[str, Any]:
+def _hash_weights_file(params: dict[str, Any]) -> dict[str, Any]:
     """Hyper-parameters with a file of weights named by a hash of what it holds."""
     path = Path(params.get("weights", "")).expanduser()
     if not path.is_file():

@@ -39,54 +39,54 @@ from genre import evaluate, models
 from genre.errors import GenreError, TrainingError
 from genre.evaluate.importance import permutation_importances
 from genre.files import write_json, write_table
-from genre.folds import folds as split_folds
+from genre.folds import assign_folds
 from genre.probabilities import tables
 from genre.store import contents
-from genre.training.job import Job, finished, held_out, job_of
+from genre.training.job import TrainingJob, held_out_probabilities, read_job, read_result
 from genre.workspace import PROJECT_DIR
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 #: Have TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
-GROW_ON_DEMAND = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+GPU_MEMORY_ENV = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
-class Rows:
+class RowSubset:
     """Some rows of an array-like, read as they are asked for.
 
     Parameters
     ----------
     X : array-like [shape=(n, ...)]
         Takes an array of positions between its brackets.
-    at : np.ndarray [shape=(m,), dtype=int]
+    positions : np.ndarray [shape=(m,), dtype=int]
         Which rows, in the order wanted.
     """
 
-    def __init__(self, X: Any, at: np.ndarray) -> None:
-        self.X, self.at = X, at
+    def __init__(self, X: Any, positions: np.ndarray) -> None:
+        self.X, self.positions = X, positions
 
     def __len__(self) -> int:
-        return len(self.at)
+        return len(self.positions)
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
         """The rows at these positions."""
-        return np.asarray(self.X[self.at[at]])
+        return np.asarray(self.X[self.positions[at]])
 
 
-def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
     """Train in a new process, or go on where a killed one stopped, and wait for it.
 
     Parameters
     ----------
     directory : Path
-        Folder that `prepare` filled.
+        Folder that `prepare_training` filled.
     on_epoch : callable, optional
         Called with the epoch (from 1) and its metrics as each ends.
 
     Returns
     -------
     dict
-        As `finished`.
+        As `read_result`.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, "-m", "genre.training.process", str(directory), "--end-with-parent"],
             cwd=PROJECT_DIR,
-            env=GROW_ON_DEMAND | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
+            env=GPU_MEMORY_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -110,61 +110,63 @@ def run(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
                     error = message["error"]
                 elif on_epoch:
                     on_epoch(message["epoch"], message["metrics"])
-    result = finished(directory)
+    result = read_result(directory)
     if process.returncode or result is None:
-        raise TrainingError(error or _how_it_died(process.returncode, directory))
+        raise TrainingError(error or _explain_exit(process.returncode, directory))
     return result
 
 
-def fit(directory: Path, on_epoch: OnEpoch) -> None:
+def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     """Train in this process; every result is written before ``result.json``."""
     started = time.perf_counter()
-    job, clips = job_of(directory), pd.read_parquet(directory / "clips.parquet")
-    X = _inputs(job, clips)
+    job, clips = read_job(directory), pd.read_parquet(directory / "clips.parquet")
+    X = _load_inputs(job, clips)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
-    part = X.__getitem__ if isinstance(X, np.ndarray) else partial(Rows, X)
-    data = models.Data(
+    part = X.__getitem__ if isinstance(X, np.ndarray) else partial(RowSubset, X)
+    data = models.TrainingData(
         genres=job.genres,
         X_train=part(train),
         y_train=y[train],
         recordings_train=clips["recording"].to_numpy(str)[train],
         X_validation=part(validation),
         y_validation=y[validation],
-        cache=Path(job.store) / "outputs",
+        cache_dir=Path(job.store) / "outputs",
     )
-    model = models.train(job.model, data, job.params, job.seed, directory / "model", on_epoch)
+    model = models.train_model(job.model, data, job.params, job.seed, directory / "model", on_epoch)
     fitted = time.perf_counter()
-    models.save(job.model, model, directory / "model")
-    saved = models.load(job.model, directory / "model")
+    models.save_model(job.model, model, directory / "model")
+    saved = models.load_model(job.model, directory / "model")
     proba = models.predict_proba(job.model, saved, X)
     table = tables.probability_table(
         pd.Index(clips["clip_id"]), clips["split"], clips["genre"], clips["recording"], proba, job.genres
     )
     write_table(directory / "probabilities.parquet", table)
-    notes = _leave_out(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
-    calibration = evaluate.calibration_scores(held_out(directory), table[table["split"] == "test"])
-    write_json(directory / "scores.json", evaluate.summary(table) | calibration)
-    if models.get(job.model).needs == "features":
-        write_table(directory / "importances.parquet", _importances(job, saved, data))
-    history = models.history(job.model, directory / "model")
+    notes = _cross_validate(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
+    calibration = evaluate.calibration_scores(held_out_probabilities(directory), table[table["split"] == "test"])
+    write_json(directory / "scores.json", evaluate.summarise_scores(table) | calibration)
+    if models.get_model(job.model).input_kind == "features":
+        write_table(directory / "importances.parquet", _compute_importances(job, saved, data))
+    history = models.training_history(job.model, directory / "model")
     if history is not None:
         write_table(directory / "history.parquet", history)
-    facts = models.facts(job.model, directory / "model")
-    write_json(directory / "result.json", _report(started, fitted) | facts | notes)
+    facts = models.training_facts(job.model, directory / "model")
+    write_json(directory / "result.json", _resource_usage(started, fitted) | facts | notes)
 
 
-def _inputs(job: Job, clips: pd.DataFrame) -> Any:
+def _load_inputs(job: TrainingJob, clips: pd.DataFrame) -> Any:
     """What the model takes, one row per clip."""
-    if models.get(job.model).needs == "features":
+    if models.get_model(job.model).input_kind == "features":
         return contents.load_features(clips, Path(job.store)).to_numpy()
     return contents.Spectrograms(clips, Path(job.store))
 
 
-def _leave_out(job: Job, data: models.Data, clips: pd.DataFrame, directory: Path) -> dict[str, Any]:
+def _cross_validate(
+    job: TrainingJob, data: models.TrainingData, clips: pd.DataFrame, directory: Path
+) -> dict[str, Any]:
     """Train without each fold in turn and write what is said of it; what happened, for the report."""
     started = time.perf_counter()
-    fold = split_folds(data.y_train, data.recordings_train, job.folds)
+    fold = assign_folds(data.y_train, data.recordings_train, job.folds)
     if fold is None:
         return {"out_of_fold": "none: a genre has a single training recording"}
     proba = np.empty((len(clips), len(job.genres)))
@@ -176,9 +178,9 @@ def _leave_out(job: Job, data: models.Data, clips: pd.DataFrame, directory: Path
                 X_train=data.X_train[kept],
                 y_train=data.y_train[kept],
                 recordings_train=data.recordings_train[kept],
-                cache=None,
+                cache_dir=None,
             )
-            model = models.train(job.model, part, job.params, job.seed, directory / "folds" / str(number))
+            model = models.train_model(job.model, part, job.params, job.seed, directory / "folds" / str(number))
             proba[left] = models.predict_proba(job.model, model, data.X_train[left])
     except TrainingError as error:
         return {"out_of_fold": f"none: {error}"}
@@ -190,7 +192,7 @@ def _leave_out(job: Job, data: models.Data, clips: pd.DataFrame, directory: Path
     return {"out_of_fold": f"{fold.max() + 1} folds by recording", "folds_seconds": time.perf_counter() - started}
 
 
-def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
+def _compute_importances(job: TrainingJob, model: Any, data: models.TrainingData) -> pd.DataFrame:
     """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
     names = contents.feature_names(Path(job.store))
     table = permutation_importances(
@@ -200,11 +202,11 @@ def _importances(job: Job, model: Any, data: models.Data) -> pd.DataFrame:
         columns=names,
         seed=job.seed,
     )
-    own = models.importances(job.model, model, names)
+    own = models.feature_importances(job.model, model, names)
     return table if own is None else table.assign(own=own)
 
 
-def _report(started: float, fitted: float) -> dict[str, Any]:
+def _resource_usage(started: float, fitted: float) -> dict[str, Any]:
     return {
         "fit_seconds": fitted - started,
         "seconds": time.perf_counter() - started,
@@ -213,10 +215,10 @@ def _report(started: float, fitted: float) -> dict[str, Any]:
     }
 
 
-def _how_it_died(returncode: int, directory: Path) -> str:
+def _explain_exit(returncode: int, directory: Path) -> str:
     log = directory / "training.log"
     if returncode == -9:
-        batch_size = job_of(directory).params.get("batch_size", 1)
+        batch_size = read_job(directory).params.get("batch_size", 1)
         advice = f"try batch_size={batch_size // 2}" if batch_size > 1 else "free some, or leave the model out"
         return f"the training process was killed (signal 9), most likely for memory; {advice}; log: {log}"
     return f"the training process ended with code {returncode}; log: {log}"
@@ -227,7 +229,7 @@ def _main(directory: Path, messages: TextIO) -> int:
         print(json.dumps(message), file=messages, flush=True)
 
     try:
-        fit(directory, lambda epoch, metrics: say(epoch=epoch, metrics=metrics))
+        train_and_save(directory, lambda epoch, metrics: say(epoch=epoch, metrics=metrics))
     except GenreError as error:
         say(error=str(error))
     except Exception as error:  # the parent gets the reason, the log the traceback

@@ -12,11 +12,18 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from genre import evaluate
-from genre.ensemble import LEARNT, MEANS, Mean, combine, combine_tables, log_columns
+from genre.ensemble import (
+    FIXED_MEANS,
+    LEARNT_MEANS,
+    Mean,
+    combine_probabilities,
+    combine_tables,
+    stack_log_probabilities,
+)
 from genre.errors import UsageError
-from genre.folds import folds
+from genre.folds import assign_folds
 from genre.probabilities import pooling
-from genre.probabilities.tables import common_clips, genres_of, labels_of, proba_of
+from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
 
 #: Adding more members than this did not pay on the paper's own published probabilities.
 MAX_MEMBERS = 3
@@ -36,7 +43,7 @@ N_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenEnsemble:
     """An ensemble chosen and calibrated.
 
     Attributes
@@ -46,7 +53,7 @@ class Choice:
     mean : {"arithmetic", "geometric", "weighted", "stacked"}
         How they combine.
     weights : list or None
-        As in `genre.ensemble.combine`.
+        As in `genre.ensemble.combine_probabilities`.
     temperature : float
         Of the combined probabilities.
     threshold : Threshold
@@ -62,13 +69,13 @@ class Choice:
     threshold: evaluate.Threshold
     n_clips: int
 
-    def table(self, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    def ensemble_table(self, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Probability table of the ensemble from those of its members, as it would be served."""
         combined = combine_tables([tables[name] for name in self.members], self.mean, self.weights)
-        return evaluate.tempered(combined, self.temperature)
+        return evaluate.apply_temperature(combined, self.temperature)
 
 
-def search(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Score subsets of at most three members under every rule, and choose one.
 
     All subsets are scored under the plain means; the best three of each size under the learnt rules as well, whose
@@ -94,21 +101,25 @@ def search(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     if not tables:
         raise UsageError("no models to choose from; train one first")
-    field = _Field.of(tables)
+    aligned = _AlignedTables.from_tables(tables)
     with threadpool_limits(1):  # the matrices are small: threads would wait for each other
-        rows = [field.candidate(members, mean) for members, mean in _plain(sorted(tables))]
-        plain = _ranked(rows)
+        rows = [aligned.score_candidate(members, mean) for members, mean in _fixed_candidates(sorted(tables))]
+        plain = _rank_candidates(rows)
         several = plain[plain["members"].map(len) > 1].drop_duplicates("members")
         shortlist = several.groupby(several["members"].map(len)).head(N_SHORTLISTED)["members"]
-        learnt = [field.candidate(members, mean) for members in shortlist for mean in LEARNT]
-        ranked = _ranked(rows + learnt)
-        at, why = _choose(field, ranked)
+        learnt = [aligned.score_candidate(members, mean) for members in shortlist for mean in LEARNT_MEANS]
+        ranked = _rank_candidates(rows + learnt)
+        at, why = _choose_candidate(aligned, ranked)
     return ranked.assign(chosen=["" if row != at else why for row in range(len(ranked))])
 
 
-def learn(
-    tables: Mapping[str, pd.DataFrame], members: Sequence[str], mean: Mean, *, precision: float = evaluate.PRECISION
-) -> Choice:
+def fit_ensemble(
+    tables: Mapping[str, pd.DataFrame],
+    members: Sequence[str],
+    mean: Mean,
+    *,
+    precision: float = evaluate.TARGET_PRECISION,
+) -> ChosenEnsemble:
     """Weights, temperature and threshold of an ensemble, from clips that its members were not fitted on.
 
     Temperature and threshold are learnt on probabilities whose weights did not know the clip.
@@ -133,13 +144,13 @@ def learn(
     UsageError
         If the members have no clip in common or other genres, or `precision` is out of range.
     """
-    field = _Field.of({name: tables[name] for name in members})
+    aligned = _AlignedTables.from_tables({name: tables[name] for name in members})
     with threadpool_limits(1):
-        honest = field.held_out(members, mean)
-        temperature = evaluate.temperature(honest)
-        weights = _weights(list(field.tables.values()), mean) if mean in LEARNT else None
-    threshold = evaluate.threshold(evaluate.tempered(honest, temperature), precision)
-    return Choice(
+        honest = aligned.held_out(members, mean)
+        temperature = evaluate.fit_temperature(honest)
+        weights = _fit_weights(list(aligned.tables.values()), mean) if mean in LEARNT_MEANS else None
+    threshold = evaluate.fit_threshold(evaluate.apply_temperature(honest, temperature), precision)
+    return ChosenEnsemble(
         members=tuple(members),
         mean=mean,
         weights=None if weights is None else weights.tolist(),
@@ -149,7 +160,7 @@ def learn(
     )
 
 
-def stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray:
+def fit_stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray:
     """Weights of a softmax regression on the members' logarithms, held near the geometric mean.
 
     Parameters
@@ -162,9 +173,9 @@ def stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarra
     Returns
     -------
     np.ndarray [shape=(members * k + 1, k)]
-        For `genre.ensemble.combine` with ``stacked``.
+        For `genre.ensemble.combine_probabilities` with ``stacked``.
     """
-    columns, k = log_columns(probas), probas[0].shape[1]
+    columns, k = stack_log_probabilities(probas), probas[0].shape[1]
     true = np.eye(k)[y_true]
     start = np.vstack([np.eye(k) / len(probas)] * len(probas) + [np.zeros((1, k))])
 
@@ -179,77 +190,77 @@ def stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarra
 
 
 @dataclass(frozen=True)
-class _Field:
+class _AlignedTables:
     """Tables of the same clips, and the fold of each clip; None where recordings are too few to leave some out."""
 
     tables: dict[str, pd.DataFrame]
     fold: np.ndarray | None
 
     @classmethod
-    def of(cls, tables: Mapping[str, pd.DataFrame]) -> "_Field":
+    def from_tables(cls, tables: Mapping[str, pd.DataFrame]) -> "_AlignedTables":
         """The tables cut to the clips that all of them have."""
-        cut = dict(zip(tables, common_clips(list(tables.values())), strict=True))
+        cut = dict(zip(tables, align_tables(list(tables.values())), strict=True))
         first = next(iter(cut.values()))
-        return cls(cut, folds(labels_of(first), first["recording"].to_numpy(str), N_FOLDS))
+        return cls(cut, assign_folds(labels_of(first), first["recording"].to_numpy(str), N_FOLDS))
 
     def held_out(self, members: Sequence[str], mean: Mean) -> pd.DataFrame:
         """The combined table, by weights that did not know the clip where any are learnt and that is possible."""
         parts = [self.tables[name] for name in members]
-        if mean not in LEARNT:
+        if mean not in LEARNT_MEANS:
             return combine_tables(parts, mean)
         if self.fold is None:
-            return combine_tables(parts, mean, _weights(parts, mean))
+            return combine_tables(parts, mean, _fit_weights(parts, mean))
         out = parts[0].copy()
         for number in range(self.fold.max() + 1):
             left_out = self.fold == number
-            weights = _weights([table[~left_out] for table in parts], mean)
+            weights = _fit_weights([table[~left_out] for table in parts], mean)
             probas = [proba_of(table[left_out]) for table in parts]
-            out.loc[left_out, genres_of(out)] = combine(probas, mean, weights)
+            out.loc[left_out, genres_of(out)] = combine_probabilities(probas, mean, weights)
         return out
 
-    def candidate(self, members: Sequence[str], mean: Mean) -> dict[str, object]:
+    def score_candidate(self, members: Sequence[str], mean: Mean) -> dict[str, object]:
         """One row of the search."""
         table = self.held_out(members, mean)
-        scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
+        scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
         kept = {key: scores[key] for key in ("macro_auc", "log_loss")}
         return {"members": tuple(members), "mean": mean, **kept, "n_clips": len(table)}
 
-    def resampled(self, row: pd.Series) -> np.ndarray:
+    def bootstrap_auc(self, row: pd.Series) -> np.ndarray:
         """Macro AUC of one candidate under the bootstrap; the draws are the same for all."""
-        drawn = evaluate.bootstrap(self.held_out(row["members"], row["mean"]), n=N_RESAMPLES)
+        drawn = evaluate.bootstrap_metrics(self.held_out(row["members"], row["mean"]), n=N_RESAMPLES)
         return drawn["macro_auc"].to_numpy()
 
 
-def _plain(names: Sequence[str]) -> list[tuple[tuple[str, ...], Mean]]:
+def _fixed_candidates(names: Sequence[str]) -> list[tuple[tuple[str, ...], Mean]]:
     """Every subset under every rule that has nothing to learn."""
     sizes = range(1, min(MAX_MEMBERS, len(names)) + 1)
     subsets = [members for size in sizes for members in combinations(names, size)]
-    return [(members, mean) for members in subsets for mean in (MEANS if len(members) > 1 else MEANS[:1])]
+    return [(members, mean) for members in subsets for mean in (FIXED_MEANS if len(members) > 1 else FIXED_MEANS[:1])]
 
 
-def _ranked(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+def _rank_candidates(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     ranked = pd.DataFrame(rows).sort_values(["macro_auc", "log_loss"], ascending=[False, True], kind="stable")
     return ranked.reset_index(drop=True)
 
 
-def _choose(field: _Field, ranked: pd.DataFrame) -> tuple[int, str]:
+def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[int, str]:
     """Row that is chosen, and why: the fewest members that are within one standard error of the best."""
     best, sizes = ranked.iloc[0], ranked["members"].map(len).tolist()
     if sizes[0] == 1:
         return 0, "the best"
-    top = field.resampled(best)
+    top = aligned.bootstrap_auc(best)
     for at in (sizes.index(size) for size in range(1, sizes[0])):
         gain = best["macro_auc"] - ranked["macro_auc"].iloc[at]
-        error = np.nanstd(top - field.resampled(ranked.iloc[at]))
+        error = np.nanstd(top - aligned.bootstrap_auc(ranked.iloc[at]))
         if gain <= error:
             return at, f"fewer members, and the best gains {gain:.4f} AUC, within one standard error, {error:.4f}"
     return 0, "the best"
 
 
-def _weights(parts: Sequence[pd.DataFrame], mean: Mean) -> np.ndarray:
+def _fit_weights(parts: Sequence[pd.DataFrame], mean: Mean) -> np.ndarray:
     """Learnt weights from tables of the same clips; those of the weighted mean sum to 1, as temperature is apart."""
     probas, y_true = [proba_of(table) for table in parts], labels_of(parts[0])
     if mean == "stacked":
-        return stack_weights(probas, y_true)
-    weights = pooling.pool_weights(probas, y_true)
+        return fit_stack_weights(probas, y_true)
+    weights = pooling.fit_pool_weights(probas, y_true)
     return weights / weights.sum()

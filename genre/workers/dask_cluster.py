@@ -28,10 +28,10 @@ CONNECT_S = 10
 _BATCHES_PER_THREAD = 2
 
 #: Processes of this Dask worker that wait for their next batch, by what they do.
-_idle: dict[Work, SimpleQueue] = {}
+_idle_workers: dict[Work, SimpleQueue] = {}
 
 
-def there(batches: Iterable[pd.DataFrame], work: Work, address: str) -> Iterator[tuple[int, list[Any]]]:
+def run_on_dask(batches: Iterable[pd.DataFrame], work: Work, address: str) -> Iterator[tuple[int, list[Any]]]:
     """Work through batches on a Dask cluster.
 
     Parameters
@@ -58,11 +58,11 @@ def there(batches: Iterable[pd.DataFrame], work: Work, address: str) -> Iterator
         If the cluster does not answer, has no workers, is lost, or does not have what is needed.
     """
     batches = iter(batches)
-    with _client(address) as client:
+    with _connect(address) as client:
         from distributed import as_completed
 
         def send(n: int) -> list[Any]:
-            return [client.submit(compute, batch, work, pure=False) for batch in islice(batches, n)]
+            return [client.submit(compute_batch, batch, work, pure=False) for batch in islice(batches, n)]
 
         running = as_completed(send(_BATCHES_PER_THREAD * sum(client.nthreads().values())), loop=client.loop)
         for future in running:
@@ -70,7 +70,7 @@ def there(batches: Iterable[pd.DataFrame], work: Work, address: str) -> Iterator
             running.update(send(1))
 
 
-def compute(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
+def compute_batch(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
     """Work through one batch: what a Dask worker does.
 
     Parameters
@@ -97,7 +97,7 @@ def compute(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
             f"{socket.gethostname()} has no {lacking}; the music and GENRE_HOME must lie on a file system that all "
             "machines of the cluster see, under the same names"
         )
-    idle = _idle.setdefault(work, SimpleQueue())
+    idle = _idle_workers.setdefault(work, SimpleQueue())
     try:
         worker = idle.get_nowait()
     except Empty:
@@ -106,13 +106,13 @@ def compute(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"genre-building-{os.getuid()}.lock"):
         worker.start()
     try:
-        return len(batch), worker.compute(batch)
+        return len(batch), worker.compute_batch(batch)
     finally:
         idle.put(worker)
 
 
 @contextmanager
-def _client(address: str) -> Iterator[Any]:
+def _connect(address: str) -> Iterator[Any]:
     """Client of a scheduler that answers and has workers; what fails in it, as a sentence."""
     try:
         import distributed

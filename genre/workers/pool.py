@@ -4,7 +4,7 @@ A process says of each row when it begins it. When it dies, of a segmentation fa
 batch is tried once more in a new process; when that dies too, the row it was at goes on alone, and the others without
 it. A row that twice ends a process that has nothing else to do is given up.
 
-A process is a Python program that is handed the descriptor of a pipe. It receives what `Work.told` says, answers
+A process is a Python program that is handed the descriptor of a pipe. It receives `Work.initial_message`, answers
 ``("ready", None)``, and then, for each table of rows, ``("at", position)`` before each row and ``("done", answer)``;
 ``("refused", why)`` at any time ends it, `why` being an exception or a sentence. It ends by itself when nothing comes
 for long, or when whoever started it is gone. What a process computes may need code that this one must not load.
@@ -28,25 +28,27 @@ from genre.workspace import PROJECT_DIR
 #: Seconds in which a process must come to its next row; a decoder that hangs is a decoder that died.
 ROW_LIMIT_S = 120.0
 
-_ATTEMPTS = 2
+_MAX_ATTEMPTS = 2
 
 #: Have glibc keep the memory of one clip for the next: the computation is a third faster without the page faults.
-HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
+MALLOC_ENV = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
 #: One thread a process is twice as fast as all of them in each. (The last one is what joblib counts cores by.)
-_ONE_THREAD = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")}
-_ONE_THREAD |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
+_ONE_THREAD_ENV = {
+    f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")
+}
+_ONE_THREAD_ENV |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 
 
 class Work(Protocol):
     """What processes are to do with batches: a small frozen dataclass, which can be sent to another machine."""
 
     @property
-    def program(self) -> tuple[str, ...]:
+    def python_args(self) -> tuple[str, ...]:
         """Arguments of Python, from the project's folder; the pipe's descriptor is added."""
 
     @property
-    def told(self) -> Any:
+    def initial_message(self) -> Any:
         """What a process is told first."""
 
     @property
@@ -57,8 +59,8 @@ class Work(Protocol):
     def name(self) -> str:
         """What it is, for messages: a process for ``name``."""
 
-    def given_up(self, row: pd.DataFrame, death: str) -> Any:
-        """Answer for a table of one row that no process survives; `death` says how they ended."""
+    def on_crash(self, row: pd.DataFrame, reason: str) -> Any:
+        """Answer for a table of one row that no process survives; `reason` says how they ended."""
 
 
 class Worker:
@@ -73,7 +75,7 @@ class Worker:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._process: subprocess.Popen | None = None
-        self._ended = False
+        self._is_ended = False
 
     def start(self) -> None:
         """Have a process that is ready.
@@ -87,35 +89,35 @@ class Worker:
             return
         for _ in range(2):  # what killed it may not be there again
             try:
-                self._begin()
+                self._launch()
                 return
             except (EOFError, OSError):
-                death = self._death()
+                death = self._describe_exit()
                 was_killed = self._process is not None and self._process.returncode < 0
                 self._kill()
             if not was_killed:
                 break
         raise GenreError(f"a process for {self._work.name} {death} before it was ready; its last words are above")
 
-    def _begin(self) -> None:
+    def _launch(self) -> None:
         """Start a process and wait until it is ready."""
         self._kill()
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, *self._work.program, str(theirs.fileno())],
+                [sys.executable, *self._work.python_args, str(theirs.fileno())],
                 cwd=PROJECT_DIR,
-                env=HEAP | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD,
+                env=MALLOC_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD_ENV,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C is for whoever started it
             )
-        if self._ended:  # meanwhile
+        if self._is_ended:  # meanwhile
             self._kill()
-        self._pipe.send(self._work.told)
+        self._pipe.send(self._work.initial_message)
         self._receive()
 
-    def compute(self, batch: pd.DataFrame) -> list[Any]:
+    def compute_batch(self, batch: pd.DataFrame) -> list[Any]:
         """Work through a batch, whatever its rows do to the process.
 
         Parameters
@@ -136,24 +138,24 @@ class Worker:
         waiting, answers = [batch], []
         while waiting:
             rows = waiting.pop()
-            for _ in range(_ATTEMPTS):
-                at, death, answer = self._attempt(rows)
+            for _ in range(_MAX_ATTEMPTS):
+                at, death, answer = self._try_batch(rows)
                 if not death:
                     answers.append(answer)
                     break
             else:
                 if len(rows) == 1:
-                    answers.append(self._work.given_up(rows, death))
+                    answers.append(self._work.on_crash(rows, death))
                 else:
                     waiting += [rows.drop(rows.index[at]), rows.iloc[[at]]]
         return answers
 
     def end(self) -> None:
         """End the process for good, from any thread."""
-        self._ended = True
+        self._is_ended = True
         self._kill()
 
-    def _attempt(self, rows: pd.DataFrame) -> tuple[int, str, Any]:
+    def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str, Any]:
         """Try a batch once: the position of the last row begun, how the process died, if it did, and its answer."""
         at = 0
         try:
@@ -166,9 +168,9 @@ class Worker:
                 at = value
             death = f"took more than {ROW_LIMIT_S:g} s"
         except (EOFError, OSError):
-            death = self._death()
+            death = self._describe_exit()
         self._kill()
-        if self._ended:
+        if self._is_ended:
             raise GenreError("this was interrupted; what is finished is kept")
         return at, death, None
 
@@ -180,7 +182,7 @@ class Worker:
             raise value if isinstance(value, GenreError) else GenreError(str(value))
         return word, value
 
-    def _death(self) -> str:
+    def _describe_exit(self) -> str:
         """How the process ended."""
         code = self._process.wait() if self._process else 0
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
@@ -192,7 +194,7 @@ class Worker:
             process.wait()
 
 
-def here(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Iterator[tuple[int, list[Any]]]:
+def run_local(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Iterator[tuple[int, list[Any]]]:
     """Work through batches in processes of this machine.
 
     Parameters
@@ -225,7 +227,7 @@ def here(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Iterator[t
     def compute(batch: pd.DataFrame) -> tuple[int, list[Any]]:
         worker = idle.get()
         try:
-            return len(batch), worker.compute(batch)
+            return len(batch), worker.compute_batch(batch)
         finally:
             idle.put(worker)
 

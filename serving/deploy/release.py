@@ -14,7 +14,7 @@ import requests
 
 from genre.errors import GenreError
 from genre.files import read_json
-from serving.deploy.processes import end, in_own_group
+from serving.deploy.processes import in_own_group, terminate_group
 from serving.deploy.proxy import free_port
 
 #: Seconds that a version has to load, to answer its example, and to stop.
@@ -30,8 +30,8 @@ class Release:
 
     version: str
     folder: Path
-    model: Path
-    example: Any
+    model_dir: Path
+    example_request: Any
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def fetch(name: str, version: str, folder: Path) -> Release:
+def download_release(name: str, version: str, folder: Path) -> Release:
     """Download a version, with the example request that was logged with it; whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:
         uri = f"models:/{name}/{version}"
@@ -60,7 +60,7 @@ def fetch(name: str, version: str, folder: Path) -> Release:
     return Release(version, place, model, read_json(model / "serving_input_example.json"))
 
 
-def serve(release: Release, folder: Path, workers: int) -> Server:
+def start_server(release: Release, folder: Path, workers: int) -> Server:
     """Start a release on a free port of this machine, away from the project and its Python path; a model per worker."""
     own = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -69,7 +69,7 @@ def serve(release: Release, folder: Path, workers: int) -> Server:
     }
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH")}
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(release.model), "-p", str(port)]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(release.model_dir), "-p", str(port)]
     command += ["-h", "127.0.0.1", "-w", str(workers), "--env-manager", "local"]
     return Server(release, port, subprocess.Popen(command, cwd=folder, env=environment | own, **in_own_group()))
 
@@ -83,7 +83,7 @@ def is_up(server: Server) -> bool:
         If it ended, or takes too long.
     """
     try:
-        return _direct().get(f"{server.url}/ping", timeout=5).ok
+        return _direct_session().get(f"{server.url}/ping", timeout=5).ok
     except requests.RequestException:
         pass
     if (code := server.process.poll()) is not None:
@@ -93,7 +93,7 @@ def is_up(server: Server) -> bool:
     return False
 
 
-def check(server: Server) -> None:
+def check_example(server: Server) -> None:
     """Ask a server for the genre of the synthesised clip that was logged with its model.
 
     Raises
@@ -101,10 +101,12 @@ def check(server: Server) -> None:
     GenreError
         If what it answers is no genre with probabilities.
     """
-    if server.release.example is None:
+    if server.release.example_request is None:
         raise GenreError("it was logged without an example to ask it with; promote a version of this project")
     try:
-        response = _direct().post(f"{server.url}/invocations", json=server.release.example, timeout=ANSWER_S)
+        response = _direct_session().post(
+            f"{server.url}/invocations", json=server.release.example_request, timeout=ANSWER_S
+        )
         answer = response.json()["predictions"][0]
         error, total = answer["error"], sum((answer["probabilities"] or {}).values())
     except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError) as wrong:
@@ -113,16 +115,16 @@ def check(server: Server) -> None:
         raise GenreError(f"it answers the example with {str(answer)[:300]}")
 
 
-def _direct() -> requests.Session:
+def _direct_session() -> requests.Session:
     """For requests to this machine, which no proxy of the environment can forward."""
     session = requests.Session()
     session.trust_env = False
     return session
 
 
-def stop(server: Server) -> None:
+def stop_server(server: Server) -> None:
     """End a server; whoever waits for it to answer no more requests does so before."""
-    end(server.process, STOP_S)
+    terminate_group(server.process, STOP_S)
 
 
 def first_line(error: Exception) -> str:

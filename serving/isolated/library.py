@@ -23,7 +23,7 @@ MAX_BYTES = 2**28
 _IDLE_S = 60.0
 
 
-def answer(model: Any, path: str) -> dict[str, Any]:
+def predict_file(model: Any, path: str) -> dict[str, Any]:
     """What a model says of one file.
 
     Parameters
@@ -62,7 +62,7 @@ def _error(code: str, message: str) -> dict[str, dict[str, str]]:
     return {"error": {"code": code, "message": message}}
 
 
-def _serve(pipe: Connection) -> None:
+def _serve_batches(pipe: Connection) -> None:
     """Answer each table of files that comes through the pipe."""
     model = mlflow.pyfunc.load_model(pipe.recv())
     pipe.send(("ready", None))
@@ -70,13 +70,13 @@ def _serve(pipe: Connection) -> None:
         answers = []
         for at, path in enumerate(pipe.recv()["path"]):
             pipe.send(("at", at))
-            answers.append(answer(model, path))
+            answers.append(predict_file(model, path))
         pipe.send(("done", answers))
 
 
 def _main(pipe: Connection) -> None:
     try:
-        _serve(pipe)
+        _serve_batches(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # whoever started this is gone
     except Exception as error:

@@ -17,7 +17,7 @@ import pandas as pd
 BATCH_FILES = 32
 
 
-def score(model: str, files: dict[str, str]) -> pd.DataFrame:
+def score_files(model: str, files: dict[str, str]) -> pd.DataFrame:
     """Probabilities of some files.
 
     Parameters
@@ -38,17 +38,17 @@ def score(model: str, files: dict[str, str]) -> pd.DataFrame:
         batch = ids[start : start + BATCH_FILES]
         audio = [base64.b64encode(Path(files[i]).read_bytes()).decode() for i in batch]
         answers = loaded.predict(pd.DataFrame({"audio": audio}))
-        rows += [(a.probabilities or {}) | {"error": _sentence(a.error)} for a in answers.itertuples()]
+        rows += [(a.probabilities or {}) | {"error": _error_message(a.error)} for a in answers.itertuples()]
     table = pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
     table.attrs["ms_per_clip"] = 1000 * (time.perf_counter() - started) / max(len(ids), 1)
     return table
 
 
-def _sentence(error: Any) -> str | None:
+def _error_message(error: Any) -> str | None:
     """Why there is no answer; models logged by older versions say it without a code."""
     return f"{error['code']}: {error['message']}" if isinstance(error, dict) else error
 
 
 if __name__ == "__main__":
     model_dir, list_path, out_path = sys.argv[1:]
-    score(model_dir, json.loads(Path(list_path).read_text())).to_parquet(out_path)
+    score_files(model_dir, json.loads(Path(list_path).read_text())).to_parquet(out_path)

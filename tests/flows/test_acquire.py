@@ -16,7 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from flows.acquire import acquire, remembered
+from flows.acquire import acquire, last_arguments
 from flows.reports import coverage
 from genre import datasets
 from genre.acquisition.ledger import Ledger
@@ -138,8 +138,8 @@ def refused(place: Place) -> str:
 
 def logged(place: Place, run: Run) -> set[str]:
     """Digests of the data sets that a run is of; that of what is there must be among its tags."""
-    done = place.ledger.segments().query("status == 'done'")
-    assert run.data.tags["clips_digest"] == coverage.digest(done["clip_id"])
+    done = place.ledger.read_segments().query("status == 'done'")
+    assert run.data.tags["clips_digest"] == coverage.digest_clip_ids(done["clip_id"])
     assert run.data.metrics["segments_done"] == len(done)
     for genre, n in place.ledger.done_by_genre().items():
         assert run.data.metrics[f"done/{genre}"] == n
@@ -151,7 +151,7 @@ def test_a_refusal_ends_completed_and_says_until_when(place, refused):
     assert "files: 1 adopted" in refused
     assert "asking for nothing until" in refused
     assert place.states()[0] == ("COMPLETED", "Resting")
-    table = place.ledger.segments().set_index("ytid")
+    table = place.ledger.read_segments().set_index("ytid")
     assert table.loc["-video00000", "format"] == "adopted"
     assert table.loc["-video00006", ["status", "error", "attempts"]].tolist() == ["waiting", "rate_limit", 0]
 
@@ -169,7 +169,7 @@ def test_every_parameter_arrives_and_what_is_there_is_logged(place, refused):
 @pytest.mark.slow
 def test_retrain_goes_on_from_there_and_trains_on_what_there_is(place, refused):
     del place.server.faults["-video00006"]
-    asked, known = dict(place.server.asked), place.ledger.segments()
+    asked, known = dict(place.server.asked), place.ledger.read_segments()
     printed = place.run(
         *("flows.retrain", "--dataset", "audioset", "--source", place.source, "--split", "source"),
         *("--options", '{"max_clips": 0}', "--model", "logistic_regression"),
@@ -180,7 +180,7 @@ def test_retrain_goes_on_from_there_and_trains_on_what_there_is(place, refused):
     for ytid in known.loc[known["status"] != "waiting", "ytid"]:
         assert place.server.asked[ytid] == asked.get(ytid, 0)
     run = place.newest("retrain")
-    assert place.ledger.counts() == {"waiting": 0, "done": 19, "gone": 1}
+    assert place.ledger.count_by_status() == {"waiting": 0, "done": 19, "gone": 1}
     assert run.data.metrics["clips_ok"] == 19
     assert run.data.metrics["share/Techno"] == 0.9
     assert run.data.tags["clips_digest"] in logged(place, run)
@@ -188,12 +188,12 @@ def test_retrain_goes_on_from_there_and_trains_on_what_there_is(place, refused):
 
 def test_what_was_asked_for_last_is_remembered_and_overridden(home):
     workspace = Workspace(datasets.dataset_id("audioset", ""))
-    assert remembered("", {})["max_clips"] == 1000
+    assert last_arguments("", {})["max_clips"] == 1000
     write_json(workspace.acquisition_path, {"genres": "Jazz,Techno", "max_clips": 5})
-    arguments = remembered("", {"max_clips": 7})
+    arguments = last_arguments("", {"max_clips": 7})
     assert (arguments["genres"], arguments["max_clips"], arguments["source"]) == ("Jazz,Techno", 7, "")
     with pytest.raises(UsageError, match="unknown parameter 'max_clip'"):
-        remembered("", {"max_clip": 7})
+        last_arguments("", {"max_clip": 7})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_makes_no_sense_is_refused_at_once(home, given, said):
 
 def test_before_anything_was_acquired_the_message_says_how(home):
     with pytest.raises(DataError, match="-e acquire"):
-        datasets.clips("audioset", "", home / "audioset", {})
+        datasets.load_clips("audioset", "", home / "audioset", {})
 
 
 def test_the_clips_table_has_what_there_is_and_what_never_will_be(home):
@@ -220,13 +220,13 @@ def test_the_clips_table_has_what_there_is_and_what_never_will_be(home):
     ledger = Ledger(workspace.ledger_path)
     ledger.enroll(videos.listed("a", "b", "c", "d", "e").assign(split="train"))
     with pytest.raises(DataError, match="none of the 0 segments"):
-        datasets.clips("audioset", "", workspace.directory, {})
+        datasets.load_clips("audioset", "", workspace.directory, {})
     for ytid, padded_s in (("a", 0), ("b", 2.5)):
         kept = {"path": f"000/{ytid}_5.flac", "sha256": 64 * ytid, "duration_s": 10.0, "padded_s": padded_s}
-        ledger.record(f"{ytid}_5", status="done", **kept)
-    ledger.record("c_5", status="gone", error="geo", message="not in your country")
-    ledger.record("d_5", error="http_429", message="too many")  # still waits
-    table = datasets.clips("audioset", "", workspace.directory, {}).set_index("recording")
+        ledger.update_segment(f"{ytid}_5", status="done", **kept)
+    ledger.update_segment("c_5", status="gone", error="geo", message="not in your country")
+    ledger.update_segment("d_5", error="http_429", message="too many")  # still waits
+    table = datasets.load_clips("audioset", "", workspace.directory, {}).set_index("recording")
     assert list(table.index) == ["a", "b", "c"]
     assert table["status"].tolist() == ["pending", "pending", "geo"]
     assert table["end_s"].tolist() == [10, 7.5, 0]
@@ -245,7 +245,7 @@ def test_coverage_counts_each_genre_in_order():
             "error": ["", "geo", "http_429", ""],
         }
     )
-    table = coverage.table(segments).set_index("genre")
+    table = coverage.coverage_table(segments).set_index("genre")
     assert list(table.index) == ["b", "a"]
     assert table.loc["b", ["wanted", "waiting", "done", "gone", "gone: geo"]].tolist() == [3, 1, 1, 1, 1]
     assert table.loc["b", "share"] == 0.5
@@ -253,4 +253,6 @@ def test_coverage_counts_each_genre_in_order():
 
 
 def test_a_version_names_a_set_of_clips_whatever_their_order():
-    assert coverage.digest(["a", "b"]) == coverage.digest(["b", "a"]) != coverage.digest(["a"])
+    assert (
+        coverage.digest_clip_ids(["a", "b"]) == coverage.digest_clip_ids(["b", "a"]) != coverage.digest_clip_ids(["a"])
+    )

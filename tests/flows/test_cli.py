@@ -9,7 +9,7 @@ def test_what_prefect_says_again_of_a_foreseen_error_is_left_out_and_nothing_els
     handler = logging.Handler()
     handler.emit = lambda record: shown.append(record.getMessage())  # type: ignore[method-assign]
     handler.addFilter(cli._without_traceback)
-    handler.addFilter(cli._news())
+    handler.addFilter(cli._repetition_filter())
     logger = logging.Logger("test")
     logger.addHandler(handler)
     error = GenreError("no music in x/")

@@ -25,13 +25,13 @@ from mlflow import MlflowClient
 from prefect.automations import Automation
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.schedule import LIMITS, definitions, deployment
+from flows.schedule import RUN_LIMITS, build_deployment, read_definitions
 from genre.errors import UsageError
 from tests.support.project import ROOT
 from tests.support.servers import free_port, wait_until_up
 from tests.support.sounds import write_music
 
-DEFINITIONS = {definition["name"]: definition for definition in definitions()}
+DEFINITIONS = {definition["name"]: definition for definition in read_definitions()}
 AUTOMATIONS = yaml.safe_load((ROOT / "automations.yaml").read_text())["automations"]
 DOCS = (ROOT / "docs" / "production.md").read_text()
 
@@ -63,28 +63,28 @@ def test_a_schedule_has_a_time_zone_that_exists(name: str):
 
 def test_trainings_share_a_pool_that_takes_one_at_a_time():
     on_gpu = {name for name, definition in DEFINITIONS.items() if definition["work_pool"]["name"] == "gpu"}
-    assert on_gpu == {"weekly", "train"} and LIMITS["gpu"] == 1
-    assert {definition["work_pool"]["name"] for definition in DEFINITIONS.values()} == set(LIMITS)
+    assert on_gpu == {"weekly", "train"} and RUN_LIMITS["gpu"] == 1
+    assert {definition["work_pool"]["name"] for definition in DEFINITIONS.values()} == set(RUN_LIMITS)
     for name in ("nightly", "weekly", "train"):
         assert DEFINITIONS[name]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
 
 
 def test_the_documented_pools_are_those_of_the_deployments():
-    assert set(re.findall(r"prefect work-pool create (\w+)", DOCS)) == set(LIMITS)
+    assert set(re.findall(r"prefect work-pool create (\w+)", DOCS)) == set(RUN_LIMITS)
     limits = dict(re.findall(r"prefect work-pool set-concurrency-limit (\w+) (\d+)", DOCS))
-    assert limits == {pool: str(limit) for pool, limit in LIMITS.items()}
+    assert limits == {pool: str(limit) for pool, limit in RUN_LIMITS.items()}
 
 
 def test_served_deployments_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    weekly = deployment(DEFINITIONS["weekly"])
+    weekly = build_deployment(DEFINITIONS["weekly"])
     assert (weekly.flow_name, weekly.name, weekly.entrypoint) == ("retrain", "weekly", "flows/retrain.py:retrain")
     assert weekly.parameters == DEFINITIONS["weekly"]["parameters"]
     (schedule,) = weekly.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 5 * * 1", "Europe/Berlin")
     assert weekly.concurrency_limit == 1 and str(weekly.concurrency_options.collision_strategy.value) == "ENQUEUE"
     with pytest.raises(UsageError, match="by cron only"):
-        deployment(DEFINITIONS["weekly"] | {"schedules": [{"interval": 60}]})
+        build_deployment(DEFINITIONS["weekly"] | {"schedules": [{"interval": 60}]})
 
 
 def test_serving_without_a_server_says_what_to_do():

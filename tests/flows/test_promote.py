@@ -25,8 +25,8 @@ from tests.support.place import Place
 from tests.support.project import ROOT
 from tests.support.simulation import two_models
 from tests.support.sounds import tone, write_music
-from tracking import aliases, gate, model_card, scoring
-from tracking.gate import Verdict
+from tracking import aliases, model_card, scoring
+from tracking.gate import Verdict, evaluate_version
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +57,24 @@ def pointed_at(client: MlflowClient) -> dict[str, int]:
 
 def test_the_champion_before_is_kept_and_a_refused_one_may_win_later(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
-    aliases.promote("genre", first, None)
+    aliases.promote_version("genre", first, None)
     assert pointed_at(client) == {"champion": 1}
-    words = aliases.refuse("genre", second, first, ["not certain", "Pop loses"])
+    words = aliases.refuse_version("genre", second, first, ["not certain", "Pop loses"])
     assert words == "refused: not certain; Pop loses"
     assert pointed_at(client) == {"champion": 1, "challenger": 2}
     tags = client.get_model_version("genre", "2").tags
     assert tags == {"refused": "not certain; Pop loses", "refused_against": "1"}
-    aliases.promote("genre", client.get_model_version("genre", "2"), first)
+    aliases.promote_version("genre", client.get_model_version("genre", "2"), first)
     assert pointed_at(client) == {"champion": 2, "previous": 1}
     assert client.get_model_version("genre", "2").tags == {}
 
 
 def test_a_comparison_with_yesterdays_champion_decides_nothing(client):
     first, second, third = (client.get_model_version("genre", str(n)) for n in (1, 2, 3))
-    aliases.promote("genre", first, None)
-    aliases.promote("genre", second, first)
+    aliases.promote_version("genre", first, None)
+    aliases.promote_version("genre", second, first)
     with pytest.raises(GenreError, match="champion of genre changed while this version was compared"):
-        aliases.promote("genre", third, first)
+        aliases.promote_version("genre", third, first)
     assert pointed_at(client) == {"champion": 2, "previous": 1}
     assert [model.name for model in client.search_registered_models()] == ["genre"]
 
@@ -94,7 +94,7 @@ while len(list(Path(folder).iterdir())) < 2:
     time.sleep(0.001)
 for name in new:
     try:
-        aliases.promote(name, new[name], old[name])
+        aliases.promote_version(name, new[name], old[name])
         print("won", name)
     except aliases.GenreError as error:
         assert "changed while" in str(error), error
@@ -133,21 +133,21 @@ def test_of_two_promotions_at_once_one_wins(client, tmp_path):
 def test_who_was_killed_while_the_aliases_moved_blocks_nobody_for_long(client, monkeypatch):
     first = client.get_model_version("genre", "1")
     client.create_registered_model(f"genre{aliases.LOCK_SUFFIX}")
-    monkeypatch.setattr(aliases, "LOCK_PATIENCE_S", 0.3)
+    monkeypatch.setattr(aliases, "LOCK_TIMEOUT_S", 0.3)
     with pytest.raises(GenreError, match="under way and does not end; try again"):
-        aliases.promote("genre", first, None)
+        aliases.promote_version("genre", first, None)
     assert pointed_at(client) == {}
     monkeypatch.setattr(aliases, "LOCK_STALE_S", 0.1)
-    aliases.promote("genre", first, None)
+    aliases.promote_version("genre", first, None)
     assert pointed_at(client) == {"champion": 1}
 
 
 def test_rolling_back_twice_leaves_all_as_it_was(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
-    aliases.promote("genre", first, None)
+    aliases.promote_version("genre", first, None)
     with pytest.raises(GenreError, match="version 1 of genre had no champion before it"):
         aliases.roll_back("genre")
-    aliases.promote("genre", second, first)
+    aliases.promote_version("genre", second, first)
     assert "version 1 of genre is champion again" in aliases.roll_back("genre")
     assert pointed_at(client) == {"champion": 1, "previous": 2}
     assert client.get_model_version("genre", "2").tags["rolled_back"].endswith("to version 1")
@@ -174,18 +174,18 @@ from tracking import packaging, registry
 from genre.config import AudioConfig
 listed, folder = pd.read_parquet(sys.argv[1]), Path(sys.argv[2])
 config = AudioConfig()
-X = np.stack([features.extract(sf.read(path, dtype="float32")[0], config) for path in listed["path"]])
+X = np.stack([features.extract_features(sf.read(path, dtype="float32")[0], config) for path in listed["path"]])
 y = (listed["genre"] == "low").to_numpy().astype(int)
-data = models.Data(["high", "low"], X, y, listed["clip_id"].to_numpy(str), X, y)
-model = models.train("logistic_regression", data, {"C": 100.0}, 0, folder / "model")
-models.save("logistic_regression", model, folder / "model")
+data = models.TrainingData(["high", "low"], X, y, listed["clip_id"].to_numpy(str), X, y)
+model = models.train_model("logistic_regression", data, {"C": 100.0}, 0, folder / "model")
+models.save_model("logistic_regression", model, folder / "model")
 proba = models.predict_proba("logistic_regression", model, X)
 pd.DataFrame(proba, index=listed["clip_id"], columns=["high", "low"]).to_parquet(folder / "measured.parquet")
 mlflow.set_tracking_uri(sys.argv[3])
 run = mlflow.MlflowClient().create_run("0")
 spec = ensemble.Ensemble(["high", "low"], config, ("logistic_regression",), "geometric", 0.5)
 uri = packaging.log_model(run.info.run_id, spec, {"logistic_regression": folder}, {})
-registry.register("genre", uri, {}, "")
+registry.register_version("genre", uri, {}, "")
 """
 
 #: A feature that changed between two versions: all of them, so that a model of one is lost with the other.
@@ -209,7 +209,9 @@ class Two:
     versions: list[ModelVersion]
 
     def judge(self, test: pd.DataFrame, **options: Any) -> Verdict:
-        return gate.judge(self.versions[1], self.versions[0], test, self.clips, AudioConfig(), min_gain=0.0, **options)
+        return evaluate_version(
+            self.versions[1], self.versions[0], test, self.clips, AudioConfig(), min_gain=0.0, **options
+        )
 
     @property
     def test(self) -> pd.DataFrame:
@@ -244,7 +246,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
         assert done.returncode == 0, done.stderr
         measured[number] = pd.read_parquet(trained / "measured.parquet")
     mlflow.set_tracking_uri(uri)
-    scored = {f"models:/genre/{n}": scoring.score(f"models:/genre/{n}", clips, AudioConfig()) for n in measured}
+    scored = {f"models:/genre/{n}": scoring.score_clips(f"models:/genre/{n}", clips, AudioConfig()) for n in measured}
     return Two(clips, measured, scored, [MlflowClient().get_model_version("genre", n) for n in measured])
 
 
@@ -282,8 +284,8 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
     logged = place.client.get_model_version("genre", "1").source.removeprefix("models:/")
     (weights,) = next((tmp_path / "mlruns").rglob(logged)).rglob("model.skops")
     X, y = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32), np.arange(40) % 2
-    data = models.Data(["high", "low"], X, y, np.arange(40).astype(str), X, y)
-    models.save(name, models.train(name, data, {}, 0, tmp_path / "other"), weights.parent)
+    data = models.TrainingData(["high", "low"], X, y, np.arange(40).astype(str), X, y)
+    models.save_model(name, models.train_model(name, data, {}, 0, tmp_path / "other"), weights.parent)
     output = place.run("promote", *source)
     version = place.client.get_model_version("genre", "1")
     reason = "refused: served, it answers otherwise than when it was measured: probabilities differ by up to "
@@ -299,7 +301,7 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
 @pytest.fixture
 def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
     """The same, where what was scored once is not scored again."""
-    monkeypatch.setattr(scoring, "score", lambda uri, clips, config: two.scored[uri])
+    monkeypatch.setattr(scoring, "score_clips", lambda uri, clips, config: two.scored[uri])
     return two
 
 
@@ -329,9 +331,9 @@ def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored, mon
     shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
     (reason,) = as_scored.judge(shaken).reasons
     assert "probabilities differ by up to" in reason
-    elsewhere = as_scored.judge(shaken, made_here=False, gives_way="uncompared")
+    elsewhere = as_scored.judge(shaken, computed_here=False, skip_reason="uncompared")
     assert not elsewhere.reasons
-    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"]), made_here=False).reasons
+    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"]), computed_here=False).reasons
     assert reason.endswith("it gives 100.0% of the clips another genre")
 
 
@@ -339,7 +341,7 @@ def test_chance_is_refused_and_a_demo_gives_way(as_scored):
     chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
-    uncompared = as_scored.judge(as_scored.test, gives_way="over a demo, uncompared")
+    uncompared = as_scored.judge(as_scored.test, skip_reason="over a demo, uncompared")
     assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a demo, uncompared", None)
 
 
@@ -351,10 +353,10 @@ def tables() -> dict[str, pd.DataFrame]:
 
 
 def described(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
-    choice = selection.learn(tables, list(tables), "weighted", precision=precision)
-    table = choice.table(tables)
+    choice = selection.fit_ensemble(tables, list(tables), "weighted", precision=precision)
+    table = choice.ensemble_table(tables)
     clips = table[["genre", "recording"]].assign(split="test")
-    return model_card.describe(
+    return model_card.render_model_card(
         table,
         clips,
         choice,
@@ -412,7 +414,7 @@ def test_confusions_by_hand():
     ids = list("abcdef")
     answers = np.eye(3)[[0, 1, 1, 1, 2, 2]] * 0.7 + 0.1
     table = probability_table(ids, "test", list("xxxyyy"), ids, answers, list("xyz"))
-    found = model_card.by_genre(table)
+    found = model_card.metrics_per_genre(table)
     assert found["clips"].tolist() == [3, 3, 0]
     assert found["recall"].tolist()[:2] == pytest.approx([1 / 3, 1 / 3]) and np.isnan(found["recall"]["z"])
     assert found["precision"].tolist() == pytest.approx([1, 1 / 3, 0])

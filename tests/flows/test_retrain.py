@@ -11,7 +11,7 @@ from prefect.logging import disable_run_logger
 
 from flows import retrain
 from flows.reports import tables
-from flows.retrain import changed, weigh
+from flows.retrain import changed_share, reason_to_skip
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.workspace import Workspace
@@ -48,11 +48,11 @@ def have(clips):
 
 def decision(champion, min_change):
     with disable_run_logger():
-        return weigh.fn(Workspace("mine"), AudioConfig(), champion, min_change, 0.0, "no run")
+        return reason_to_skip.fn(Workspace("mine"), AudioConfig(), champion, min_change, 0.0, "no run")
 
 
 def test_the_same_clips_have_not_changed(champion):
-    assert changed(Workspace("mine"), champion) == 0
+    assert changed_share(Workspace("mine"), champion) == 0
 
 
 def test_new_gone_and_renamed_clips_count_among_those_of_then_and_now(champion):
@@ -60,7 +60,7 @@ def test_new_gone_and_renamed_clips_count_among_those_of_then_and_now(champion):
     clips.loc[1, "genre"] = "jazz"
     have(clips.drop(index=0))
     # 0 is gone, 1 is under another genre, 10 and 11 are new; of the pairs of clip and genre, 1 counts twice
-    assert changed(Workspace("mine"), champion) == pytest.approx(5 / 13)
+    assert changed_share(Workspace("mine"), champion) == pytest.approx(5 / 13)
 
 
 @pytest.mark.parametrize(("min_change", "is_worth"), [(0.0, True), (1 / 6, True), (0.17, False), (1.0, False)])
@@ -81,26 +81,26 @@ def test_without_a_champion_of_this_data_set_all_is_worth_it(champion):
 @pytest.mark.parametrize(("change", "shift"), [(-0.1, 0.0), (1.1, 0.0), (0.0, -1.0)])
 def test_limits_out_of_range_are_refused(change, shift):
     with pytest.raises(UsageError, match="must be a"):
-        retrain.check_worth(change, shift)
+        retrain.check_thresholds(change, shift)
 
 
 def test_drift_without_a_log_is_refused(monkeypatch):
     monkeypatch.delenv("GENRE_LOG", raising=False)
     with pytest.raises(UsageError, match="GENRE_LOG"):
-        retrain.check_worth(0.0, 0.25)
+        retrain.check_thresholds(0.0, 0.25)
 
 
 def test_a_bill_adds_up_each_stage_and_keeps_one_that_failed():
     @cost.timed
     def build(seconds):
-        cost.count(5)
+        cost.count_clips(5)
         time.sleep(seconds)
 
     @cost.timed
     def train():
         raise ValueError
 
-    with cost.metered() as bill:
+    with cost.measure_usage() as bill:
         build(0.1)
         build(0.2)
         with pytest.raises(ValueError):
@@ -112,11 +112,11 @@ def test_a_bill_adds_up_each_stage_and_keeps_one_that_failed():
 
 
 def test_memory_is_that_of_every_process(monkeypatch):
-    monkeypatch.setattr(cost, "EVERY_S", 0.05)
-    with cost.metered() as alone:
+    monkeypatch.setattr(cost, "SAMPLE_INTERVAL_S", 0.05)
+    with cost.measure_usage() as alone:
         time.sleep(0.2)
     hold = "import sys; held = b'x' * 200_000_000; print('held', flush=True); sys.stdin.read()"
-    with cost.metered() as together:
+    with cost.measure_usage() as together:
         child = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         child.stdout.readline()
         time.sleep(0.2)
@@ -126,13 +126,13 @@ def test_memory_is_that_of_every_process(monkeypatch):
 
 def test_outside_a_flow_nothing_is_billed():
     assert cost.timed(len)([1, 2]) == 2
-    cost.count(1)
+    cost.count_clips(1)
 
 
 def test_intervals_are_one_column_and_what_is_missing_is_blank():
     table = pd.DataFrame(
         {"model": ["svm", "gone"], "auc": [0.5, None], "auc_low": [0.4, None], "auc_high": [0.6, None]}
     )
-    shown = tables.readable(table)
+    shown = tables.format_table(table)
     assert shown.to_dict("list") == {"model": ["svm", "gone"], "auc": ["0.500", ""], "auc 95 %": ["[0.400, 0.600]", ""]}
-    assert tables.markdown(shown).splitlines()[2] == "| svm | 0.500 | [0.400, 0.600] |"
+    assert tables.to_markdown(shown).splitlines()[2] == "| svm | 0.500 | [0.400, 0.600] |"

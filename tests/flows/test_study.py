@@ -14,9 +14,9 @@ from mlflow.entities import Run
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.audit import inspect
+from flows.audit import audit_dataset
 from flows.build import build
-from flows.paper import _with_published_network, reproduce
+from flows.paper import _with_published_network, reproduce_paper
 from flows.study import study
 from genre.datasets import dataset_id
 from genre.errors import DataError, UsageError
@@ -70,7 +70,7 @@ def files_of(run: Run, folder: str) -> set[str]:
 
 def test_build_makes_copies_one_recording(source: str):
     workspace = Workspace(dataset_id("folder", source))
-    clips = workspace.clips().set_index("clip_id")
+    clips = workspace.read_clips().set_index("clip_id")
     assert clips.loc["high/1.wav@0", "recording"] == clips.loc["low/copy of high 1.wav@0", "recording"]
     assert clips["recording"].nunique() == 12 and (clips["status"] == "ok").all()
     (run,) = runs(workspace.dataset_id, "build")
@@ -82,15 +82,15 @@ def test_a_copy_that_comes_later_leaves_training(place: Path, tmp_path: Path):
     music = write_music(tmp_path / "m", genres={"high": 880.0, "low": 110.0}, tracks=5, seconds=10)
     build("folder", str(music), n_jobs=1)
     workspace = Workspace(dataset_id("folder", str(music)))
-    sides = workspace.splits().set_index("recording")["split"]
+    sides = workspace.read_splits().set_index("recording")["split"]
     held = next(r for r in sides.index if sides[r] == "test" and r.startswith("high"))
     late = next(r for r in sides.index if sides[r] == "train" and r.startswith("high"))
     y, _ = sf.read(music / held)
     sf.write(music / late, 0.5 * y, 22050)
     assert build("folder", str(music), n_jobs=1) == {"ok": 9, "duplicate_of_test": 1}
-    clips = workspace.clips().set_index("recording")
+    clips = workspace.read_clips().set_index("recording")
     assert clips.loc[late, "status"] == "duplicate_of_test" and held in clips.loc[late, "reason"]
-    pd.testing.assert_series_equal(workspace.splits().set_index("recording")["split"], sides)
+    pd.testing.assert_series_equal(workspace.read_splits().set_index("recording")["split"], sides)
 
 
 def test_study_sets_ablations_beside_the_published(source: str):
@@ -116,7 +116,7 @@ def test_study_sets_ablations_beside_the_published(source: str):
 
 
 def test_audit_reports_leaks_and_writes_the_page(source: str):
-    counts = inspect("folder", source, model="logistic_regression", n_shown=3)
+    counts = audit_dataset("folder", source, model="logistic_regression", n_shown=3)
     assert counts["copies"] == 1 and 0 <= counts["honest"] <= 1
     workspace = Workspace(dataset_id("folder", source))
     (run,) = runs(workspace.dataset_id, "audit")
@@ -129,7 +129,7 @@ def test_audit_reports_leaks_and_writes_the_page(source: str):
     logged = Path(MlflowClient().download_artifacts(run.info.run_id, "label_audit.html")).read_text()
     assert logged.count("<section>") == 3 and "file:" not in logged
     with pytest.raises(UsageError, match="takes no features"):
-        inspect("folder", source, model="mel_cnn")
+        audit_dataset("folder", source, model="mel_cnn")
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +144,16 @@ def published(place: Path) -> tuple[Path, Path]:
     table.insert(0, "file_name", names)
     table.to_csv(place / "df_features.csv", index=False)
     test = slice(0, 35)
-    arrays = {m: rng.dirichlet(np.ones(7), 35) * 0.3 + 0.7 * np.eye(7)[code[test]] for m in published_results.PICKLES}
+    arrays = {
+        m: rng.dirichlet(np.ones(7), 35) * 0.3 + 0.7 * np.eye(7)[code[test]] for m in published_results.PICKLE_FILES
+    }
     arrays["vgg16_fine_tune"] = arrays["vgg16_fine_tune"][:-3]
     np.savez(place / "p.npz", file_name=np.array(names[test]), **arrays)
     return place / "df_features.csv", place / "p.npz"
 
 
 def test_paper_prints_its_table_and_ours(published: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
-    scores = reproduce(*map(str, published), model="logistic_regression")
+    scores = reproduce_paper(*map(str, published), model="logistic_regression")
     ours = {"logistic_regression, paper", "logistic_regression, corrected"}
     assert set(scores) == {f"{m}, published" for m in published_results.TABLE_2} | ours
     assert scores["logistic_regression, corrected"] > 0.6
@@ -174,7 +176,7 @@ def test_paper_prints_its_table_and_ours(published: tuple[Path, Path], capsys: p
 
 
 def test_our_trees_join_the_published_network_on_its_clips(published: tuple[Path, Path]):
-    theirs = published_results.probabilities(published[1])
+    theirs = published_results.read_probabilities(published[1])
     turned = theirs["xgboost"][["split", "genre", "recording", *reversed(published_results.GENRES)]]
     turned = turned.assign(genre=turned["genre"].cat.reorder_categories(list(reversed(published_results.GENRES))))
     made = _with_published_network(theirs, {"catboost, paper": turned.iloc[::-1]})
@@ -187,8 +189,8 @@ def test_our_trees_join_the_published_network_on_its_clips(published: tuple[Path
 
 def test_paper_says_what_it_cannot_do(place: Path):
     with pytest.raises(UsageError, match="nothing to do"):
-        reproduce()
+        reproduce_paper()
     with pytest.raises(DataError, match="there is no"):
-        reproduce(probabilities=str(place / "nowhere"))
+        reproduce_paper(probabilities=str(place / "nowhere"))
     with pytest.raises(UsageError, match="the paper trains no 'mel_cnn'"):
-        reproduce("table.csv", model="svm,mel_cnn")
+        reproduce_paper("table.csv", model="svm,mel_cnn")

@@ -26,9 +26,9 @@ from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
-from genre.inputs.features import extract
+from genre.inputs.features import extract_features
 from genre.library import answers, tags
-from genre.library.answers import Answers
+from genre.library.answers import PredictionStore
 from genre.workers import pool
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -41,10 +41,12 @@ GENRES = ["high", "low"]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an MLflow store, whose registered model ``genre`` has a champion that tells high from low."""
     folder, config, member = tmp_path_factory.mktemp("store"), AudioConfig(), "logistic_regression"
-    X = np.stack([extract(tone(10, hz=hz * (1 + n / 40), seed=n), config) for hz in (880, 110) for n in range(6)])
+    X = np.stack(
+        [extract_features(tone(10, hz=hz * (1 + n / 40), seed=n), config) for hz in (880, 110) for n in range(6)]
+    )
     y = np.repeat([0, 1], 6)
-    data = models.Data(GENRES, X, y, np.arange(12).astype(str), X, y)
-    models.save(member, models.train(member, data, {}, 0, folder / "m"), folder / "t" / "model")
+    data = models.TrainingData(GENRES, X, y, np.arange(12).astype(str), X, y)
+    models.save_model(member, models.train_model(member, data, {}, 0, folder / "m"), folder / "t" / "model")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     client = MlflowClient()
@@ -52,7 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = client.create_run(client.create_experiment("e", artifact_location=(folder / "artifacts").as_uri()))
     spec = Ensemble(GENRES, config, (member,), "geometric", 0.7)
     uri = packaging.log_model(run.info.run_id, spec, {member: folder / "t"}, {})
-    aliases.promote("genre", registry.register("genre", uri, {}, ""), None)
+    aliases.promote_version("genre", registry.register_version("genre", uri, {}, ""), None)
     mlflow.artifacts.download_artifacts("models:/genre@champion", dst_path=str(folder / "downloaded"))
     mlflow.set_tracking_uri(before)
     return folder
@@ -165,7 +167,7 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     assert all(f"{n}, " in said for n in ("10 written", "1 refused", "1 there already")) and "4 without a genre" in said
     written = place.table()["tag"] == "written"
     assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
-    assert tags.read(place.music / "albums/one/low 2.flac") == "low"
+    assert tags.read_genre(place.music / "albums/one/low 2.flac") == "low"
     assert (place.music / "link.mp3").is_symlink()
     changed = {path for path, state in place.states().items() if state != states[path]}
     assert len(changed) == 11  # one of them by two names
@@ -200,7 +202,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
 def n_answers(path: Path) -> int:
     if not path.exists():
         return 0
-    with closing(Answers(path)) as known:
+    with closing(PredictionStore(path)) as known:
         return known._db.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
@@ -216,7 +218,7 @@ def test_killed_half_way_it_goes_on_and_asks_nothing_twice(place):
     assert asking and until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in asking))
     done = n_answers(path)
     assert 8 <= done < 60
-    with closing(Answers(path)) as known:
+    with closing(PredictionStore(path)) as known:
         first = next(name for (name,) in known._db.execute("SELECT path FROM answers ORDER BY path")).decode()
     sf.write(first, tone(2, hz=450), 22050)  # another file now
     out = place.folder / "new" / "tags.parquet"
@@ -230,10 +232,12 @@ def test_killed_half_way_it_goes_on_and_asks_nothing_twice(place):
 def test_processes_and_a_cluster_answer_alike(model_dir, tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
     library(tmp_path, 20)
-    files = answers.listed(tmp_path)
+    files = answers.list_library(tmp_path)
 
     def asked(**where: object) -> list[dict]:
-        return sorted((a for _, said in answers.ask(files, model_dir, **where) for a in said), key=lambda a: a["path"])
+        return sorted(
+            (a for _, said in answers.predict_files(files, model_dir, **where) for a in said), key=lambda a: a["path"]
+        )
 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         there = asked(dask=cluster.scheduler_address)
@@ -255,12 +259,16 @@ mlflow.pyfunc.PyFuncModel.predict = fragile
 
 
 def test_a_file_that_kills_costs_only_itself(model_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "_ATTEMPTS", 1)
+    monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)
     model = shutil.copytree(model_dir, tmp_path / "model")
     (model / "code" / "genre" / "__init__.py").write_text(POISON)
     library(tmp_path, 3)
     (tmp_path / "01.wav").write_bytes(b"poison")
-    said = {Path(a["path"]).name: a for _, part in answers.ask(answers.listed(tmp_path), model, n_jobs=1) for a in part}
+    said = {
+        Path(a["path"]).name: a
+        for _, part in answers.predict_files(answers.list_library(tmp_path), model, n_jobs=1)
+        for a in part
+    }
     death = "the process that listened to it was killed by signal 11"
     assert said["01.wav"]["error"] == {"code": "crashed", "message": death}
     assert [said[n]["genre"] for n in ("00.wav", "02.wav")] == ["low", "low"]
@@ -269,7 +277,7 @@ def test_a_file_that_kills_costs_only_itself(model_dir, tmp_path, monkeypatch):
 def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path):
     library(tmp_path, 1)
     with pytest.raises(GenreError, match="the model cannot be loaded"):
-        list(answers.ask(answers.listed(tmp_path), tmp_path, n_jobs=1))
+        list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=1))
 
 
 @pytest.mark.parametrize(
@@ -287,4 +295,4 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path):
 def test_what_contradicts_itself_is_refused(home, wrong, sentence):
     usual = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
     with pytest.raises(UsageError, match=sentence):
-        tag.checked(usual | wrong)
+        tag.check_settings(usual | wrong)

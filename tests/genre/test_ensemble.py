@@ -25,21 +25,21 @@ def paper_table(name: str, n: int = 2016) -> pd.DataFrame:
 
 @given(probas, probas)
 def test_means_are_probabilities_and_symmetric(a, b):
-    for mean in ensemble.MEANS:
-        combined = ensemble.combine([a, b], mean)
+    for mean in ensemble.FIXED_MEANS:
+        combined = ensemble.combine_probabilities([a, b], mean)
         np.testing.assert_allclose(combined.sum(axis=1), 1)
-        np.testing.assert_allclose(combined, ensemble.combine([b, a], mean))
-        np.testing.assert_allclose(ensemble.combine([a], mean), a)
+        np.testing.assert_allclose(combined, ensemble.combine_probabilities([b, a], mean))
+        np.testing.assert_allclose(ensemble.combine_probabilities([a], mean), a)
 
 
 def test_a_member_that_is_certain_of_the_contrary_is_no_division_by_zero():
-    combined = ensemble.combine([np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])], "geometric")
+    combined = ensemble.combine_probabilities([np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])], "geometric")
     np.testing.assert_allclose(combined, [[0.5, 0.5]])
 
 
 def test_an_unknown_mean_lists_the_known_ones():
     with pytest.raises(UsageError, match="arithmetic, geometric, weighted, stacked"):
-        ensemble.combine([np.ones((1, 1))], "harmonic")
+        ensemble.combine_probabilities([np.ones((1, 1))], "harmonic")
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,22 @@ def test_an_unknown_mean_lists_the_known_ones():
 )
 def test_the_papers_own_ensemble(mean, accuracy, macro_f1, macro_auc):
     table = ensemble.combine_tables([paper_table("xgboost"), paper_table("vgg16_fine_tune")], mean)
-    scores = evaluate.metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
+    scores = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
     found = [scores[k] for k in ("accuracy", "macro_f1", "macro_auc")]
     np.testing.assert_allclose(found, [accuracy, macro_f1, macro_auc], atol=6e-5)
 
 
 def test_one_member_with_all_the_weight_is_that_member():
     probas = [np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.4, 0.6], [0.3, 0.7]])]
-    np.testing.assert_allclose(ensemble.combine(probas, "weighted", [1.0, 0.0]), probas[0])
-    np.testing.assert_allclose(ensemble.combine(probas, "weighted", [0.5, 0.5]), ensemble.combine(probas, "geometric"))
+    np.testing.assert_allclose(ensemble.combine_probabilities(probas, "weighted", [1.0, 0.0]), probas[0])
+    np.testing.assert_allclose(
+        ensemble.combine_probabilities(probas, "weighted", [0.5, 0.5]),
+        ensemble.combine_probabilities(probas, "geometric"),
+    )
     stack = np.vstack([np.zeros((2, 2)), np.eye(2), np.zeros((1, 2))])
-    np.testing.assert_allclose(ensemble.combine(probas, "stacked", stack), probas[1])
+    np.testing.assert_allclose(ensemble.combine_probabilities(probas, "stacked", stack), probas[1])
     stack[-1] = [np.log(3), 0]
-    np.testing.assert_allclose(ensemble.combine(probas, "stacked", stack)[0], [2 / 3, 1 / 3])
+    np.testing.assert_allclose(ensemble.combine_probabilities(probas, "stacked", stack)[0], [2 / 3, 1 / 3])
 
 
 def test_tables_of_other_clips_are_refused():
@@ -72,14 +75,14 @@ def test_an_ensemble_hears_what_its_members_were_trained_on(tmp_path):
     config, rng = AudioConfig(), np.random.default_rng(0)
     low, high = [[tone(10, hz=hz * (1 + n / 50), seed=n) for n in range(4)] for hz in (110, 880)]
     members = ("logistic_regression", "random_forest")
-    from genre.inputs.features import extract
+    from genre.inputs.features import extract_features
 
-    X = np.stack([extract(y, config) for y in low + high])
+    X = np.stack([extract_features(y, config) for y in low + high])
     y = np.repeat([0, 1], 4)
-    data = models.Data(["low", "high"], X, y, np.arange(8).astype(str), X, y)
+    data = models.TrainingData(["low", "high"], X, y, np.arange(8).astype(str), X, y)
     for name in members:
-        model = models.train(name, data, {}, 0, tmp_path / name)
-        models.save(name, model, tmp_path / name)
+        model = models.train_model(name, data, {}, 0, tmp_path / name)
+        models.save_model(name, model, tmp_path / name)
     spec = ensemble.Ensemble(["low", "high"], config, members, "geometric", 0.6)
     spec.write_spec(tmp_path)
     loaded = ensemble.Ensemble.load(tmp_path)
@@ -93,6 +96,8 @@ def test_an_ensemble_hears_what_its_members_were_trained_on(tmp_path):
     calibrated.write_spec(tmp_path)
     again = ensemble.Ensemble.load(tmp_path)
     assert again == calibrated and again.label == "weighted mean of logistic_regression, random_forest"
-    probas = [models.predict_proba(name, again.loaded[name], [extract(noise[0], config)]) for name in members]
-    expected = pooling.pool(probas, np.array([0.15, 0.35]))
+    probas = [
+        models.predict_proba(name, again.loaded_models[name], [extract_features(noise[0], config)]) for name in members
+    ]
+    expected = pooling.pool_probabilities(probas, np.array([0.15, 0.35]))
     np.testing.assert_allclose(again.predict_proba(noise), expected)

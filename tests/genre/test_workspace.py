@@ -33,12 +33,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 def test_tables_come_back_with_their_categories(home):
     genre = pd.Categorical(["b", "a"], categories=["b", "a", "c"])
     Workspace("demo").write_clips(pd.DataFrame({"clip_id": ["x", "y"], "genre": genre}))
-    assert list(Workspace("demo").clips()["genre"].cat.categories) == ["b", "a", "c"]
+    assert list(Workspace("demo").read_clips()["genre"].cat.categories) == ["b", "a", "c"]
 
 
 def test_no_clips_says_what_to_run(home):
     with pytest.raises(DataError, match="-e build"):
-        Workspace("demo").clips()
+        Workspace("demo").read_clips()
 
 
 def test_stores_of_two_configurations_lie_apart(home):

@@ -90,7 +90,7 @@ def given_parameters() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "value"), given_parameters())
 def test_every_parameter_is_one_and_its_value_is_accepted(name: str, value: str):
-    from flows.train import check, chosen
+    from flows.train import resolve_hyperparameters, select_models
     from genre import datasets, parameters
 
     assert any(name in entry_point["parameters"] for entry_point in ENTRY_POINTS.values())
@@ -102,9 +102,9 @@ def test_every_parameter_is_one_and_its_value_is_accepted(name: str, value: str)
     if name == "options":
         parameters.complete(option_names(), json.loads(value), "any data set")
     if name == "dataset":
-        assert datasets.get(value)
+        assert datasets.get_dataset(value)
     if name == "model":
-        assert check(chosen(value), "{}")
+        assert resolve_hyperparameters(select_models(value), "{}")
     if name in ("variant", "split"):
         assert value in accepted(name)
 
@@ -114,7 +114,7 @@ def option_names() -> dict[str, object]:
     from genre import datasets, parameters
 
     modules = [kind.module for kind in datasets.DATASETS.values()]
-    return {k: v for module in modules for k, v in parameters.defaults(module.clips).items()}
+    return {k: v for module in modules for k, v in parameters.keyword_defaults(module.load_clips).items()}
 
 
 def accepted(parameter: str) -> tuple[str, ...]:
@@ -126,13 +126,13 @@ def accepted(parameter: str) -> tuple[str, ...]:
 
 
 def test_the_params_of_the_experiment_are_of_its_model():
-    from flows.train import check, chosen
+    from flows.train import resolve_hyperparameters, select_models
 
     lines = [line for line in run_lines() if any(word.startswith("params=") for word in line)]
     assert lines
     for line in lines:
         given = dict(word.split("=", 1) for word in parse(mlflow_cli, line[1:]).params["param_list"])
-        check(chosen(given["model"]), given["params"])
+        resolve_hyperparameters(select_models(given["model"]), given["params"])
 
 
 def modules() -> list[str]:
@@ -159,9 +159,9 @@ def test_python_that_is_typed_compiles():
 def test_the_deployments_that_are_served_exist():
     lines = [c for c in every_command() if c[:3] == ["python", "-m", "flows.schedule"]]
     assert sorted(name for line in lines for name in line[3:]) == ["weekly"]
-    assert len(schedule.chosen([])) > len(schedule.chosen(["weekly"])) == 1
+    assert len(schedule.select_definitions([])) > len(schedule.select_definitions(["weekly"])) == 1
     with pytest.raises(UsageError, match="no deployment 'daily'; choose from nightly, weekly"):
-        schedule.chosen(["weekly", "daily"])
+        schedule.select_definitions(["weekly", "daily"])
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda p: p.name)

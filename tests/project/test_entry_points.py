@@ -16,15 +16,15 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from flows import audit
 from flows.acquire import acquire
 from flows.archive import archive
+from flows.audit import audit_dataset
 from flows.build import build
 from flows.drift import drift
-from flows.paper import reproduce
+from flows.paper import reproduce_paper
 from flows.promote import promote
 from flows.retrain import retrain
-from flows.robustness import card
+from flows.robustness import measure_robustness
 from flows.rollback import rollback
 from flows.study import study
 from flows.tag import tag
@@ -47,9 +47,9 @@ FLOWS = {
     "archive": archive,
     "acquire": acquire,
     "study": study,
-    "paper": reproduce,
-    "robustness": card,
-    "audit": audit.inspect,
+    "paper": reproduce_paper,
+    "robustness": measure_robustness,
+    "audit": audit_dataset,
     "tag": tag,
 }
 
@@ -261,7 +261,7 @@ def test_drift_is_told_everything(place: Place, retrained: dict[str, str], monke
     monkeypatch.setenv("GENRE_LOG", str(given["log"]))
     for n in range(60):  # noise, which is no music that the model was trained on
         row = np.random.default_rng(n).normal(1e4, 1e3, len(FEATURE_NAMES))
-        answer_log.record("name-of-main/1", genres, row, config)
+        answer_log.log_prediction("name-of-main/1", genres, row, config)
     printed = place.mlflow_run("drift", **given)
     assert place.settings("drift") == settings_of("drift", given)
     assert "shifted by more than 0.4 in 60 answers" in printed

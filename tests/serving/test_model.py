@@ -260,7 +260,7 @@ def test_scoring_in_a_fresh_process_gives_what_was_measured(model_path, tmp_path
     clips = pd.DataFrame(
         {"clip_id": ["a", "b"], "path": str(tmp_path / "a.wav"), "start_s": [0.0, 10.0], "end_s": [10.0, 20.0]}
     )
-    scored = scoring.score(str(model_path), clips, AudioConfig())
+    scored = scoring.score_clips(str(model_path), clips, AudioConfig())
     loaded = Ensemble.load(next((model_path / "artifacts").glob("*")))
     y, _ = sf.read(tmp_path / "a.wav", dtype="float32")
     monkeypatch.setenv("GENRE_KERNELS", "compiled")

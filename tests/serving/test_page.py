@@ -110,7 +110,7 @@ def test_without_a_server_it_says_what_to_do(browser, tmp_path):
 
 
 def test_the_picture_follows_the_timeline():
-    from serving.page import figure
+    from serving.page import plot_track
 
     file = io.BytesIO()
     sf.write(file, np.concatenate([tone(10, hz=900), tone(10, hz=110)]), 22050, format="WAV")
@@ -118,7 +118,7 @@ def test_the_picture_follows_the_timeline():
         {"start_s": 0.0, "end_s": 10.0, "probabilities": {"low": 0.1, "high": 0.9}},
         {"start_s": 10.0, "end_s": 20.0, "probabilities": {"low": 0.8, "high": 0.2}},
     ]
-    above, below = figure(file.getvalue(), timeline).axes
+    above, below = plot_track(file.getvalue(), timeline).axes
     assert [text.get_text() for text in above.get_legend().get_texts()] == ["high", "low"]
     (S,) = (image.get_array() for image in below.images)
     peak = [np.asarray(half).mean(axis=1).argmax() for half in np.array_split(S, 2, axis=1)]

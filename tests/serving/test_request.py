@@ -97,7 +97,7 @@ def test_a_timeline_has_a_line_a_window(url, files):
 
 def test_the_library_gives_what_was_asked_for(url, files):
     data = [Path(name).read_bytes() for name in files[:2]]
-    high, low = request.ask(data, url, {"timeline": True, "min_confidence": 1.0})
+    high, low = request.predict_audio(data, url, {"timeline": True, "min_confidence": 1.0})
     assert high["genre"] == low["genre"] == "unknown"
     assert next(iter(high["probabilities"])) == "high"
     assert [w["start_s"] for w in low["timeline"]] == [0, 10]
@@ -114,7 +114,7 @@ def test_where_nothing_answers_it_says_what_to_do(files):
 @pytest.mark.parametrize("reply", [(404, {}), (200, {"predictions": [3]}), (200, "hello"), (200, {"predictions": []})])
 def test_a_server_of_something_else_is_told_apart(files, reply):
     with answering(reply) as (url, _), pytest.raises(request.NoServerError):
-        request.ask([b"x"], url)
+        request.predict_audio([b"x"], url)
 
 
 def test_a_model_of_an_older_version_is_understood(files):
@@ -142,7 +142,7 @@ def batches(paths: list[Path]) -> list[list]:
     """The rows of each request that asking for these files makes."""
     replies = [(200, {"predictions": [OLD] * n}) for n in (16, 5, 1)]
     with answering(*replies) as (url, got):
-        found = [name for batch in request.answers(list(map(str, paths)), url) for name in batch]
+        found = [name for batch in request.predict_files(list(map(str, paths)), url) for name in batch]
     assert found == list(map(str, paths))
     return [body["dataframe_records"] for body in got]
 
@@ -150,7 +150,7 @@ def batches(paths: list[Path]) -> list[list]:
 def test_a_batch_that_is_refused_is_asked_for_file_by_file(files):
     complaint = (400, {"message": "Failed to predict data 'AAAA'. \nError: too much at once"})
     with answering(complaint, (200, {"predictions": [OLD]}), complaint) as (url, got):
-        [found] = request.answers(files[:2], url)
+        [found] = request.predict_files(files[:2], url)
     assert len(got) == 3
     assert found[files[0]]["genre"] == "low"
     assert found[files[1]]["error"]["message"].endswith("400: too much at once")

@@ -42,5 +42,5 @@ def share_promoted(
     for trial in range(n_trials):
         champion, candidate = two_models(rng, n_clips=n_clips, n_genres=n_genres, skills=skills)
         gains.append(evaluate.paired_gain(candidate, champion, n=n, seed=trial))
-    promoted = [not evaluate.objections(gain) for gain in gains]
+    promoted = [not evaluate.find_objections(gain) for gain in gains]
     return float(np.mean(promoted)), float(np.mean([gain["gain"] for gain in gains]))

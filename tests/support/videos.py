@@ -91,7 +91,7 @@ def serving(audio: bytes, port: int = 0) -> Iterator[Videos]:
 
 
 def listed(*ytids: str, start_s: float = 5.0, end_s: float = 15.0, genres: str = "ab") -> pd.DataFrame:
-    """Segments as `genre.acquisition.segments.choose` gives them, the genres in turn."""
+    """Segments as `genre.acquisition.segments.select_segments` gives them, the genres in turn."""
     rows = [
         {
             "clip_id": f"{ytid}_{start_s:g}",

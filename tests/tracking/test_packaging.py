@@ -16,7 +16,7 @@ import soxr
 
 from genre import models
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.inputs import features
 from tests.support.champion import log_champion
@@ -93,8 +93,8 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Music:
         tracks = sorted((shared / "emotify_160" / genre).iterdir())
         for path in tracks[:LEARNT]:
             for start_s in (0, 10):
-                y = decoding.decode(path, sr=config.sr, start_s=start_s, duration_s=10)
-                rows.append(features.extract(clip(y, config), config))
+                y = decoding.decode_audio(path, sr=config.sr, start_s=start_s, duration_s=10)
+                rows.append(features.extract_features(prepare_clip(y, config), config))
                 labels.append(code)
                 recordings.append(path.stem)
         for path in tracks[LEARNT:]:
@@ -102,7 +102,7 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Music:
             files[f"{genre}-{path.stem}"] = folder / f"{genre}-{path.stem}.wav"
             sf.write(files[f"{genre}-{path.stem}"], y, sr, subtype="PCM_16")
     X, codes = np.stack(rows), np.array(labels)
-    data = models.Data(genres, X, codes, np.array(recordings), X, codes)
+    data = models.TrainingData(genres, X, codes, np.array(recordings), X, codes)
     before = mlflow.get_tracking_uri()
     model = log_champion(folder, data, {"catboost": {"iterations": 200}, "svm": {"C": 10.0}})
     mlflow.set_tracking_uri(before)

@@ -86,7 +86,7 @@ def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def test_aliases_move_and_one_at_a_time_only(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The lock rests on what a database says of a name that is taken, which each says in its own way."""
-    monkeypatch.setattr(aliases, "LOCK_PATIENCE_S", 0.5)
+    monkeypatch.setattr(aliases, "LOCK_TIMEOUT_S", 0.5)
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres)
     try:
@@ -94,12 +94,12 @@ def test_aliases_move_and_one_at_a_time_only(postgres: str, tmp_path: Path, monk
         client = MlflowClient()
         client.create_registered_model("locked")
         first, second = (client.create_model_version("locked", str(tmp_path)) for _ in range(2))
-        aliases.promote("locked", first, None)
+        aliases.promote_version("locked", first, None)
         client.create_registered_model(f"locked{aliases.LOCK_SUFFIX}")
         with pytest.raises(GenreError, match="another promotion of locked is under way"):
-            aliases.promote("locked", second, first)
+            aliases.promote_version("locked", second, first)
         client.delete_registered_model(f"locked{aliases.LOCK_SUFFIX}")
-        aliases.promote("locked", second, first)
+        aliases.promote_version("locked", second, first)
         assert "version 1 of locked is champion again" in aliases.roll_back("locked")
     finally:
         mlflow.set_tracking_uri(before)

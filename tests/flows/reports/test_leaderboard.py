@@ -12,28 +12,28 @@ from tracking import results, runs
 def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
     poor, good = two_models(np.random.default_rng(0), n_clips=120, n_genres=3, skills=(0.5, 2.5))
     tables = {"svm": poor, "catboost": good}
-    scored = {name: evaluate.summary(table.assign(split="validation")) for name, table in tables.items()}
+    scored = {name: evaluate.summarise_scores(table.assign(split="validation")) for name, table in tables.items()}
     for name, table in tables.items():
-        scored[name] |= evaluate.summary(table)
-    board = leaderboard.table(scored, {"svm": "trained", "catboost": "trained", "mel_cnn": "failed: no memory"})
+        scored[name] |= evaluate.summarise_scores(table)
+    board = leaderboard.rank_models(scored, {"svm": "trained", "catboost": "trained", "mel_cnn": "failed: no memory"})
     assert list(board.index) == ["catboost", "svm", "mel_cnn"]
-    pairs = evaluate.comparisons({name: tables[name] for name in ("catboost", "svm")})
-    board = leaderboard.compared(board, pairs)
+    pairs = evaluate.compare_models({name: tables[name] for name in ("catboost", "svm")})
+    board = leaderboard.add_leads(board, pairs)
     gain = evaluate.paired_gain(good, poor)
     assert board.loc["svm", "lead"] == gain["gain"] > 0
     assert tuple(board.loc["svm", ["lead_low", "lead_high", "lead_mcnemar"]]) == (*gain["interval"], gain["mcnemar"])
     assert board.loc[["catboost", "mel_cnn"], "lead"].isna().all()
     low, high = gain["interval"]
-    shown = leaderboard.readable(board)
+    shown = leaderboard.format_leaderboard(board)
     assert shown["first leads by"].tolist() == ["", f"{gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}]", ""]
     assert shown["McNemar"].tolist() == ["", f"p {gain['mcnemar']:.2g}", ""]
-    lines = leaderboard.text(board).splitlines()
+    lines = leaderboard.to_text(board).splitlines()
     assert max(map(len, lines)) < 120 and "nan" not in lines[3] and lines[3].endswith("failed: no memory")
 
 
 def test_nobody_to_compare_with():
-    board = leaderboard.table({}, {"svm": "failed: no memory"})
-    assert leaderboard.compared(board, evaluate.comparisons({}))["lead"].isna().all()
+    board = leaderboard.rank_models({}, {"svm": "failed: no memory"})
+    assert leaderboard.add_leads(board, evaluate.compare_models({}))["lead"].isna().all()
 
 
 def test_the_experiment_opens_on_its_leaderboard(tmp_path, monkeypatch):
@@ -42,15 +42,15 @@ def test_the_experiment_opens_on_its_leaderboard(tmp_path, monkeypatch):
     client = mlflow.MlflowClient(uri)
     run_id = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path))).info.run_id
     monkeypatch.setattr(runs, "MlflowClient", lambda: client)
-    results.arrange(run_id, "note " * 2000, replace=True)
-    results.arrange(run_id, "of one model", replace=False)
+    results.set_experiment_page(run_id, "note " * 2000, replace=True)
+    results.set_experiment_page(run_id, "of one model", replace=False)
     tags = client.get_experiment_by_name("mine").tags
     assert tags["mlflow.note.content"].startswith("note ")
     view = json.loads(tags["mlflow.sharedViewState.leaderboard"])
     assert view["name"] == "Leaderboard" and isinstance(view["createdAt"], int)
     state = json.loads(view["state"])
     _, model = two_models(np.random.default_rng(0), n_clips=60, n_genres=3, skills=(0.5, 2.5))
-    logged = {f"metrics.`{name}`" for name in [*evaluate.summary(model), "fit_seconds"]}
+    logged = {f"metrics.`{name}`" for name in [*evaluate.summarise_scores(model), "fit_seconds"]}
     assert {c for c in state["selectedColumns"] if c.startswith("metrics.")} <= logged
     assert state["orderByKey"] in state["selectedColumns"] and state["orderByAsc"] is False
     sections = [section["uuid"] for section in state["compareRunSections"]]

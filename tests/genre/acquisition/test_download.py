@@ -11,8 +11,8 @@ import pytest
 import soundfile as sf
 
 from genre.acquisition import clip_file, download
-from genre.acquisition.download import Fetcher, Source
-from genre.acquisition.faults import FetchError
+from genre.acquisition.download import DownloadSettings, SegmentDownloader
+from genre.acquisition.faults import DownloadError
 from genre.audio import decoding
 from genre.errors import GenreError, UsageError
 from tests.support import videos
@@ -36,7 +36,9 @@ def segment(ytid: str, start_s: float = 5.0, end_s: float = 15.0, attempts: int 
 
 def fetch(server: videos.Videos, folder: Path, wanted: dict, **source: object) -> dict:
     given = {"url": server.url, "timeout_s": 3.0} | source
-    return Fetcher(Source(**given), folder / "unfinished").fetch(wanted, folder / "clips")
+    return SegmentDownloader(DownloadSettings(**given), folder / "unfinished").download_segment(
+        wanted, folder / "clips"
+    )
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -48,7 +50,7 @@ def test_ten_seconds_are_cut_where_the_segment_is(server, tmp_path):
     path = tmp_path / "clips" / values["path"]
     y, sr = sf.read(path, dtype="float32")
     assert (sr, y.shape, path.name) == (44100, (441000,), "-a_B-cdEfgh_7.25.flac")
-    expected = decoding.decode(song, sr=44100, start_s=7.25, duration_s=10)
+    expected = decoding.decode_audio(song, sr=44100, start_s=7.25, duration_s=10)
     assert np.abs(y - expected).max() < 2**-14
     assert (values["duration_s"], values["padded_s"], values["format"]) == (10, 0, "x-wav")
     assert values["peak"] == pytest.approx(np.abs(expected).max())
@@ -67,7 +69,7 @@ def test_rate_and_format_are_as_asked(server, tmp_path):
 
 def test_ids_that_differ_by_case_never_share_a_file_even_where_case_is_lost(tmp_path):
     ids = ["abcdefghijk", "ABCDEFGHIJK", "Abcdefghijk", "aBcdefghijk"]
-    files = [str(clip_file.file_of(tmp_path, segment(ytid), "flac")).lower() for ytid in ids]
+    files = [str(clip_file.clip_path(tmp_path, segment(ytid), "flac")).lower() for ytid in ids]
     assert len(set(files)) == len(ids)
 
 
@@ -97,7 +99,7 @@ CLASSES = {
 @pytest.mark.parametrize("fault", CLASSES)
 def test_every_fault_is_of_its_class_and_leaves_nothing_behind(server, tmp_path, fault):
     server.faults["-video"] = fault
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch(server, tmp_path, segment("-video"))
     assert caught.value.fault.name == CLASSES[fault]
     assert "\n" not in str(caught.value)
@@ -105,7 +107,7 @@ def test_every_fault_is_of_its_class_and_leaves_nothing_behind(server, tmp_path,
 
 
 def test_a_video_that_ends_early_is_asked_for_again_then_padded_and_marked(server, tmp_path):
-    with pytest.raises(FetchError, match=r"5.00 s of audio where 10 s were wanted"):
+    with pytest.raises(DownloadError, match=r"5.00 s of audio where 10 s were wanted"):
         fetch(server, tmp_path, segment("abc", 20, 30))
     values = fetch(server, tmp_path, segment("abc", 20, 30, attempts=2))
     assert values["padded_s"] == pytest.approx(5)
@@ -139,14 +141,14 @@ def test_of_a_long_video_only_the_part_about_the_segment_is_read(tmp_path, kind)
         long = server.audio_of("abc")
     y, _ = sf.read(tmp_path / "clips" / values["path"], dtype="float32")
     path.write_bytes(long)
-    assert np.abs(y - decoding.decode(path, sr=44100, start_s=90, duration_s=10)).max() < 2**-14
+    assert np.abs(y - decoding.decode_audio(path, sr=44100, start_s=90, duration_s=10)).max() < 2**-14
     assert values["bytes"] < len(long) / 3
 
 
 def test_a_long_video_whose_server_falls_silent_has_the_class_of_that(tmp_path):
     with videos.serving(videos.song(tmp_path / "long.wav", seconds=120)) as server:
         server.faults["abc"], server.after["abc"] = "stall", 3
-        with pytest.raises(FetchError) as caught:
+        with pytest.raises(DownloadError) as caught:
             fetch(server, tmp_path, segment("abc", 60, 70), url=server.url.replace("/watch", "/page"))
     assert caught.value.fault.name == "network"
 
@@ -154,14 +156,14 @@ def test_a_long_video_whose_server_falls_silent_has_the_class_of_that(tmp_path):
 @pytest.mark.slow
 def test_a_server_that_drips_is_given_up(server, tmp_path):
     server.faults["abc"] = "drip"
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch(server, tmp_path, segment("abc"))
     assert caught.value.fault.name == "throttled"
     assert not leftovers(tmp_path)
 
 
 def test_a_segment_after_the_end_is_gone(server, tmp_path):
-    with pytest.raises(FetchError, match="ends after 3600 s") as caught:
+    with pytest.raises(DownloadError, match="ends after 3600 s") as caught:
         fetch(server, tmp_path, segment("abc", 4000, 4010), url=server.url.replace("/watch", "/page"))
     assert caught.value.fault.name == "gone"
 
@@ -169,9 +171,9 @@ def test_a_segment_after_the_end_is_gone(server, tmp_path):
 def test_no_secret_is_in_a_message(server, tmp_path):
     (tmp_path / "my-cookies.txt").write_text("# Netscape HTTP Cookie File\n")
     secrets = {"proxy": "http://me:pass@127.0.0.1:9", "cookies": str(tmp_path / "my-cookies.txt")}
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch(server, tmp_path, segment("abc"), **secrets)
-    said = f"{caught.value} {Source(url=server.url, **secrets)!r}"
+    said = f"{caught.value} {DownloadSettings(url=server.url, **secrets)!r}"
     assert "pass" not in said
     assert "cookies.txt" not in said
     assert caught.value.fault.name == "network"
@@ -181,13 +183,13 @@ def test_no_secret_is_in_a_message(server, tmp_path):
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.download import DownloadSettings, SegmentDownloader
 url, folder, limit, format = sys.argv[1:]
-fetcher = Fetcher(Source(url=url, format=format, sr=96000), Path(folder) / "unfinished")
+fetcher = SegmentDownloader(DownloadSettings(url=url, format=format, sr=96000), Path(folder) / "unfinished")
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
 try:
     segment = {"clip_id": "abc_5", "ytid": "abc", "start_s": 5.0, "end_s": 15.0, "attempts": 0}
-    fetcher.fetch(segment, Path(folder) / "clips")
+    fetcher.download_segment(segment, Path(folder) / "clips")
 except Exception as error:
     print(error.fault.name, error)
 """
@@ -204,7 +206,7 @@ def test_a_full_disk_is_the_machines_fault(server, tmp_path, limit):
 
 def test_a_folder_that_cannot_be_made_is_the_machines_fault(server, tmp_path):
     (tmp_path / "unfinished").write_text("a file where the folder should be")
-    with pytest.raises(FetchError, match="cannot make the folder") as caught:
+    with pytest.raises(DownloadError, match="cannot make the folder") as caught:
         fetch(server, tmp_path, segment("abc"))
     assert caught.value.fault.kind == "machine"
     assert not server.asked
@@ -216,17 +218,17 @@ def test_braces_in_an_address_are_its_own(server, tmp_path):
 
 def test_what_makes_no_sense_is_refused():
     for source, said in (
-        (Source(url="http://127.0.0.1/video"), "must hold {ytid}"),
-        (Source(sr=100), "sr from 8000"),
-        (Source(cookies="/nowhere/cookies"), "GENRE_COOKIES names a file that is not there"),
+        (DownloadSettings(url="http://127.0.0.1/video"), "must hold {ytid}"),
+        (DownloadSettings(sr=100), "sr from 8000"),
+        (DownloadSettings(cookies="/nowhere/cookies"), "GENRE_COOKIES names a file that is not there"),
     ):
         with pytest.raises(UsageError, match=said) as caught:
-            source.check()
+            source.check_values()
         assert "/nowhere" not in str(caught.value)
 
 
 def test_without_a_javascript_runtime_youtube_is_not_even_asked(tmp_path):
-    code = "from genre.acquisition.download import Source; Source().check()"
+    code = "from genre.acquisition.download import DownloadSettings; DownloadSettings().check_values()"
     old = tmp_path / "node"
     old.write_text("#!/bin/sh\necho v12.1.0\n")
     old.chmod(0o755)
@@ -249,13 +251,13 @@ def test_a_javascript_runtime_that_is_there_is_found(tmp_path, monkeypatch):
 
 @pytest.mark.network
 def test_a_segment_of_youtube(tmp_path):
-    source = Source()
-    source.check()
+    source = DownloadSettings()
+    source.check_values()
     wanted = segment("jNQXAC9IVRw", 2, 12)  # "Me at the zoo", the first video there
-    values = Fetcher(source, tmp_path / "unfinished").fetch(wanted, tmp_path / "clips")
+    values = SegmentDownloader(source, tmp_path / "unfinished").download_segment(wanted, tmp_path / "clips")
     assert sf.info(tmp_path / "clips" / values["path"]).duration == 10
     assert values["peak"] > 0.01
 
 
 def test_errors_are_errors_of_this_project():
-    assert issubclass(FetchError, GenreError)
+    assert issubclass(DownloadError, GenreError)

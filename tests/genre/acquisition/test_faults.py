@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from genre.acquisition.faults import BY_NAME, FAULTS, FetchError, classify
+from genre.acquisition.faults import FAULTS, FAULTS_BY_NAME, DownloadError, classify_error
 
 SEEN = {
     "bot_check": [
@@ -54,8 +54,8 @@ SEEN = {
 
 @pytest.mark.parametrize(("fault", "text"), [(fault, text) for fault, texts in SEEN.items() for text in texts])
 def test_a_text_is_told_by_its_words(fault, text):
-    assert classify(text) == fault
-    assert classify(text.upper()) == fault
+    assert classify_error(text) == fault
+    assert classify_error(text.upper()) == fault
 
 
 def test_what_concerns_the_session_is_looked_for_first():
@@ -65,5 +65,5 @@ def test_what_concerns_the_session_is_looked_for_first():
 
 
 def test_an_error_survives_the_way_between_processes():
-    error = pickle.loads(pickle.dumps(FetchError("geo", "not here")))
-    assert (error.fault, str(error)) == (BY_NAME["geo"], "not here")
+    error = pickle.loads(pickle.dumps(DownloadError("geo", "not here")))
+    assert (error.fault, str(error)) == (FAULTS_BY_NAME["geo"], "not here")

@@ -32,13 +32,13 @@ def take(ledger: Ledger, source: Path) -> dict[str, int]:
 
 
 def clips_of(ledger: Ledger, folder: Path) -> dict[str, np.ndarray]:
-    done = ledger.segments().query("status == 'done'")
+    done = ledger.read_segments().query("status == 'done'")
     return {row["ytid"]: sf.read(folder / "audio" / row["path"], dtype="float32")[0] for _, row in done.iterrows()}
 
 
 def cut(song: bytes, seconds: float, start_s: float = 5.0) -> bytes:
     out = io.BytesIO()
-    sf.write(out, decoding.decode(song, sr=22050, start_s=start_s, duration_s=seconds), 22050, format="WAV")
+    sf.write(out, decoding.decode_audio(song, sr=22050, start_s=start_s, duration_s=seconds), 22050, format="WAV")
     return out.getvalue()
 
 
@@ -55,7 +55,7 @@ def test_whole_videos_are_cut_and_clips_taken_as_they_are_by_whatever_name(ledge
     (folder / "ccccccccccc.mp3").write_bytes(b"no audio")
     (folder / "notes.txt").write_text("no audio either")
     assert take(ledger, tmp_path / "files") == {"adopted": 3, "not wanted": 2, "undecodable": 1}
-    expected = decoding.decode(song, sr=22050, start_s=5, duration_s=10)
+    expected = decoding.decode_audio(song, sr=22050, start_s=5, duration_s=10)
     found = clips_of(ledger, tmp_path)
     assert set(found) == set(ids[:3])
     for y in found.values():
@@ -66,11 +66,11 @@ def test_whole_videos_are_cut_and_clips_taken_as_they_are_by_whatever_name(ledge
 
 def test_a_video_that_is_gone_may_still_be_had_from_a_folder(ledger, song, tmp_path):
     ledger.enroll(videos.listed("-abcdefghij"))
-    ledger.record("-abcdefghij_5", status="gone", error="private", message="Private video")
+    ledger.update_segment("-abcdefghij_5", status="gone", error="private", message="Private video")
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "-abcdefghij.wav").write_bytes(cut(song, 7))
     assert take(ledger, tmp_path / "files") == {"adopted": 1}
-    row = ledger.segments().iloc[0]
+    row = ledger.read_segments().iloc[0]
     assert (row["status"], row["error"], row["format"], row["attempts"]) == ("done", "", "adopted", 0)
     assert row["padded_s"] == pytest.approx(3)
 
@@ -93,7 +93,7 @@ def test_a_mirror_in_parquet_is_read_row_by_row(ledger, song, tmp_path, form):
     table = pa.table({"video_id": ["-abcdefghij", "bbbbbbbbbbb", "not wanted", "bbbbbbbbbbb"], "audio": column})
     pq.write_table(table, tmp_path / "mirror.parquet")
     assert take(ledger, tmp_path / "mirror.parquet") == {"adopted": 2, "not wanted": 1, "known": 1}
-    expected = decoding.decode(song, sr=22050, start_s=5, duration_s=10)
+    expected = decoding.decode_audio(song, sr=22050, start_s=5, duration_s=10)
     for y in clips_of(ledger, tmp_path).values():
         assert np.abs(y - expected).max() < 2**-13
 
@@ -119,4 +119,4 @@ def test_the_papers_own_clips(shared, ledger, tmp_path):
         ledger, shared / "audioset_clips", tmp_path / "audio", 44100, "flac", lambda: None
     )
     assert found == {"adopted": 9}
-    assert set(ledger.segments()["duration_s"]) == {10}
+    assert set(ledger.read_segments()["duration_s"]) == {10}

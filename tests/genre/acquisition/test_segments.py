@@ -10,7 +10,7 @@ import pytest
 
 from genre.acquisition import bahuleyan2018, ontology, segments
 from genre.acquisition.ontology import PAPER_GENRES
-from genre.acquisition.segments import Choice
+from genre.acquisition.segments import SegmentSelection
 from genre.errors import DataError, UsageError
 
 HEAD = "# Segments csv created Sun Mar  5 2017\n# num_ytids=3\n# YTID, start_seconds, end_seconds, positive_labels\n"
@@ -47,7 +47,7 @@ def test_odd_ids_fractions_and_short_segments_come_as_they_are(tmp_path):
         line("ABCDEFGHIJK", TECHNO, "/m/04rlf"),  # twice
         line("ABCDEFGHIJK", TECHNO, start=90),
     )
-    table = segments.choose(source, Choice()).set_index("clip_id")
+    table = segments.select_segments(source, SegmentSelection()).set_index("clip_id")
     assert set(table.index) == {"--dash-dash_0.5", "abcdefghijk_7.25", "ABCDEFGHIJK_30", "ABCDEFGHIJK_90", "NA_30"}
     assert table.loc["abcdefghijk_7.25", ["start_s", "end_s"]].tolist() == [7.25, 9.75]
 
@@ -56,7 +56,7 @@ def test_an_id_is_no_part_of_another(tmp_path):
     source = write(
         tmp_path / "list.csv", line("a", REGGAE), line("b", TECHNO), line("c", TECHNO + "x", "/m/0" + REGGAE)
     )
-    assert set(segments.choose(source, Choice())["ytid"]) == {"a", "b"}
+    assert set(segments.select_segments(source, SegmentSelection())["ytid"]) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -75,45 +75,45 @@ def test_a_list_that_is_not_whole_is_refused(both, tail, said):
     with Path(both).open("a") as file:
         file.write(tail)
     with pytest.raises(DataError, match=said) as caught:
-        segments.choose(both, Choice())
+        segments.select_segments(both, SegmentSelection())
     assert "download" in str(caught.value)
 
 
 def test_a_damaged_archive_is_refused_and_a_whole_one_read(both, tmp_path):
     packed = gzip.compress(Path(both).read_bytes())
     (tmp_path / "whole.csv.gz").write_bytes(packed)
-    assert len(segments.choose(str(tmp_path / "whole.csv.gz"), Choice())) == 14
+    assert len(segments.select_segments(str(tmp_path / "whole.csv.gz"), SegmentSelection())) == 14
     (tmp_path / "cut.csv.gz").write_bytes(packed[:-20])
     with pytest.raises(DataError, match=r"cut.csv.gz cannot be read"):
-        segments.choose(str(tmp_path / "cut.csv.gz"), Choice())
+        segments.select_segments(str(tmp_path / "cut.csv.gz"), SegmentSelection())
 
 
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"there is no nowhere.csv"):
-        segments.choose("nowhere.csv", Choice())
+        segments.select_segments("nowhere.csv", SegmentSelection())
     with pytest.raises(DataError, match="none of AudioSet's lists in"):
-        segments.choose(str(tmp_path), Choice())
+        segments.select_segments(str(tmp_path), SegmentSelection())
     with pytest.raises(DataError, match=r"http://127.0.0.1:9/list.csv cannot be read .*; give -P source=PATH"):
-        segments.choose("http://127.0.0.1:9/list.csv", Choice())
+        segments.select_segments("http://127.0.0.1:9/list.csv", SegmentSelection())
     with pytest.raises(DataError, match="no segment of Hip hop music"):
-        segments.choose(write(tmp_path / "list.csv", line("a", "/m/09x0r")), Choice())
+        segments.select_segments(write(tmp_path / "list.csv", line("a", "/m/09x0r")), SegmentSelection())
 
 
 def test_several_lists_are_one(tmp_path):
-    for name, mid in zip(segments.LISTS, (REGGAE, TECHNO, VOCAL), strict=True):
+    for name, mid in zip(segments.LIST_FILES, (REGGAE, TECHNO, VOCAL), strict=True):
         write(tmp_path / name, *some(2, mid, mid[-1]))
-    assert len(segments.choose(str(tmp_path), Choice())) == 6
-    two = ",".join(str(tmp_path / name) for name in segments.LISTS[:2])
-    assert set(segments.choose(two, Choice())["genre"]) == {"Reggae", "Techno"}
+    assert len(segments.select_segments(str(tmp_path), SegmentSelection())) == 6
+    two = ",".join(str(tmp_path / name) for name in segments.LIST_FILES[:2])
+    assert set(segments.select_segments(two, SegmentSelection())["genre"]) == {"Reggae", "Techno"}
 
 
 def test_a_list_that_changed_is_another_version(both):
-    before = segments.versions(both)
-    assert segments.versions(both) == before
+    before = segments.source_stamps(both)
+    assert segments.source_stamps(both) == before
     with Path(both).open("a") as file:
         file.write(line("another0000", REGGAE))
-    assert segments.versions(both) != before
-    assert segments.versions("") == [segments.LISTS_URL + name for name in segments.LISTS]
+    assert segments.source_stamps(both) != before
+    assert segments.source_stamps("") == [segments.LISTS_URL + name for name in segments.LIST_FILES]
 
 
 def labels(folder: Path) -> Path:
@@ -127,33 +127,38 @@ def labels(folder: Path) -> Path:
 def test_genres_are_names_or_ids_in_any_case_and_a_wrong_one_lists_its_neighbours(tmp_path):
     labels(tmp_path)
     source = write(tmp_path / "list.csv", line("a", "/m/03_d0"), line("b", "/m/05zppz"), line("c", "/m/09x0r"))
-    table = segments.choose(source, Choice(genres="jazz; Male speech, man speaking"))
+    table = segments.select_segments(source, SegmentSelection(genres="jazz; Male speech, man speaking"))
     assert table["genre"].tolist() == ["Jazz", "Male speech, man speaking"]
-    assert segments.choose(source, Choice(genres="/m/09x0r,Jazz"))["genre"].tolist() == ["Speech", "Jazz"]
+    assert segments.select_segments(source, SegmentSelection(genres="/m/09x0r,Jazz"))["genre"].tolist() == [
+        "Speech",
+        "Jazz",
+    ]
     with pytest.raises(UsageError, match="unknown genre 'Jas'; near it: Jazz"):
-        segments.choose(source, Choice(genres="Jas"))
+        segments.select_segments(source, SegmentSelection(genres="Jas"))
     with pytest.raises(UsageError, match=r"near it: .*Male speech"):
-        segments.choose(source, Choice(genres="speech man"))
+        segments.select_segments(source, SegmentSelection(genres="speech man"))
     with pytest.raises(DataError, match="give -P labels=PATH"):
-        segments.choose(source, Choice(genres="Jazz", labels=str(tmp_path / "none.csv")))
+        segments.select_segments(source, SegmentSelection(genres="Jazz", labels=str(tmp_path / "none.csv")))
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_read():
     for choice, said in (
-        (Choice(policy="frist"), "choose from drop, first, paper"),
-        (Choice(per_genre=-1), "negative"),
+        (SegmentSelection(policy="frist"), "choose from drop, first, paper"),
+        (SegmentSelection(per_genre=-1), "negative"),
     ):
         with pytest.raises(UsageError, match=said):
-            segments.choose("nowhere", choice)
+            segments.select_segments("nowhere", choice)
 
 
 def test_a_segment_of_two_genres_is_dropped_or_goes_to_the_first(tmp_path):
     source = write(tmp_path / "list.csv", line("both", TECHNO, REGGAE), line("r", REGGAE), line("t", TECHNO))
-    assert set(segments.choose(source, Choice())["ytid"]) == {"r", "t"}
-    first = segments.choose(source, Choice(policy="first")).set_index("ytid")["genre"]
+    assert set(segments.select_segments(source, SegmentSelection())["ytid"]) == {"r", "t"}
+    first = segments.select_segments(source, SegmentSelection(policy="first")).set_index("ytid")["genre"]
     assert first["both"] == "Reggae"
     assert (
-        segments.choose(source, Choice(genres="Techno,Reggae", policy="first")).set_index("ytid")["genre"]["both"]
+        segments.select_segments(source, SegmentSelection(genres="Techno,Reggae", policy="first")).set_index("ytid")[
+            "genre"
+        ]["both"]
         == "Techno"
     )
 
@@ -168,27 +173,27 @@ def test_descendants_count_for_their_genre_except_below_what_is_asked_for_itself
     path.write_text(json.dumps(tree))
     lines = [line("v", VOCAL), line("c", CHOIR), line("n", "/m/chant"), line("b", BEATBOXING), line("h", HIP_HOP)]
     source = write(tmp_path / "list.csv", *lines)
-    assert set(segments.choose(source, Choice())["ytid"]) == {"v", "h"}
-    wide = Choice(descendants=True, ontology=str(path))
-    assert set(segments.choose(source, wide)["ytid"]) == {"v", "c", "n", "h"}  # b is below two of them
+    assert set(segments.select_segments(source, SegmentSelection())["ytid"]) == {"v", "h"}
+    wide = SegmentSelection(descendants=True, ontology=str(path))
+    assert set(segments.select_segments(source, wide)["ytid"]) == {"v", "c", "n", "h"}  # b is below two of them
     groups = ontology.with_descendants({"Vocal": {VOCAL}, "Choir": {CHOIR}}, str(path))
     assert groups == {"Vocal": {VOCAL, BEATBOXING}, "Choir": {CHOIR, "/m/chant"}}
     with pytest.raises(DataError, match="give -P ontology=PATH"):
-        segments.choose(source, Choice(descendants=True, ontology=str(tmp_path / "none.json")))
+        segments.select_segments(source, SegmentSelection(descendants=True, ontology=str(tmp_path / "none.json")))
 
 
 def test_any_prefix_is_balanced_and_the_order_is_drawn_by_the_seed(both):
-    table = segments.choose(both, Choice())
+    table = segments.select_segments(both, SegmentSelection())
     assert table["genre"][:10].tolist() == ["Reggae", "Techno"] * 5
-    pd.testing.assert_frame_equal(table, segments.choose(both, Choice()))
-    assert table["ytid"].tolist() != segments.choose(both, Choice(seed=1))["ytid"].tolist()
+    pd.testing.assert_frame_equal(table, segments.select_segments(both, SegmentSelection()))
+    assert table["ytid"].tolist() != segments.select_segments(both, SegmentSelection(seed=1))["ytid"].tolist()
 
 
 def test_a_cap_keeps_its_choice_when_the_list_grows(both):
-    before = set(segments.choose(both, Choice(per_genre=5))["ytid"])
+    before = set(segments.select_segments(both, SegmentSelection(per_genre=5))["ytid"])
     with Path(both).open("a") as file:
         file.write(line("another0000", REGGAE))
-    after = set(segments.choose(both, Choice(per_genre=6))["ytid"])
+    after = set(segments.select_segments(both, SegmentSelection(per_genre=6))["ytid"])
     assert before < after
     assert len(before) == 10
 
@@ -196,7 +201,7 @@ def test_a_cap_keeps_its_choice_when_the_list_grows(both):
 def test_the_evaluation_list_is_the_test_set(tmp_path):
     write(tmp_path / "balanced_train_segments.csv", *some(40, REGGAE, "r"), *some(3, TECHNO, "t"))
     write(tmp_path / "eval_segments.csv", line("e1", REGGAE), line("e2", TECHNO))
-    table = segments.choose(str(tmp_path), Choice(split="audioset"))
+    table = segments.select_segments(str(tmp_path), SegmentSelection(split="audioset"))
     counts = table.groupby(["genre", "split"]).size().to_dict()
     assert counts == {
         ("Reggae", "test"): 1,
@@ -206,7 +211,7 @@ def test_the_evaluation_list_is_the_test_set(tmp_path):
         ("Techno", "train"): 2,
         ("Techno", "validation"): 1,
     }
-    assert set(segments.choose(str(tmp_path), Choice())["split"]) == {""}
+    assert set(segments.select_segments(str(tmp_path), SegmentSelection())["split"]) == {""}
 
 
 @pytest.fixture
@@ -223,8 +228,8 @@ def as_the_paper_had_it(tmp_path, monkeypatch) -> Path:
 
 def test_the_papers_test_clips_are_found_by_their_number(as_the_paper_had_it):
     folder = as_the_paper_had_it
-    choice = Choice(split="bahuleyan2018", test_list=str(folder / "test.txt"), genres="Reggae,Techno")
-    table = segments.choose(str(folder), choice).set_index("ytid")
+    choice = SegmentSelection(split="bahuleyan2018", test_list=str(folder / "test.txt"), genres="Reggae,Techno")
+    table = segments.select_segments(str(folder), choice).set_index("ytid")
     assert set(table.index[table["split"] == "test"]) == {"r0000000000", "t0000000000"}
     assert set(table["split"]) == {"train", "validation", "test"}
     assert table.loc["e0000000001", "number"] == -1
@@ -233,44 +238,44 @@ def test_the_papers_test_clips_are_found_by_their_number(as_the_paper_had_it):
 def test_the_papers_split_is_refused_with_counts_where_the_lists_are_others(as_the_paper_had_it):
     folder = as_the_paper_had_it
     (folder / "test.txt").write_text("5_Reggae.wav\n24_Techno.wav\n")  # 24 is Reggae
-    choice = Choice(split="bahuleyan2018", test_list=str(folder / "test.txt"))
+    choice = SegmentSelection(split="bahuleyan2018", test_list=str(folder / "test.txt"))
     with pytest.raises(DataError, match=r"5 of the 5 rows .* 47 of 47 .* 1 of 2 test clips"):
-        segments.choose(str(folder), choice)
+        segments.select_segments(str(folder), choice)
     (folder / "test.txt").write_text("5_Reggae.wav\n25_Techno.wav\n")
     path = folder / "unbalanced_train_segments.csv"
     path.write_text(path.read_text().replace(line("t0000000021", TECHNO), ""))  # the last: no number moves
     with pytest.raises(DataError, match=r"5 of the 5 rows .* 46 of 47 .* 2 of 2"):
-        segments.choose(str(folder), choice)
+        segments.select_segments(str(folder), choice)
     path.write_text(path.read_text().replace(line("--AQ3p3ymeE", PAPER_GENRES["Rock music"]), ""))
     with pytest.raises(DataError, match=r"3 of the 5 rows .* 45 of 47"):
-        segments.choose(str(folder), choice)
+        segments.select_segments(str(folder), choice)
     (folder / "test.txt").write_text("24_Polka.wav\n")
     with pytest.raises(DataError, match=r"'24_Polka.wav' is not NUMBER_Genre.wav"):
-        segments.choose(str(folder), choice)
+        segments.select_segments(str(folder), choice)
 
 
 def test_the_papers_drop_takes_techno_of_the_unbalanced_list_only(as_the_paper_had_it, monkeypatch):
     monkeypatch.setattr(bahuleyan2018, "_N_DROPPED", 10)
     write(as_the_paper_had_it / "balanced_train_segments.csv", *some(4, TECHNO, "b"))
-    table = segments.choose(str(as_the_paper_had_it), Choice(policy="paper"))
+    table = segments.select_segments(str(as_the_paper_had_it), SegmentSelection(policy="paper"))
     kept = table[table["genre"] == "Techno"]
     assert len(kept) == 22 - 10 + 4
     assert (table["genre"] == "Reggae").sum() == 1 + 20 + 3
 
 
 def test_the_official_lists(shared):
-    table = segments.choose(str(shared), Choice(policy="first", split="audioset"))
+    table = segments.select_segments(str(shared), SegmentSelection(policy="first", split="audioset"))
     assert len(table) == 415 + 500  # PAPER.md 1.7: rows of the balanced and of the evaluation list
-    assert len(segments.choose(str(shared), Choice())) == 415 - 20 + 500 - 35
+    assert len(segments.select_segments(str(shared), SegmentSelection())) == 415 - 20 + 500 - 35
     assert table["clip_id"].is_unique
-    jazz = segments.choose(str(shared), Choice(genres="Jazz,Techno"))
+    jazz = segments.select_segments(str(shared), SegmentSelection(genres="Jazz,Techno"))
     assert set(jazz["genre"]) == {"Jazz", "Techno"}
 
 
 def test_the_papers_list_of_test_clips(shared, tmp_path):
     names = np.load(shared / "paper" / "test_probabilities.npz")["file_name"]
     (tmp_path / "names.txt").write_text("\n".join(names))
-    assert bahuleyan2018.test_clips(str(tmp_path / "names.txt")).value_counts().to_dict() == {
+    assert bahuleyan2018.read_test_clips(str(tmp_path / "names.txt")).value_counts().to_dict() == {
         "Rock music": 416,
         "Pop music": 383,
         "Hip hop music": 364,

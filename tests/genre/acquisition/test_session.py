@@ -15,9 +15,9 @@ import pytest
 import soundfile as sf
 
 from genre.acquisition import import_clips, session
-from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.download import DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
-from genre.acquisition.session import Acquisition, Ending, Pace
+from genre.acquisition.session import Acquisition, Pace, StopReason
 from genre.errors import GenreError, UsageError
 from tests.support import videos
 from tests.support.project import ROOT
@@ -42,14 +42,14 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.sqlite")
 
 
-def acquire(server: videos.Videos, ledger: Ledger, folder: Path, workers: int = 1, **pace: float) -> Ending:
-    source = Source(url=server.url, sr=8000, timeout_s=4.0)
-    fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(workers)]
+def acquire(server: videos.Videos, ledger: Ledger, folder: Path, workers: int = 1, **pace: float) -> StopReason:
+    source = DownloadSettings(url=server.url, sr=8000, timeout_s=4.0)
+    fetchers = [SegmentDownloader(source, folder / "unfinished" / str(n)) for n in range(workers)]
     return Acquisition(ledger, fetchers, folder / "audio", Pace(**(AT_ONCE | pace))).run()
 
 
 def by_video(ledger: Ledger) -> pd.DataFrame:
-    return ledger.segments().set_index("ytid")
+    return ledger.read_segments().set_index("ytid")
 
 
 def names(n: int, word: str = "v") -> list[str]:
@@ -108,7 +108,7 @@ def test_the_next_try_is_put_off_further_each_time(server, ledger, tmp_path):
         ending = acquire(server, ledger, tmp_path, retry_s=2000)
         row = by_video(ledger).loc["-v"]
         delays.append(row["next_try"] - row["last_try"])
-        ledger.record("-v_5", next_try=0)
+        ledger.update_segment("-v_5", next_try=0)
     assert ending.name == "Waiting"
     assert "may be asked for again from 20" in ending.message
     for n, delay in enumerate(delays):
@@ -128,7 +128,7 @@ def test_a_refusal_of_the_session_ends_the_run_and_the_next_one_goes_on(server, 
     assert set(table["status"]) == {"waiting"}
     assert set(table["attempts"]) == {0}
     assert set(table["error"]) == {"", error}
-    until = ledger.resting(time.time())["until"]
+    until = ledger.current_break(time.time())["until"]
     assert until - time.time() == pytest.approx(1000, abs=5)
     # a run before that asks for nothing
     assert acquire(server, ledger, tmp_path).name == "Resting"
@@ -137,7 +137,7 @@ def test_a_refusal_of_the_session_ends_the_run_and_the_next_one_goes_on(server, 
     server.faults.clear()
     ledger._db.execute("UPDATE breaks SET until = 0")
     assert acquire(server, ledger, tmp_path, workers=2).name == "Complete"
-    assert ledger.counts() == {"waiting": 0, "done": 12, "gone": 0}
+    assert ledger.count_by_status() == {"waiting": 0, "done": 12, "gone": 0}
     assert set(by_video(ledger)["attempts"]) == {1}
 
 
@@ -147,7 +147,7 @@ def test_each_refusal_makes_the_rest_longer_until_something_is_had(server, ledge
     rests = []
     for _ in range(3):
         acquire(server, ledger, tmp_path, rest_s=100)
-        rests.append(round(ledger.resting(time.time())["until"] - time.time(), -2))
+        rests.append(round(ledger.current_break(time.time())["until"] - time.time(), -2))
         ledger._db.execute("UPDATE breaks SET until = 0")
     assert rests == [100, 200, 400]
 
@@ -182,7 +182,7 @@ def test_segments_are_asked_for_at_the_pace_given_and_no_longer_than_allowed(ser
     ending = acquire(server, ledger, tmp_path, workers=2, interval_s=0.25, max_hours=1.2 / 3600)
     assert ending.name == "OutOfTime"
     assert 1 <= time.time() - begun < 5
-    starts = np.sort(ledger.segments().query("status == 'done'")["first_try"])
+    starts = np.sort(ledger.read_segments().query("status == 'done'")["first_try"])
     assert 2 <= len(starts) <= 7  # in 1.2 s, 0.19 to 0.31 s apart
 
 
@@ -191,8 +191,8 @@ def test_a_full_disk_stops_the_run_and_blames_no_segment(server, ledger, tmp_pat
     (tmp_path / "audio").write_text("a file where the folder should be")
     with pytest.raises(GenreError, match=r"cannot write .*see that the disk has room"):
         acquire(server, ledger, tmp_path)
-    assert ledger.counts() == {"waiting": 3, "done": 0, "gone": 0}
-    assert set(ledger.segments()["attempts"]) == {0}
+    assert ledger.count_by_status() == {"waiting": 3, "done": 0, "gone": 0}
+    assert set(ledger.read_segments()["attempts"]) == {0}
 
 
 def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path):
@@ -207,13 +207,13 @@ def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path)
 def test_numbers_that_make_no_sense_are_refused():
     for pace in (Pace(max_clips=-1), Pace(max_hours=0), Pace(interval_s=-1), Pace(failures=0)):
         with pytest.raises(UsageError, match="none may be negative"):
-            pace.check()
-    Pace().check()
+            pace.check_values()
+    Pace().check_values()
 
 
 def test_the_clock_never_tells_a_time_before_the_rest_is_over():
-    assert session._clock(0) == session._clock(-59)
-    assert session._clock(0) < session._clock(1)
+    assert session._format_time(0) == session._format_time(-59)
+    assert session._format_time(0) < session._format_time(1)
 
 
 RUN = """
@@ -221,13 +221,13 @@ import sys
 from pathlib import Path
 from genre.acquisition import import_clips
 from genre.acquisition.session import Acquisition, Pace
-from genre.acquisition.download import Fetcher, Source
+from genre.acquisition.download import DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
 url, folder = sys.argv[1], Path(sys.argv[2])
 ledger = Ledger(folder / "ledger.sqlite")
-import_clips.reconcile(ledger, folder / "audio")
-source = Source(url=url, sr=8000, timeout_s=4.0)
-fetchers = [Fetcher(source, folder / "unfinished" / str(n)) for n in range(2)]
+import_clips.reconcile_ledger(ledger, folder / "audio")
+source = DownloadSettings(url=url, sr=8000, timeout_s=4.0)
+fetchers = [SegmentDownloader(source, folder / "unfinished" / str(n)) for n in range(2)]
 pace = Pace(max_clips=0, interval_s=0, retry_s=0.05, failures=10**6)
 print(Acquisition(ledger, fetchers, folder / "audio", pace).run().name)
 """
@@ -249,7 +249,7 @@ def killed_again_and_again(server: videos.Videos, folder: Path, n: int, kills: i
     for k in range(kills):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         target = n * (k + rng.random()) / (kills + 1)
-        while process.poll() is None and ledger.counts()["done"] + ledger.counts()["gone"] < target:
+        while process.poll() is None and ledger.count_by_status()["done"] + ledger.count_by_status()["gone"] < target:
             time.sleep(0.01)
         time.sleep(0.1 * rng.random())
         os.kill(process.pid, signal.SIGKILL)
@@ -289,7 +289,7 @@ def test_a_clip_whose_file_was_deleted_is_fetched_again(server, ledger, tmp_path
     acquire(server, ledger, tmp_path)
     path = tmp_path / "audio" / by_video(ledger).loc["-a", "path"]
     path.unlink()
-    assert import_clips.reconcile(ledger, tmp_path / "audio") == (0, 1)
+    assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (0, 1)
     acquire(server, ledger, tmp_path)
     assert path.exists()
     assert (server.asked["-a"], server.asked["-b"]) == (4, 2)
@@ -300,10 +300,10 @@ def test_a_file_that_the_ledger_does_not_know_is_adopted_if_it_is_whole(server, 
     acquire(server, ledger, tmp_path)
     digests = by_video(ledger)["sha256"]
     for ytid in ("-a", "-b"):
-        ledger.record(f"{ytid}_5", status="waiting", path="", sha256="")
+        ledger.update_segment(f"{ytid}_5", status="waiting", path="", sha256="")
     path = tmp_path / "audio" / "000" / "-b_5.flac"
     path.write_bytes(path.read_bytes()[:2000])
-    assert import_clips.reconcile(ledger, tmp_path / "audio") == (1, 0)
+    assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (1, 0)
     acquire(server, ledger, tmp_path)
     assert (server.asked["-a"], server.asked["-b"]) == (2, 4)
     pd.testing.assert_series_equal(by_video(ledger)["sha256"], digests)
@@ -314,7 +314,7 @@ def test_a_file_that_is_no_audio_is_no_obstacle(server, ledger, tmp_path):
     (tmp_path / "audio" / "000").mkdir(parents=True)
     (tmp_path / "audio" / "000" / "-a_5.flac").write_bytes(b"rubbish")
     (tmp_path / "audio" / "000" / "another.flac").write_bytes(b"rubbish")
-    assert import_clips.reconcile(ledger, tmp_path / "audio") == (0, 0)
+    assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (0, 0)
     acquire(server, ledger, tmp_path)
     assert by_video(ledger).loc["-a", "status"] == "done"
     assert sf.info(tmp_path / "audio" / "000" / "-a_5.flac").duration == 10
@@ -323,6 +323,6 @@ def test_a_file_that_is_no_audio_is_no_obstacle(server, ledger, tmp_path):
 def test_what_is_adopted_is_still_known_to_be_padded(server, ledger, tmp_path):
     ledger.enroll(videos.listed("-a", start_s=10, end_s=20))
     acquire(server, ledger, tmp_path)
-    ledger.record("-a_10", status="waiting", padded_s=None)
-    import_clips.reconcile(ledger, tmp_path / "audio")
+    ledger.update_segment("-a_10", status="waiting", padded_s=None)
+    import_clips.reconcile_ledger(ledger, tmp_path / "audio")
     assert by_video(ledger).loc["-a", ["status", "padded_s"]].tolist() == ["done", pytest.approx(4, abs=0.01)]

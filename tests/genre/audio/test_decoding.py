@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre.audio import decoding, readers
-from genre.audio.clips import SILENCE_PEAK, clip, window_starts
+from genre.audio.clips import SILENCE_PEAK, prepare_clip, window_starts
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 from tests.support.project import ROOT
@@ -71,7 +71,7 @@ def alike(y: np.ndarray, reference: np.ndarray) -> float:
 
 @pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
 def test_every_format_gives_the_same_sound(files, suffix):
-    y = decoding.decode(files[suffix], sr=SR)
+    y = decoding.decode_audio(files[suffix], sr=SR)
     shift = lag(y, tune(), 20000)
     assert abs(shift) <= (WITH_PYAV[suffix][3] if suffix in WITH_PYAV else 0)
     assert y.dtype == np.float32 and y.ndim == 1
@@ -82,7 +82,7 @@ def test_every_format_gives_the_same_sound(files, suffix):
 @pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
 def test_bytes_give_what_the_file_gives(files, suffix):
     np.testing.assert_array_equal(
-        decoding.decode(files[suffix].read_bytes(), sr=22050), decoding.decode(str(files[suffix]), sr=22050)
+        decoding.decode_audio(files[suffix].read_bytes(), sr=22050), decoding.decode_audio(str(files[suffix]), sr=22050)
     )
 
 
@@ -91,16 +91,16 @@ def test_bytes_give_what_the_file_gives(files, suffix):
 def test_an_open_file_gives_it_as_often_as_asked(files, suffix, buffering):
     path = files[suffix]
     with path.open("rb", buffering=buffering) as file:
-        assert decoding.duration_s(file) == decoding.duration_s(path)
+        assert decoding.read_duration_s(file) == decoding.read_duration_s(path)
         for _ in range(2):
-            np.testing.assert_array_equal(decoding.decode(file, sr=SR), decoding.decode(path, sr=SR))
+            np.testing.assert_array_equal(decoding.decode_audio(file, sr=SR), decoding.decode_audio(path, sr=SR))
 
 
 @pytest.mark.parametrize("suffix", [*LOSSLESS, "mp3"])
 @pytest.mark.parametrize("start_s", [0.5, 1.5, 2.25])
 def test_window_is_that_stretch_of_the_whole(files, suffix, start_s):
-    whole = decoding.decode(files[suffix], sr=SR)
-    window = decoding.decode(files[suffix], sr=SR, start_s=start_s, duration_s=1.25)
+    whole = decoding.decode_audio(files[suffix], sr=SR)
+    window = decoding.decode_audio(files[suffix], sr=SR, start_s=start_s, duration_s=1.25)
     first = round(start_s * SR)
     assert window.size == round(1.25 * SR)
     np.testing.assert_allclose(window, whole[first : first + window.size], atol=1e-6)
@@ -109,8 +109,8 @@ def test_window_is_that_stretch_of_the_whole(files, suffix, start_s):
 @pytest.mark.parametrize("suffix", list(WITH_PYAV))
 def test_window_by_pyav_begins_where_it_should(files, suffix):
     # Not sample for sample: AAC fills its upper bands with fresh noise, and Matroska counts whole milliseconds.
-    whole = decoding.decode(files[suffix], sr=SR)
-    window = decoding.decode(files[suffix], sr=SR, start_s=2.25, duration_s=1.25)
+    whole = decoding.decode_audio(files[suffix], sr=SR)
+    window = decoding.decode_audio(files[suffix], sr=SR, start_s=2.25, duration_s=1.25)
     padded = np.concatenate([np.zeros(round(2.25 * SR), np.float32), window])
     assert window.size == round(1.25 * SR)
     shift = lag(padded, whole, round(2.5 * SR))
@@ -126,7 +126,7 @@ def test_window_does_not_hear_its_neighbours(tmp_path):
     soundfile.write(path, y, SR)
     soundfile.write(path_loud, loud, SR)
     window = {"sr": 22050, "start_s": 1.0, "duration_s": 1.0}
-    np.testing.assert_array_equal(decoding.decode(path, **window), decoding.decode(path_loud, **window))
+    np.testing.assert_array_equal(decoding.decode_audio(path, **window), decoding.decode_audio(path_loud, **window))
 
 
 @pytest.mark.parametrize("sr", [8000, 22050, 44100, 48000])
@@ -134,7 +134,7 @@ def test_equal_to_librosa_load(tmp_path, sr):
     path = tmp_path / "a.wav"
     y = tune(sr=sr)
     soundfile.write(path, np.stack([y, -0.3 * y], axis=1), sr)
-    mine = decoding.decode(path, sr=22050, start_s=0.5, duration_s=2.0)
+    mine = decoding.decode_audio(path, sr=22050, start_s=0.5, duration_s=2.0)
     theirs, _ = librosa.load(path, sr=22050, offset=0.5, duration=2.0, res_type="soxr_hq")
     np.testing.assert_array_equal(mine, theirs)
     assert mine.size == 2 * 22050
@@ -144,15 +144,15 @@ def test_equal_to_librosa_load(tmp_path, sr):
 def test_resampled_length_is_librosas(tmp_path, n):
     path = tmp_path / "a.wav"
     soundfile.write(path, tune()[:n], SR)
-    assert decoding.decode(path, sr=22050).size == librosa.load(path, sr=22050)[0].size
+    assert decoding.decode_audio(path, sr=22050).size == librosa.load(path, sr=22050)[0].size
 
 
 def test_resampler_is_the_one_named(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tune(), SR)
-    quick = decoding.decode(path, sr=22050, resampler="soxr_qq")
+    quick = decoding.decode_audio(path, sr=22050, resampler="soxr_qq")
     np.testing.assert_array_equal(quick, librosa.load(path, sr=22050, res_type="soxr_qq")[0])
-    assert not np.array_equal(quick, decoding.decode(path, sr=22050))
+    assert not np.array_equal(quick, decoding.decode_audio(path, sr=22050))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -160,7 +160,7 @@ def test_channels_are_averaged(tmp_path, channels):
     path = tmp_path / "a.wav"
     y = np.random.default_rng(0).uniform(-1, 1, (5000, channels)).astype(np.float32)
     soundfile.write(path, y, SR, subtype="FLOAT")
-    np.testing.assert_allclose(decoding.decode(path, sr=SR), y.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(decoding.decode_audio(path, sr=SR), y.mean(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -169,7 +169,9 @@ def test_channels_of_whole_numbers_are_averaged(tmp_path, channels, subtype):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (5000, channels)), SR, subtype=subtype)
     floats = soundfile.read(path, dtype="float32", always_2d=True)[0]
-    np.testing.assert_array_equal(decoding.decode(path, sr=SR), floats @ np.full(channels, 1 / channels, np.float32))
+    np.testing.assert_array_equal(
+        decoding.decode_audio(path, sr=SR), floats @ np.full(channels, 1 / channels, np.float32)
+    )
 
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "6.1", "7.1", "hexadecagonal"])
@@ -181,29 +183,29 @@ def test_channels_that_only_pyav_reads_are_averaged(tmp_path, layout):
     frame = av.AudioFrame.from_ndarray(y.reshape(1, -1), format="s16", layout=layout)
     mux(path, frame, "wavpack", "wv", SR, format="s16p")
     expected = y.mean(axis=1) / 2**15
-    np.testing.assert_allclose(decoding.decode(path, sr=SR), expected, atol=1e-6)
+    np.testing.assert_allclose(decoding.decode_audio(path, sr=SR), expected, atol=1e-6)
     np.testing.assert_allclose(
-        next(decoding.decode_windows(path, CONFIG))[1][:2000], decoding.decode(path, sr=CONFIG.sr)[:2000]
+        next(decoding.decode_windows(path, CONFIG))[1][:2000], decoding.decode_audio(path, sr=CONFIG.sr)[:2000]
     )
 
 
 def test_window_that_the_file_ends_in_is_shorter(files):
     for suffix in ("wav", "m4a"):
-        y = decoding.decode(files[suffix], sr=SR, start_s=3.0, duration_s=10.0)
+        y = decoding.decode_audio(files[suffix], sr=SR, start_s=3.0, duration_s=10.0)
         assert y.size == pytest.approx(SR, abs=1100)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a", "opus"])
 def test_window_beyond_the_end_is_too_short(files, suffix):
     with pytest.raises(AudioError, match="ends before 30 s") as caught:
-        decoding.decode(files[suffix], sr=22050, start_s=30.0, duration_s=10.0)
+        decoding.decode_audio(files[suffix], sr=22050, start_s=30.0, duration_s=10.0)
     assert caught.value.status == "too_short"
 
 
 @pytest.mark.parametrize("window", [{"start_s": -1.0}, {"duration_s": 0.0}, {"start_s": float("nan")}])
 def test_impossible_window_is_the_callers_mistake(files, window):
     with pytest.raises(UsageError, match="start >= 0"):
-        decoding.decode(files["wav"], sr=22050, **window)
+        decoding.decode_audio(files["wav"], sr=22050, **window)
 
 
 # A file that is not what it should be
@@ -223,9 +225,9 @@ def test_not_audio(tmp_path, suffix, content):
         source = tmp_path / f"x{suffix}"
         source.write_bytes(contents)
         with pytest.raises(AudioError):
-            decoding.duration_s(source)
+            decoding.read_duration_s(source)
     with pytest.raises(AudioError, match=r"neither soundfile \(.+\) nor PyAV \(.+\) can read") as caught:
-        decoding.decode(source, sr=22050)
+        decoding.decode_audio(source, sr=22050)
     assert caught.value.status == "undecodable"
     assert ("x" + suffix if suffix else f"{len(contents)} bytes") in caught.value.reason
 
@@ -233,8 +235,8 @@ def test_not_audio(tmp_path, suffix, content):
 @pytest.mark.parametrize(
     "read",
     [
-        decoding.duration_s,
-        lambda data: decoding.decode(data, sr=SR),
+        decoding.read_duration_s,
+        lambda data: decoding.decode_audio(data, sr=SR),
         lambda data: list(decoding.decode_windows(data, CONFIG)),
     ],
 )
@@ -249,7 +251,7 @@ def test_a_codec_that_nobody_knows(files, read):
 @pytest.mark.parametrize("name", ["missing.wav", ".", "pipe.wav", "zero\0byte.wav"])
 def test_nothing_to_open(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.wav")
-    for read in (lambda path: decoding.decode(path, sr=22050), decoding.duration_s):
+    for read in (lambda path: decoding.decode_audio(path, sr=22050), decoding.read_duration_s):
         with pytest.raises(AudioError, match="cannot be opened") as caught:
             read(tmp_path / name)
         assert caught.value.status == "undecodable"
@@ -265,13 +267,13 @@ def test_nothing_to_open(tmp_path, name):
 def test_playlist_does_not_make_us_open_what_it_names(files, monkeypatch, playlist):
     monkeypatch.chdir(files["aac"].parent)
     with pytest.raises(AudioError):
-        decoding.decode(playlist.encode(), sr=22050)
+        decoding.decode_audio(playlist.encode(), sr=22050)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "aac", "webm", "opus"])
 def test_truncated_file_gives_what_is_there(files, suffix):
     data = files[suffix].read_bytes()
-    y = decoding.decode(data[: len(data) // 2], sr=22050)
+    y = decoding.decode_audio(data[: len(data) // 2], sr=22050)
     assert 1.5 * 22050 < y.size < 2.6 * 22050
     assert np.isfinite(y).all() and np.abs(y).max() > 0.1
 
@@ -279,7 +281,7 @@ def test_truncated_file_gives_what_is_there(files, suffix):
 def test_truncated_m4a_has_lost_its_index(files):
     data = files["m4a"].read_bytes()
     with pytest.raises(AudioError):
-        decoding.decode(data[: len(data) // 2], sr=22050)
+        decoding.decode_audio(data[: len(data) // 2], sr=22050)
 
 
 @pytest.mark.parametrize("suffix", WITH_SOUNDFILE + list(WITH_PYAV))
@@ -291,7 +293,7 @@ def test_damaged_file_either_sounds_or_says_why(files, suffix):
         data[first : first + size] = rng.bytes(size)
         for damaged in (bytes(data), bytes(data[:size])):
             try:
-                assert decoding.decode(damaged, sr=22050, duration_s=2.0).size > 0
+                assert decoding.decode_audio(damaged, sr=22050, duration_s=2.0).size > 0
             except AudioError as error:
                 assert error.status in ("undecodable", "too_short")
 
@@ -302,16 +304,16 @@ def test_a_few_damaged_packets_are_stepped_over(files):
         data, rng = bytearray(whole), np.random.default_rng(seed)
         for at in rng.integers(len(data) // 2, len(data), 10):
             data[at] ^= 1 << int(rng.integers(8))
-        assert decoding.decode(bytes(data), sr=22050).size > 0.8 * SECONDS * 22050
+        assert decoding.decode_audio(bytes(data), sr=22050).size > 0.8 * SECONDS * 22050
 
 
 def test_duration_bounds_the_work(files, monkeypatch):
     for suffix in ("wav", "m4a"):
-        assert decoding.decode(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
+        assert decoding.decode_audio(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
     frames = []
     one_by_one = readers._pyav_frames
     monkeypatch.setattr(readers, "_pyav_frames", lambda stream: (frames.append(f) or f for f in one_by_one(stream)))
-    decoding.decode(files["m4a"], sr=SR, duration_s=0.5)
+    decoding.decode_audio(files["m4a"], sr=SR, duration_s=0.5)
     assert sum(frame.samples for frame in frames) < SR
 
 
@@ -319,7 +321,7 @@ def test_header_that_promises_hours_costs_nothing(tmp_path):
     data = bytearray(soundfile_bytes(tune(), "FLAC"))
     # Total samples of the STREAMINFO block: 36 bits that end at byte 26 of the file.
     data[22:26] = b"\xff\xff\xff\xff"
-    y = decoding.decode(bytes(data), sr=SR)
+    y = decoding.decode_audio(bytes(data), sr=SR)
     assert y.size <= tune().size
 
 
@@ -332,9 +334,9 @@ def soundfile_bytes(y: np.ndarray, file_format: str, subtype: str | None = None)
 def test_nan_comes_through_to_be_counted():
     y = tune()
     y[SR] = np.nan
-    decoded = decoding.decode(soundfile_bytes(y, "WAV", "FLOAT"), sr=22050)
+    decoded = decoding.decode_audio(soundfile_bytes(y, "WAV", "FLOAT"), sr=22050)
     with pytest.raises(AudioError) as caught:
-        clip(decoded, CONFIG)
+        prepare_clip(decoded, CONFIG)
     assert caught.value.status == "not_finite"
 
 
@@ -345,7 +347,7 @@ def test_nan_comes_through_to_be_counted():
 def test_duration(files, suffix):
     expected = 2.0 if suffix == "ogg" else SECONDS
     # A bare AAC stream's length is guessed from its bit rate.
-    assert decoding.duration_s(files[suffix]) == pytest.approx(expected, rel=0.2 if suffix == "aac" else 0.02)
+    assert decoding.read_duration_s(files[suffix]) == pytest.approx(expected, rel=0.2 if suffix == "aac" else 0.02)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "webm", "mka"])
@@ -353,9 +355,9 @@ def test_duration_of_a_truncated_file_is_what_is_there(files, tmp_path, suffix):
     path = tmp_path / f"half.{suffix}"
     data = files[suffix].read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    there = decoding.decode(path, sr=SR).size / SR
-    assert there < 0.8 * decoding.duration_s(files[suffix])
-    assert decoding.duration_s(path) == pytest.approx(there, abs=0.1)
+    there = decoding.decode_audio(path, sr=SR).size / SR
+    assert there < 0.8 * decoding.read_duration_s(files[suffix])
+    assert decoding.read_duration_s(path) == pytest.approx(there, abs=0.1)
 
 
 def test_duration_of_a_header_that_promises_hours(tmp_path):
@@ -364,7 +366,7 @@ def test_duration_of_a_header_that_promises_hours(tmp_path):
     path = tmp_path / "hours.flac"
     path.write_bytes(data)
     assert soundfile.info(path).duration > 20 * 3600
-    assert decoding.duration_s(path) == pytest.approx(SECONDS, abs=0.1)
+    assert decoding.read_duration_s(path) == pytest.approx(SECONDS, abs=0.1)
 
 
 # clip
@@ -372,10 +374,10 @@ def test_duration_of_a_header_that_promises_hours(tmp_path):
 
 def test_clip_is_cut_to_its_length():
     y = tune(12.0, CONFIG.sr)
-    cut = clip(y.astype(np.float64), CONFIG)
+    cut = prepare_clip(y.astype(np.float64), CONFIG)
     assert cut.size == CONFIG.n_samples and cut.dtype == np.float32 and cut.flags.c_contiguous
     np.testing.assert_array_equal(cut, y[: CONFIG.n_samples])
-    assert clip(y[: 3 * CONFIG.sr], CONFIG).size == 3 * CONFIG.sr
+    assert prepare_clip(y[: 3 * CONFIG.sr], CONFIG).size == 3 * CONFIG.sr
 
 
 @pytest.mark.parametrize(
@@ -391,18 +393,18 @@ def test_clip_is_cut_to_its_length():
 )
 def test_clip_refuses(y, status):
     with pytest.raises(AudioError) as caught:
-        clip(y, CONFIG)
+        prepare_clip(y, CONFIG)
     assert caught.value.status == status
     assert len(caught.value.reason) > 20
 
 
 def test_clip_takes_the_quietest_and_the_shortest():
-    assert clip(np.full(CONFIG.sr, 1.01 * SILENCE_PEAK), CONFIG).size == CONFIG.sr
+    assert prepare_clip(np.full(CONFIG.sr, 1.01 * SILENCE_PEAK), CONFIG).size == CONFIG.sr
 
 
 def test_clip_does_not_look_beyond_its_end():
     y = np.r_[tune(10.0, CONFIG.sr), np.nan]
-    assert clip(y, CONFIG).size == CONFIG.n_samples
+    assert prepare_clip(y, CONFIG).size == CONFIG.n_samples
 
 
 # windows
@@ -452,7 +454,7 @@ def test_decoded_windows_are_clips_decoded_alone(files, suffix):
     cuts = list(decoding.decode_windows(files[suffix].read_bytes(), config))
     assert [start for start, _ in cuts] == [0.0, 1.5, 3.0]
     for start, y in cuts:
-        alone = decoding.decode(files[suffix], sr=config.sr, start_s=start, duration_s=1.5)
+        alone = decoding.decode_audio(files[suffix], sr=config.sr, start_s=start, duration_s=1.5)
         assert y.size == alone.size and alike(y, alone) > 0.99
         if suffix == "wav":
             np.testing.assert_array_equal(y, alone)
@@ -520,6 +522,6 @@ def test_published_clips_decode_as_librosa_does():
     if not paths:
         pytest.skip(f"no clips of the paper under {shared}")
     for path in paths[:3]:
-        y = clip(decoding.decode(path, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
+        y = prepare_clip(decoding.decode_audio(path, sr=CONFIG.sr, duration_s=CONFIG.clip_s), CONFIG)
         assert y.size == CONFIG.n_samples
         np.testing.assert_array_equal(y, librosa.load(path, sr=CONFIG.sr, duration=CONFIG.clip_s)[0])

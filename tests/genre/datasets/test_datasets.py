@@ -13,7 +13,7 @@ from tests.support.sounds import tone, write_music
 
 
 def scan(source, tmp_path, name="folder", **options) -> pd.DataFrame:
-    return datasets.clips(name, str(source), tmp_path, options)
+    return datasets.load_clips(name, str(source), tmp_path, options)
 
 
 def write_published(path, names, n_columns=97):
@@ -36,8 +36,8 @@ def test_every_source_yields_the_same_table(name, music, tmp_path):
     if name not in sources:
         pytest.skip(f"{name} has a test file of its own")
     options = {"recordings_per_genre": 1} if name == "demo" else {}
-    table = datasets.clips(name, sources[name], tmp_path, options)
-    assert list(table.columns) == datasets.COLUMNS
+    table = datasets.load_clips(name, sources[name], tmp_path, options)
+    assert list(table.columns) == datasets.CLIP_COLUMNS
     assert table["clip_id"].is_unique
     assert set(table["genre"]) == set(table["genre"].cat.categories)
     assert (table["dataset"] == name).all()
@@ -73,7 +73,7 @@ def test_a_table_put_together_in_pieces_is_the_same(tmp_path, monkeypatch):
     (tmp_path / "list.csv").write_text("path,genre,split\nm/a/0.wav,a,\nm/b/0.wav,b,test\n")
     for source in (folder, tmp_path / "list.csv"):
         whole = scan(source, tmp_path)
-        monkeypatch.setattr(folder, "ROWS", 3)
+        monkeypatch.setattr(folder, "ROWS_PER_TABLE", 3)
         pieces = scan(source, tmp_path)
         pd.testing.assert_frame_equal(pieces.fillna({"split": ""}), whole.fillna({"split": ""}), check_dtype=False)
         monkeypatch.undo()
@@ -192,7 +192,7 @@ def test_the_published_table_names_its_genres(tmp_path):
     path = write_published(tmp_path / "t.csv", ["38359_Rock_music.wav", "53#_Reggae.wav", "7_Rhythm_blues.wav"])
     table = scan(path, tmp_path, "published")
     assert table["genre"].tolist() == ["Rock music", "Reggae", "Rhythm blues"]
-    values = datasets.features("published", str(path))
+    values = datasets.load_source_features("published", str(path))
     assert values.loc["53#_Reggae.wav"].tolist() == list(range(97, 194))
 
 
@@ -214,7 +214,7 @@ def test_a_row_that_stands_twice_is_one_clip_and_one_name_over_two_rows_is_refus
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1]]))
     assert len(scan(path, tmp_path, "published")) == 2
-    assert len(datasets.features("published", str(path))) == 2
+    assert len(datasets.load_source_features("published", str(path))) == 2
     with pytest.raises(DataError, match=r"'1_a\.wav' is listed twice"):
         scan(write_published(tmp_path / "u.csv", ["1_a.wav", "1_a.wav", "2_b.wav"]), tmp_path, "published")
 

@@ -16,7 +16,7 @@ PAPER_ORDER = ["Hip hop", "Pop", "Vocal", "Rhythm and blues", "Reggae", "Rock", 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     directory = tmp_path_factory.mktemp("demo")
-    return directory, demo.clips(None, directory, recordings_per_genre=2, seed=3)
+    return directory, demo.load_clips(None, directory, recordings_per_genre=2, seed=3)
 
 
 @pytest.fixture
@@ -62,27 +62,27 @@ def test_every_clip_sounds_and_none_is_clipped(corpus):
 
 @pytest.mark.parametrize("genre", PAPER_ORDER)
 def test_recordings_are_finite_and_start_and_end_in_range(genre):
-    y = demo.recording(genre, 5, seed=1)
+    y = demo.render_recording(genre, 5, seed=1)
     assert y.shape == (661500,) and np.isfinite(y).all() and np.abs(y).max() <= 0.951
 
 
 def test_same_seed_same_samples_other_seed_others():
-    y = demo.recording("Techno", 4, seed=11)
-    assert np.array_equal(y, demo.recording("Techno", 4, seed=11))
+    y = demo.render_recording("Techno", 4, seed=11)
+    assert np.array_equal(y, demo.render_recording("Techno", 4, seed=11))
     others = [("Techno", 4, 12), ("Techno", 5, 11), ("Rock", 4, 11)]
-    assert not any(np.array_equal(y, demo.recording(g, n, seed=s)) for g, n, s in others)
+    assert not any(np.array_equal(y, demo.render_recording(g, n, seed=s)) for g, n, s in others)
 
 
 def test_a_recording_does_not_depend_on_how_many_there_are(corpus, tmp_path):
     directory, table = corpus
-    fewer = demo.clips(None, tmp_path, recordings_per_genre=1, seed=3)
+    fewer = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=3)
     assert contents(tmp_path).items() <= contents(directory).items()
     stamps = table.set_index("clip_id")["stamp"]
     assert (fewer.set_index("clip_id")["stamp"] == stamps[fewer["clip_id"]]).all()
 
 
 def test_finished_files_are_kept_and_broken_ones_made_anew(tmp_path, two_genres):
-    table = demo.clips(None, tmp_path, recordings_per_genre=3)
+    table = demo.load_clips(None, tmp_path, recordings_per_genre=3)
     before = contents(tmp_path)
     paths = [Path(p) for p in table["path"].unique()]
     cut, garbage, empty, gone, *whole = paths
@@ -92,16 +92,16 @@ def test_finished_files_are_kept_and_broken_ones_made_anew(tmp_path, two_genres)
     gone.unlink()
     (gone.parent / "00.flac.77.tmp").write_bytes(b"left by a killed run")
     times = [p.stat().st_mtime_ns for p in whole]
-    again = demo.clips(None, tmp_path, recordings_per_genre=3)
+    again = demo.load_clips(None, tmp_path, recordings_per_genre=3)
     pd.testing.assert_frame_equal(table, again)
     assert {k: v for k, v in contents(tmp_path).items() if not k.endswith(".tmp")} == before
     assert [p.stat().st_mtime_ns for p in whole] == times
 
 
 def test_files_of_another_seed_are_replaced_and_their_stamp_changes(tmp_path, two_genres):
-    first = demo.clips(None, tmp_path, recordings_per_genre=1, seed=0)
+    first = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=0)
     before = contents(tmp_path)
-    second = demo.clips(None, tmp_path, recordings_per_genre=1, seed=1)
+    second = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=1)
     assert all(before[k] != v for k, v in contents(tmp_path).items())
     assert (first["stamp"] != second["stamp"]).all()
 
@@ -110,9 +110,9 @@ def test_no_half_file_when_writing_fails(tmp_path, monkeypatch):
     def broken(genre: str, number: int, *, seed: int) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "recording", broken)
+    monkeypatch.setattr(demo, "render_recording", broken)
     with pytest.raises(KeyboardInterrupt):
-        demo.clips(None, tmp_path, recordings_per_genre=1)
+        demo.load_clips(None, tmp_path, recordings_per_genre=1)
     assert contents(tmp_path) == {}
 
 
@@ -133,7 +133,7 @@ def test_patterns_fill_a_bar():
 
 def test_unknown_genre_is_refused():
     with pytest.raises(UsageError, match="'Jazz'"):
-        demo.recording("Jazz", 0)
+        demo.render_recording("Jazz", 0)
 
 
 @pytest.mark.parametrize(
@@ -141,5 +141,5 @@ def test_unknown_genre_is_refused():
 )
 def test_wrong_arguments_are_refused(tmp_path, wrong):
     with pytest.raises(UsageError, match=str(*wrong.values())):
-        demo.clips(**{"source": None, "directory": tmp_path, **wrong})
+        demo.load_clips(**{"source": None, "directory": tmp_path, **wrong})
     assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpus, tmp_path):
-    table = datasets.clips("fma", str(corpus), tmp_path, {})
+    table = datasets.load_clips("fma", str(corpus), tmp_path, {})
     by_track = table.assign(track=table["clip_id"].str[:6]).drop_duplicates("track").set_index("track")
     assert set(by_track.index) == {"000002", "000003", "000005", "000010", "000020", "000030", "133297", "001000"}
     assert by_track.loc["000002", "recording"] == by_track.loc["000003", "recording"] == "artist 1"
@@ -45,7 +45,7 @@ def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpu
     assert by_track.loc["001000", "status"] == "undecodable"
     good = table[table["status"] == "pending"]
     assert len(good) == 6 * 3
-    sides = assignment.from_source(good).set_index("recording")["split"].to_dict()
+    sides = assignment.published_splits(good).set_index("recording")["split"].to_dict()
     assert sides == {
         "artist 1": "train",
         "artist 2": "validation",
@@ -57,21 +57,21 @@ def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpu
 
 def test_what_is_wrong_is_named(corpus, tmp_path):
     with pytest.raises(UsageError, match="choose from small, medium, large"):
-        datasets.clips("fma", str(corpus), tmp_path, {"subset": "tiny"})
+        datasets.load_clips("fma", str(corpus), tmp_path, {"subset": "tiny"})
     with pytest.raises(DataError, match=r"no tracks.csv in"):
-        datasets.clips("fma", str(corpus / "fma_small"), tmp_path, {})
+        datasets.load_clips("fma", str(corpus / "fma_small"), tmp_path, {})
     (tmp_path / "tracks.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="is not the data set's table of tracks"):
-        datasets.clips("fma", str(tmp_path), tmp_path, {})
+        datasets.load_clips("fma", str(tmp_path), tmp_path, {})
     (tmp_path / "tracks.csv").write_text((corpus / "fma_metadata" / "tracks.csv").read_text())
     with pytest.raises(DataError, match="none of the 8 tracks of subset 'small' is in"):
-        datasets.clips("fma", str(tmp_path), tmp_path, {})
+        datasets.load_clips("fma", str(tmp_path), tmp_path, {})
 
 
 def test_a_larger_subset_holds_the_smaller_ones(corpus, tmp_path):
-    small = datasets.clips("fma", str(corpus), tmp_path, {})
+    small = datasets.load_clips("fma", str(corpus), tmp_path, {})
     (tmp_path / "fma_medium").symlink_to(corpus / "fma_small")
     (tmp_path / "fma_metadata").symlink_to(corpus / "fma_metadata")
-    medium = datasets.clips("fma", str(tmp_path), tmp_path, {"subset": "medium"})
+    medium = datasets.load_clips("fma", str(tmp_path), tmp_path, {"subset": "medium"})
     assert set(medium["genre"]) == {"Rock", "Folk", "Jazz"}
     assert len(medium) == len(small) + 3

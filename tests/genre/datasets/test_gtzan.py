@@ -33,7 +33,7 @@ def lists(folder: Path, sides: dict[str, list[str]]) -> str:
 
 
 def test_excerpts_are_cut_and_what_is_repeated_is_left_out(corpus, tmp_path):
-    table = datasets.clips("gtzan", str(corpus), tmp_path, {}).set_index("recording")
+    table = datasets.load_clips("gtzan", str(corpus), tmp_path, {}).set_index("recording")
     assert table["genre"].value_counts().to_dict() == {"blues": 12, "jazz": 12}
     assert (table["dataset"] == "gtzan").all()
     assert table["split"].isna().all()
@@ -47,28 +47,32 @@ def test_a_damaged_excerpt_is_a_row_with_its_reason(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "gtzan")
     for name in ("00054", "00055"):  # the first is damaged in many copies; two damaged ones are no duplicates
         (tmp_path / "gtzan" / "genres" / "jazz" / f"jazz.{name}.wav").write_bytes(b"not audio")
-    table = datasets.clips("gtzan", str(tmp_path / "gtzan"), tmp_path, {}).set_index("recording")
+    table = datasets.load_clips("gtzan", str(tmp_path / "gtzan"), tmp_path, {}).set_index("recording")
     assert table.loc["jazz/jazz.00054.wav", "status"] == table.loc["jazz/jazz.00055.wav", "status"] == "undecodable"
 
 
 def test_the_fault_filtered_lists_choose_and_split(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(gtzan, "LENGTHS", {"train": 3, "validation": 2, "test": 2})
+    monkeypatch.setattr(gtzan, "SPLIT_SIZES", {"train": 3, "validation": 2, "test": 2})
     sides = {
         "train": ["blues/blues.00000.wav", "jazz/jazz.00000.wav", "blues/blues.00003.wav"],
         "valid": ["blues/blues.00001.wav", "jazz/jazz.00001.wav"],
         "test": ["blues/blues.00002.wav", "jazz/jazz.00002.wav"],
     }
     options = {"lists": lists(tmp_path, sides)}
-    table = datasets.clips("gtzan", str(corpus / "genres"), tmp_path, options)
-    assert assignment.from_source(table)["split"].value_counts().to_dict() == {"train": 3, "validation": 2, "test": 2}
+    table = datasets.load_clips("gtzan", str(corpus / "genres"), tmp_path, options)
+    assert assignment.published_splits(table)["split"].value_counts().to_dict() == {
+        "train": 3,
+        "validation": 2,
+        "test": 2,
+    }
     assert (table["status"] == "pending").all()
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"the fault-filtered ones name {'train': 443, 'validation': 197, 'test': 290}"):
-        datasets.clips("gtzan", str(corpus), tmp_path, options)
-    monkeypatch.setattr(gtzan, "LENGTHS", {"train": 3, "validation": 2, "test": 2})
+        datasets.load_clips("gtzan", str(corpus), tmp_path, options)
+    monkeypatch.setattr(gtzan, "SPLIT_SIZES", {"train": 3, "validation": 2, "test": 2})
     lists(tmp_path, {"test": ["blues/blues.00002.wav", "jazz/jazz.00077.wav"]})
     with pytest.raises(DataError, match=r"name jazz.00077, and 0 more, that are not there"):
-        datasets.clips("gtzan", str(corpus), tmp_path, options)
+        datasets.load_clips("gtzan", str(corpus), tmp_path, options)
     (tmp_path / "test_filtered.txt").unlink()
     with pytest.raises(DataError, match=r"there is no .*test_filtered.txt"):
-        datasets.clips("gtzan", str(corpus), tmp_path, options)
+        datasets.load_clips("gtzan", str(corpus), tmp_path, options)

@@ -65,12 +65,12 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_records_become_clips_and_a_table_of_256_columns(records, tmp_path):
-    table = datasets.clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
+    table = datasets.load_clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
     assert set(table.index) == {"-abcdefghij_30", "ABCDEFGHIJK_0.5", "evaluation1_70"}
     assert table.loc["ABCDEFGHIJK_0.5", ["genre", "recording"]].tolist() == ["Techno", "ABCDEFGHIJK"]
     assert table.loc["evaluation1_70", ["genre", "end_s"]].tolist() == ["Reggae", 80]
-    values = datasets.features("vggish", str(records))
-    assert list(values.columns) == vggish.NAMES
+    values = datasets.load_source_features("vggish", str(records))
+    assert list(values.columns) == vggish.VGGISH_NAMES
     assert values.shape == (5, 256)
     seconds = some_seconds(1, 3) / 255 * 4 - 2
     np.testing.assert_allclose(values.loc["ABCDEFGHIJK_0.5"][:128], seconds.mean(axis=0), atol=1e-5)
@@ -78,16 +78,16 @@ def test_records_become_clips_and_a_table_of_256_columns(records, tmp_path):
 
 
 def test_the_policy_is_that_of_segments(records, tmp_path):
-    table = datasets.clips("vggish", str(records), tmp_path, {"policy": "first"}).set_index("clip_id")
+    table = datasets.load_clips("vggish", str(records), tmp_path, {"policy": "first"}).set_index("clip_id")
     assert table.loc["both1234567_0", "genre"] == "Reggae"
 
 
 def test_a_store_keeps_the_columns_that_the_source_brought(records, tmp_path):
-    clips = datasets.clips("vggish", str(records), tmp_path, {})
-    values = datasets.features("vggish", str(records))
-    contents.adopt(clips, values, tmp_path / "store")
+    clips = datasets.load_clips("vggish", str(records), tmp_path, {})
+    values = datasets.load_source_features("vggish", str(records))
+    contents.write_source_features(clips, values, tmp_path / "store")
     loaded = contents.load_features(clips, tmp_path / "store")
-    assert list(loaded.columns) == contents.feature_names(tmp_path / "store") == vggish.NAMES
+    assert list(loaded.columns) == contents.feature_names(tmp_path / "store") == vggish.VGGISH_NAMES
     np.testing.assert_array_equal(loaded, values.loc[clips["clip_id"]])
 
 
@@ -96,18 +96,18 @@ def test_a_damaged_file_is_refused(records, tmp_path, cut):
     path = records / "eval" / "aa.tfrecord"
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=r"aa.tfrecord is damaged"):
-        datasets.clips("vggish", str(records), tmp_path, {})
+        datasets.load_clips("vggish", str(records), tmp_path, {})
 
 
 def test_what_is_something_else_is_refused(records, tmp_path):
     write(records / "eval" / "aa.tfrecord", b"\xff\xff not a message")
     with pytest.raises(DataError, match=r"aa.tfrecord is damaged, or holds no VGGish features"):
-        datasets.clips("vggish", str(records), tmp_path, {})
+        datasets.load_clips("vggish", str(records), tmp_path, {})
     write(records / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)[:, :64]))
     with pytest.raises(DataError, match=r"seconds of \[64\] values, not 128"):
-        datasets.clips("vggish", str(records), tmp_path, {})
+        datasets.load_clips("vggish", str(records), tmp_path, {})
     with pytest.raises(DataError, match=r"no .tfrecord file in"):
-        vggish.features(tmp_path / "nothing")
+        vggish.load_features(tmp_path / "nothing")
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_tensorflow_writes_what_is_read_here(records, tmp_path):
     )
     with tf.io.TFRecordWriter(str(records / "eval" / "tf.tfrecord")) as writer:
         writer.write(record.SerializeToString())
-    table = datasets.clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
+    table = datasets.load_clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
     assert table.loc["-tensorflow_12.5", ["genre", "end_s"]].tolist() == ["Techno", 22.5]
-    values = datasets.features("vggish", str(records)).loc["-tensorflow_12.5"]
+    values = datasets.load_source_features("vggish", str(records)).loc["-tensorflow_12.5"]
     np.testing.assert_allclose(values[:128], (seconds / 255 * 4 - 2).mean(axis=0), atol=1e-5)

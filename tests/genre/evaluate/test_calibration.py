@@ -15,44 +15,46 @@ def table_of(seed: int = 0, n_clips: int = 600, n_genres: int = 4, skill: float 
 
 
 def loss(table: pd.DataFrame) -> float:
-    return evaluate.metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))["log_loss"]
+    return evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))[
+        "log_loss"
+    ]
 
 
 @pytest.mark.parametrize("distortion", [0.3, 1.0, 2.0])
 def test_temperature_undoes_what_made_a_model_too_sure_or_too_modest(distortion):
     honest = table_of()
-    base = evaluate.temperature(honest)
-    distorted = evaluate.tempered(honest, distortion)
-    assert evaluate.temperature(distorted) * distortion == pytest.approx(base, rel=0.05)
+    base = evaluate.fit_temperature(honest)
+    distorted = evaluate.apply_temperature(honest, distortion)
+    assert evaluate.fit_temperature(distorted) * distortion == pytest.approx(base, rel=0.05)
 
 
 def test_temperature_is_of_least_log_loss_and_the_error_falls_on_other_clips():
-    learnt, other = (evaluate.tempered(table_of(seed), 0.2) for seed in (1, 2))
-    warmth = evaluate.temperature(learnt)
-    at = {t: loss(evaluate.tempered(learnt, warmth * t)) for t in (0.9, 1.0, 1.1)}
+    learnt, other = (evaluate.apply_temperature(table_of(seed), 0.2) for seed in (1, 2))
+    warmth = evaluate.fit_temperature(learnt)
+    at = {t: loss(evaluate.apply_temperature(learnt, warmth * t)) for t in (0.9, 1.0, 1.1)}
     assert at[1.0] < min(at[0.9], at[1.1])
-    assert evaluate.calibration_error(evaluate.tempered(other, warmth)) < evaluate.calibration_error(other) / 2
+    assert evaluate.calibration_error(evaluate.apply_temperature(other, warmth)) < evaluate.calibration_error(other) / 2
 
 
 def test_temperature_moves_no_answer():
     table = table_of(n_clips=60)
     for warmth in (0.2, 1.0, 7.0):
-        after = evaluate.tempered(table, warmth)
+        after = evaluate.apply_temperature(table, warmth)
         np.testing.assert_array_equal(tables.proba_of(after).argmax(1), tables.proba_of(table).argmax(1))
         np.testing.assert_allclose(tables.proba_of(after).sum(axis=1), 1)
-    np.testing.assert_allclose(tables.proba_of(evaluate.tempered(table, 1.0)), tables.proba_of(table))
+    np.testing.assert_allclose(tables.proba_of(evaluate.apply_temperature(table, 1.0)), tables.proba_of(table))
 
 
 def test_a_handful_that_is_all_right_is_no_licence_for_certainty():
     certain = tables.probability_table(
         list("abcd"), "validation", list("xxyy"), list("abcd"), [[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 2, ["x", "y"]
     )
-    assert 0.4 < evaluate.temperature(certain) < 1
+    assert 0.4 < evaluate.fit_temperature(certain) < 1
 
 
 def test_weights_find_the_member_that_knows():
     knows, guesses = two_models(np.random.default_rng(0), n_clips=600, n_genres=4, skills=(3.0, 0.0), shared=0.0)
-    weights = pooling.pool_weights([tables.proba_of(t) for t in (knows, guesses)], tables.labels_of(knows))
+    weights = pooling.fit_pool_weights([tables.proba_of(t) for t in (knows, guesses)], tables.labels_of(knows))
     assert weights[0] > 8 * weights[1] and weights[1] >= 0.05
 
 
@@ -71,11 +73,13 @@ def test_reliability_steps_and_error_by_hand():
 @given(st.integers(0, 1000), st.floats(0.05, 1.0))
 def test_a_threshold_says_what_it_costs(seed, precision):
     table = table_of(seed, n_clips=40, n_genres=3, skill=1.0)
-    found = evaluate.threshold(table, precision)
-    assert evaluate.answered(table, found["confidence"]) == pytest.approx((found["precision"], found["coverage"]))
+    found = evaluate.fit_threshold(table, precision)
+    assert evaluate.selective_precision(table, found["confidence"]) == pytest.approx(
+        (found["precision"], found["coverage"])
+    )
     assert found["reached"] == (found["precision"] >= precision)
     if not found["reached"]:
-        all_others = [evaluate.answered(table, c)[0] for c in tables.proba_of(table).max(axis=1)]
+        all_others = [evaluate.selective_precision(table, c)[0] for c in tables.proba_of(table).max(axis=1)]
         assert found["precision"] == pytest.approx(max(all_others)) and max(all_others) < precision
     assert evaluate.min_confidence(table, precision) == found["confidence"]
 
@@ -83,15 +87,15 @@ def test_a_threshold_says_what_it_costs(seed, precision):
 def test_a_precision_that_cannot_be_reached_is_said_to_be_so():
     ids = ["a", "b", "c", "d"]
     table = tables.probability_table(ids, "test", list("xyxy"), ids, [[0.8, 0.2]] * 4, ["x", "y"])
-    found = evaluate.threshold(table, 0.8)
+    found = evaluate.fit_threshold(table, 0.8)
     assert found == {"confidence": pytest.approx(0.8), "precision": 0.5, "coverage": 1.0, "reached": False}
-    assert np.isnan(evaluate.answered(table, 0.9)[0]) and evaluate.answered(table, 0.9)[1] == 0
+    assert np.isnan(evaluate.selective_precision(table, 0.9)[0]) and evaluate.selective_precision(table, 0.9)[1] == 0
 
 
 def test_calibration_scores_are_learnt_on_the_one_and_measured_on_the_other():
-    held_out, test = evaluate.tempered(table_of(3), 0.2), evaluate.tempered(table_of(4), 0.2)
+    held_out, test = evaluate.apply_temperature(table_of(3), 0.2), evaluate.apply_temperature(table_of(4), 0.2)
     found = evaluate.calibration_scores(held_out, test)
-    assert found["temperature"] == evaluate.temperature(held_out)
+    assert found["temperature"] == evaluate.fit_temperature(held_out)
     assert found["test_calibration_error"] == evaluate.calibration_error(test)
     assert found["test_calibration_error_tempered"] < found["test_calibration_error"] / 2
     assert found["test_log_loss_tempered"] < loss(test)
@@ -99,9 +103,9 @@ def test_calibration_scores_are_learnt_on_the_one_and_measured_on_the_other():
 
 
 ONE = {
-    "temperature": evaluate.temperature,
+    "temperature": evaluate.fit_temperature,
     "calibration_error": evaluate.calibration_error,
-    "threshold": evaluate.threshold,
+    "threshold": evaluate.fit_threshold,
     "calibration_scores": lambda table: evaluate.calibration_scores(table, table),
 }
 
@@ -130,7 +134,7 @@ def test_not_a_number_is_refused_with_the_clip(function):
 @pytest.mark.parametrize("warmth", [0, -1, float("nan")])
 def test_a_temperature_below_or_at_zero_is_refused(warmth):
     with pytest.raises(UsageError, match="temperature must lie above 0"):
-        evaluate.tempered(table_of(n_clips=6), warmth)
+        evaluate.apply_temperature(table_of(n_clips=6), warmth)
 
 
 def test_no_steps_are_refused():

@@ -7,7 +7,7 @@ from scipy.stats import binom
 
 from genre import ensemble, evaluate
 from genre.errors import UsageError
-from genre.probabilities.tables import common_clips, genres_of, labels_of, proba_of, probability_table
+from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of, probability_table
 from tests.support.project import ROOT
 from tests.support.simulation import share_promoted, two_models
 
@@ -29,22 +29,22 @@ def paper(request: pytest.FixtureRequest) -> dict[str, pd.DataFrame]:
 
 
 def ensemble_of(paper: dict[str, pd.DataFrame], mean: str) -> pd.DataFrame:
-    return ensemble.combine_tables(common_clips([paper["vgg16_fine_tune"], paper["xgboost"]]), mean)
+    return ensemble.combine_tables(align_tables([paper["vgg16_fine_tune"], paper["xgboost"]]), mean)
 
 
 def test_mcnemar_between_the_published_models(paper):
-    assert evaluate.mcnemar(ensemble_of(paper, "arithmetic"), paper["vgg16_fine_tune"]) == pytest.approx(
+    assert evaluate.mcnemar_test(ensemble_of(paper, "arithmetic"), paper["vgg16_fine_tune"]) == pytest.approx(
         0.049, abs=5e-4
     )
-    assert evaluate.mcnemar(paper["xgboost"], paper["svm"]) == pytest.approx(0.064, abs=5e-4)
-    assert evaluate.mcnemar(paper["random_forest"], paper["logistic_regression"]) == pytest.approx(0.30, abs=5e-3)
+    assert evaluate.mcnemar_test(paper["xgboost"], paper["svm"]) == pytest.approx(0.064, abs=5e-4)
+    assert evaluate.mcnemar_test(paper["random_forest"], paper["logistic_regression"]) == pytest.approx(0.30, abs=5e-3)
 
 
 def test_interval_and_geometric_mean_of_the_published_ensemble(paper):
-    low, high = evaluate.intervals(ensemble_of(paper, "arithmetic"))["macro_auc"]
+    low, high = evaluate.confidence_intervals(ensemble_of(paper, "arithmetic"))["macro_auc"]
     assert (low, high) == pytest.approx((0.884, 0.904), abs=0.0015)
     table = ensemble_of(paper, "geometric")
-    scores = evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
+    scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
     found = [scores[key] for key in ("accuracy", "macro_f1", "macro_auc")]
     assert found == pytest.approx([0.6543, 0.6286, 0.8978], abs=6e-5)
 
@@ -67,9 +67,9 @@ def answers(right: str) -> pd.DataFrame:
     ],
 )
 def test_mcnemar_counts_only_where_they_differ(first, second, p):
-    assert evaluate.mcnemar(answers(first), answers(second)) == pytest.approx(p)
-    assert evaluate.mcnemar(answers(second), answers(first)) == pytest.approx(p)
-    padded = evaluate.mcnemar(answers(first + "10" * 20), answers(second + "10" * 20))
+    assert evaluate.mcnemar_test(answers(first), answers(second)) == pytest.approx(p)
+    assert evaluate.mcnemar_test(answers(second), answers(first)) == pytest.approx(p)
+    padded = evaluate.mcnemar_test(answers(first + "10" * 20), answers(second + "10" * 20))
     assert padded == pytest.approx(p)
 
 
@@ -77,18 +77,18 @@ def test_every_pair_as_if_it_were_compared_alone():
     rng = np.random.default_rng(0)
     first, second = two_models(rng, n_clips=90, n_genres=3, skills=(1.0, 2.0))
     tables = {"a": first, "b": second.iloc[::-1], "c": two_models(rng, n_clips=90, n_genres=3, skills=(1, 1))[0]}
-    found = evaluate.comparisons(tables, n=100)
+    found = evaluate.compare_models(tables, n=100)
     assert list(zip(found["first"], found["second"], strict=True)) == list(combinations(tables, 2))
     for row in found.itertuples():
         alone = evaluate.paired_gain(tables[row.first], tables[row.second], n=100)
         assert (row.gain, row.low, row.high) == pytest.approx((alone["gain"], *alone["interval"]))
         assert (row.accuracy_gain, row.accuracy_low, row.accuracy_high) == pytest.approx(alone["accuracy"])
-        assert row.mcnemar == alone["mcnemar"] == evaluate.mcnemar(tables[row.first], tables[row.second])
+        assert row.mcnemar == alone["mcnemar"] == evaluate.mcnemar_test(tables[row.first], tables[row.second])
         assert row.n_clips == alone["n_clips"] == 90
 
 
 def test_nothing_to_compare_is_an_empty_table():
-    assert evaluate.comparisons({}).empty and evaluate.comparisons({"alone": answers("10")}).empty
+    assert evaluate.compare_models({}).empty and evaluate.compare_models({"alone": answers("10")}).empty
 
 
 def gain(low: float, high: float, **genres: tuple[float, float, float]) -> evaluate.PairedGain:
@@ -104,16 +104,18 @@ def gain(low: float, high: float, **genres: tuple[float, float, float]) -> evalu
 
 
 def test_a_gain_must_be_certain_and_no_genre_may_pay_for_it():
-    assert evaluate.objections(gain(0.001, 0.02)) == []
-    assert evaluate.objections(gain(0.01, 0.02), min_gain=0.005) == []
-    assert evaluate.objections(gain(0.01, 0.02, Pop=(-0.05, -0.11, -0.019))) == []  # it may have lost less than 0.02
-    (uncertain,) = evaluate.objections(gain(0.0, 0.02))
+    assert evaluate.find_objections(gain(0.001, 0.02)) == []
+    assert evaluate.find_objections(gain(0.01, 0.02), min_gain=0.005) == []
+    assert (
+        evaluate.find_objections(gain(0.01, 0.02, Pop=(-0.05, -0.11, -0.019))) == []
+    )  # it may have lost less than 0.02
+    (uncertain,) = evaluate.find_objections(gain(0.0, 0.02))
     assert uncertain == "the gain in macro AUC over the champion, +0.010 [+0.000, +0.020] on 500 clips, is not certain"
-    (small,) = evaluate.objections(gain(0.001, 0.02), min_gain=0.005, over="version 3")
+    (small,) = evaluate.find_objections(gain(0.001, 0.02), min_gain=0.005, reference_name="version 3")
     assert "over version 3" in small and "not above +0.005" in small
-    (pop,) = evaluate.objections(gain(0.01, 0.02, Pop=(-0.05, -0.08, -0.021), Rock=(0.1, 0.05, 0.2)))
+    (pop,) = evaluate.find_objections(gain(0.01, 0.02, Pop=(-0.05, -0.08, -0.021), Rock=(0.1, 0.05, 0.2)))
     assert pop == "Pop loses 0.050 AUC [0.021, 0.080]"
-    assert evaluate.objections(gain(float("nan"), float("nan")))
+    assert evaluate.find_objections(gain(float("nan"), float("nan")))
 
 
 def test_promotes_at_most_one_in_twenty_where_there_is_no_difference():
@@ -137,9 +139,9 @@ def test_four_hundred_promotions_at_full_size(skills, least, most):
 
 #: What is asked of two tables, or of one table twice.
 TWO = {
-    "mcnemar": evaluate.mcnemar,
+    "mcnemar": evaluate.mcnemar_test,
     "paired_gain": lambda a, b: evaluate.paired_gain(a, b, n=20),
-    "comparisons": lambda a, b: evaluate.comparisons({"a": a, "b": b}, n=20),
+    "comparisons": lambda a, b: evaluate.compare_models({"a": a, "b": b}, n=20),
 }
 
 
@@ -171,14 +173,14 @@ def test_a_genre_that_no_clip_has_is_left_out_of_the_gain(recwarn):
     a, b = two_models(np.random.default_rng(1), n_clips=60, n_genres=3, skills=(1, 2))
     found = evaluate.paired_gain(*(t[t["genre"] != "genre 2"] for t in (b, a)), n=50)
     assert np.isnan(found["genres"]["genre 2"]).all() and np.isfinite(found["interval"]).all()
-    assert not [reason for reason in evaluate.objections(found) if "genre 2" in reason]
+    assert not [reason for reason in evaluate.find_objections(found) if "genre 2" in reason]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 def test_one_clip_and_constant_answers_are_never_a_reason_to_promote():
     a, b = two_models(np.random.default_rng(1), n_clips=60, n_genres=3, skills=(1, 2))
     alone = evaluate.paired_gain(b.iloc[:1], a.iloc[:1], n=20)
-    assert np.isnan(alone["gain"]) and evaluate.objections(alone)
+    assert np.isnan(alone["gain"]) and evaluate.find_objections(alone)
     constant = a.assign(**dict.fromkeys(genres_of(a), 1 / 3))
-    assert evaluate.objections(evaluate.paired_gain(constant, constant, n=20))
+    assert evaluate.find_objections(evaluate.paired_gain(constant, constant, n=20))
     assert evaluate.paired_gain(b, constant, n=100)["interval"][0] > 0

@@ -39,7 +39,7 @@ def random_table(seed: int = 0, n: int = 60, per_recording: int = 3, genres: lis
 
 
 def scores(table: pd.DataFrame) -> dict[str, float]:
-    return evaluate.metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
+    return evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_papers_auc_per_genre():
 def test_interval_of_the_papers_ensemble_and_its_speed():
     table = paper_table("xgboost", "vgg16_fine_tune")
     start = time.process_time()
-    low, high = evaluate.intervals(table)["macro_auc"]
+    low, high = evaluate.confidence_intervals(table)["macro_auc"]
     assert time.process_time() - start < 15
     assert low == pytest.approx(0.884, abs=0.0015) and high == pytest.approx(0.904, abs=0.0015)
 
@@ -83,7 +83,7 @@ def test_gain_of_the_papers_ensemble_over_its_better_half():
     assert 0 < low < found["gain"] < high < 0.01
     assert (found["n_clips"], found["n_recordings"]) == (2016, 2016)
     assert found["genres"]["Vocal"][0] < 0 < found["genres"]["Pop"][1]
-    spread = np.subtract(*evaluate.intervals(ensemble, n=400)["macro_auc"][::-1])
+    spread = np.subtract(*evaluate.confidence_intervals(ensemble, n=400)["macro_auc"][::-1])
     assert high - low < spread / 2
 
 
@@ -159,14 +159,14 @@ def test_one_genre_only_has_accuracy_but_no_auc(recwarn):
     table = table[table["genre"] == "Rock"]
     found = scores(table)
     assert np.isnan(found["macro_auc"]) and found["accuracy"] > 0 and found["log_loss"] > 0
-    assert np.isnan(evaluate.intervals(table, n=20)["macro_auc"]).all()
+    assert np.isnan(evaluate.confidence_intervals(table, n=20)["macro_auc"]).all()
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 @pytest.mark.parametrize("labels", [[], [0, 3], [-1, 0], [0.0, 1.0]])
 def test_labels_that_do_not_fit_are_refused(labels):
     with pytest.raises(UsageError):
-        evaluate.metrics(np.array(labels), np.full((len(labels), 3), 1 / 3), GENRES)
+        evaluate.compute_metrics(np.array(labels), np.full((len(labels), 3), 1 / 3), GENRES)
 
 
 coarse = st.integers(0, 4)
@@ -191,7 +191,7 @@ def test_every_resample_scores_as_scikit_learn_does(data, seed):
     ids = [f"{i:02d}" for i in range(len(y))]
     table = tables.probability_table(ids, "test", [genres[i] for i in y], ids, proba, genres)
     proba = tables.proba_of(table)
-    found = evaluate.bootstrap(table, n=3, seed=seed, groups=None)
+    found = evaluate.bootstrap_metrics(table, n=3, seed=seed, groups=None)
     rng = np.random.default_rng(seed)
     for b in range(3):
         drawn = rng.integers(len(y), size=len(y))
@@ -218,17 +218,19 @@ def test_the_order_of_rows_changes_nothing(order):
     table = random_table()
     mixed = table.iloc[list(order)]
     assert scores(mixed) == pytest.approx(scores(table), abs=1e-12)
-    pd.testing.assert_frame_equal(evaluate.bootstrap(mixed, n=5), evaluate.bootstrap(table, n=5), atol=1e-12)
+    pd.testing.assert_frame_equal(
+        evaluate.bootstrap_metrics(mixed, n=5), evaluate.bootstrap_metrics(table, n=5), atol=1e-12
+    )
     pd.testing.assert_frame_equal(tables.per_recording(mixed), tables.per_recording(table), atol=1e-12)
     assert evaluate.min_confidence(mixed) == evaluate.min_confidence(table)
 
 
 def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
     table = random_table()
-    whole = evaluate.bootstrap(table, n=30, seed=4)
-    assert not whole.equals(evaluate.bootstrap(table, n=30, seed=5))
+    whole = evaluate.bootstrap_metrics(table, n=30, seed=4)
+    assert not whole.equals(evaluate.bootstrap_metrics(table, n=30, seed=5))
     monkeypatch.setattr(resampling, "CHUNK_CELLS", 7 * len(table))
-    pd.testing.assert_frame_equal(evaluate.bootstrap(table, n=30, seed=4), whole, atol=1e-12)
+    pd.testing.assert_frame_equal(evaluate.bootstrap_metrics(table, n=30, seed=4), whole, atol=1e-12)
 
 
 def test_recordings_are_drawn_whole():
@@ -236,15 +238,17 @@ def test_recordings_are_drawn_whole():
     single = random_table(n=40, per_recording=1)
     ids = [f"{clip}#{copy}" for copy in range(3) for clip in single.index]
     tripled = pd.concat([single] * 3).set_axis(pd.Index(ids, name="clip_id"))
-    assert evaluate.intervals(tripled)["macro_auc"] == pytest.approx(evaluate.intervals(single)["macro_auc"])
-    low, high = evaluate.intervals(tripled, groups=None)["macro_auc"]
-    wide_low, wide_high = evaluate.intervals(single)["macro_auc"]
+    assert evaluate.confidence_intervals(tripled)["macro_auc"] == pytest.approx(
+        evaluate.confidence_intervals(single)["macro_auc"]
+    )
+    low, high = evaluate.confidence_intervals(tripled, groups=None)["macro_auc"]
+    wide_low, wide_high = evaluate.confidence_intervals(single)["macro_auc"]
     assert high - low < 0.75 * (wide_high - wide_low)
 
 
 def test_intervals_hold_the_value_itself():
     table = random_table(n=300)
-    found, bounds = scores(table), evaluate.intervals(table)
+    found, bounds = scores(table), evaluate.confidence_intervals(table)
     assert set(bounds) == set(found)
     assert all(low < found[name] < high for name, (low, high) in bounds.items())
 
@@ -254,13 +258,13 @@ def test_intervals_hold_the_value_itself():
 )
 def test_bootstrap_refuses(options, message):
     with pytest.raises(UsageError, match=message):
-        evaluate.bootstrap(random_table(), **options)
+        evaluate.bootstrap_metrics(random_table(), **options)
 
 
 def test_empty_split_is_named():
     table = random_table()
     empty = table[table["split"] == "train"]
-    for function in (evaluate.bootstrap, evaluate.intervals, evaluate.min_confidence):
+    for function in (evaluate.bootstrap_metrics, evaluate.confidence_intervals, evaluate.min_confidence):
         with pytest.raises(UsageError, match="no clips to evaluate"):
             function(empty)
 
@@ -321,9 +325,9 @@ def test_a_recording_of_two_genres_gives_two_rows():
 def test_summary_has_every_split_and_intervals_only_where_nothing_was_fitted():
     table = random_table(n=90)
     table["split"] = ["train"] * 30 + ["validation"] * 30 + ["test"] * 30
-    found, test = evaluate.summary(table), table[table["split"] == "test"]
+    found, test = evaluate.summarise_scores(table), table[table["split"] == "test"]
     assert found["test_macro_auc"] == scores(test)["macro_auc"] and "test_auc/Rock" in found
-    assert (found["test_accuracy_low"], found["test_accuracy_high"]) == evaluate.intervals(test)["accuracy"]
+    assert (found["test_accuracy_low"], found["test_accuracy_high"]) == evaluate.confidence_intervals(test)["accuracy"]
     assert found["test_recording_macro_auc"] == scores(tables.per_recording(test))["macro_auc"]
     assert "train_log_loss" in found and "train_log_loss_low" not in found and "validation_auc/Rock_high" in found
 
@@ -373,16 +377,21 @@ def test_min_confidence_refuses(precision):
 def test_poor_tables_have_defined_scores_and_intervals(recwarn):
     table = random_table()
     constant = table.assign(**dict.fromkeys(GENRES, 1 / 3))
-    assert scores(constant)["macro_auc"] == 0.5 and evaluate.intervals(constant, n=50)["macro_auc"] == (0.5, 0.5)
-    alone = evaluate.summary(table.iloc[:1].assign(split="validation"))
+    assert scores(constant)["macro_auc"] == 0.5 and evaluate.confidence_intervals(constant, n=50)["macro_auc"] == (
+        0.5,
+        0.5,
+    )
+    alone = evaluate.summarise_scores(table.iloc[:1].assign(split="validation"))
     assert alone["validation_accuracy"] in (0, 1) and np.isnan(alone["validation_macro_auc"])
     assert alone["validation_accuracy_low"] == alone["validation_accuracy_high"] == alone["validation_accuracy"]
-    absent = evaluate.summary(table[table["genre"] != "Rock"])
+    absent = evaluate.summarise_scores(table[table["genre"] != "Rock"])
     assert np.isnan(absent["test_auc/Rock_low"]) and 0 < absent["test_macro_auc_low"] < absent["test_macro_auc_high"]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
-@pytest.mark.parametrize("function", [scores, evaluate.summary, evaluate.intervals, tables.per_recording])
+@pytest.mark.parametrize(
+    "function", [scores, evaluate.summarise_scores, evaluate.confidence_intervals, tables.per_recording]
+)
 def test_not_a_number_is_refused_with_the_clip(function):
     table = random_table()
     table.loc["c007", "Rock"] = np.nan

@@ -5,7 +5,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from genre.errors import DataError, UsageError
-from genre.evaluate.importance import _macro_auc, by_feature, permutation_importances, shap_values, subsets
+from genre.evaluate.importance import (
+    _macro_auc,
+    ablation_subsets,
+    group_by_feature,
+    permutation_importances,
+    shap_values,
+)
 from genre.inputs.features import FEATURE_NAMES
 
 
@@ -72,7 +78,7 @@ def test_twins_hide_each_other_until_they_are_permuted_together(fitted):
     twins = np.column_stack([X[:, 2], X[:, 2], X[:, 0]])
     model = LogisticRegression().fit(twins, y)
     apart = permutation_importances(model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"])
-    groups = by_feature(["a_mean", "a_std", "b"])
+    groups = group_by_feature(["a_mean", "a_std", "b"])
     together = permutation_importances(
         model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"], groups=groups, n_repeats=20
     )
@@ -102,7 +108,7 @@ def test_a_group_moves_as_whole_rows(fitted):
 
 
 def test_every_column_of_ours_has_a_feature_and_a_family():
-    features = by_feature(FEATURE_NAMES)
+    features = group_by_feature(FEATURE_NAMES)
     assert features["mfccs_20_std"] == "mfccs_20" and features["tempo"] == "tempo"
     assert len(set(features.values())) == 50  # signal_mean and signal_std are one, tempo is alone
     with pytest.raises(UsageError, match="'b' is in no group"):
@@ -125,7 +131,7 @@ def test_shap_finds_the_feature_and_the_genre_it_speaks_of(fitted):
 
 
 def test_subsets_are_the_papers():
-    chosen = subsets(FEATURE_NAMES[::-1])
+    chosen = ablation_subsets(FEATURE_NAMES[::-1])
     assert {name: len(columns) for name, columns in chosen.items()} == {
         "all features": 97,
         "time domain": 9,
@@ -137,4 +143,4 @@ def test_subsets_are_the_papers():
     assert chosen["time domain"] == list(FEATURE_NAMES[:9])
     assert chosen["top 10"] == list(FEATURE_NAMES[-10:])
     with pytest.raises(UsageError, match="96 features"):
-        subsets(FEATURE_NAMES[1:])
+        ablation_subsets(FEATURE_NAMES[1:])

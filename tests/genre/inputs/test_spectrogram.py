@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from genre.config import AudioConfig
 from genre.errors import AudioError
-from genre.inputs.spectrogram import image, log_mel, to_db
+from genre.inputs.spectrogram import log_mel, render_rgb_image, to_db
 
 CONFIG = AudioConfig()
 STEP_DB = CONFIG.top_db / 255
@@ -103,26 +103,26 @@ def test_image_is_matplotlibs_picture():
     S = log_mel(noise_and_tone(), CONFIG)
     norm = matplotlib.colors.Normalize(S.min(), S.max())
     drawn = matplotlib.colormaps["jet"](norm(S[::-1].astype(float)))[..., :3]
-    assert image(S).shape == (96, 431, 3)
-    np.testing.assert_array_equal(image(S), np.floor(255 * drawn + 0.5).astype(np.uint8))
+    assert render_rgb_image(S).shape == (96, 431, 3)
+    np.testing.assert_array_equal(render_rgb_image(S), np.floor(255 * drawn + 0.5).astype(np.uint8))
 
 
 def test_image_has_the_low_band_at_the_bottom_in_red():
     S = np.zeros((96, 10), np.uint8)
     S[0] = 200
-    picture = image(S)
+    picture = render_rgb_image(S)
     assert picture[-1, 0].tolist() == [128, 0, 0] and picture[0, 0].tolist() == [0, 0, 128]
 
 
 def test_image_stretches_each_of_a_batch_by_itself():
     S = np.random.default_rng(0).integers(40, 200, (3, 2, 8, 9), dtype=np.uint8)
     S[0, 0] //= 4
-    pictures = image(S)
+    pictures = render_rgb_image(S)
     assert pictures.shape == (3, 2, 8, 9, 3)
-    np.testing.assert_array_equal(pictures[0, 0], image(S[0, 0]))
-    np.testing.assert_array_equal(pictures[2, 1], image(S[2, 1]))
+    np.testing.assert_array_equal(pictures[0, 0], render_rgb_image(S[0, 0]))
+    np.testing.assert_array_equal(pictures[2, 1], render_rgb_image(S[2, 1]))
 
 
 @given(st.integers(0, 255))
 def test_image_of_one_value_is_one_colour(value):
-    assert (image(np.full((4, 5), value, np.uint8)) == [0, 0, 128]).all()
+    assert (render_rgb_image(np.full((4, 5), value, np.uint8)) == [0, 0, 128]).all()

@@ -8,8 +8,8 @@ import pytest
 
 from genre.config import AudioConfig
 from genre.inputs import stft
-from genre.inputs.backend import analyse
-from genre.inputs.features import FEATURES, extract
+from genre.inputs.backend import analyse_clip
+from genre.inputs.features import FEATURES, extract_features
 from genre.inputs.stft import Analysis, power_to_db
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -19,15 +19,15 @@ SERIES = sorted({*(feature.series for feature in FEATURES if feature.series), "e
 
 WHICH = """
 import numpy as np
-from genre.inputs.backend import analyse
+from genre.inputs.backend import analyse_clip
 from genre.config import AudioConfig
-print(type(analyse(np.ones(9, np.float32), AudioConfig())).__name__)
+print(type(analyse_clip(np.ones(9, np.float32), AudioConfig())).__name__)
 """
 
 
 def rows(kernels: str, y: np.ndarray, config: AudioConfig, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     monkeypatch.setenv("GENRE_KERNELS", kernels)
-    taken = analyse(y, config).by_frame(SERIES)
+    taken = analyse_clip(y, config).by_frame(SERIES)
     return [taken[series] for series in SERIES]
 
 
@@ -48,7 +48,7 @@ def test_moments_of_both_are_the_same(monkeypatch):
     moments = []
     for kernels in ("plain", "compiled"):
         monkeypatch.setenv("GENRE_KERNELS", kernels)
-        moments.append(analyse(y, CONFIG).central_moments(y))
+        moments.append(analyse_clip(y, CONFIG).central_moments(y))
     np.testing.assert_allclose(moments[0], moments[1], rtol=1e-9)
     deviation = y.astype(float) - y.mean(dtype=float)
     np.testing.assert_allclose(moments[0], [y.mean(dtype=float), *(np.mean(deviation**p) for p in (2, 3, 4))])
@@ -56,16 +56,16 @@ def test_moments_of_both_are_the_same(monkeypatch):
 
 def test_result_does_not_depend_on_the_size_of_a_block(monkeypatch):
     y = tone(3, hz=220)
-    values = extract(y, CONFIG)
+    values = extract_features(y, CONFIG)
     monkeypatch.setattr(stft, "BLOCK_FRAMES", 7)
-    np.testing.assert_allclose(extract(y, CONFIG), values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(extract_features(y, CONFIG), values, rtol=1e-5, atol=1e-6)
 
 
 def test_compiled_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("GENRE_KERNELS", raising=False)
-    assert type(analyse(np.ones(9, np.float32), CONFIG)).__name__ == "CompiledAnalysis"
+    assert type(analyse_clip(np.ones(9, np.float32), CONFIG)).__name__ == "CompiledAnalysis"
     monkeypatch.setenv("GENRE_KERNELS", "plain")
-    assert type(analyse(np.ones(9, np.float32), CONFIG)) is Analysis
+    assert type(analyse_clip(np.ones(9, np.float32), CONFIG)) is Analysis
 
 
 def test_plain_where_numba_is_missing():

@@ -11,7 +11,7 @@ import soundfile as sf
 from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
 from genre.library import answers
-from genre.library.answers import Answers
+from genre.library.answers import PredictionStore
 from tests.support.sounds import tone
 
 SAID = {"genre": "a", "confidence": 0.6, "probabilities": {"b": 0.4, "a": 0.6}, "error": None}
@@ -23,7 +23,7 @@ def files(*names: str) -> pd.DataFrame:
 
 @pytest.fixture
 def known(tmp_path: Path):
-    with closing(Answers(tmp_path / "answers.sqlite")) as known:
+    with closing(PredictionStore(tmp_path / "answers.sqlite")) as known:
         yield known
 
 
@@ -33,20 +33,20 @@ def failed(path: str, code: str) -> dict:
 
 def test_what_has_no_answer_of_this_model_and_state_is_missing(known):
     both = files("/x", os.fsdecode(b"/caf\xe9"))
-    known.record(both, "m/1", [SAID | {"path": path} for path in both["path"]])
-    assert known.missing(both, "m/1").empty
-    assert len(known.missing(both, "m/2")) == 2
-    assert known.missing(both.assign(stamp=["1", "2"]), "m/1")["path"].tolist() == [both["path"][1]]
-    known.rename(both["path"][1], "2")
-    assert known.missing(both.assign(stamp=["1", "2"]), "m/1").empty
+    known.save_predictions(both, "m/1", [SAID | {"path": path} for path in both["path"]])
+    assert known.find_missing(both, "m/1").empty
+    assert len(known.find_missing(both, "m/2")) == 2
+    assert known.find_missing(both.assign(stamp=["1", "2"]), "m/1")["path"].tolist() == [both["path"][1]]
+    known.update_stamp(both["path"][1], "2")
+    assert known.find_missing(both.assign(stamp=["1", "2"]), "m/1").empty
 
 
 def test_an_error_of_the_moment_is_asked_about_again(known):
-    codes = ["undecodable", "crashed", *answers.AGAIN]
+    codes = ["undecodable", "crashed", *answers.RETRIED_ERRORS]
     all_ = files(*codes)
-    known.record(all_, "m/1", [failed(code, code) for code in codes])
-    assert known.missing(all_, "m/1")["path"].tolist() == list(answers.AGAIN)
-    first = next(known.of(codes, "m/1"))
+    known.save_predictions(all_, "m/1", [failed(code, code) for code in codes])
+    assert known.find_missing(all_, "m/1")["path"].tolist() == list(answers.RETRIED_ERRORS)
+    first = next(known.iter_predictions(codes, "m/1"))
     assert (first["error"], first["message"], first["genre"], first["probabilities"]) == (
         "undecodable",
         "why",
@@ -56,10 +56,10 @@ def test_an_error_of_the_moment_is_asked_about_again(known):
 
 
 def test_another_confidence_needs_no_other_answer(known):
-    known.record(files("/x"), "m/1", [SAID | {"path": "/x", "genre": UNKNOWN}])
-    genres = {c: next(known.of(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
+    known.save_predictions(files("/x"), "m/1", [SAID | {"path": "/x", "genre": UNKNOWN}])
+    genres = {c: next(known.iter_predictions(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
     assert genres == {-1.0: UNKNOWN, 0.0: "a", 0.6: "a", 0.61: UNKNOWN}
-    assert known.genres("m/1") == ["a", "b"] and known.genres("m/2") == []
+    assert known.list_genres("m/1") == ["a", "b"] and known.list_genres("m/2") == []
 
 
 def test_listed_are_audio_files_at_any_depth(tmp_path):
@@ -69,22 +69,22 @@ def test_listed_are_audio_files_at_any_depth(tmp_path):
     (tmp_path / "link.mp3").symlink_to(tmp_path / "b.mp3")
     (tmp_path / "dangling.mp3").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.mp3").mkdir()
-    found = answers.listed(tmp_path)
+    found = answers.list_library(tmp_path)
     assert [Path(path).name for path in found["path"]] == ["b.mp3", "a.WAV", "link.mp3"]
     for wrong, sentence in ((tmp_path / "b.mp3", "is no folder"), (tmp_path / "folder.mp3", "no audio in")):
         with pytest.raises(DataError, match=sentence):
-            answers.listed(wrong)
+            answers.list_library(wrong)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-@pytest.mark.parametrize("n", [0, 1, answers._ROWS + 1])
+@pytest.mark.parametrize("n", [0, 1, answers._CHUNK_ROWS + 1])
 def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
     out, genres = tmp_path / "new" / f"t{suffix}", ["a,b", "path", "error"]
-    names = answers.columns(genres, tag=True)
+    names = answers.table_columns(genres, tag=True)
     probabilities = ["a,b", "path (genre)", "error (genre)"]
     assert names == ["path", "genre", "confidence", *probabilities, "error", "message", "model_version", "tag"]
     rows = [[f"/{k}\n,", None if k % 2 else "a,b", 0.5, 0.5, 0.25, 0.25, None, None, "m/1", ""] for k in range(n)]
-    answers.write(out, iter(rows), names, genres)
+    answers.write_library_table(out, iter(rows), names, genres)
     table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
     assert list(table) == names and table["path"].tolist() == [row[0] for row in rows]
     assert table["genre"].notna().sum() == (n + 1) // 2
@@ -94,10 +94,10 @@ def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
 def test_a_table_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(GenreError, match="the answers are kept, name another -P out="):
-        answers.write(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
+        answers.write_library_table(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
 
 
 def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
     sf.write(tmp_path / "a.wav", tone(1, hz=300), 22050)
     with pytest.raises(UsageError, match="n_jobs must be"):
-        list(answers.ask(answers.listed(tmp_path), tmp_path, n_jobs=0))
+        list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=0))

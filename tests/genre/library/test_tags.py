@@ -11,7 +11,7 @@ from mutagen.id3 import ID3, TCON, TIT2, TPE1, TYER
 from genre.audio import decoding
 from genre.errors import DataError
 from genre.library import tags
-from genre.library.undo import UndoFile, records, restore
+from genre.library.undo import UndoFile, read_records, restore_file
 from tests.support.sounds import encode, tone
 
 SR = 44100
@@ -44,18 +44,18 @@ def copied(originals: Path, suffix: str, folder: Path) -> Path:
 
 
 def undone(undo: UndoFile) -> list[bool]:
-    return [restore(record) for record in records(undo.path)]
+    return [restore_file(record) for record in read_records(undo.path)]
 
 
 @pytest.mark.parametrize("suffix", WITH_TAGS)
 @pytest.mark.parametrize("genre", ["Rock", "Fado & Chanson — 日本"])
 def test_a_genre_is_written_read_and_taken_back_to_the_byte(originals, tmp_path, undo, suffix, genre):
     path = copied(originals, suffix, tmp_path)
-    before, sound = path.read_bytes(), decoding.decode(path, sr=22050)
-    assert tags.read(path) == ""
-    tags.write(path, genre, undo)
-    assert tags.read(path) == genre
-    np.testing.assert_array_equal(decoding.decode(path, sr=22050), sound)
+    before, sound = path.read_bytes(), decoding.decode_audio(path, sr=22050)
+    assert tags.read_genre(path) == ""
+    tags.write_genre(path, genre, undo)
+    assert tags.read_genre(path) == genre
+    np.testing.assert_array_equal(decoding.decode_audio(path, sr=22050), sound)
     assert path.read_bytes() != before
     assert undone(undo) == [True]
     assert path.read_bytes() == before
@@ -76,10 +76,10 @@ def test_a_genre_takes_the_place_of_another_and_leaves_the_rest(originals, tmp_p
         file.tags["\xa9nam" if suffix == "m4a" else "title"] = ["Título"]
         file.tags["\xa9gen" if suffix == "m4a" else "genre"] = ["Rock", "Jazz"]
     file.save()
-    assert tags.read(path) == "Rock; Jazz"
+    assert tags.read_genre(path) == "Rock; Jazz"
     before = path.read_bytes()
-    tags.write(path, "Fado" * 600, undo)  # more than any padding
-    assert tags.read(path) == "Fado" * 600
+    tags.write_genre(path, "Fado" * 600, undo)  # more than any padding
+    assert tags.read_genre(path) == "Fado" * 600
     title = mutagen.File(path, easy=suffix in ("mp3", "m4a"))
     assert "Título" in str(title["TIT2" if suffix in ("wav", "aiff") else "title"])
     assert undone(undo) == [True]
@@ -93,12 +93,12 @@ def test_id3_keeps_its_version_and_every_other_frame(originals, tmp_path, undo):
         frames.add(TPE1(encoding=1, text=["AC/DC", "Guest"]))
         frames.add(TYER(encoding=0, text=["1984"]))
         frames.save(path, v2_version=version, v23_sep=None)
-        tags.write(path, "Rock", undo)
+        tags.write_genre(path, "Rock", undo)
         found = ID3(path, translate=False)
         assert found.version[:2] == (2, version)
         assert found["TPE1"].text == ["AC/DC", "Guest"]
         assert found["TYER"].text == ["1984"]
-    tags.write(copied(originals, "mp3", tmp_path), "Rock", undo)
+    tags.write_genre(copied(originals, "mp3", tmp_path), "Rock", undo)
     assert ID3(tmp_path / "b.mp3").version[:2] == (2, 3)
 
 
@@ -106,9 +106,9 @@ def test_an_old_tag_at_the_end_counts(originals, tmp_path, undo):
     path = copied(originals, "mp3", tmp_path)
     block = b"TAG" + b"Old title".ljust(30, b"\0") + b"\0" * 64 + b"\0" * 30 + bytes([17])
     path.write_bytes(before := path.read_bytes() + block)
-    assert tags.read(path) == "Rock"
-    tags.write(path, "Blues", undo)
-    assert tags.read(path) == "Blues"
+    assert tags.read_genre(path) == "Rock"
+    tags.write_genre(path, "Blues", undo)
+    assert tags.read_genre(path) == "Blues"
     assert b"Old title" in path.read_bytes()[-128:]
     assert undone(undo) == [True]
     assert path.read_bytes() == before
@@ -117,7 +117,7 @@ def test_an_old_tag_at_the_end_counts(originals, tmp_path, undo):
 @pytest.mark.parametrize("suffix", WITHOUT)
 def test_a_format_without_tags_says_so(originals, tmp_path, undo, suffix):
     path = copied(originals, suffix, tmp_path)
-    for call in (lambda: tags.read(path), lambda: tags.write(path, "Rock", undo)):
+    for call in (lambda: tags.read_genre(path), lambda: tags.write_genre(path, "Rock", undo)):
         with pytest.raises(DataError, match="of a format whose tags are not written; those of mp3, wav"):
             call()
     assert path.read_bytes() == (originals / f"a.{suffix}").read_bytes()
@@ -135,7 +135,7 @@ def test_a_broken_file_is_a_sentence_or_tagged_and_always_comes_back(originals, 
     path.write_bytes(data[: len(data) // (1 + seed % 2)])
     before = path.read_bytes()
     try:
-        tags.write(path, "Rock", undo)
+        tags.write_genre(path, "Rock", undo)
         undone(undo)
     except DataError as error:
         assert str(path) in str(error)

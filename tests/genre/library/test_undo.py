@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from genre.errors import DataError, GenreError
 from genre.library import undo
-from genre.library.undo import UndoFile, change, records, restore
+from genre.library.undo import UndoFile, change_file, read_records, restore_file
 from tests.support.project import ROOT
 
 
@@ -24,7 +24,7 @@ def test_what_was_comes_back_whatever_was_done(seed, n, cuts):
     old = rng.integers(0, 256, n, np.uint8)
     pieces = np.split(old, np.sort(rng.integers(0, n + 1, cuts)))
     new = np.concatenate([rng.integers(0, 256, rng.integers(0, 3000), np.uint8), *pieces[:: rng.choice([-1, 1])]])
-    np.testing.assert_array_equal(undo.restored(undo.difference(old, new), new, old.size), old)
+    np.testing.assert_array_equal(undo.apply_delta(undo.compute_delta(old, new), new, old.size), old)
 
 
 def test_a_delta_is_small_where_bytes_only_move():
@@ -33,8 +33,8 @@ def test_a_delta_is_small_where_bytes_only_move():
     renumbered = old.copy()
     renumbered[5000::4096] += 1  # a byte in every page
     for new in (np.r_[more, old], np.r_[old, more], np.r_[old[:1_000_000], more, old[1_000_000:]], old[9000:]):
-        assert len(undo.difference(old, new)) < 80_000
-    assert len(undo.difference(old, np.r_[more, renumbered])) < 100_000
+        assert len(undo.compute_delta(old, new)) < 80_000
+    assert len(undo.compute_delta(old, np.r_[more, renumbered])) < 100_000
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def test_mode_and_attributes_stay_the_time_is_now_and_undo_brings_the_time_back(
         attribute = True
     except OSError:
         attribute = False
-    change(file, longer, record := UndoFile(tmp_path / "undo"))
+    change_file(file, longer, record := UndoFile(tmp_path / "undo"))
     state = file.stat()
     assert state.st_mode & 0o777 == 0o640 and state.st_mtime_ns > 10**18 + 7
     assert not attribute or os.getxattr(file, "user.note") == b"mine"
-    assert [restore(r) for r in records(record.path)] == [True]
+    assert [restore_file(r) for r in read_records(record.path)] == [True]
     assert file.read_bytes() == b"as it was" * 1000
     assert file.stat().st_mtime_ns == 10**18 + 7 and file.stat().st_mode & 0o777 == 0o640
 
@@ -68,28 +68,28 @@ def test_mode_and_attributes_stay_the_time_is_now_and_undo_brings_the_time_back(
 def test_two_changes_are_taken_back_in_turn_and_one_of_somebody_else_is_not(file, tmp_path):
     record = UndoFile(tmp_path / "undo")
     for _ in range(2):
-        change(file, longer, record)
-    assert [restore(r) for r in records(record.path)] == [True, True]
+        change_file(file, longer, record)
+    assert [restore_file(r) for r in read_records(record.path)] == [True, True]
     assert file.read_bytes() == b"as it was" * 1000
-    change(file, longer, record)
+    change_file(file, longer, record)
     file.write_bytes(b"mine")
     with pytest.raises(DataError, match="was changed since it was tagged; it is left as it is"):
-        restore(next(records(record.path)))
+        restore_file(next(read_records(record.path)))
     assert file.read_bytes() == b"mine"
     file.unlink()
     with pytest.raises(DataError, match="No such file"):
-        restore(next(records(record.path)))
+        restore_file(next(read_records(record.path)))
 
 
 def test_what_must_not_be_replaced_is_refused(file, tmp_path):
     record = UndoFile(tmp_path / "undo")
     os.link(file, tmp_path / "other name")
     with pytest.raises(DataError, match=r"has 2 names \(hard links\)"):
-        change(file, longer, record)
+        change_file(file, longer, record)
     (tmp_path / "other name").unlink()
     file.chmod(0o440)
     with pytest.raises(DataError, match="is read-only"):
-        change(file, longer, record)
+        change_file(file, longer, record)
     file.chmod(0o640)
 
     def somebody_else(copy: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_must_not_be_replaced_is_refused(file, tmp_path):
         file.write_bytes(b"mine")
 
     with pytest.raises(DataError, match="changed by another program meanwhile"):
-        change(file, somebody_else, record)
+        change_file(file, somebody_else, record)
     assert file.read_bytes() == b"mine"
     assert not record.path.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
@@ -106,22 +106,22 @@ def test_what_must_not_be_replaced_is_refused(file, tmp_path):
 def test_without_an_undo_file_nothing_is_touched(file, tmp_path):
     (tmp_path / "not a folder").touch()
     with pytest.raises(GenreError, match=r"cannot be written .*; no further file is touched") as caught:
-        change(file, longer, UndoFile(tmp_path / "not a folder" / "undo"))
+        change_file(file, longer, UndoFile(tmp_path / "not a folder" / "undo"))
     assert not isinstance(caught.value, DataError)
     assert file.read_bytes() == b"as it was" * 1000
 
 
 def test_what_is_no_undo_file_and_a_line_that_was_cut_short(file, tmp_path):
-    change(file, longer, record := UndoFile(tmp_path / "undo"))
+    change_file(file, longer, record := UndoFile(tmp_path / "undo"))
     with record.path.open("ab") as out:
         out.write(b'{"path": "/els')
-    assert len(list(records(record.path))) == 1
+    assert len(list(read_records(record.path))) == 1
     for content in (b"path,genre\n", b"[1]\n", b"{}\n", b"\xff\n"):
         (tmp_path / "no").write_bytes(content)
         with pytest.raises(DataError, match="is no undo file"):
-            records(tmp_path / "no")
+            read_records(tmp_path / "no")
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        records(tmp_path / "nowhere")
+        read_records(tmp_path / "nowhere")
 
 
 #: Stops for good at the n-th call of the system that a change makes.
@@ -141,7 +141,7 @@ sys.addaudithook(hook)
 def write(copy):
     copy.write_bytes(b"new" + copy.read_bytes())
 armed = 1
-undo.change(Path("a.bin"), write, undo.UndoFile(Path("undo")))
+undo.change_file(Path("a.bin"), write, undo.UndoFile(Path("undo")))
 armed = 0
 print("done")
 """
@@ -164,8 +164,8 @@ def test_killed_at_any_moment_the_file_is_whole_and_can_be_had_back(file, tmp_pa
         states.add((done.returncode, now == before))
         assert now in (before, b"new" + before)
         if (tmp_path / "undo").exists():
-            for record in records(tmp_path / "undo"):
-                restore(record | {"path": str(file)})
+            for record in read_records(tmp_path / "undo"):
+                restore_file(record | {"path": str(file)})
         assert file.read_bytes() == before
         undo.remove_copies(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} <= {"a.bin", "undo"}

@@ -26,40 +26,40 @@ def toy(n=40, n_validation=12, seed=0):
         low = rng.integers(0, 26)
         clip[low : low + 6] += pulse if code else 120
     recordings = np.array([f"{i}" for i in range(n)])
-    return models.Data(["Drone", "Pulse"], X[:n], y[:n], recordings, X[n:], y[n:])
+    return models.TrainingData(["Drone", "Pulse"], X[:n], y[:n], recordings, X[n:], y[n:])
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The tiny network, trained without a break: directory, model, epochs reported."""
     directory, reported = tmp_path_factory.mktemp("whole"), {}
-    model = models.train("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: reported.update({epoch: row}))
+    model = models.train_model("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: reported.update({epoch: row}))
     return directory, model, reported
 
 
 def test_learns_what_no_single_pixel_tells(tmp_path):
     data = toy(n=96, seed=1)
     params = {"epochs": 20, "width": 4, "batch_size": 16, "learning_rate": 0.01, "patience": 20}
-    model = models.train("mel_cnn", data, params, 0, tmp_path)
+    model = models.train_model("mel_cnn", data, params, 0, tmp_path)
     proba = models.predict_proba("mel_cnn", model, data.X_validation)
     assert (proba.argmax(axis=1) == data.y_validation).mean() >= 0.9
 
 
 def test_reports_every_epoch(trained):
     directory, _, reported = trained
-    history = models.history("mel_cnn", directory)
+    history = models.training_history("mel_cnn", directory)
     assert list(reported) == list(history.index) == list(range(1, len(history) + 1))
     expected = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"}
     assert set(history) == expected
     pd.testing.assert_frame_equal(pd.DataFrame(reported).T, history, check_names=False, check_index_type=False)
     assert (history["learning_rate"].diff().dropna() < 0).all()
     assert history["learning_rate"].iloc[-1] < 1e-6
-    assert models.history("mel_cnn", directory / "elsewhere").empty
+    assert models.training_history("mel_cnn", directory / "elsewhere").empty
 
 
 def test_keeps_the_epoch_of_the_lowest_validation_loss(trained):
     directory, model, _ = trained
-    data, best = toy(), models.history("mel_cnn", directory)["val_loss"]
+    data, best = toy(), models.training_history("mel_cnn", directory)["val_loss"]
     proba = models.predict_proba("mel_cnn", model, data.X_validation)
     log_loss = -np.log(proba[np.arange(len(proba)), data.y_validation]).mean()
     assert log_loss == pytest.approx(best.min(), rel=1e-4)
@@ -69,7 +69,7 @@ def test_keeps_the_epoch_of_the_lowest_validation_loss(trained):
 
 def test_finished_training_is_not_trained_again(trained):
     directory, model, _ = trained
-    again = models.train("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: pytest.fail("trained again"))
+    again = models.train_model("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: pytest.fail("trained again"))
     X = toy().X_validation
     np.testing.assert_array_equal(models.predict_proba("mel_cnn", again, X), models.predict_proba("mel_cnn", model, X))
 
@@ -79,7 +79,7 @@ import sys, pathlib
 sys.path.insert(0, {tests!r})
 from tests.genre.models.test_mel_cnn import TINY, toy
 from genre import models
-models.train("mel_cnn", toy(), TINY, 3, sys.argv[1], lambda epoch, row: print(epoch, flush=True))
+models.train_model("mel_cnn", toy(), TINY, 3, sys.argv[1], lambda epoch, row: print(epoch, flush=True))
 """
 
 
@@ -92,16 +92,16 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
             if int(line) == 3:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    done = len(models.history("mel_cnn", tmp_path))
+    done = len(models.training_history("mel_cnn", tmp_path))
     assert 2 <= done < TINY["epochs"]
 
     (tmp_path / "epoch-0009.npy.1.tmp").write_bytes(b"cut off in the middle")
     epochs = []
-    model = models.train("mel_cnn", toy(), TINY, 3, tmp_path, lambda epoch, row: epochs.append(epoch))
+    model = models.train_model("mel_cnn", toy(), TINY, 3, tmp_path, lambda epoch, row: epochs.append(epoch))
     assert epochs == list(range(done + 1, TINY["epochs"] + 1))
     pd.testing.assert_frame_equal(
-        models.history("mel_cnn", tmp_path).drop(columns=["seconds", "images_per_second"]),
-        models.history("mel_cnn", whole_directory).drop(columns=["seconds", "images_per_second"]),
+        models.training_history("mel_cnn", tmp_path).drop(columns=["seconds", "images_per_second"]),
+        models.training_history("mel_cnn", whole_directory).drop(columns=["seconds", "images_per_second"]),
     )
     X = toy().X_validation
     np.testing.assert_allclose(
@@ -111,21 +111,21 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
 
 def test_state_of_another_training_is_not_continued(tmp_path):
     one = {**TINY, "epochs": 1}
-    models.train("mel_cnn", toy(), one, 0, tmp_path)
+    models.train_model("mel_cnn", toy(), one, 0, tmp_path)
     for params, seed, data in [({**one, "width": 3}, 1, toy()), ({**one, "width": 3}, 1, toy(n=38))]:
         epochs = []
-        models.train("mel_cnn", data, params, seed, tmp_path, lambda epoch, row, seen=epochs: seen.append(epoch))
+        models.train_model("mel_cnn", data, params, seed, tmp_path, lambda epoch, row, seen=epochs: seen.append(epoch))
         assert epochs == [1]
 
 
 def test_stops_when_patience_is_spent(tmp_path):
     data = toy(n=16)
-    upside_down = models.Data(
+    upside_down = models.TrainingData(
         data.genres, data.X_train, data.y_train, data.recordings_train, data.X_train, 1 - data.y_train
     )
     params = {**TINY, "epochs": 40, "patience": 2}
-    models.train("mel_cnn", upside_down, params, 0, tmp_path)
-    losses = models.history("mel_cnn", tmp_path)["val_loss"]
+    models.train_model("mel_cnn", upside_down, params, 0, tmp_path)
+    losses = models.training_history("mel_cnn", tmp_path)["val_loss"]
     assert len(losses) == losses.idxmin() + 2 < 40
 
 
@@ -133,8 +133,8 @@ def test_trains_from_a_memory_map(tmp_path):
     data = toy(n=16)
     np.save(tmp_path / "X.npy", data.X_train)
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
-    small = models.Data(data.genres, X, data.y_train, data.recordings_train, X[:4], data.y_train[:4])
-    model = models.train("mel_cnn", small, {**TINY, "epochs": 1}, 0, tmp_path / "state")
+    small = models.TrainingData(data.genres, X, data.y_train, data.recordings_train, X[:4], data.y_train[:4])
+    model = models.train_model("mel_cnn", small, {**TINY, "epochs": 1}, 0, tmp_path / "state")
     assert models.predict_proba("mel_cnn", model, X).shape == (16, 2)
 
 
@@ -148,7 +148,7 @@ def test_threads_share_a_model(trained):
 
 
 def test_batches_are_the_same_clips_in_another_order_each_epoch():
-    networks = mel_cnn._networks()
+    networks = mel_cnn._load_keras_training()
     data = toy()
 
     def rows(batches):
@@ -170,10 +170,10 @@ def test_batches_are_the_same_clips_in_another_order_each_epoch():
 def test_size_and_input(trained, tmp_path):
     _, model, _ = trained
     assert model.inputs[0].dtype == "uint8"
-    whole = mel_cnn._mel_network((96, 431), 7, models.defaults("mel_cnn")["width"], 0.3)
+    whole = mel_cnn._mel_network((96, 431), 7, models.default_params("mel_cnn")["width"], 0.3)
     assert whole.count_params() <= 1_000_000
-    models.save("mel_cnn", model, tmp_path)
-    loaded = models.load("mel_cnn", tmp_path)
+    models.save_model("mel_cnn", model, tmp_path)
+    loaded = models.load_model("mel_cnn", tmp_path)
     assert {layer.dtype_policy.name for layer in loaded.layers} == {"float32"}
     assert not loaded.compiled
 
@@ -181,17 +181,17 @@ def test_size_and_input(trained, tmp_path):
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"dropout": 1.0}, {"learning_rate": -1.0}, {"width": 0}])
 def test_out_of_range(wrong, tmp_path):
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        models.train("mel_cnn", toy(n=8), wrong, 0, tmp_path)
+        models.train_model("mel_cnn", toy(n=8), wrong, 0, tmp_path)
 
 
 def test_diverged(tmp_path):
     with pytest.raises(TrainingError, match="not finite after epoch"):
-        models.train("mel_cnn", toy(n=16), {**TINY, "learning_rate": 1e38}, 0, tmp_path)
+        models.train_model("mel_cnn", toy(n=16), {**TINY, "learning_rate": 1e38}, 0, tmp_path)
 
 
 def test_no_validation_clips(tmp_path):
     with pytest.raises(TrainingError, match="no validation clip"):
-        models.train("mel_cnn", toy(n_validation=0), TINY, 0, tmp_path)
+        models.train_model("mel_cnn", toy(n_validation=0), TINY, 0, tmp_path)
 
 
 def test_no_backend_of_its_own():

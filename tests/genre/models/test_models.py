@@ -40,7 +40,7 @@ def toy(name, order=(0, 1, 2), seed=0):
     """Clips whose genre is plain: three features of their own, or a band of the spectrogram of their own."""
     rng = np.random.default_rng(seed)
     kind = np.tile([0, 1, 2], 16)
-    if models.get(name).needs == "features":
+    if models.get_model(name).input_kind == "features":
         X = rng.normal(size=(48, 97)).astype(np.float32)
         for k in range(3):
             X[kind == k, 3 * k : 3 * k + 3] += 4
@@ -51,7 +51,7 @@ def toy(name, order=(0, 1, 2), seed=0):
     y = np.asarray(order)[kind]
     recordings = np.array([f"{k}-{i // 6}" for i, k in enumerate(kind)])
     genres = [GENRES[order.index(code)] for code in range(3)]
-    return models.Data(genres, X[:36], y[:36], recordings[:36], X[36:], y[36:])
+    return models.TrainingData(genres, X[:36], y[:36], recordings[:36], X[36:], y[36:])
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def params(vgg_weights):
     """Hyper-parameters of a model for the toy."""
 
     def get(name):
-        weights = {"weights": str(vgg_weights)} if "weights" in models.defaults(name) else {}
+        weights = {"weights": str(vgg_weights)} if "weights" in models.default_params(name) else {}
         return FAST.get(name, {}) | weights
 
     return get
@@ -73,15 +73,15 @@ def trained(tmp_path_factory, params):
     def get(name):
         if name not in made:
             directory = tmp_path_factory.mktemp(name)
-            made[name] = models.train(name, toy(name), params(name), 7, directory), directory
+            made[name] = models.train_model(name, toy(name), params(name), 7, directory), directory
         return made[name]
 
     return get
 
 
-every_model = pytest.mark.parametrize("name", models.names())
+every_model = pytest.mark.parametrize("name", models.model_names())
 every_model_again = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in models.names()]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in models.model_names()]
 )
 
 
@@ -102,9 +102,9 @@ def test_probabilities(name, trained):
 @every_model
 def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
     model, X = trained(name)[0], toy(name).X_validation
-    path = models.save(name, model, tmp_path / "new")
-    assert [p.name for p in (tmp_path / "new").iterdir()] == [path.name] == [models.get(name).file]
-    loaded = models.load(name, tmp_path / "new")
+    path = models.save_model(name, model, tmp_path / "new")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == [path.name] == [models.get_model(name).file_name]
+    loaded = models.load_model(name, tmp_path / "new")
     np.testing.assert_allclose(
         models.predict_proba(name, loaded, X), models.predict_proba(name, model, X), rtol=0, atol=1e-12
     )
@@ -112,7 +112,7 @@ def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
 
 @every_model_again
 def test_same_seed_same_model(name, trained, params, tmp_path):
-    again = models.train(name, toy(name), params(name), 7, tmp_path)
+    again = models.train_model(name, toy(name), params(name), 7, tmp_path)
     X = toy(name).X_validation
     np.testing.assert_array_equal(models.predict_proba(name, again, X), models.predict_proba(name, trained(name)[0], X))
 
@@ -120,7 +120,7 @@ def test_same_seed_same_model(name, trained, params, tmp_path):
 @every_model_again
 def test_order_of_genres_moves_columns_only(name, trained, params, tmp_path):
     moved = toy(name, order=(2, 0, 1))
-    model = models.train(name, moved, params(name), 7, tmp_path)
+    model = models.train_model(name, moved, params(name), 7, tmp_path)
     proba = models.predict_proba(name, model, moved.X_validation)
     table = pd.DataFrame(proba, columns=moved.genres)[GENRES].to_numpy()
     reference = models.predict_proba(name, trained(name)[0], moved.X_validation)
@@ -129,7 +129,7 @@ def test_order_of_genres_moves_columns_only(name, trained, params, tmp_path):
 
 @every_model
 def test_hyper_parameters(name):
-    known = models.defaults(name)
+    known = models.default_params(name)
     assert known
     assert models.check_params(name, {}) == known
     key, value = next((k, v) for k, v in known.items() if isinstance(v, int | float))
@@ -144,7 +144,7 @@ def test_hyper_parameters(name):
 @every_model
 def test_genre_without_training_clips(name, params, tmp_path):
     data = toy(name)
-    fewer = models.Data(
+    fewer = models.TrainingData(
         data.genres,
         data.X_train[data.y_train != 1],
         data.y_train[data.y_train != 1],
@@ -153,14 +153,14 @@ def test_genre_without_training_clips(name, params, tmp_path):
         data.y_validation,
     )
     with pytest.raises(TrainingError, match="Choir"):
-        models.train(name, fewer, params(name), 0, tmp_path)
+        models.train_model(name, fewer, params(name), 0, tmp_path)
 
 
 @every_model
 def test_importances_name_the_features(name, trained):
     columns = [f"feature {i}" for i in range(97)]
-    values = models.importances(name, trained(name)[0], columns)
-    if name == "svm" or models.get(name).needs == "spectrograms":
+    values = models.feature_importances(name, trained(name)[0], columns)
+    if name == "svm" or models.get_model(name).input_kind == "spectrograms":
         assert values is None
         return
     assert sorted(values.index) == sorted(columns)
@@ -173,33 +173,33 @@ def test_importances_name_the_features(name, trained):
 @every_model
 def test_nothing_or_rubbish_to_load(name, tmp_path):
     with pytest.raises(DataError, match="train it first"):
-        models.load(name, tmp_path)
-    (tmp_path / models.get(name).file).write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=models.get(name).file):
-        models.load(name, tmp_path)
+        models.load_model(name, tmp_path)
+    (tmp_path / models.get_model(name).file_name).write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=models.get_model(name).file_name):
+        models.load_model(name, tmp_path)
 
 
 @every_model
 def test_entry(name):
-    model = models.get(name)
+    model = models.get_model(name)
     assert model.name == name
-    assert model.needs in ("features", "spectrograms")
-    assert name in models.names(model.needs)
-    assert models.requirements(name)
+    assert model.input_kind in ("features", "spectrograms")
+    assert name in models.model_names(model.input_kind)
+    assert models.model_requirements(name)
 
 
 def test_unknown_model():
     with pytest.raises(
         UsageError, match=r"unknown model 'vgg19'; choose from catboost, feed_forward, logistic_regression"
     ):
-        models.get("vgg19")
+        models.get_model("vgg19")
 
 
 def test_names():
-    assert models.names() == list(models.MODELS)
-    assert set(models.names(fast=True)) | set(models.names(fast=False)) == set(models.MODELS)
-    assert models.names("spectrograms", fast=True) == ["mel_cnn"]
-    assert set(models.names("features")) | set(models.names("spectrograms")) == set(models.MODELS)
+    assert models.model_names() == list(models.MODELS)
+    assert set(models.model_names(fast=True)) | set(models.model_names(fast=False)) == set(models.MODELS)
+    assert models.model_names("spectrograms", fast=True) == ["mel_cnn"]
+    assert set(models.model_names("features")) | set(models.model_names("spectrograms")) == set(models.MODELS)
 
 
 @pytest.mark.parametrize(

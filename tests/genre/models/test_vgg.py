@@ -18,9 +18,8 @@ from genre.errors import TrainingError, UsageError
 from genre.files import write_table
 from genre.inputs import spectrogram
 from genre.models import vgg
-from genre.training import job as jobs
-from genre.training import process
-from genre.training.job import Job, code_digest
+from genre.training.job import TrainingJob, code_digest, prepare_training
+from genre.training.process import run_training
 from tests.support.project import ROOT
 
 #: Small enough for seconds; the picture is VGG-16's smallest.
@@ -36,7 +35,7 @@ def toy(n=16, n_validation=8, seed=0):
     X = rng.integers(0, 90, (len(y), 24, 40), dtype=np.uint8)
     for clip, code in zip(X, y, strict=True):
         clip[12 * code : 12 * code + 12] += 120
-    return models.Data(["Low", "High"], X[:n], y[:n], np.arange(n).astype(str), X[n:], y[n:])
+    return models.TrainingData(["Low", "High"], X[:n], y[:n], np.arange(n).astype(str), X[n:], y[n:])
 
 
 def base_of(model):
@@ -66,7 +65,7 @@ def transfer(vgg_weights, tmp_path_factory):
     """A frozen training: its directory and model, in float32 throughout."""
     directory = tmp_path_factory.mktemp("transfer")
     params = {**TRANSFER, "weights": str(vgg_weights), "precision": "float32"}
-    return directory, models.train("vgg16_transfer", toy(), params, 1, directory)
+    return directory, models.train_model("vgg16_transfer", toy(), params, 1, directory)
 
 
 @pytest.mark.parametrize("preprocessing", ["paper", "imagenet"])
@@ -78,7 +77,7 @@ def test_picture_has_the_published_colours(images, preprocessing):
     picture = images.picture((24, 40), 32, preprocessing)
     colours = np.asarray(keras.Model(picture.input, picture.get_layer("jet").output)(X))
     rgb = 255 * colours if preprocessing == "paper" else (colours + np.array([103.939, 116.779, 123.68]))[..., ::-1]
-    np.testing.assert_allclose(rgb, spectrogram.image(X), atol=1e-4)
+    np.testing.assert_allclose(rgb, spectrogram.render_rgb_image(X), atol=1e-4)
     whole = np.asarray(picture(X))
     assert whole.shape == (6, 32, 32, 3)
     assert whole.dtype == np.float32
@@ -100,7 +99,7 @@ def test_frozen_base_is_what_the_file_holds(transfer, pretrained):
     assert same_weights(base_of(model), pretrained)
     assert not base_of(model).trainable
     assert len(model.trainable_weights) == 4
-    facts = models.facts("vgg16_transfer", directory)
+    facts = models.training_facts("vgg16_transfer", directory)
     assert facts.pop("backend") == os.environ.get("KERAS_BACKEND", "tensorflow")
     assert facts.pop("device") in ("cpu", "gpu")
     assert facts == {"precision": "float32", "class_weights_applied": "false", "base_weights_unchanged": "true"}
@@ -108,7 +107,7 @@ def test_frozen_base_is_what_the_file_holds(transfer, pretrained):
 
 def test_head_learns(transfer):
     directory, _ = transfer
-    history = models.history("vgg16_transfer", directory)
+    history = models.training_history("vgg16_transfer", directory)
     assert list(history.index) == [1, 2, 3]
     assert {"auc", "val_auc", "loss", "val_loss", "images_per_second", "learning_rate"} <= set(history)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
@@ -128,12 +127,12 @@ def test_kept_outputs_are_the_base_s(transfer, pretrained, images):
 
 def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
     params = {**TRANSFER, "weights": str(vgg_weights), "epochs": 1}
-    data = replace(toy(), cache=tmp_path / "cache")
+    data = replace(toy(), cache_dir=tmp_path / "cache")
 
     def kept(name, **other):
-        models.train("vgg16_transfer", data, params | other, 1, tmp_path / name)
+        models.train_model("vgg16_transfer", data, params | other, 1, tmp_path / name)
         assert not list((tmp_path / name).glob("outputs-*"))
-        return {path.name: path.stat().st_ino for path in data.cache.iterdir()}
+        return {path.name: path.stat().st_ino for path in data.cache_dir.iterdir()}
 
     first = kept("a")
     assert len(first) == 2
@@ -174,7 +173,7 @@ def prepared(vgg_weights, tmp_path):
     clips = index.assign(genre=labels, recording=index["clip_id"], split=splits)
 
     def prepare(**params):
-        job = Job(
+        job = TrainingJob(
             model="vgg16_transfer",
             params=models.check_params("vgg16_transfer", {**TRANSFER, "weights": str(vgg_weights)} | params),
             seed=0,
@@ -185,7 +184,7 @@ def prepared(vgg_weights, tmp_path):
             splits_digest="s",
             code_digest=code_digest("vgg16_transfer"),
         )
-        jobs.prepare(tmp_path / job.key, job, clips)
+        prepare_training(tmp_path / job.key, job, clips)
         return tmp_path / job.key
 
     return prepare
@@ -193,19 +192,19 @@ def prepared(vgg_weights, tmp_path):
 
 def test_a_training_reports_its_facts_and_shares_its_outputs(prepared, tmp_path):
     folder = prepared(class_weights=True)
-    result = process.run(folder)
+    result = run_training(folder)
     assert result["base_weights_unchanged"] == result["class_weights_applied"] == "true"
     assert result["precision"] in ("float32", "mixed_bfloat16")
     assert result["device"] in ("cpu", "gpu")
     table = pd.read_parquet(folder / "probabilities.parquet")
-    model = models.load("vgg16_transfer", folder / "model")
+    model = models.load_model("vgg16_transfer", folder / "model")
     X = np.load(tmp_path / "store" / "part-0.npy")
     np.testing.assert_allclose(table[["Low", "High"]], models.predict_proba("vgg16_transfer", model, X), atol=1e-6)
     assert len(pd.read_parquet(folder / "history.parquet")) == TRANSFER["epochs"]
     kept = {path.name for path in (tmp_path / "store" / "outputs").iterdir()}
     assert len(kept) == 2
     with pytest.raises(TrainingError, match="does not hold the weights"):
-        process.run(prepared(weights=__file__))
+        run_training(prepared(weights=__file__))
 
 
 @pytest.mark.parametrize("kind", ["weights.h5", "keras", "notop.h5"])
@@ -245,15 +244,17 @@ def test_weights_of_something_else(vgg_weights, tmp_path):
     assert len(wrong) == 9
     for path in wrong:
         with pytest.raises(TrainingError, match=f"{path.name} does not hold the weights of VGG-16.*notop"):
-            models.train("vgg16_transfer", toy(), {**TRANSFER, "weights": str(path)}, 0, tmp_path / "state")
+            models.train_model("vgg16_transfer", toy(), {**TRANSFER, "weights": str(path)}, 0, tmp_path / "state")
     with pytest.raises(TrainingError, match=r"no weights file .*nowhere\.h5"):
-        models.train("vgg16_paper", toy(), {**TRANSFER, "weights": str(tmp_path / "nowhere.h5")}, 0, tmp_path / "state")
+        models.train_model(
+            "vgg16_paper", toy(), {**TRANSFER, "weights": str(tmp_path / "nowhere.h5")}, 0, tmp_path / "state"
+        )
 
 
 @pytest.mark.parametrize("name", ["vgg16_transfer", "vgg16_fine_tune", "vgg16_paper"])
 def test_never_from_random_weights_unasked(name, tmp_path):
     with pytest.raises(UsageError, match=f"{name} starts from weights.*vgg16_scratch"):
-        models.train(name, toy(), {"weights": "none"}, 0, tmp_path)
+        models.train_model(name, toy(), {"weights": "none"}, 0, tmp_path)
 
 
 OFFLINE = """
@@ -262,7 +263,7 @@ from tests.genre.models.test_vgg import TINY, toy
 from genre import models
 from genre.errors import TrainingError
 try:
-    models.train("vgg16_transfer", toy(), TINY, 0, sys.argv[1])
+    models.train_model("vgg16_transfer", toy(), TINY, 0, sys.argv[1])
 except TrainingError as error:
     print(error)
 """
@@ -294,15 +295,15 @@ def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
+        models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
     assert seen == [1, 2, 3]
     params["weights"] = str(shutil.copy(vgg_weights, tmp_path / "moved.weights.h5"))
-    model = models.train("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
+    model = models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
     assert seen == [1, 2, 3, 3]
-    history = models.history("vgg16_fine_tune", tmp_path)
+    history = models.training_history("vgg16_fine_tune", tmp_path)
     assert list(history.index) == [1, 2, 3]
     np.testing.assert_allclose(history["learning_rate"], [1e-4, 1e-5, 1e-5])
-    assert models.facts("vgg16_fine_tune", tmp_path)["base_weights_unchanged"] == "false"
+    assert models.training_facts("vgg16_fine_tune", tmp_path)["base_weights_unchanged"] == "false"
     moved = [np.abs(a - b).max() for a, b in zip(base_of(model).get_weights(), pretrained.get_weights(), strict=True)]
     assert 0 < max(moved) < 1e-3
 
@@ -311,7 +312,7 @@ KILLED = """
 import sys
 from tests.genre.models.test_vgg import FLAT, toy
 from genre import models
-models.train("feed_forward", toy(), FLAT, 3, sys.argv[1], lambda epoch, row: print(epoch, flush=True))
+models.train_model("feed_forward", toy(), FLAT, 3, sys.argv[1], lambda epoch, row: print(epoch, flush=True))
 """
 
 
@@ -323,16 +324,18 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(tmp_path):
             if int(line) == 2:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    done = len(models.history("feed_forward", tmp_path / "killed"))
+    done = len(models.training_history("feed_forward", tmp_path / "killed"))
     assert 1 <= done < FLAT["epochs"]
     epochs = []
-    again = models.train("feed_forward", toy(), FLAT, 3, tmp_path / "killed", lambda epoch, row: epochs.append(epoch))
+    again = models.train_model(
+        "feed_forward", toy(), FLAT, 3, tmp_path / "killed", lambda epoch, row: epochs.append(epoch)
+    )
     assert epochs == list(range(done + 1, FLAT["epochs"] + 1))
-    whole = models.train("feed_forward", toy(), FLAT, 3, tmp_path / "whole")
+    whole = models.train_model("feed_forward", toy(), FLAT, 3, tmp_path / "whole")
     clock = ["seconds", "images_per_second"]
     pd.testing.assert_frame_equal(
-        models.history("feed_forward", tmp_path / "killed").drop(columns=clock),
-        models.history("feed_forward", tmp_path / "whole").drop(columns=clock),
+        models.training_history("feed_forward", tmp_path / "killed").drop(columns=clock),
+        models.training_history("feed_forward", tmp_path / "whole").drop(columns=clock),
     )
     X = toy().X_validation
     np.testing.assert_allclose(
@@ -351,7 +354,7 @@ def test_class_weights_are_in_the_gradient(tmp_path):
         model = keras.Sequential([keras.Input((24, 40), dtype="uint8"), keras.layers.Flatten()])
         model.add(keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros"))
         model.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy")
-        model.fit(keras_training.Batches(data.X_train, data.y_train, 2, 8, weights), verbose=0)
+        model.fit(keras_training.ClipBatches(data.X_train, data.y_train, 2, 8, weights), verbose=0)
         moved[weights is None] = model.layers[-1].get_weights()[1]
     error = np.eye(2)[data.y_train] - 0.5
     np.testing.assert_allclose(moved[True], error.mean(axis=0), atol=1e-6)
@@ -365,14 +368,14 @@ def test_class_weights_leave_the_prior_right(tmp_path):
     silent = toy(n=32)
     silent = replace(silent, X_train=np.zeros_like(silent.X_train), X_validation=np.zeros_like(silent.X_validation))
     params = {**FLAT, "epochs": 12, "learning_rate": 0.02, "dropout": 0.0, "class_weights": True}
-    model = models.train("feed_forward", silent, params, 0, tmp_path)
+    model = models.train_model("feed_forward", silent, params, 0, tmp_path)
     proba = models.predict_proba("feed_forward", model, silent.X_validation)
     np.testing.assert_allclose(proba, np.tile([0.75, 0.25], (8, 1)), atol=0.03)
-    learnt = models.history("feed_forward", tmp_path)["val_loss"].min()
+    learnt = models.training_history("feed_forward", tmp_path)["val_loss"].min()
     assert learnt > np.log(2) - 0.01  # of two equally likely genres, with the penalty on top
-    assert models.facts("feed_forward", tmp_path)["class_weights_applied"] == "true"
-    plain = models.train("feed_forward", toy(), FLAT, 0, tmp_path / "plain")
-    weighted = models.train("feed_forward", toy(), {**FLAT, "class_weights": True}, 0, tmp_path / "weighted")
+    assert models.training_facts("feed_forward", tmp_path)["class_weights_applied"] == "true"
+    plain = models.train_model("feed_forward", toy(), FLAT, 0, tmp_path / "plain")
+    weighted = models.train_model("feed_forward", toy(), {**FLAT, "class_weights": True}, 0, tmp_path / "weighted")
     assert not same_weights(plain, weighted)
 
 
@@ -387,8 +390,8 @@ print(json.dumps(np.asarray(model(np.load(sys.argv[2]))).tolist()))
 
 def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
     model, X = transfer[1], toy().X_validation
-    path = models.save("vgg16_transfer", model, tmp_path / "saved")
-    loaded = models.load("vgg16_transfer", tmp_path / "saved")
+    path = models.save_model("vgg16_transfer", model, tmp_path / "saved")
+    loaded = models.load_model("vgg16_transfer", tmp_path / "saved")
     layers = [*loaded.layers, *base_of(loaded).layers, *loaded.get_layer("head").layers]
     assert {layer.dtype_policy.name for layer in layers} == {"float32"}
     assert loaded.inputs[0].dtype == "uint8"
@@ -404,15 +407,17 @@ def test_precision_as_asked(images, tmp_path):
 
     from genre.models import devices
 
-    has_bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() or devices.device() == "gpu"
+    has_bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() or devices.detect_device() == "gpu"
     expected = {"float32": "float32", "auto": "mixed_bfloat16" if has_bfloat16 else "float32"}
     for asked, policy in expected.items():
-        model = models.train("feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked)
+        model = models.train_model(
+            "feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked
+        )
         assert {layer.dtype_policy.name for layer in model.get_layer("head").layers} == {"float32"}
-        assert models.facts("feed_forward", tmp_path / asked)["precision"] == policy
+        assert models.training_facts("feed_forward", tmp_path / asked)["precision"] == policy
         hp = models.check_params("feed_forward", {**FLAT, "precision": asked})
         work = images.Work("feed_forward", toy(), 0, tmp_path, hp, None, (8, 32))
-        trained = work.network(work.policy).get_layer("head").layers
+        trained = work.build_network(work.policy).get_layer("head").layers
         assert {layer.dtype_policy.name for layer in trained[:-1]} == {policy}
         assert trained[-1].dtype_policy.name == "float32"
     assert keras.config.dtype_policy().name == "float32"
@@ -432,7 +437,7 @@ def test_precision_as_asked(images, tmp_path):
 )
 def test_out_of_range(name, wrong, tmp_path):
     with pytest.raises(UsageError, match=f"{name} takes {next(iter(wrong))}"):
-        models.train(name, toy(), wrong, 0, tmp_path)
+        models.train_model(name, toy(), wrong, 0, tmp_path)
 
 
 def test_out_of_memory_says_which_batch_to_try(tmp_path):
@@ -445,7 +450,7 @@ def test_out_of_memory_says_which_batch_to_try(tmp_path):
     model = keras.Sequential(stack)
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     with pytest.raises(TrainingError, match=r"out of memory with batch_size=8; try batch_size=4"):
-        keras_training.fit(model, toy(), tmp_path, key={"seed": 0}, epochs=1, batch_size=8, patience=1)
+        keras_training.train_network(model, toy(), tmp_path, key={"seed": 0}, epochs=1, batch_size=8, patience=1)
 
 
 BACKEND = """
@@ -454,13 +459,13 @@ import keras, numpy as np
 from tests.genre.models.test_vgg import FLAT, toy
 from genre import models
 from genre.models import vgg, vgg_layers
-hp = models.defaults("feed_forward") | FLAT | {"dropout": 0.0, "precision": "float32"}
-work = vgg_layers.Work("feed_forward", toy(), 0, pathlib.Path(sys.argv[1]), hp, None, (8, 4))
-network, rng = work.network("float32"), np.random.default_rng(0)
+hp = models.default_params("feed_forward") | FLAT | {"dropout": 0.0, "precision": "float32"}
+work = vgg_layers.NetworkTraining("feed_forward", toy(), 0, pathlib.Path(sys.argv[1]), hp, None, (8, 4))
+network, rng = work.build_network("float32"), np.random.default_rng(0)
 head = network.get_layer("head")
 head.set_weights([rng.normal(0, 0.1, w.shape) for w in head.get_weights()])
-work.finish(work.fit(network, None))
-print(keras.backend.backend(), *models.history("feed_forward", sys.argv[1])["loss"])
+work.build_final_model(work.fit_network(network, None))
+print(keras.backend.backend(), *models.training_history("feed_forward", sys.argv[1])["loss"])
 """
 
 

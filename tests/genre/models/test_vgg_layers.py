@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.inputs import spectrogram
 from genre.models import vgg_layers
@@ -55,9 +55,11 @@ def reduced(picture: Image.Image, share: float = 1.0) -> np.ndarray:
 
 def ours(path: Path, config: AudioConfig) -> np.ndarray:
     """What the network's first layers make of the stored spectrogram, before the division by 255."""
-    y = clip(decoding.decode(path, sr=config.sr, duration_s=config.clip_s, resampler=config.resampler), config)
+    y = prepare_clip(
+        decoding.decode_audio(path, sr=config.sr, duration_s=config.clip_s, resampler=config.resampler), config
+    )
     S = spectrogram.log_mel(y, config)
-    return 255 * keras.ops.convert_to_numpy(vgg_layers.picture(S.shape, SIDE, "paper")(S[np.newaxis])[0])
+    return 255 * keras.ops.convert_to_numpy(vgg_layers.build_image_layers(S.shape, SIDE, "paper")(S[np.newaxis])[0])
 
 
 def frames(path: Path) -> int:

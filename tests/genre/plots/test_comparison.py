@@ -21,7 +21,7 @@ def test_dots_show_every_value_in_order():
         ],
         columns=["label", "series", "value", "low", "high"],
     )
-    figure = comparison.dots(rows, "Parts", "Macro AUC")
+    figure = comparison.interval_dots(rows, "Parts", "Macro AUC")
     (axes,) = figure.axes
     assert texts(axes) == ["0.900", "0.700", "0.865"]
     assert [t.get_text() for t in axes.get_yticklabels()] == [r"all \$97", "top 10"]
@@ -30,19 +30,19 @@ def test_dots_show_every_value_in_order():
     assert heights[0][0] < heights[0][1] and axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
     figure.canvas.draw()
     with pytest.raises(UsageError, match="no column high"):
-        comparison.dots(rows.drop(columns="high"), "Parts", "Macro AUC")
+        comparison.interval_dots(rows.drop(columns="high"), "Parts", "Macro AUC")
     with pytest.raises(UsageError, match="nothing to draw for 'Parts'"):
-        comparison.dots(rows.assign(value=np.nan), "Parts", "Macro AUC")
+        comparison.interval_dots(rows.assign(value=np.nan), "Parts", "Macro AUC")
 
 
 def test_stacked_shows_the_largest_sums():
     table = pd.DataFrame({"p": [1.0, 5.0, 2.0], "q": [1.0, 1.0, 3.0]}, index=["x", "y", "z"])
-    figure = comparison.stacked(table, "SHAP", "Logits", top=2)
+    figure = comparison.stacked_bars(table, "SHAP", "Logits", top=2)
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["y", "z"]
     assert [round(bar.get_x() + bar.get_width(), 6) for bar in axes.patches[-2:]] == [6, 5]
     with pytest.raises(UsageError, match="nothing to draw"):
-        comparison.stacked(table.iloc[:0], "SHAP", "Logits")
+        comparison.stacked_bars(table.iloc[:0], "SHAP", "Logits")
 
 
 def test_mean_roc_gives_the_macro_auc_of_each():

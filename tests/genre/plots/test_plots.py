@@ -67,16 +67,18 @@ FIGURES = {
     **{f"roc_{k}": lambda k=k: evaluation.roc_curves(table_of(k)) for k in (2, 20)},
     **{f"precision_recall_{k}": lambda k=k: evaluation.precision_recall_curves(table_of(k)) for k in (2, 20)},
     **{f"confusion_{k}": lambda k=k: evaluation.confusion_matrix(table_of(k)) for k in (2, 20)},
-    **{f"reliability_{k}": lambda k=k: evaluation.reliability(table_of(k)) for k in (7,)},
+    **{f"reliability_{k}": lambda k=k: evaluation.reliability_diagram(table_of(k)) for k in (7,)},
     **{
         f"spectrograms_{k}": lambda k=k: spectrograms.spectrograms_per_genre(spectrograms_of(k), CONFIG) for k in (1, 6)
     },
-    "importances": lambda: training.importances(importance(), "Importance of catboost", spread=importance().abs() / 5),
-    "importances_one": lambda: training.importances(importance(1), "Importance of catboost"),
+    "importances": lambda: training.feature_importances(
+        importance(), "Importance of catboost", spread=importance().abs() / 5
+    ),
+    "importances_one": lambda: training.feature_importances(importance(1), "Importance of catboost"),
     "learning_curve": lambda: training.learning_curve(history()),
     "learning_curve_one_epoch": lambda: training.learning_curve(history(1)),
-    "leaderboard": lambda: training.leaderboard(scoreboard()),
-    "leaderboard_one": lambda: training.leaderboard(scoreboard(1)),
+    "leaderboard": lambda: training.leaderboard_plot(scoreboard()),
+    "leaderboard_one": lambda: training.leaderboard_plot(scoreboard(1)),
 }
 
 
@@ -107,7 +109,7 @@ def test_figure_can_be_saved_as_png(name, tmp_path):
 
 def test_every_genre_and_its_area_stand_in_the_legend():
     table = table_of(6)
-    values = evaluate.metrics(tables.labels_of(table), tables.proba_of(table), genres(6))
+    values = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), genres(6))
     entries = [text.get_text() for text in evaluation.roc_curves(table).axes[0].get_legend().get_texts()]
     assert f"{values['auc/Hip hop']:.3f}  Hip hop" in entries
     assert f"{values['auc/_unsorted']:.3f}  _unsorted" in entries
@@ -120,7 +122,7 @@ def test_average_roc_curve_has_the_macro_auc_under_it():
     table = table_of(5)
     lines = evaluation.roc_curves(table).axes[0].get_lines()
     x, y = lines[-1].get_data()
-    expected = evaluate.metrics(tables.labels_of(table), tables.proba_of(table), genres(5))["macro_auc"]
+    expected = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), genres(5))["macro_auc"]
     assert np.trapezoid(y, x) == pytest.approx(expected, abs=0.003)
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
 
@@ -141,7 +143,7 @@ def test_one_genre_only_can_still_be_drawn():
         evaluation.roc_curves,
         evaluation.precision_recall_curves,
         evaluation.confusion_matrix,
-        evaluation.reliability,
+        evaluation.reliability_diagram,
     ):
         draw(table).savefig(io.BytesIO())
 
@@ -160,7 +162,7 @@ def test_confusion_matrix_has_shares_of_the_true_genre_and_counts():
 
 
 def test_importances_are_sorted_and_cut():
-    figure = training.importances(importance().sample(frac=1, random_state=0), "Forest", top=3, unit="Share")
+    figure = training.feature_importances(importance().sample(frac=1, random_state=0), "Forest", top=3, unit="Share")
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         f"spectral_contrast_{i}_mean" for i in (94, 95, 96)
@@ -183,7 +185,7 @@ def test_reliability_of_a_calibrated_model_lies_on_the_diagonal():
     ids = np.arange(20_000).astype(str)
     truth = np.where(right, "x", "y")
     table = tables.probability_table(ids, "validation", truth, ids, np.c_[confidence, 1 - confidence], ["x", "y"])
-    upper, lower = evaluation.reliability(table).axes
+    upper, lower = evaluation.reliability_diagram(table).axes
     x, y = upper.get_lines()[1].get_data()
     assert np.abs(np.asarray(x) - np.asarray(y)).max() < 0.03
     assert sum(bar.get_height() for bar in lower.patches) == 20_000
@@ -194,8 +196,8 @@ def test_reliability_shows_what_calibration_does():
     confidence, ids = np.repeat([0.6, 0.9], 50), np.arange(100).astype(str)
     truth = np.where(np.arange(100) % 50 < 30, "x", "y")
     table = tables.probability_table(ids, "test", truth, ids, np.c_[confidence, 1 - confidence], ["x", "y"])
-    after = evaluate.tempered(table, 5.0)
-    upper, _ = evaluation.reliability(table, others={"calibrated": after}).axes
+    after = evaluate.apply_temperature(table, 5.0)
+    upper, _ = evaluation.reliability_diagram(table, others={"calibrated": after}).axes
     texts = [text.get_text() for text in upper.get_legend().get_texts()]
     assert f"calibrated: error {evaluate.calibration_error(after):.3f}" in texts
     line = next(line for line in upper.get_lines() if str(line.get_label()).startswith("calibrated"))
@@ -223,14 +225,14 @@ def test_spectrogram_axes_are_seconds_and_mel():
 def test_leaderboard_puts_the_best_on_test_on_top():
     board = scoreboard(3)
     board.loc[(board["model"] == "model_0") & (board["split"] == "test"), "macro_auc"] = 0.99
-    axes = training.leaderboard(board).axes[0]
+    axes = training.leaderboard_plot(board).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["model_1", "model_2", "model_0"]
     assert "0.990" in [text.get_text() for text in axes.texts]
 
 
 def test_leaderboard_lives_without_intervals_and_without_a_test_split():
     board = scoreboard(3).assign(low=np.nan, high=np.nan)
-    training.leaderboard(board[board["split"] == "validation"]).savefig(io.BytesIO())
+    training.leaderboard_plot(board[board["split"] == "validation"]).savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize(
@@ -239,9 +241,9 @@ def test_leaderboard_lives_without_intervals_and_without_a_test_split():
         (lambda: evaluation.roc_curves(table_of(3).iloc[:0]), "no clips to evaluate"),
         (lambda: evaluation.precision_recall_curves(table_of(3).iloc[:0]), "no clips to evaluate"),
         (lambda: evaluation.confusion_matrix(table_of(3).iloc[:0]), "no clips to evaluate"),
-        (lambda: evaluation.reliability(table_of(3).iloc[:0]), "no clips to evaluate"),
-        (lambda: evaluation.reliability(table_of(3), bins=0), "at least one bin"),
-        (lambda: training.importances(pd.Series(dtype=float), "Forest"), "no importances to draw for 'Forest'"),
+        (lambda: evaluation.reliability_diagram(table_of(3).iloc[:0]), "no clips to evaluate"),
+        (lambda: evaluation.reliability_diagram(table_of(3), bins=0), "at least one bin"),
+        (lambda: training.feature_importances(pd.Series(dtype=float), "Forest"), "no importances to draw for 'Forest'"),
         (lambda: training.learning_curve(history().iloc[:0]), "no learning curve"),
         (lambda: training.learning_curve(history()[["seconds"]]), "no learning curve in the columns"),
         (lambda: spectrograms.spectrograms_per_genre({}, CONFIG), "no spectrogram"),
@@ -249,8 +251,8 @@ def test_leaderboard_lives_without_intervals_and_without_a_test_split():
             lambda: spectrograms.spectrograms_per_genre({"Rock": np.zeros((431, 96), np.uint8)}, CONFIG),
             "'Rock' has shape",
         ),
-        (lambda: training.leaderboard(scoreboard().drop(columns="low")), "no column low"),
-        (lambda: training.leaderboard(scoreboard().assign(macro_auc=np.nan)), "no model with a macro AUC"),
+        (lambda: training.leaderboard_plot(scoreboard().drop(columns="low")), "no column low"),
+        (lambda: training.leaderboard_plot(scoreboard().assign(macro_auc=np.nan)), "no model with a macro AUC"),
     ],
 )
 def test_nothing_to_draw_is_said(draw, message):
@@ -272,7 +274,7 @@ def test_no_pyplot_and_no_matplotlib_until_something_is_drawn():
     code = (
         "import sys; from genre.plots import training as plots; assert 'matplotlib' not in sys.modules; "
         "import pandas as pd; "
-        "plots.importances(pd.Series({'a': 1.0}), 'x').savefig('/dev/null', format='png'); "
+        "plots.feature_importances(pd.Series({'a': 1.0}), 'x').savefig('/dev/null', format='png'); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

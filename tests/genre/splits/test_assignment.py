@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from genre.config import SPLITS
 from genre.errors import DataError
-from genre.folds import folds
+from genre.folds import assign_folds
 from genre.splits import assignment
 
 
@@ -30,9 +30,9 @@ counts = st.dictionaries(
 @settings(deadline=None, max_examples=40)
 def test_no_recording_straddles_and_no_split_lacks_a_genre(counts):
     clips = clips_of(counts)
-    dealt = assignment.deal(clips)
+    dealt = assignment.assign_splits(clips)
     assert dealt["recording"].is_unique
-    assigned = assignment.assign(clips, dealt)
+    assigned = assignment.attach_splits(clips, dealt)
     assert (assigned.groupby("recording")["split"].nunique() == 1).all()
     assert set(assigned.groupby("genre", observed=True)["split"].nunique()) == {3}
 
@@ -40,9 +40,9 @@ def test_no_recording_straddles_and_no_split_lacks_a_genre(counts):
 @given(counts, st.integers(0, 20))
 @settings(deadline=None, max_examples=40)
 def test_a_grown_data_set_moves_nobody(counts, more):
-    before = assignment.deal(clips_of(counts))
+    before = assignment.assign_splits(clips_of(counts))
     grown = {genre: recordings + [2] * more for genre, recordings in counts.items()}
-    after = assignment.deal(clips_of(grown), before)
+    after = assignment.assign_splits(clips_of(grown), before)
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
     assert set(after["recording"]) == set(clips_of(grown)["recording"])
 
@@ -50,7 +50,7 @@ def test_a_grown_data_set_moves_nobody(counts, more):
 def test_the_order_of_the_clips_does_not_matter():
     clips = clips_of({"a": [2] * 20, "b": [2] * 20})
     shuffled = clips.sample(frac=1, random_state=1)
-    assert assignment.deal(clips).equals(assignment.deal(shuffled))
+    assert assignment.assign_splits(clips).equals(assignment.assign_splits(shuffled))
 
 
 def test_a_recording_of_several_genres_counts_for_the_most_frequent_and_of_equals_for_the_first_by_name():
@@ -59,14 +59,14 @@ def test_a_recording_of_several_genres_counts_for_the_most_frequent_and_of_equal
     more = more.assign(
         clip_id=more["recording"] + more.index.astype(str), genre=more["genre"].astype(clips["genre"].dtype)
     )
-    dealt = assignment.deal(pd.concat([clips, more], ignore_index=True))
+    dealt = assignment.assign_splits(pd.concat([clips, more], ignore_index=True))
     place = dealt["recording"].tolist().index
     assert place("x") < 10 <= place("y")  # dealt genre by genre, b before a
 
 
-@pytest.mark.parametrize(("n", "shares"), [(100, assignment.SMALL), (2600, assignment.LARGE)])
+@pytest.mark.parametrize(("n", "shares"), [(100, assignment.SMALL_SHARES), (2600, assignment.LARGE_SHARES)])
 def test_proportions(n, shares):
-    dealt = assignment.deal(clips_of({"a": [1] * n, "b": [1] * n}))
+    dealt = assignment.assign_splits(clips_of({"a": [1] * n, "b": [1] * n}))
     found = dealt.groupby(dealt["recording"].str[0])["split"].value_counts(normalize=True)
     for genre in "ab":
         for split, share in shares.items():
@@ -75,7 +75,7 @@ def test_proportions(n, shares):
 
 def test_too_few_recordings_are_named():
     with pytest.raises(DataError, match=r"b has 2; each genre needs at least 3"):
-        assignment.deal(clips_of({"a": [3, 3, 3], "b": [9, 9]}))
+        assignment.assign_splits(clips_of({"a": [3, 3, 3], "b": [9, 9]}))
 
 
 def test_a_published_split_is_taken_as_it_is():
@@ -83,47 +83,47 @@ def test_a_published_split_is_taken_as_it_is():
         clips_of({"a": [2], "b": [2]}, split=s).assign(recording=lambda t, s=s: t["recording"] + s) for s in SPLITS
     ]
     clips = pd.concat(parts, ignore_index=True)
-    dealt = assignment.from_source(clips)
+    dealt = assignment.published_splits(clips)
     assert dealt.set_index("recording")["split"].to_dict() == dict(zip(clips["recording"], clips["split"], strict=True))
 
 
 def test_a_published_split_must_be_whole():
     with pytest.raises(DataError, match="gives 6 of 6 recordings no split"):
-        assignment.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}))
+        assignment.published_splits(clips_of({"a": [1] * 3, "b": [1] * 3}))
     with pytest.raises(DataError, match="has no clip of a, b"):
-        assignment.from_source(clips_of({"a": [1] * 3, "b": [1] * 3}, split="train"))
+        assignment.published_splits(clips_of({"a": [1] * 3, "b": [1] * 3}, split="train"))
 
 
 def test_a_side_that_lost_its_only_recording_of_a_genre_is_named():
     clips = clips_of({"a": [1] * 4, "b": [1] * 4})
-    dealt = assignment.deal(clips)
+    dealt = assignment.assign_splits(clips)
     lost = dealt.loc[(dealt["split"] == "test") & dealt["recording"].str.startswith("a"), "recording"]
     with pytest.raises(DataError, match="the test split has no clip of a; each recording keeps its side"):
-        assignment.deal(clips[~clips["recording"].isin(lost)], dealt)
+        assignment.assign_splits(clips[~clips["recording"].isin(lost)], dealt)
 
 
 def test_a_new_recording_fills_the_hole():
     clips = clips_of({"a": [1] * 5, "b": [1] * 4})
     known, new = clips[clips["recording"] != "a/4"], clips[clips["recording"] == "a/4"]
-    dealt = assignment.deal(known)
+    dealt = assignment.assign_splits(known)
     lost = dealt.loc[(dealt["split"] == "test") & dealt["recording"].str.startswith("a"), "recording"]
-    again = assignment.deal(pd.concat([known[~known["recording"].isin(lost)], new]), dealt)
+    again = assignment.assign_splits(pd.concat([known[~known["recording"].isin(lost)], new]), dealt)
     assert again.set_index("recording").loc["a/4", "split"] == "test"
 
 
 def test_folds_never_straddle_a_recording_and_each_trains_on_every_genre():
     recording = np.repeat(np.arange(40), 3)
     genre = np.repeat(np.arange(40) % 4, 3)
-    fold = folds(genre, recording, 5)
+    fold = assign_folds(genre, recording, 5)
     assert set(fold) == set(range(5))
     assert pd.Series(fold).groupby(recording).nunique().max() == 1
     for number in range(5):
         assert set(genre[fold != number]) == {0, 1, 2, 3}
         assert 15 <= (fold == number).sum() <= 33
-    np.testing.assert_array_equal(folds(genre, recording, 5), fold)
+    np.testing.assert_array_equal(assign_folds(genre, recording, 5), fold)
 
 
 def test_as_many_folds_as_the_rarest_genre_allows():
     genre = np.array([0] * 20 + [1] * 3)
-    assert set(folds(genre, np.arange(23), 5)) == {0, 1, 2}
-    assert folds(genre, np.array([*range(20), 20, 20, 20]), 5) is None
+    assert set(assign_folds(genre, np.arange(23), 5)) == {0, 1, 2}
+    assert assign_folds(genre, np.array([*range(20), 20, 20, 20]), 5) is None

@@ -5,7 +5,7 @@ from scipy.signal import butter, sosfilt
 
 from genre.config import AudioConfig
 from genre.inputs import spectrogram
-from genre.inputs.features import FEATURE_NAMES, extract
+from genre.inputs.features import FEATURE_NAMES, extract_features
 from genre.splits import assignment, duplicates
 from tests.support.sounds import tone
 
@@ -26,7 +26,7 @@ def piece(seed: int, seconds: float = 12.0) -> np.ndarray:
 
 def analysed(clips: dict[str, np.ndarray]) -> tuple[pd.DataFrame, np.ndarray]:
     cut = [y[: CONFIG.n_samples] for y in clips.values()]
-    features = pd.DataFrame([extract(y, CONFIG) for y in cut], columns=list(FEATURE_NAMES), index=list(clips))
+    features = pd.DataFrame([extract_features(y, CONFIG) for y in cut], columns=list(FEATURE_NAMES), index=list(clips))
     return features, np.stack([spectrogram.log_mel(y, CONFIG) for y in cut])
 
 
@@ -50,52 +50,52 @@ def collection() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def test_finds_all_copies_and_nothing_else(collection):
-    found = duplicates.pairs(*collection)
+    found = duplicates.find_duplicates(*collection)
     assert set(zip(found["first"], found["second"], found["kind"], strict=True)) == {
         ("piece 0", "same", "exact"),
         ("piece 1", "softer", "near"),
         ("piece 2", "later", "near"),
         ("piece 3", "encoded", "near"),
     }
-    assert (found["similarity"] >= duplicates.SAME).all() and (found["similarity"] <= 1.001).all()
+    assert (found["similarity"] >= duplicates.MIN_SIMILARITY).all() and (found["similarity"] <= 1.001).all()
 
 
 def test_copies_are_found_in_cells_too(collection, monkeypatch):
     features, stored = collection
-    whole, compared = duplicates.pairs(features, stored), len(duplicates._neighbours(features))
+    whole, compared = duplicates.find_duplicates(features, stored), len(duplicates._candidate_pairs(features))
     monkeypatch.setattr(duplicates, "CELL_CLIPS", 1)
-    assert len(duplicates._neighbours(features)) < compared
-    pd.testing.assert_frame_equal(duplicates.pairs(features, stored), whole)
+    assert len(duplicates._candidate_pairs(features)) < compared
+    pd.testing.assert_frame_equal(duplicates.find_duplicates(features, stored), whole)
 
 
 def test_several_threads_find_the_same(collection, monkeypatch):
-    whole = duplicates.pairs(*collection)
-    monkeypatch.setattr(duplicates, "CHUNK", 3)
-    pd.testing.assert_frame_equal(duplicates.pairs(*collection, n_jobs=2), whole, rtol=1e-5)
+    whole = duplicates.find_duplicates(*collection)
+    monkeypatch.setattr(duplicates, "CHUNK_PAIRS", 3)
+    pd.testing.assert_frame_equal(duplicates.find_duplicates(*collection, n_jobs=2), whole, rtol=1e-5)
 
 
 def test_without_spectrograms_only_equal_rows_are_copies(collection):
     features, _ = collection
     tripled = pd.concat([features, features.loc[["piece 0"]].rename({"piece 0": "again"})])
-    found = duplicates.pairs(tripled)
+    found = duplicates.find_duplicates(tripled)
     assert set(zip(found["first"], found["second"], strict=True)) == {("piece 0", "same"), ("piece 0", "again")}
     assert set(found["kind"]) == {"exact"}
-    none = duplicates.pairs(features.iloc[:4])
+    none = duplicates.find_duplicates(features.iloc[:4])
     assert none.empty and list(none) == ["first", "second", "kind", "similarity"]
-    assert duplicates.pairs(features.iloc[:1], collection[1][:1]).empty
+    assert duplicates.find_duplicates(features.iloc[:1], collection[1][:1]).empty
 
 
 def test_the_same_beat_and_chord_at_two_pitches_is_no_copy():
     clips = {f"{hz} {n}": tone(10, hz=hz * (1 + 0.02 * n), seed=n) for hz in (110.0, 880.0) for n in range(3)}
-    assert duplicates.pairs(*analysed(clips)).empty
+    assert duplicates.find_duplicates(*analysed(clips)).empty
 
 
 def test_short_clips_are_not_alike_for_their_silence():
     clips = {f"short {n}": piece(n, 3.0)[: 2 * CONFIG.sr] for n in range(4)}
     features, stored = analysed(clips)
-    assert duplicates.pairs(features, stored).empty
+    assert duplicates.find_duplicates(features, stored).empty
     i, j = np.triu_indices(4, 1)
-    assert duplicates.similarities(stored, np.column_stack([i, j])).max() < 0.6
+    assert duplicates.pair_similarities(stored, np.column_stack([i, j])).max() < 0.6
 
 
 def listed(recordings: dict[str, str]) -> pd.DataFrame:
@@ -110,21 +110,23 @@ def copied(*couples: tuple[str, str]) -> pd.DataFrame:
 
 def test_copies_that_are_new_become_one_recording_through_chains():
     clips = listed({"1": "b", "2": "a", "3": "c", "4": "d"})
-    settled = duplicates.settle(clips, copied(("1", "2"), ("3", "1")), {})
+    settled = duplicates.resolve_duplicates(clips, copied(("1", "2"), ("3", "1")), {})
     assert settled["recording"].tolist() == ["a", "a", "a", "d"]
     assert (settled["status"] == "ok").all()
     assert clips["recording"].tolist() == ["b", "a", "c", "d"]
 
 
 def test_a_new_copy_goes_where_the_old_one_is():
-    settled = duplicates.settle(listed({"1": "a", "2": "z"}), copied(("1", "2")), {"z": "validation"})
+    settled = duplicates.resolve_duplicates(listed({"1": "a", "2": "z"}), copied(("1", "2")), {"z": "validation"})
     assert settled["recording"].tolist() == ["z", "z"]
 
 
 def test_nothing_dealt_moves_the_training_copy_leaves():
     clips = listed({"1": "a", "1b": "a", "2": "b", "3": "c", "4": "new"})
     dealt = {"a": "train", "b": "test", "c": "validation"}
-    settled = duplicates.settle(clips, copied(("1", "2"), ("2", "3"), ("3", "4")), dealt).set_index("clip_id")
+    settled = duplicates.resolve_duplicates(clips, copied(("1", "2"), ("2", "3"), ("3", "4")), dealt).set_index(
+        "clip_id"
+    )
     assert settled["status"].to_dict() == {
         "1": "duplicate_of_test",
         "1b": "duplicate_of_test",
@@ -134,33 +136,35 @@ def test_nothing_dealt_moves_the_training_copy_leaves():
     }
     assert settled.loc["4", "recording"] == "b" and settled.loc["2", "recording"] == "b"
     assert settled.loc["1", "reason"] == "the same music as b, which is in test"
-    beside = duplicates.settle(clips, copied(("1", "3")), dealt).set_index("clip_id")
+    beside = duplicates.resolve_duplicates(clips, copied(("1", "3")), dealt).set_index("clip_id")
     assert beside.loc["1", "status"] == "duplicate_of_validation" and beside.loc["3", "status"] == "ok"
 
 
 def test_a_published_split_keeps_its_recordings():
     dealt = {"a": "train", "b": "train", "c": "test"}
     clips = listed({"1": "a", "2": "b", "3": "c"})
-    settled = duplicates.settle(clips, copied(("1", "2")), dealt, join=False)
+    settled = duplicates.resolve_duplicates(clips, copied(("1", "2")), dealt, merge=False)
     assert settled["recording"].tolist() == ["a", "b", "c"] and (settled["status"] == "ok").all()
 
 
 def test_joined_names_keep_their_side_when_they_part_again():
     clips = listed({f"{g}{n}": f"{g}{n}" for g in "ab" for n in range(12)})
-    joined = duplicates.settle(clips, copied(("a3", "a5"), ("a5", "a7")), {})
-    dealt = assignment.with_names(assignment.deal(joined), clips["recording"], joined["recording"])
+    joined = duplicates.resolve_duplicates(clips, copied(("a3", "a5"), ("a5", "a7")), {})
+    dealt = assignment.add_merged_recordings(assignment.assign_splits(joined), clips["recording"], joined["recording"])
     assert dealt["recording"].is_unique and set(dealt["recording"]) == set(clips["recording"])
-    again = assignment.deal(clips, dealt).set_index("recording")["split"]
+    again = assignment.assign_splits(clips, dealt).set_index("recording")["split"]
     assert again["a3"] == again["a5"] == again["a7"]
     assert len(again) == len(clips)
 
 
 def test_pairs_within_a_recording_are_no_leak():
     clips = listed({"1": "a", "2": "a", "3": "b"})
-    found = duplicates.across(copied(("1", "2"), ("2", "3")), clips)
+    found = duplicates.between_recordings(copied(("1", "2"), ("2", "3")), clips)
     assert found[["first", "second", "first_genre", "second_genre"]].to_numpy().tolist() == [["2", "3", "a", "b"]]
-    assert duplicates.across(copied(), clips).empty
+    assert duplicates.between_recordings(copied(), clips).empty
     stamped = clips.assign(stamp="x")
     assert (
-        duplicates.digest(stamped, "f") != duplicates.digest(stamped, "g") != duplicates.digest(stamped.iloc[1:], "g")
+        duplicates.duplicates_digest(stamped, "f")
+        != duplicates.duplicates_digest(stamped, "g")
+        != duplicates.duplicates_digest(stamped.iloc[1:], "g")
     )

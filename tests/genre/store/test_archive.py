@@ -17,7 +17,7 @@ CONFIG = AudioConfig()
 @pytest.fixture(scope="module")
 def made(music, tmp_path_factory) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame, np.ndarray]]]:
     """Clips, one of them unusable, and what four parts of two clips each hold: made up, since nothing is computed."""
-    clips = datasets.clips("folder", str(music), tmp_path_factory.mktemp("x"), {"max_clips_per_track": 1})
+    clips = datasets.load_clips("folder", str(music), tmp_path_factory.mktemp("x"), {"max_clips_per_track": 1})
     rng, written = np.random.default_rng(0), []
     for start in range(0, len(clips), 2):
         index = clips[["clip_id", "stamp"]].iloc[start : start + 2].assign(status="ok", reason="", row=[0, 1])
@@ -34,8 +34,10 @@ def made(music, tmp_path_factory) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame
 def filled(made, tmp_path):
     clips, written = made
     for index, pictures in written:
-        parts.write(index, pictures, tmp_path)
-    reference_clip.path(tmp_path).write_text(json.dumps({"versions": {"numpy": "2"}, "values": {"tempo": 120.0}}))
+        parts.save_part(index, pictures, tmp_path)
+    reference_clip.reference_path(tmp_path).write_text(
+        json.dumps({"versions": {"numpy": "2"}, "values": {"tempo": 120.0}})
+    )
     return contents.with_outcomes(clips, tmp_path), tmp_path
 
 
@@ -48,81 +50,81 @@ def test_compacted_parts_hold_the_same_and_a_reader_goes_on(filled):
     good = usable(clips)
     reader = contents.Spectrograms(good, directory)
     pictures, table = reader[:], contents.load_features(good, directory)
-    assert archive.compact(directory) == (4, 1)
+    assert archive.compact_parts(directory) == (4, 1)
     assert len(list(directory.glob("part-*"))) == 2
     np.testing.assert_array_equal(reader[:], pictures)
     np.testing.assert_array_equal(reader[np.array([5, 0])], pictures[[5, 0]])
     np.testing.assert_array_equal(contents.Spectrograms(good, directory)[:], pictures)
     pd.testing.assert_frame_equal(contents.load_features(good, directory), table)
     pd.testing.assert_frame_equal(contents.with_outcomes(clips, directory), clips)
-    assert archive.compact(directory) == (1, 1)
+    assert archive.compact_parts(directory) == (1, 1)
 
 
 def test_parts_of_different_libraries_stay_apart_and_large_ones_alone(filled, made, monkeypatch):
     directory = filled[1]
     index, pictures = made[1][0]
-    parts.write(index, pictures, directory, {"numpy": "1.0"})
-    assert archive.compact(directory) == (4, 2)
-    monkeypatch.setattr(archive, "LARGE", 4)
+    parts.save_part(index, pictures, directory, {"numpy": "1.0"})
+    assert archive.compact_parts(directory) == (4, 2)
+    monkeypatch.setattr(archive, "MAX_PART_CLIPS", 4)
     for index, pictures in made[1]:
-        parts.write(index, pictures, directory)
-    assert archive.compact(directory)[1] >= 3
+        parts.save_part(index, pictures, directory)
+    assert archive.compact_parts(directory)[1] >= 3
 
 
 def test_a_compaction_that_was_killed_is_finished_by_the_next(filled, made):
     clips, directory = filled
-    archive.compact(directory)
+    archive.compact_parts(directory)
     for index, pictures in made[1][:2]:  # not removed yet
-        parts.write(index, pictures, directory)
+        parts.save_part(index, pictures, directory)
     before = contents.Spectrograms(usable(clips), directory)[:]
-    assert archive.compact(directory) == (3, 1)
-    assert len(contents.outcomes(directory)) == len(clips)
+    assert archive.compact_parts(directory) == (3, 1)
+    assert len(contents.read_outcomes(directory)) == len(clips)
     np.testing.assert_array_equal(contents.Spectrograms(usable(clips), directory)[:], before)
 
 
 def test_what_is_exported_is_restored(filled, tmp_path):
     clips, directory = filled
     good, path = usable(clips), tmp_path / "out" / "music.parquet"
-    assert archive.export(clips, CONFIG, directory, path) == len(good) == 7
+    assert archive.export_store(clips, CONFIG, directory, path) == len(good) == 7
     table = pd.read_parquet(path)
     assert list(table["genre"]) == list(good["genre"])
     steps = np.frombuffer(table["spectrogram"][3], np.uint8).reshape(96, 431)
     np.testing.assert_array_equal(np.cumsum(steps, axis=1, dtype=np.uint8), contents.Spectrograms(good, directory)[3])
     assert str(tmp_path) not in table.drop(columns="spectrogram").to_csv()
     assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
-    assert archive.restore(path, CONFIG, tmp_path / "other") == 7
+    assert archive.restore_store(path, CONFIG, tmp_path / "other") == 7
     np.testing.assert_array_equal(
         contents.Spectrograms(good, tmp_path / "other")[:], contents.Spectrograms(good, directory)[:]
     )
     pd.testing.assert_frame_equal(
         contents.load_features(good, tmp_path / "other"), contents.load_features(good, directory)
     )
-    assert list(contents.missing(clips, tmp_path / "other")["clip_id"]) == []
-    [index] = parts.paths(tmp_path / "other")
-    assert parts.made_by(index) == {"numpy": "2"}
+    assert list(contents.find_missing(clips, tmp_path / "other")["clip_id"]) == []
+    [index] = parts.list_parts(tmp_path / "other")
+    assert parts.read_versions(index) == {"numpy": "2"}
 
 
 def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):
     clips, directory = filled
     path = tmp_path / "music.parquet"
-    archive.export(clips, CONFIG, directory, path)
+    archive.export_store(clips, CONFIG, directory, path)
     with pytest.raises(DataError, match="choose the variant"):
-        archive.restore(path, AudioConfig(variant="paper"), tmp_path / "other")
+        archive.restore_store(path, AudioConfig(variant="paper"), tmp_path / "other")
     (tmp_path / "other").mkdir()
-    reference_clip.path(tmp_path / "other").write_text(
+    reference_clip.reference_path(tmp_path / "other").write_text(
         json.dumps({"versions": {"numpy": "1"}, "values": {"tempo": 90.0}})
     )
     with pytest.raises(DataError, match="tempo of the probe is 120, there 90; numpy 1 is now 2"):
-        archive.restore(path, CONFIG, tmp_path / "other")
+        archive.restore_store(path, CONFIG, tmp_path / "other")
     for nonsense in (b"", b"no parquet", pd.DataFrame({"a": [1]}).to_parquet()):
         path.write_bytes(nonsense)
         with pytest.raises(DataError, match="is no archive of a store"):
-            archive.restore(path, CONFIG, tmp_path / "third")
+            archive.restore_store(path, CONFIG, tmp_path / "third")
     assert not list((tmp_path / "other").glob("part-*"))
 
 
 def test_nothing_to_export_leaves_no_file(filled, tmp_path):
     clips, _ = filled
     with pytest.raises(DataError, match="no usable clip"):
-        archive.export(clips.assign(stamp="other"), CONFIG, tmp_path, tmp_path / "music.parquet")
+        archive.export_store(clips.assign(stamp="other"), CONFIG, tmp_path, tmp_path / "music.parquet")
     assert not (tmp_path / "music.parquet").exists()

@@ -101,26 +101,26 @@ def test_batches_are_fine_at_first_and_large_at_scale(n, size):
 
 def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
     with pytest.raises(UsageError, match="n_jobs must be"):
-        building.build(listed([]), CONFIG, tmp_path, n_jobs=0)
+        building.build_store(listed([]), CONFIG, tmp_path, n_jobs=0)
 
 
 def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragile, monkeypatch):
-    monkeypatch.setattr(pool, "_ATTEMPTS", 1)  # for the sake of time
+    monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)  # for the sake of time
     clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
-    assert building.build(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
     built = contents.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
     assert built["status"].to_dict() == {"a.wav": "ok", "b.wav": "ok", "poison.wav": "crashed", "c.wav": "ok"}
     assert built.loc["poison.wav", "reason"].endswith("the process that decoded it was killed by signal 11")
     assert np.isfinite(contents.load_features(clips.drop(2), tmp_path / "s")).all(axis=None)
-    assert building.build(clips, CONFIG, tmp_path / "s") == 0  # nor is it tried again
+    assert building.build_store(clips, CONFIG, tmp_path / "s") == 0  # nor is it tried again
 
 
 def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkeypatch):
     monkeypatch.setattr(pool, "ROW_LIMIT_S", 2.0)
-    monkeypatch.setattr(pool, "_ATTEMPTS", 1)
+    monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)
     clips = copies(tmp_path / "music", sound, ["hang.wav"])
-    building.build(clips, CONFIG, tmp_path / "s", n_jobs=1)
-    [built] = contents.outcomes(tmp_path / "s").itertuples()
+    building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    [built] = contents.read_outcomes(tmp_path / "s").itertuples()
     assert built.status == "crashed"
     assert built.reason.endswith("the process that decoded it took more than 2 s")
 
@@ -134,7 +134,7 @@ def six_batches(
     clips = copies(folder / "music", sound, [f"slow-{n:02d}.wav" for n in range(12)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "MIN_BATCH", 2)
-        building.build(clips, CONFIG, folder / "whole", n_jobs=2)
+        building.build_store(clips, CONFIG, folder / "whole", n_jobs=2)
         yield clips, parts(folder / "whole")
 
 
@@ -158,7 +158,7 @@ def killing_after_the_first_part(directory: Path, victim: Callable[[], int]) -> 
 def test_a_process_that_is_killed_loses_nothing(tmp_path, fragile, six_batches):
     slow, whole = six_batches
     with killing_after_the_first_part(tmp_path / "s", lambda: processes(os.getpid())[0].pid):
-        building.build(slow, CONFIG, tmp_path / "s", n_jobs=2)
+        building.build_store(slow, CONFIG, tmp_path / "s", n_jobs=2)
     assert len(whole) == 12
     assert parts(tmp_path / "s") == whole
 
@@ -169,11 +169,11 @@ def test_a_cluster_that_loses_a_worker_leaves_the_same_bytes(tmp_path, fragile, 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         workers = [nanny.pid for nanny in cluster.workers.values()]
         with killing_after_the_first_part(tmp_path / "s", lambda: workers[0]):
-            building.build(slow, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
+            building.build_store(slow, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
         assert parts(tmp_path / "s") == whole
         elsewhere = slow.assign(path="/not/on/this/machine.wav", stamp="2")
         with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must lie"):
-            building.build(elsewhere, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
+            building.build_store(elsewhere, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_cluster_that_is_not_there(tmp_path, sound, monkeypatch, address, erro
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     monkeypatch.setattr("genre.workers.dask_cluster.CONNECT_S", 1)
     with pytest.raises(error, match=sentence):
-        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=address)
+        building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=address)
 
 
 def test_a_cluster_without_workers(tmp_path, sound):
@@ -196,7 +196,7 @@ def test_a_cluster_without_workers(tmp_path, sound):
         distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         pytest.raises(GenreError, match=r"has no workers; start some"),
     ):
-        building.build(
+        building.build_store(
             copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=cluster.scheduler_address
         )
 
@@ -204,7 +204,7 @@ def test_a_cluster_without_workers(tmp_path, sound):
 def test_dask_that_is_not_installed_is_a_sentence_with_the_command(tmp_path, sound, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match=r"pip install .*cluster"):
-        building.build(
+        building.build_store(
             copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask="tcp://127.0.0.1:8786"
         )
 
@@ -216,7 +216,7 @@ def test_bad_files_of_every_kind_among_good_ones(tmp_path):
     for name in good:
         sf.write(folder / name, bad_files.music(), bad_files.SR)
     clips = listed([folder / name for name in [*expected, *good]]).sample(frac=1, random_state=0)
-    building.build(clips, CONFIG, tmp_path / "s", n_jobs=2)
+    building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=2)
     built = contents.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
     wrong = {name: built["status"][name] for name, right in expected.items() if built["status"][name] not in right}
     assert not wrong
@@ -233,7 +233,7 @@ def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, 
 import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 import pandas as pd; from pathlib import Path; from genre.store import building; from genre.config import AudioConfig
 building.MIN_BATCH = 2
-building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
+building.build_store(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path("{tmp_path}/s"), n_jobs=2)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as build:
         assert until(lambda: list((tmp_path / "s").glob("part-*.parquet")), 60)
@@ -246,10 +246,10 @@ building.build(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(), Path(
     assert until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in working), 10)
     assert time.monotonic() - start < 10
     assert "BrokenPipe" not in said
-    done = len(contents.outcomes(tmp_path / "s"))
+    done = len(contents.read_outcomes(tmp_path / "s"))
     assert 0 < done < 20
-    contents.repair(tmp_path / "s")
-    assert len(contents.missing(clips, tmp_path / "s")) == 20 - done
+    contents.remove_damaged_parts(tmp_path / "s")
+    assert len(contents.find_missing(clips, tmp_path / "s")) == 20 - done
 
 
 def test_a_full_disk_is_a_sentence(tmp_path, sound):
@@ -257,7 +257,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, sound):
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
     try:
         with pytest.raises(GenreError, match=r"cannot be written \(OSError: .*disk is full"):
-            building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
+            building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not parts(tmp_path / "s")
@@ -270,12 +270,12 @@ def test_a_process_that_is_killed_at_its_start_is_started_again(tmp_path, sound,
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
-        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
+        building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
 
 
 def test_a_process_that_cannot_start_is_a_sentence_and_no_file_is_blamed(tmp_path, sound, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
-        building.build(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
-    assert contents.outcomes(tmp_path / "s").empty
+        building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
+    assert contents.read_outcomes(tmp_path / "s").empty

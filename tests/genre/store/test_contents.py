@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from genre import datasets
-from genre.config import AudioConfig, versions
+from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.inputs import features
 from genre.store import building, computing, contents, parts
@@ -18,11 +18,11 @@ CONFIG = AudioConfig()
 
 @pytest.fixture
 def clips(music, tmp_path) -> pd.DataFrame:
-    return datasets.clips("folder", str(music), tmp_path, {"max_clips_per_track": 1})
+    return datasets.load_clips("folder", str(music), tmp_path, {"max_clips_per_track": 1})
 
 
 def test_what_comes_out_is_what_was_computed(clips, tmp_path):
-    assert building.build(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
     y = sf.read(clips["path"].iloc[3], dtype="float32")[0][: CONFIG.n_samples]
     table = contents.load_features(clips, tmp_path)
     assert list(table.index) == list(clips["clip_id"])
@@ -36,7 +36,7 @@ def test_what_comes_out_is_what_was_computed(clips, tmp_path):
 
 def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
     for start in (0, 3):  # two parts
-        computing.write_part(clips.iloc[start : start + 3], CONFIG, tmp_path)
+        computing.compute_part(clips.iloc[start : start + 3], CONFIG, tmp_path)
     wanted = clips.iloc[[5, 0, 4]]
     pictures = contents.Spectrograms(wanted, tmp_path)
     one_by_one = [contents.Spectrograms(clips.iloc[[i]], tmp_path)[0] for i in (5, 0, 4)]
@@ -47,12 +47,12 @@ def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
 
 def test_a_second_build_computes_nothing_and_a_changed_file_again(tmp_path):
     folder = write_music(tmp_path / "music", genres={"a": 200, "b": 400}, tracks=1)
-    scan = lambda: datasets.clips("folder", str(folder), tmp_path, {})  # noqa: E731
-    assert building.build(scan(), CONFIG, tmp_path / "s") == 2
-    assert building.build(scan(), CONFIG, tmp_path / "s") == 0
+    scan = lambda: datasets.load_clips("folder", str(folder), tmp_path, {})  # noqa: E731
+    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 2
+    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 0
     before = contents.load_features(scan(), tmp_path / "s")
     sf.write(folder / "a" / "0.wav", tone(12, hz=900), 22050)
-    assert building.build(scan(), CONFIG, tmp_path / "s") == 1
+    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 1
     after = contents.load_features(scan(), tmp_path / "s")
     assert not np.array_equal(before.iloc[0], after.iloc[0])
     np.testing.assert_array_equal(before.iloc[1], after.iloc[1])
@@ -65,8 +65,8 @@ def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
     sf.write(folder / "b" / "nan.wav", np.full(22050 * 10, np.nan, np.float32), 22050, subtype="FLOAT")
     (folder / "b" / "noise.mp3").write_bytes(b"this is no music" * 100)
     (folder / "b" / "empty.flac").write_bytes(b"")
-    clips = datasets.clips("folder", str(folder), tmp_path, {})
-    building.build(clips, CONFIG, tmp_path / "s")
+    clips = datasets.load_clips("folder", str(folder), tmp_path, {})
+    building.build_store(clips, CONFIG, tmp_path / "s")
     built = contents.with_outcomes(clips, tmp_path / "s").set_index("recording")
     assert built["status"].to_dict() == {
         "a/0.wav": "ok",
@@ -82,19 +82,19 @@ def test_each_bad_file_has_its_reason_and_the_good_ones_are_built(tmp_path):
 
 def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
     for start in (0, 4):
-        computing.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
-    first, second = parts.paths(tmp_path)
+        computing.compute_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
+    first, second = parts.list_parts(tmp_path)
     first.unlink()  # killed between the two files
     second.with_suffix(".npy").write_bytes(b"")
-    assert building.build(clips, CONFIG, tmp_path) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path) == len(clips)
     assert len(contents.Spectrograms(clips, tmp_path)[:]) == len(clips)
-    assert {p.stem for p in tmp_path.glob("part-*.npy")} == {p.stem for p in parts.paths(tmp_path)}
+    assert {p.stem for p in tmp_path.glob("part-*.npy")} == {p.stem for p in parts.list_parts(tmp_path)}
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "empty", "index"])
 def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, damage):
     for start in (0, 4):  # two parts
-        computing.write_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
+        computing.compute_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
     before, whole = contents.Spectrograms(clips, tmp_path)[:], contents.load_features(clips, tmp_path)
     reader = contents.Spectrograms(clips, tmp_path)
     victim = sorted(tmp_path.glob("part-*.parquet" if damage == "index" else "part-*.npy"))[0]
@@ -103,30 +103,30 @@ def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, dama
     else:
         victim.write_bytes(victim.read_bytes()[: 0 if damage == "empty" else victim.stat().st_size * 3 // 4])
     with pytest.raises(DataError, match=rf"{victim} is damaged: .*; \"mlflow run . -e build\" .* repairs it"):
-        contents.outcomes(tmp_path) if damage == "index" else reader[:]
-    contents.repair(tmp_path)
-    missing = contents.missing(clips, tmp_path)
+        contents.read_outcomes(tmp_path) if damage == "index" else reader[:]
+    contents.remove_damaged_parts(tmp_path)
+    missing = contents.find_missing(clips, tmp_path)
     assert len(missing) == 4
-    computing.write_part(missing, CONFIG, tmp_path)
+    computing.compute_part(missing, CONFIG, tmp_path)
     np.testing.assert_array_equal(contents.Spectrograms(clips, tmp_path)[:], before)
     np.testing.assert_allclose(contents.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_a_part_says_what_computed_it(clips, tmp_path, monkeypatch):
-    computing.write_part(clips.iloc[:1], CONFIG, tmp_path)
+    computing.compute_part(clips.iloc[:1], CONFIG, tmp_path)
     [index] = tmp_path.glob("part-*.parquet")
-    made_by = parts.made_by(index)
-    assert made_by.items() >= versions().items() and made_by["kernels"] == "compiled"
+    made_by = parts.read_versions(index)
+    assert made_by.items() >= library_versions().items() and made_by["kernels"] == "compiled"
     assert made_by["processor"].startswith(platform.machine())
     assert contents.is_made_here(tmp_path)
     monkeypatch.setenv("GENRE_KERNELS", "plain")
     assert not contents.is_made_here(tmp_path)
-    computing.write_part(clips.iloc[1:2], CONFIG, tmp_path)
+    computing.compute_part(clips.iloc[1:2], CONFIG, tmp_path)
     assert not contents.is_made_here(tmp_path)  # one of two parts is of another kind
 
 
 def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
-    building.build(clips.iloc[1:], CONFIG, tmp_path)
+    building.build_store(clips.iloc[1:], CONFIG, tmp_path)
     with pytest.raises(DataError, match=r"1 clips are not in the store .* 'high/0.wav@0'"):
         contents.load_features(clips, tmp_path)
 
@@ -135,12 +135,12 @@ def test_features_that_the_source_brought(tmp_path):
     clips = pd.DataFrame({"clip_id": ["x", "y"], "stamp": "1", "status": "ok", "reason": ""})
     table = pd.DataFrame(1.5, index=pd.Index(["y", "x"]), columns=list(features.FEATURE_NAMES))
     table.loc["y"] = 2.5
-    contents.adopt(clips, table, tmp_path)
+    contents.write_source_features(clips, table, tmp_path)
     assert contents.load_features(clips, tmp_path)["tempo"].to_dict() == {"x": 1.5, "y": 2.5}
 
 
 def test_more_parts_than_the_system_lets_open(clips, tmp_path):
-    computing.write_part(clips.iloc[:1], CONFIG, tmp_path)
+    computing.compute_part(clips.iloc[:1], CONFIG, tmp_path)
     [index], [pictures] = tmp_path.glob("part-*.parquet"), tmp_path.glob("part-*.npy")
     table, n = (
         pd.read_parquet(index, columns=["clip_id", "stamp", "row"]),

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from genre.config import FEATURES_VERSION, AudioConfig, Variant, versions
+from genre.config import FEATURES_VERSION, AudioConfig, Variant, library_versions
 from genre.errors import DataError
 from genre.store import reference_clip
 from tests.support.project import ROOT
@@ -26,7 +26,7 @@ def golden() -> dict:
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, float]:
-    return reference_clip.measure(AudioConfig())
+    return reference_clip.compute_reference(AudioConfig())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -34,37 +34,43 @@ def test_the_output_has_not_changed_without_its_version(golden, variant):
     assert golden["features_version"] == FEATURES_VERSION, (
         "write the new numbers: python -m tests.genre.store.test_reference_clip"
     )
-    apart = reference_clip.differences(reference_clip.measure(AudioConfig(variant=variant)), golden[variant])
+    apart = reference_clip.find_differences(
+        reference_clip.compute_reference(AudioConfig(variant=variant)), golden[variant]
+    )
     assert not apart, f"raise FEATURES_VERSION, or undo; libraries then: {golden['versions']}"
 
 
 def test_a_changed_resampler_or_feature_is_seen(values):
-    other = reference_clip.measure(AudioConfig(resampler="soxr_mq"))
-    assert len(reference_clip.differences(other, values)) > 5
-    assert list(reference_clip.differences(values | {"tempo": 60.0}, values)) == ["tempo"]
-    assert list(reference_clip.differences({k: v for k, v in values.items() if k != "tempo"}, values)) == ["tempo"]
-    assert not reference_clip.differences({k: v * (1 + 1e-5) for k, v in values.items()}, values)
+    other = reference_clip.compute_reference(AudioConfig(resampler="soxr_mq"))
+    assert len(reference_clip.find_differences(other, values)) > 5
+    assert list(reference_clip.find_differences(values | {"tempo": 60.0}, values)) == ["tempo"]
+    assert list(reference_clip.find_differences({k: v for k, v in values.items() if k != "tempo"}, values)) == ["tempo"]
+    assert not reference_clip.find_differences({k: v * (1 + 1e-5) for k, v in values.items()}, values)
 
 
 def test_a_store_takes_only_what_computes_the_same(tmp_path):
     config = AudioConfig()
-    reference_clip.check(config, tmp_path)
-    reference_clip.check(config, tmp_path)
+    reference_clip.check_reference(config, tmp_path)
+    reference_clip.check_reference(config, tmp_path)
     path = tmp_path / "probe.json"
     left = json.loads(path.read_text())
     left["versions"]["numba"] = "0.9"
     left["values"]["rmse_mean"] *= 1.05
     path.write_text(json.dumps(left))
-    sentence = f"rmse_mean of the probe is .*numba 0.9 is now {re.escape(versions()['numba'])}.*FEATURES_VERSION"
+    sentence = (
+        f"rmse_mean of the probe is .*numba 0.9 is now {re.escape(library_versions()['numba'])}.*FEATURES_VERSION"
+    )
     with pytest.raises(DataError, match=sentence):
-        reference_clip.check(config, tmp_path)
+        reference_clip.check_reference(config, tmp_path)
 
 
 def test_another_version_that_computes_the_same_is_welcome(tmp_path, values):
     (tmp_path / "probe.json").write_text(json.dumps({"versions": {"numpy": "1.0"}, "values": values}))
-    reference_clip.check(AudioConfig(), tmp_path)
+    reference_clip.check_reference(AudioConfig(), tmp_path)
 
 
 if __name__ == "__main__":
-    numbers = {variant: reference_clip.measure(AudioConfig(variant=variant)) for variant in VARIANTS}
-    GOLDEN.write_text(json.dumps({"features_version": FEATURES_VERSION, "versions": versions()} | numbers, indent=1))
+    numbers = {variant: reference_clip.compute_reference(AudioConfig(variant=variant)) for variant in VARIANTS}
+    GOLDEN.write_text(
+        json.dumps({"features_version": FEATURES_VERSION, "versions": library_versions()} | numbers, indent=1)
+    )

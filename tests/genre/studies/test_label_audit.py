@@ -29,7 +29,7 @@ def judged() -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_wrong_labels_come_first(judged):
     table, wrong = judged
-    rows = label_audit.doubts(table)
+    rows = label_audit.rank_label_issues(table)
     assert len(rows) == 600 and rows["quality"].between(0, 1).all()
     n = int(rows["in_doubt"].sum())
     assert rows["in_doubt"].iloc[:n].all() and rows["quality"].iloc[:n].is_monotonic_increasing
@@ -41,7 +41,7 @@ def test_wrong_labels_come_first(judged):
 
 def test_the_suggestion_is_the_best_other_genre(judged):
     table, _ = judged
-    rows = label_audit.doubts(table)
+    rows = label_audit.rank_label_issues(table)
     row = rows.iloc[0]
     answers = table.loc[row.name, GENRES].astype(float)
     assert row["suggested"] == answers.drop(row["genre"]).idxmax() != row["genre"]
@@ -52,16 +52,16 @@ def test_the_suggestion_is_the_best_other_genre(judged):
 def test_a_genre_without_clips_is_named(judged):
     table, _ = judged
     with pytest.raises(DataError, match="no clip of d"):
-        label_audit.doubts(table[table["genre"] != "d"])
+        label_audit.rank_label_issues(table[table["genre"] != "d"])
 
 
 def test_the_page_shows_every_clip_and_trusts_no_name(judged):
     table, _ = judged
-    rows = label_audit.doubts(table).head(3)
+    rows = label_audit.rank_label_issues(table).head(3)
     first, second, third = rows.index
     picture = np.random.default_rng(0).integers(0, 255, (96, 431), dtype=np.uint8)
-    page = label_audit.page(
-        rows, table, {first: picture, second: picture}, {first: label_audit.sound("/x/a b.mp3", 10, 20)}
+    page = label_audit.render_page(
+        rows, table, {first: picture, second: picture}, {first: label_audit.clip_url("/x/a b.mp3", 10, 20)}
     )
     assert page.count("<section>") == 3 and page.count("data:image/png;base64,") == 2
     assert "file:///x/a%20b.mp3#t=10,20" in page and page.count("<audio") == 1

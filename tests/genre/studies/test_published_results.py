@@ -21,7 +21,7 @@ NAMES = [f"{n}_{genre.replace(' ', '_')}.wav" for n in range(6) for genre in pub
 def arrays(n: int = len(NAMES)) -> dict[str, np.ndarray]:
     """Probabilities of every published model, the network's for fewer clips."""
     rng = np.random.default_rng(0)
-    found = {model: rng.dirichlet(np.ones(7), n).astype(np.float32) for model in published_results.PICKLES}
+    found = {model: rng.dirichlet(np.ones(7), n).astype(np.float32) for model in published_results.PICKLE_FILES}
     return found | {"vgg16_fine_tune": found["vgg16_fine_tune"][:-2]}
 
 
@@ -33,15 +33,15 @@ def folder(tmp_path: Path) -> Path:
     (place / published_results.NAMES_FILE).write_text("\n".join(NAMES) + "\n")
     for model, p in arrays().items():
         data = pickle.dumps(p, protocol=2).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-        (place / published_results.PICKLES[model]).write_bytes(data)
+        (place / published_results.PICKLE_FILES[model]).write_bytes(data)
     return place
 
 
 def test_published_scores(shared: Path):
-    tables = published_results.probabilities(shared / "paper" / "test_probabilities.npz")
+    tables = published_results.read_probabilities(shared / "paper" / "test_probabilities.npz")
     for model, printed in published_results.TABLE_2.items():
         t = tables[model]
-        scores = evaluate.metrics(labels_of(t), proba_of(t), genres_of(t))
+        scores = evaluate.compute_metrics(labels_of(t), proba_of(t), genres_of(t))
         found = [scores[key] for key in ("accuracy", "macro_f1", "macro_auc")]
         assert (np.abs(np.subtract(found, printed)) <= [0.0051, 0.0051, 0.00051]).all(), model
     assert [len(tables[m]) for m in ("xgboost", "vgg16_fine_tune", "ensemble")] == [2027, 2016, 2016]
@@ -50,18 +50,18 @@ def test_published_scores(shared: Path):
         ("xgboost", "svm", 0.064),
         ("random_forest", "logistic_regression", 0.301),
     ):
-        assert evaluate.mcnemar(tables[a], tables[b]) == pytest.approx(p, abs=6e-4)
-    low, high = evaluate.intervals(tables["ensemble"])["macro_auc"]
+        assert evaluate.mcnemar_test(tables[a], tables[b]) == pytest.approx(p, abs=6e-4)
+    low, high = evaluate.confidence_intervals(tables["ensemble"])["macro_auc"]
     assert (low, high) == (pytest.approx(0.884, abs=0.002), pytest.approx(0.904, abs=0.002))
     members = [tables[m].loc[tables["ensemble"].index] for m in ("xgboost", "vgg16_fine_tune")]
     t = ensemble.combine_tables(members, "geometric")
-    scores = evaluate.metrics(labels_of(t), proba_of(t), genres_of(t))
+    scores = evaluate.compute_metrics(labels_of(t), proba_of(t), genres_of(t))
     assert [round(scores[k], 4) for k in ("accuracy", "macro_f1", "macro_auc")] == [0.6543, 0.6286, 0.8978]
 
 
 def test_folder_and_archive_hold_the_same(folder: Path, tmp_path: Path):
     np.savez(tmp_path / "p.npz", file_name=np.array(NAMES), **arrays())
-    one, other = published_results.probabilities(folder), published_results.probabilities(tmp_path / "p.npz")
+    one, other = published_results.read_probabilities(folder), published_results.read_probabilities(tmp_path / "p.npz")
     assert set(one) == set(other) == set(published_results.TABLE_2)
     for model in one:
         pd.testing.assert_frame_equal(one[model], other[model])
@@ -82,20 +82,20 @@ class Calls:
 def test_a_pickle_that_calls_something_is_refused(folder: Path, tmp_path: Path):
     (folder / "svm_classifier.pkl").write_bytes(pickle.dumps(Calls(tmp_path / "made")))
     with pytest.raises(DataError, match=r"svm_classifier.pkl is no pickled array: it would call"):
-        published_results.probabilities(folder)
+        published_results.read_probabilities(folder)
     assert not (tmp_path / "made").exists()
     np.savez(tmp_path / "p.npz", file_name=np.array([{}], dtype=object))
     with pytest.raises(DataError, match="cannot be read"):
-        published_results.probabilities(tmp_path / "p.npz")
+        published_results.read_probabilities(tmp_path / "p.npz")
 
 
 def test_what_is_missing_is_named(folder: Path, tmp_path: Path):
     (folder / "xgb_classifier.pkl").unlink()
     with pytest.raises(DataError, match="lacks xgboost"):
-        published_results.probabilities(folder)
+        published_results.read_probabilities(folder)
     np.savez(tmp_path / "p.npz", file_name=np.array(NAMES), **(arrays() | {"svm": np.ones((3, 4))}))
     with pytest.raises(DataError, match=r"svm in .* has shape \(3, 4\)"):
-        published_results.probabilities(tmp_path / "p.npz")
+        published_results.read_probabilities(tmp_path / "p.npz")
 
 
 def as_published() -> pd.DataFrame:
@@ -117,10 +117,13 @@ def as_published() -> pd.DataFrame:
 def test_checks_tell_the_published_table_from_others():
     table = as_published()
     names = table.index[100:120]
-    assert published_results.checks(table, names)["ok"].all() and len(published_results.checks(table, names)) == 14
+    assert (
+        published_results.check_features(table, names)["ok"].all()
+        and len(published_results.check_features(table, names)) == 14
+    )
     table.loc["43654_Pop_music.wav", "tempo"] = 99
     table = table.drop(index=names[0])
-    failed = published_results.checks(table, names).set_index("check").query("not ok")
+    failed = published_results.check_features(table, names).set_index("check").query("not ok")
     assert set(failed.index) == {
         "rows and columns",
         "clips of Pop music",
@@ -143,22 +146,22 @@ def table() -> tuple[pd.DataFrame, pd.DataFrame]:
     return clips, pd.DataFrame(X, columns=list(FEATURE_NAMES), index=ids)
 
 
-@pytest.mark.parametrize("name", published_models.NAMES)
+@pytest.mark.parametrize("name", published_models.MODEL_NAMES)
 def test_the_papers_models_learn_from_all_but_the_test(name: str, table):
     clips, X = table
-    out = published_models.fit(name, clips, X)
+    out = published_models.fit_published_model(name, clips, X)
     test = out[out["split"] == "test"]
-    scores = evaluate.metrics(labels_of(test), proba_of(test), genres_of(test))
+    scores = evaluate.compute_metrics(labels_of(test), proba_of(test), genres_of(test))
     assert scores["macro_auc"] > 0.75
     if name == "catboost":  # seconds
         return
     turned = clips.assign(
         genre=clips["genre"].where(clips["split"] != "test", np.roll(clips["genre"].to_numpy(), 1)).astype("category")
     )
-    again = published_models.fit(name, turned, X)
+    again = published_models.fit_published_model(name, turned, X)
     np.testing.assert_allclose(proba_of(again), proba_of(out), atol=1e-9)
     with pytest.raises(UsageError, match="trains no 'mel_cnn'"):
-        published_models.fit("mel_cnn", clips, X)
+        published_models.fit_published_model("mel_cnn", clips, X)
 
 
 def test_the_papers_scaler_sees_the_test_set(table):
@@ -166,7 +169,9 @@ def test_the_papers_scaler_sees_the_test_set(table):
     stretched = X.copy()
     stretched.iloc[np.flatnonzero(clips["split"] == "test")[0]] = 1000.0
     train = (clips["split"] == "train").to_numpy()
-    out = [proba_of(published_models.fit("logistic_regression", clips, x))[train] for x in (X, stretched)]
+    out = [
+        proba_of(published_models.fit_published_model("logistic_regression", clips, x))[train] for x in (X, stretched)
+    ]
     assert np.abs(out[0] - out[1]).max() > 0.1
 
 
@@ -188,23 +193,23 @@ def test_a_url_is_fetched_once_and_must_not_change(server, tmp_path: Path):
     root, url = server
     (root / "table.csv").write_text("first")
     directory = tmp_path / "downloads"
-    path = fetch.fetch(f"{url}/table.csv", directory)
+    path = fetch.fetch_file(f"{url}/table.csv", directory)
     assert path.read_text() == "first" and path.name.endswith("-table.csv")
     assert len(read_json(directory / "sha256.json")[f"{url}/table.csv"]) == 64
     (root / "table.csv").write_text("second")
-    assert fetch.fetch(f"{url}/table.csv", directory).read_text() == "first"
+    assert fetch.fetch_file(f"{url}/table.csv", directory).read_text() == "first"
     path.unlink()
     with pytest.raises(DataError, match=r"was a7937b64b8ca… \(SHA-256\) and is now 16367aacb67a…"):
-        fetch.fetch(f"{url}/table.csv", directory)
+        fetch.fetch_file(f"{url}/table.csv", directory)
     path.write_text("tampered with")
     with pytest.raises(DataError, match="SHA-256"):
-        fetch.fetch(f"{url}/table.csv", directory)
+        fetch.fetch_file(f"{url}/table.csv", directory)
 
 
 def test_what_cannot_be_fetched_is_said(server, tmp_path: Path):
     _, url = server
     with pytest.raises(DataError, match="download it yourself"):
-        fetch.fetch(f"{url}/missing.csv", tmp_path)
+        fetch.fetch_file(f"{url}/missing.csv", tmp_path)
     with pytest.raises(DataError, match="there is no"):
-        fetch.fetch(str(tmp_path / "missing.csv"), tmp_path)
-    assert fetch.fetch(str(tmp_path), tmp_path / "downloads") == tmp_path.resolve()
+        fetch.fetch_file(str(tmp_path / "missing.csv"), tmp_path)
+    assert fetch.fetch_file(str(tmp_path), tmp_path / "downloads") == tmp_path.resolve()

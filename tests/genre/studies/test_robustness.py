@@ -6,7 +6,7 @@ import pytest
 import soundfile as sf
 
 from genre.audio import decoding
-from genre.audio.clips import clip
+from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.probabilities import tables
@@ -18,7 +18,7 @@ Y = tone(10, hz=220, sr=SR)
 
 
 def heard(name: str, y: np.ndarray = Y, sr: int = SR) -> np.ndarray:
-    return decoding.decode(robustness.degrade(y, name), sr=sr)
+    return decoding.decode_audio(robustness.degrade_clip(y, name), sr=sr)
 
 
 def loudest_hz(y: np.ndarray) -> float:
@@ -34,13 +34,13 @@ def test_as_it_is_is_as_it_is():
 @pytest.mark.parametrize("name", robustness.DEGRADATIONS)
 def test_each_gives_a_clip_that_can_be_judged(name):
     config = AudioConfig()
-    y = clip(heard(name, sr=config.sr), config)
+    y = prepare_clip(heard(name, sr=config.sr), config)
     assert 4.9 * config.sr < y.size <= config.n_samples
 
 
 def test_the_bit_rate_is_what_it_says():
     for kbit in (64, 128):
-        file = robustness.degrade(Y, f"MP3, {kbit} kbit/s")
+        file = robustness.degrade_clip(Y, f"MP3, {kbit} kbit/s")
         assert len(file) * 8 / 10 / 1000 == pytest.approx(kbit, rel=0.03)
         assert np.corrcoef(heard(f"MP3, {kbit} kbit/s")[SR : 2 * SR], Y[SR : 2 * SR])[0, 1] > 0.9
 
@@ -56,7 +56,7 @@ def test_gain_in_decibels_and_full_scale_is_the_end(db):
 def test_noise_lies_twenty_decibels_below_and_is_seeded():
     noise = heard("white noise, 20 dB below", 0.3 * Y) - 0.3 * Y
     assert 20 * np.log10(noise.std() / (0.3 * Y).std()) == pytest.approx(-20, abs=0.1)
-    files = [robustness.degrade(Y, "white noise, 20 dB below", seed=seed) for seed in (1, 1, 2)]
+    files = [robustness.degrade_clip(Y, "white noise, 20 dB below", seed=seed) for seed in (1, 1, 2)]
     assert files[0] == files[1] != files[2]
 
 
@@ -77,11 +77,11 @@ def test_pitch_and_speed_move_what_they_should():
 
 def test_rates_and_lengths():
     for khz in (16, 48):
-        with sf.SoundFile(io.BytesIO(robustness.degrade(Y, f"resampled to {khz} kHz"))) as file:
+        with sf.SoundFile(io.BytesIO(robustness.degrade_clip(Y, f"resampled to {khz} kHz"))) as file:
             assert (file.samplerate, file.frames) == (1000 * khz, 10000 * khz)
     assert heard("first five seconds").size == 5 * SR
     with pytest.raises(UsageError, match="unknown degradation 'flanger'; choose from as it is"):
-        robustness.degrade(Y, "flanger")
+        robustness.degrade_clip(Y, "flanger")
 
 
 def table(strength: float, n: int = 200) -> pd.DataFrame:
@@ -93,11 +93,11 @@ def table(strength: float, n: int = 200) -> pd.DataFrame:
 
 
 def test_card_compares_with_the_audio_as_it_is():
-    card = robustness.card({robustness.CLEAN: table(2), "bad": table(0.3), "half": table(2).iloc[:100]})
+    card = robustness.robustness_card({robustness.CLEAN: table(2), "bad": table(0.3), "half": table(2).iloc[:100]})
     card = card.set_index("degradation")
     assert card.loc[robustness.CLEAN, ["change", "same_answer"]].tolist() == [0, 1]
     assert card.loc["bad", "change_high"] < 0 and card.loc["bad", "same_answer"] < 1
     assert card.loc["half", "clips"] == 100 and card.loc["half", "change"] == 0
     assert (card["macro_auc_low"] < card["macro_auc"]).all() and (card["macro_auc"] < card["macro_auc_high"]).all()
     with pytest.raises(UsageError, match="no table of the audio 'as it is'"):
-        robustness.card({"bad": table(1)})
+        robustness.robustness_card({"bad": table(1)})

@@ -37,12 +37,12 @@ def voices(data) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_fits_on_training_clips_and_answers_for_all(data):
     clips, X = data
-    model, table = trials.fit("logistic_regression", clips, X)
+    model, table = trials.fit_model("logistic_regression", clips, X)
     assert table.index.tolist() == clips["clip_id"].tolist() and genres_of(table) == ["a", "b", "c"]
     np.testing.assert_allclose(proba_of(table), models.predict_proba("logistic_regression", model, X.to_numpy()))
     wrong = X.copy()
     wrong.iloc[np.flatnonzero(clips["split"] != "train")] = 1e6
-    other = trials.fit("logistic_regression", clips, wrong)[0]
+    other = trials.fit_model("logistic_regression", clips, wrong)[0]
     np.testing.assert_allclose(other["model"].coef_, model["model"].coef_)
 
 
@@ -51,18 +51,18 @@ def test_fits_on_some_columns_only(data):
     noise = X.copy()
     noise[FEATURE_NAMES[5]] = 1e6
     few = list(FEATURE_NAMES[:3])
-    tables = [trials.fit("logistic_regression", clips, x, columns=few)[1] for x in (X, noise)]
+    tables = [trials.fit_model("logistic_regression", clips, x, columns=few)[1] for x in (X, noise)]
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_out_of_fold_knows_nothing_of_a_clips_recording(data, voices):
     clips, X = data
-    table = trials.out_of_fold("logistic_regression", clips, X, seed=1)
+    table = trials.predict_out_of_fold("logistic_regression", clips, X, seed=1)
     assert table.index.tolist() == clips["clip_id"].tolist()
     whole, X = voices
     torn = whole.assign(recording=whole["clip_id"])
-    tables = [trials.out_of_fold("logistic_regression", c, X) for c in (whole, torn)]
-    known, leaked = (evaluate.metrics(labels_of(t), proba_of(t), ["a", "b", "c"])["macro_auc"] for t in tables)
+    tables = [trials.predict_out_of_fold("logistic_regression", c, X) for c in (whole, torn)]
+    known, leaked = (evaluate.compute_metrics(labels_of(t), proba_of(t), ["a", "b", "c"])["macro_auc"] for t in tables)
     assert known < 0.65 < 0.9 < leaked
 
 
@@ -86,10 +86,10 @@ def test_interval_is_students():
 def test_what_cannot_be_done_is_said(data):
     clips, X = data
     with pytest.raises(UsageError, match=r"mel_cnn takes no features; choose from .*svm"):
-        trials.fit("mel_cnn", clips, X)
+        trials.fit_model("mel_cnn", clips, X)
     with pytest.raises(TrainingError, match="no training clip"):
-        trials.fit("logistic_regression", clips.assign(split="test"), X)
+        trials.fit_model("logistic_regression", clips.assign(split="test"), X)
     lonely = clips.assign(recording=np.where(clips["genre"] == "c", "one", clips["recording"]))
-    for work in (trials.out_of_fold, trials.split_gap):
+    for work in (trials.predict_out_of_fold, trials.split_gap):
         with pytest.raises(DataError, match="c has 1 recordings"):
             work("logistic_regression", lonely, X)

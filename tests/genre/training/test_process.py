@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,10 @@ from genre.errors import TrainingError
 from genre.inputs.features import FEATURE_NAMES
 from genre.probabilities import tables
 from genre.store import contents
-from genre.store.contents import adopt
-from genre.training import job as jobs
-from genre.training.job import Job, code_digest, finished, job_of
-from genre.training.process import Rows, run
+from genre.store.contents import write_source_features
+from genre.training import process as process_module
+from genre.training.job import TrainingJob, code_digest, held_out_probabilities, prepare_training, read_job, read_result
+from genre.training.process import RowSubset, run_training
 from genre.workspace import PROJECT_DIR
 
 GENRES = ["a", "b", "c"]
@@ -48,10 +47,12 @@ def prepared(tmp_path):
     clips = make_clips()
     X = np.random.default_rng(0).normal(size=(len(clips), len(FEATURE_NAMES)))
     X[:, 0] += 3 * clips["genre"].cat.codes
-    adopt(clips, pd.DataFrame(X, index=pd.Index(clips["clip_id"]), columns=list(FEATURE_NAMES)), tmp_path / "store")
+    write_source_features(
+        clips, pd.DataFrame(X, index=pd.Index(clips["clip_id"]), columns=list(FEATURE_NAMES)), tmp_path / "store"
+    )
 
     def prepare(model="logistic_regression", genres=None, folds=0, **params):
-        job = Job(
+        job = TrainingJob(
             model=model,
             params=models.check_params(model, params),
             seed=0,
@@ -63,7 +64,7 @@ def prepared(tmp_path):
             code_digest=code_digest(model),
             folds=folds,
         )
-        jobs.prepare(tmp_path / job.key, job, clips)
+        prepare_training(tmp_path / job.key, job, clips)
         return tmp_path / job.key
 
     return prepare
@@ -71,9 +72,9 @@ def prepared(tmp_path):
 
 def test_a_training_leaves_what_it_promises(prepared):
     folder = prepared()
-    assert finished(folder) is None
-    result = run(folder)
-    assert result == finished(folder)
+    assert read_result(folder) is None
+    result = run_training(folder)
+    assert result == read_result(folder)
     assert 0 < result["fit_seconds"] < result["seconds"]
     assert 50 < result["peak_memory_mb"] < 10_000
     table = pd.read_parquet(folder / "probabilities.parquet")
@@ -87,10 +88,10 @@ def test_a_training_leaves_what_it_promises(prepared):
 def test_out_of_fold_is_what_models_say_that_did_not_know_the_recording(prepared):
     """A model that learns by heart is sure of what it knows and not of what it was not shown."""
     folder = prepared("random_forest", folds=3, n_estimators=40, min_samples_split=2)
-    result = run(folder)
+    result = run_training(folder)
     assert result["out_of_fold"] == "3 folds by recording" and result["folds_seconds"] > 0
     known = pd.read_parquet(folder / "probabilities.parquet")
-    held_out = jobs.held_out(folder)
+    held_out = held_out_probabilities(folder)
     assert set(held_out.index) == set(known.index[known["split"] != "test"])
     assert held_out["split"].value_counts().to_dict() == {"train": 54, "validation": 18}
     assert tables.genres_of(held_out) == GENRES
@@ -105,10 +106,10 @@ def test_out_of_fold_is_what_models_say_that_did_not_know_the_recording(prepared
 
 def test_without_folds_only_validation_is_held_out(prepared):
     folder = prepared()
-    assert "out_of_fold" not in run(folder)
-    assert set(jobs.held_out(folder)["split"]) == {"validation"}
+    assert "out_of_fold" not in run_training(folder)
+    assert set(held_out_probabilities(folder)["split"]) == {"validation"}
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["temperature"] == evaluate.temperature(jobs.held_out(folder))
+    assert scores["temperature"] == evaluate.fit_temperature(held_out_probabilities(folder))
     assert {"unknown_below", "test_calibration_error", "test_log_loss_tempered"} <= set(scores)
 
 
@@ -117,23 +118,23 @@ def test_too_few_recordings_for_folds_is_said_and_stops_nothing(prepared):
     clips = pd.read_parquet(folder / "clips.parquet")
     one_each = clips["recording"].where(clips["split"] != "train", clips["genre"].astype(str))
     clips.assign(recording=one_each).to_parquet(folder / "clips.parquet")
-    assert run(folder)["out_of_fold"] == "none: a genre has a single training recording"
-    assert set(jobs.held_out(folder)["split"]) == {"validation"}
+    assert run_training(folder)["out_of_fold"] == "none: a genre has a single training recording"
+    assert set(held_out_probabilities(folder)["split"]) == {"validation"}
 
 
 def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
     folder = prepared("catboost", iterations=20)
-    run(folder)
-    job, clips = job_of(folder), pd.read_parquet(folder / "clips.parquet")
+    run_training(folder)
+    job, clips = read_job(folder), pd.read_parquet(folder / "clips.parquet")
     X = contents.load_features(clips, tmp_path / "store").to_numpy()
-    proba = models.predict_proba(job.model, models.load(job.model, folder / "model"), X)
+    proba = models.predict_proba(job.model, models.load_model(job.model, folder / "model"), X)
     np.testing.assert_allclose(pd.read_parquet(folder / "probabilities.parquet")[GENRES], proba, atol=1e-9)
 
 
 def test_the_key_names_what_matters(prepared):
-    job = job_of(prepared())
-    fields = asdict(job)
-    assert Job(**fields | {"store": "elsewhere"}).key == job.key
+    job = read_job(prepared())
+    fields = process_module.asdict(job)
+    assert TrainingJob(**fields | {"store": "elsewhere"}).key == job.key
     for change in (
         {"seed": 1},
         {"params": {}},
@@ -142,14 +143,14 @@ def test_the_key_names_what_matters(prepared):
         {"code_digest": "x"},
         {"folds": 3},
     ):
-        assert Job(**fields | change).key != job.key
+        assert TrainingJob(**fields | change).key != job.key
 
 
 def test_weights_count_by_what_they_are_and_not_by_where_they_lie(prepared, tmp_path):
-    fields = asdict(job_of(prepared()))
+    fields = process_module.asdict(read_job(prepared()))
 
     def key(name):
-        return Job(**fields | {"params": {"weights": str(tmp_path / name), "units": 8}}).key
+        return TrainingJob(**fields | {"params": {"weights": str(tmp_path / name), "units": 8}}).key
 
     (tmp_path / "a.weights.h5").write_bytes(b"one")
     first = key("a.weights.h5")
@@ -170,7 +171,7 @@ def test_rows_are_read_when_asked_for():
             return 10 * np.asarray(at)
 
     watched = Watched()
-    rows = Rows(watched, np.array([3, 5, 8]))
+    rows = RowSubset(watched, np.array([3, 5, 8]))
     assert len(rows) == 3
     assert watched.asked == []
     np.testing.assert_array_equal(rows[np.array([2, 0])], [80, 30])
@@ -180,12 +181,14 @@ def test_rows_are_read_when_asked_for():
 
 def test_a_reason_comes_back_from_the_process(prepared):
     with pytest.raises(TrainingError, match="cannot learn z"):
-        run(prepared(genres=[*GENRES, "z"]))
+        run_training(prepared(genres=[*GENRES, "z"]))
 
 
 def test_a_killed_training_says_so_and_can_be_run_again(prepared):
     folder = prepared("random_forest", n_estimators=20_000)
-    script = f"from pathlib import Path; from genre.training import process; process.run(Path({str(folder)!r}))"
+    script = (
+        f"from pathlib import Path; from genre.training import process; process.run_training(Path({str(folder)!r}))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=PROJECT_DIR,
@@ -195,22 +198,24 @@ def test_a_killed_training_says_so_and_can_be_run_again(prepared):
     child = wait_for_child(process.pid)
     os.kill(child, signal.SIGKILL)
     assert "killed (signal 9), most likely for memory" in process.communicate(timeout=60)[1]
-    assert finished(folder) is None
+    assert read_result(folder) is None
     job = json.loads((folder / "job.json").read_text())
     job["params"]["n_estimators"] = 10
     (folder / "job.json").write_text(json.dumps(job))
-    assert run(folder)["fit_seconds"] > 0
+    assert run_training(folder)["fit_seconds"] > 0
 
 
 def test_a_training_does_not_outlive_who_started_it(prepared):
     folder = prepared("random_forest", n_estimators=20_000)
-    script = f"from pathlib import Path; from genre.training import process; process.run(Path({str(folder)!r}))"
+    script = (
+        f"from pathlib import Path; from genre.training import process; process.run_training(Path({str(folder)!r}))"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_DIR)
     child = psutil.Process(wait_for_child(process.pid))
     process.kill()
     process.wait()
     child.wait(timeout=20)
-    assert finished(folder) is None
+    assert read_result(folder) is None
 
 
 def wait_for_child(pid: int) -> int:

@@ -5,7 +5,7 @@ import pytest
 from genre import ensemble, evaluate
 from genre.errors import UsageError
 from genre.probabilities import pooling
-from genre.probabilities.tables import common_clips, genres_of, labels_of, proba_of, probability_table
+from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of, probability_table
 from genre.training import selection
 from tests.support.project import ROOT
 from tests.support.simulation import two_models
@@ -21,7 +21,7 @@ def paper_table(name: str, n: int) -> pd.DataFrame:
 
 
 def scores(table: pd.DataFrame) -> dict[str, float]:
-    return evaluate.metrics(labels_of(table), proba_of(table), genres_of(table))
+    return evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def published() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def ranked(published) -> pd.DataFrame:
-    return selection.search(published)
+    return selection.search_ensembles(published)
 
 
 def test_every_subset_is_scored_and_the_shortlist_under_learnt_rules_too(ranked):
@@ -50,7 +50,7 @@ def test_the_best_of_the_papers_models_is_an_ensemble_with_its_best_model(ranked
 
 
 def test_scores_are_those_of_the_combined_table(published, ranked):
-    for row in ranked[ranked["mean"].isin(ensemble.MEANS)].head(4).itertuples():
+    for row in ranked[ranked["mean"].isin(ensemble.FIXED_MEANS)].head(4).itertuples():
         table = ensemble.combine_tables([published[name] for name in row.members], row.mean)
         assert (row.macro_auc, row.log_loss) == pytest.approx([scores(table)[k] for k in ("macro_auc", "log_loss")])
 
@@ -63,7 +63,7 @@ def same_but_for_noise(n_clips: int, skills: list[float], seed: int = 0) -> dict
 
 def test_fewer_members_are_chosen_where_more_gain_less_than_a_standard_error():
     good, bad = same_but_for_noise(300, [2.5, 0.0]).values()
-    ranked = selection.search({"bad": bad, "good": good, "twin": good})
+    ranked = selection.search_ensembles({"bad": bad, "good": good, "twin": good})
     (row,) = ranked.index[ranked["chosen"] != ""]
     assert ranked["members"][row] in [("good",), ("twin",)]
     if row:
@@ -71,15 +71,15 @@ def test_fewer_members_are_chosen_where_more_gain_less_than_a_standard_error():
 
 
 def test_more_members_are_chosen_where_they_pay():
-    ranked = selection.search(same_but_for_noise(600, [1.0, 1.0, 1.0]))
+    ranked = selection.search_ensembles(same_but_for_noise(600, [1.0, 1.0, 1.0]))
     (row,) = ranked.index[ranked["chosen"] != ""]
     assert len(ranked["members"][row]) == 3
 
 
 def test_equal_auc_is_decided_by_log_loss():
     table = same_but_for_noise(60, [30.0])["model 0"]
-    sure, modest = evaluate.tempered(table, 0.9), evaluate.tempered(table, 20)
-    ranked = selection.search({"modest": modest, "sure": sure})
+    sure, modest = evaluate.apply_temperature(table, 0.9), evaluate.apply_temperature(table, 20)
+    ranked = selection.search_ensembles({"modest": modest, "sure": sure})
     alone = ranked[ranked["members"].map(len) == 1]
     assert alone["macro_auc"].nunique() == 1 and alone["members"].tolist() == [("sure",), ("modest",)]
 
@@ -87,30 +87,34 @@ def test_equal_auc_is_decided_by_log_loss():
 def test_learnt_weights_never_knew_the_clip_they_are_scored_on(monkeypatch):
     """Members that are noise: weights fitted and scored on the same clips beat chance, left out they do not."""
     monkeypatch.setattr(selection, "STACK_PENALTY", 1.0)
-    parts = common_clips(list(same_but_for_noise(120, [0.0, 0.0, 0.0]).values()))
-    fitted = selection.stack_weights([proba_of(t) for t in parts], labels_of(parts[0]))
+    parts = align_tables(list(same_but_for_noise(120, [0.0, 0.0, 0.0]).values()))
+    fitted = selection.fit_stack_weights([proba_of(t) for t in parts], labels_of(parts[0]))
     assert scores(ensemble.combine_tables(parts, "stacked", fitted))["macro_auc"] > 0.65
     names = [f"model {k}" for k in range(3)]
-    left_out = selection._Field.of(dict(zip(names, parts, strict=True))).held_out(names, "stacked")
+    left_out = selection._AlignedTables.from_tables(dict(zip(names, parts, strict=True))).held_out(names, "stacked")
     assert scores(left_out)["macro_auc"] < 0.58
 
 
 def test_a_strong_penalty_holds_the_stack_at_the_geometric_mean(monkeypatch):
     probas = [proba_of(t) for t in same_but_for_noise(60, [1.0, 2.0]).values()]
     monkeypatch.setattr(selection, "STACK_PENALTY", 1e9)
-    weights = selection.stack_weights(probas, np.arange(60) // 2 % 3)
+    weights = selection.fit_stack_weights(probas, np.arange(60) // 2 % 3)
     np.testing.assert_allclose(
-        ensemble.combine(probas, "stacked", weights), ensemble.combine(probas, "geometric"), atol=1e-4
+        ensemble.combine_probabilities(probas, "stacked", weights),
+        ensemble.combine_probabilities(probas, "geometric"),
+        atol=1e-4,
     )
 
 
-@pytest.mark.parametrize("mean", [*ensemble.MEANS, *ensemble.LEARNT])
+@pytest.mark.parametrize("mean", [*ensemble.FIXED_MEANS, *ensemble.LEARNT_MEANS])
 def test_what_is_learnt_is_what_is_served(mean):
     tables = same_but_for_noise(200, [1.0, 2.0])
-    choice = selection.learn(tables, list(tables), mean)
-    table = choice.table(tables)
+    choice = selection.fit_ensemble(tables, list(tables), mean)
+    table = choice.ensemble_table(tables)
     probas = [proba_of(t) for t in tables.values()]
-    expected = pooling.pool([ensemble.combine(probas, mean, choice.weights)], np.array([1 / choice.temperature]))
+    expected = pooling.pool_probabilities(
+        [ensemble.combine_probabilities(probas, mean, choice.weights)], np.array([1 / choice.temperature])
+    )
     np.testing.assert_allclose(proba_of(table), expected)
     assert choice.n_clips == 200 and choice.threshold["precision"] >= 0.8
     assert scores(table)["log_loss"] < scores(ensemble.combine_tables(list(tables.values()), "arithmetic"))["log_loss"]
@@ -120,24 +124,26 @@ def test_what_is_learnt_is_what_is_served(mean):
 
 def test_temperature_is_learnt_on_the_clips_that_the_members_have():
     first, second = same_but_for_noise(200, [1.0, 2.0]).values()
-    assert selection.learn({"a": first, "b": second.iloc[:80]}, ["a"], "arithmetic").n_clips == 200
-    assert selection.learn({"a": first, "b": second.iloc[:80]}, ["a", "b"], "geometric").n_clips == 80
+    assert selection.fit_ensemble({"a": first, "b": second.iloc[:80]}, ["a"], "arithmetic").n_clips == 200
+    assert selection.fit_ensemble({"a": first, "b": second.iloc[:80]}, ["a", "b"], "geometric").n_clips == 80
 
 
 def test_a_wanted_precision_moves_the_threshold():
     tables = same_but_for_noise(400, [1.0])
-    low, high = (selection.learn(tables, list(tables), "arithmetic", precision=p).threshold for p in (0.6, 0.9))
+    low, high = (selection.fit_ensemble(tables, list(tables), "arithmetic", precision=p).threshold for p in (0.6, 0.9))
     assert low["confidence"] < high["confidence"] and low["coverage"] > high["coverage"]
 
 
 def test_tables_that_do_not_fit_are_refused():
     first, second = same_but_for_noise(60, [1.0, 2.0]).values()
     with pytest.raises(UsageError, match="no models to choose from"):
-        selection.search({})
+        selection.search_ensembles({})
     with pytest.raises(UsageError, match="no clip in common"):
-        selection.search({"a": first.iloc[:30], "b": second.iloc[30:]})
+        selection.search_ensembles({"a": first.iloc[:30], "b": second.iloc[30:]})
     with pytest.raises(UsageError, match="'7' are not finite"):
-        selection.search({"a": first, "b": second.assign(**{"genre 0": second["genre 0"].where(second.index != "7")})})
+        selection.search_ensembles(
+            {"a": first, "b": second.assign(**{"genre 0": second["genre 0"].where(second.index != "7")})}
+        )
 
 
 def test_poor_tables_have_a_choice():
@@ -146,7 +152,7 @@ def test_poor_tables_have_a_choice():
     constant = {n: t.assign(**dict.fromkeys(genres_of(t), 1 / 3)) for n, t in tables.items()}
     one_genre = {n: t[t["genre"] == "genre 1"] for n, t in tables.items()}
     for poor in ({n: t.iloc[:1] for n, t in tables.items()}, constant, one_genre):
-        ranked = selection.search(poor)
+        ranked = selection.search_ensembles(poor)
         (row,) = ranked.index[ranked["chosen"] != ""]
-        choice = selection.learn(poor, ranked["members"][row], ranked["mean"][row])
+        choice = selection.fit_ensemble(poor, ranked["members"][row], ranked["mean"][row])
         assert np.isfinite([choice.temperature, choice.threshold["confidence"]]).all()
