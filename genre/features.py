@@ -246,19 +246,6 @@ def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray
     return _row(a, rows), spectrogram.quantised(rows["emphasised_mel"], config)
 
 
-def warm_up(config: AudioConfig) -> None:
-    """Compile, or load, what is compiled, in this process alone.
-
-    Call it before several processes begin: each would compile for itself, and they would write numba's cache at once.
-
-    Parameters
-    ----------
-    config : AudioConfig
-        As for `extract`.
-    """
-    extract_with_log_mel(np.random.default_rng(0).normal(0, 0.1, config.sr).astype(np.float32), config)
-
-
 def _row(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
     """All features of a clip, finite, from what was taken of its frames."""
     values = np.concatenate([f.values(a, rows[f.series]) if f.series else f.values(a) for f in FEATURES])

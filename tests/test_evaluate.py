@@ -218,7 +218,7 @@ def test_the_order_of_rows_changes_nothing(order):
     assert scores(mixed) == pytest.approx(scores(table), abs=1e-12)
     pd.testing.assert_frame_equal(evaluate.bootstrap(mixed, n=5), evaluate.bootstrap(table, n=5), atol=1e-12)
     pd.testing.assert_frame_equal(evaluate.per_recording(mixed), evaluate.per_recording(table), atol=1e-12)
-    assert evaluate.min_confidence(mixed) == evaluate.min_confidence(table)
+    assert evaluate.threshold(mixed) == evaluate.threshold(table)
 
 
 def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
@@ -258,7 +258,7 @@ def test_bootstrap_refuses(options, message):
 def test_empty_split_is_named():
     table = random_table()
     empty = table[table["split"] == "train"]
-    for function in (evaluate.bootstrap, evaluate.intervals, evaluate.min_confidence):
+    for function in (evaluate.bootstrap, evaluate.intervals, evaluate.threshold):
         with pytest.raises(UsageError, match="no clips to evaluate"):
             function(empty)
 
@@ -343,8 +343,9 @@ def confident(confidences: list[float], right: list[bool]) -> pd.DataFrame:
         ([0.9, 0.6], [False, False], 0.8, 0.6),
     ],
 )
-def test_min_confidence(confidences, right, precision, expected):
-    assert evaluate.min_confidence(confident(confidences, right), precision) == pytest.approx(expected)
+def test_threshold(confidences, right, precision, expected):
+    found = evaluate.threshold(confident(confidences, right), precision)
+    assert found["confidence"] == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -352,9 +353,9 @@ def test_min_confidence(confidences, right, precision, expected):
     st.lists(st.tuples(st.integers(51, 99), st.booleans()), min_size=1, max_size=30),
     st.floats(0.05, 1.0),
 )
-def test_min_confidence_keeps_its_promise(rows, precision):
+def test_threshold_keeps_its_promise(rows, precision):
     table = confident([c / 100 for c, _ in rows], [right for _, right in rows])
-    threshold = evaluate.min_confidence(table, precision)
+    threshold = evaluate.threshold(table, precision)["confidence"]
     confidence, right = evaluate.proba_of(table).max(axis=1), evaluate.labels_of(table) == 0
     reached = {t: right[confidence >= t].mean() for t in confidence}
     enough = [t for t, share in reached.items() if share >= precision]
@@ -363,9 +364,9 @@ def test_min_confidence_keeps_its_promise(rows, precision):
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 1.2, float("nan")])
-def test_min_confidence_refuses(precision):
+def test_threshold_refuses(precision):
     with pytest.raises(UsageError, match="precision"):
-        evaluate.min_confidence(random_table(), precision)
+        evaluate.threshold(random_table(), precision)
 
 
 def test_poor_tables_have_defined_scores_and_intervals(recwarn):

@@ -235,24 +235,3 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         "test_calibration_error_tempered": calibration_error(after),
         "test_log_loss_tempered": float(metrics_of(after, genres_of(after))["log_loss"]),
     }
-
-
-def min_confidence(table: pd.DataFrame, precision: float = PRECISION) -> float:
-    """The ``confidence`` of `threshold` alone.
-
-    Parameters
-    ----------
-    table, precision
-        As in `threshold`.
-
-    Returns
-    -------
-    float
-        Between 0 and 1; compare with ``>=``.
-
-    Raises
-    ------
-    UsageError
-        As in `threshold`.
-    """
-    return threshold(table, precision)["confidence"]
