@@ -120,7 +120,6 @@ def follow(process: subprocess.Popen) -> dict[str, float]:
 def computing(music_folder: Path, repeats: int) -> pd.Series:
     """How much of the time of a part, computed and written, is decoding and computing; by turns, one for each part."""
     clips = clips_of(find_audio_files(music_folder)[:128])
-    features.warm_up(CONFIG)
 
     def computed() -> int:
         for clip in clips.itertuples():

@@ -50,8 +50,8 @@ def planted(source: Path, n_jobs: int) -> tuple[pd.DataFrame, pd.DataFrame, np.n
     clips = folder.load_clips(source, source, max_clips_per_track=2)
     copies = clips.assign(kind=np.array(KINDS)[np.arange(len(clips)) % len(KINDS)])
     everything = pd.concat([clips.assign(kind="original"), copies], ignore_index=True)
-    features.warm_up(CONFIG)
-    jobs = zip(everything["path"], everything["start_s"], everything["kind"], strict=True)
+    jobs = list(zip(everything["path"], everything["start_s"], everything["kind"], strict=True))
+    analyse(*jobs[0])  # fills numba's cache, which several processes would write at once
     X, S = zip(*Parallel(n_jobs)(delayed(analyse)(*job) for job in jobs), strict=True)
     return everything, pd.DataFrame(X, columns=list(features.FEATURE_NAMES)), np.stack(S)
 

@@ -1,8 +1,10 @@
 """Google's published VGGish features of AudioSet: no audio, and the videos that are gone are in it too."""
 
-import struct
+import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from genre.errors import DataError
 
 #: Values of one second of audio, quantised to 8 bits over -2 to 2 (AudioSet's download page; VGGish's postprocessor).
 N_VALUES, VALUE_RANGE = 128, (-2.0, 2.0)
+
+#: What a record tells beside the values.
+CONTEXT = ("video_id", "labels", "start_time_seconds", "end_time_seconds")
 
 #: Mean and standard deviation over the seconds of a clip.
 VGGISH_NAMES = [f"vggish_{n}_{what}" for what in ("mean", "std") for n in range(1, N_VALUES + 1)]
@@ -115,93 +120,74 @@ def _row(context: dict[str, Any], ids: list[str]) -> dict[str, Any]:
 
 
 def _records(source: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Context and values (uint8, seconds by 128) of every record that has any."""
+    """Yield context and values (uint8, seconds by 128) of every record that has any."""
     paths = [source] if source.is_file() else sorted(source.rglob("*.tfrecord"))
     if not paths:
         raise DataError(f"no .tfrecord file in {source}; unpack AudioSet's features.tar.gz there")
+    tf = _tensorflow()
+    from google.protobuf.message import DecodeError
+
+    n_records = 0
     for path in paths:
         try:
-            for record in _split(path.read_bytes()):
-                context, values = _parse(record)
+            for record in _split(tf, path):
+                context, values = _parse(tf.train.SequenceExample.FromString(record))
                 if len(values):
+                    n_records += 1
                     yield context, values
-        except (ValueError, IndexError, KeyError, struct.error) as error:
+        except tf.errors.OpError as error:  # its message begins with the path
+            raise DataError(f"cannot read {error.message}; it must be a file that you may read") from None
+        except (ValueError, IndexError, DecodeError) as error:
             raise DataError(f"{path} is damaged, or holds no VGGish features ({error}); unpack it again") from None
+    if not n_records:
+        raise DataError(f"no record with features in {source}; unpack AudioSet's features.tar.gz again")
 
 
-def _split(data: bytes) -> Iterator[memoryview]:
-    """Records of a TFRecord file: a length of eight bytes, its checksum of four, the record, its checksum of four."""
-    at, view = 0, memoryview(data)
-    while at < len(data):
-        (n,) = struct.unpack_from("<Q", data, at)
-        if at + n + 16 > len(data):
-            raise ValueError("it ends within a record")
-        yield view[at + 12 : at + 12 + n]
-        at += n + 16
+def _split(tf: ModuleType, path: Path) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file, each checked against its checksum."""
+    # The reader of TensorFlow's first version, since tf.data.TFRecordDataset would take the GPU only to read a file.
+    # Unwrapped, it does not warn that it is an old one.
+    read = inspect.unwrap(tf.compat.v1.io.tf_record_iterator)
+    size = 0
+    try:
+        for record in read(str(path)):
+            size += len(record) + 16  # 12 bytes of length and checksum before it, 4 of checksum after it
+            yield record
+    except tf.errors.DataLossError:
+        raise ValueError("a record is cut short, or does not match its checksum") from None
+    if size != path.stat().st_size:  # the reader takes a cut within those 12 bytes for the end of the file
+        raise ValueError("it ends within a record")
 
 
-def _parse(record: memoryview) -> tuple[dict[str, Any], np.ndarray]:
-    """Context and values of one tf.train.SequenceExample."""
-    parts = dict(_fields(record))
-    context = {key: _feature(value) for key, value in _map(parts[1])}
-    lists = dict(_map(parts[2]))
-    seconds = [_feature(value)[0] for _, value in _fields(lists["audio_embedding"])]
+def _parse(example: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """Return context and values of one tf.train.SequenceExample."""
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    missing = set(CONTEXT) - set(context) | {"audio_embedding"} - set(lists)
+    if missing:  # asked for a name it lacks, a protocol buffer returns an empty feature
+        raise ValueError(f"a record without {', '.join(sorted(missing))}")
+    seconds = [second.bytes_list.value[0] for second in lists["audio_embedding"].feature]
     if any(len(second) != N_VALUES for second in seconds):
         raise ValueError(f"seconds of {sorted({len(second) for second in seconds})} values, not {N_VALUES}")
     values = np.frombuffer(b"".join(seconds), np.uint8).reshape(-1, N_VALUES)
-    told = {key: context[key][0] for key in ("start_time_seconds", "end_time_seconds")}
-    return told | {"video_id": context["video_id"][0].decode(), "labels": context["labels"]}, values
+    return {
+        "video_id": context["video_id"].bytes_list.value[0].decode(),
+        "labels": list(context["labels"].int64_list.value),
+        "start_time_seconds": context["start_time_seconds"].float_list.value[0],
+        "end_time_seconds": context["end_time_seconds"].float_list.value[0],
+    }, values
 
 
-def _map(message: memoryview) -> Iterator[tuple[str, memoryview]]:
-    """Entries of a map from names to messages."""
-    for _, entry in _fields(message):
-        pair = dict(_fields(entry))
-        yield bytes(pair[1]).decode(), pair[2]
+def _tensorflow() -> ModuleType:
+    """Load TensorFlow without its messages in the terminal.
 
-
-def _feature(message: memoryview) -> list[Any]:
-    """Values of a tf.train.Feature: byte strings, floats or whole numbers."""
-    ((kind, values),) = _fields(message)
-    if kind == 1:
-        return [bytes(value) for _, value in _fields(values)]
-    if kind == 2:
-        return [x for _, value in _fields(values) for x in np.frombuffer(value, "<f4").tolist()]
-    return [x for _, value in _fields(values) for x in ([value] if isinstance(value, int) else _packed(value))]
-
-
-def _packed(message: memoryview) -> Iterator[int]:
-    """Whole numbers one after the other."""
-    at = 0
-    while at < len(message):
-        number, at = _varint(message, at)
-        yield number
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Number and value of every field of a protocol buffer message (its wire format)."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        if key & 7 == 0:
-            number, at = _varint(message, at)
-            yield key >> 3, number
-            continue
-        n = {1: 8, 5: 4}.get(key & 7, -1)
-        if key & 7 == 2:
-            n, at = _varint(message, at)
-        if not 0 <= n <= len(message) - at:
-            raise ValueError("no protocol buffer message")
-        yield key >> 3, message[at : at + n]
-        at += n
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A whole number of seven bits a byte, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
+    Its C++ code writes six lines to standard error before it obeys TF_CPP_MIN_LOG_LEVEL; only the descriptor stops it.
+    """
+    terminal = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import tensorflow as tf
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+    return tf

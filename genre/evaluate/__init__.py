@@ -12,7 +12,6 @@ from genre.evaluate.calibration import (
     calibration_scores,
     fit_temperature,
     fit_threshold,
-    min_confidence,
     reliability_steps,
     selective_precision,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "fit_temperature",
     "fit_threshold",
     "mcnemar_test",
-    "min_confidence",
     "paired_gain",
     "reliability_steps",
     "selective_precision",

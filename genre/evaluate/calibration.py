@@ -235,24 +235,3 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         "test_calibration_error_tempered": calibration_error(after),
         "test_log_loss_tempered": float(table_metrics(after, genres_of(after))["log_loss"]),
     }
-
-
-def min_confidence(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> float:
-    """The ``confidence`` of `fit_threshold` alone.
-
-    Parameters
-    ----------
-    table, precision
-        As in `fit_threshold`.
-
-    Returns
-    -------
-    float
-        Between 0 and 1; compare with ``>=``.
-
-    Raises
-    ------
-    UsageError
-        As in `fit_threshold`.
-    """
-    return fit_threshold(table, precision)["confidence"]

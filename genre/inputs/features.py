@@ -250,24 +250,11 @@ def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray
     """
     if len(y) > config.n_samples:
         raise UsageError(
-            f"{len(y)} samples, of which a spectrogram shows {config.n_samples}; cut with audio.clip first"
+            f"{len(y)} samples, of which a spectrogram shows {config.n_samples}; cut with prepare_clip first"
         )
     a = analyse_clip(validate_audio(y), config)
     rows = a.by_frame([*_FRAME_SERIES, "emphasised_mel"])
     return _feature_vector(a, rows), spectrogram.quantise_mel_power(rows["emphasised_mel"], config)
-
-
-def warm_up(config: AudioConfig) -> None:
-    """Compile, or load, what is compiled, in this process alone.
-
-    Call it before several processes begin: each would compile for itself, and they would write numba's cache at once.
-
-    Parameters
-    ----------
-    config : AudioConfig
-        As for `extract_features`.
-    """
-    extract_with_log_mel(np.random.default_rng(0).normal(0, 0.1, config.sr).astype(np.float32), config)
 
 
 def _feature_vector(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:

@@ -59,24 +59,6 @@ def quantise_mel_power(S: np.ndarray, config: AudioConfig) -> np.ndarray:
     return np.ascontiguousarray(np.pad(S_u8, ((0, config.n_frames - len(S_u8)), (0, 0))).T)
 
 
-def to_db(S_u8: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """Decibels of a stored spectrogram.
-
-    Parameters
-    ----------
-    S_u8 : np.ndarray [shape=(..., n_mels, t), dtype=uint8]
-        One or more spectrograms from `log_mel`.
-    config : AudioConfig
-        The one they were made with.
-
-    Returns
-    -------
-    np.ndarray [shape=(..., n_mels, t), dtype=float32]
-        Between ``-config.top_db`` and 0, dB below the clip's maximum.
-    """
-    return S_u8.astype(np.float32) * np.float32(config.top_db / 255) - np.float32(config.top_db)
-
-
 def render_rgb_image(S_u8: np.ndarray) -> np.ndarray:
     """Stored spectrograms in the colours of the published pictures.
 

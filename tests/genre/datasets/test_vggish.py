@@ -1,6 +1,8 @@
-"""Records of AudioSet's published features, read without TensorFlow."""
+"""Records of AudioSet's published features."""
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,12 @@ def example(ytid: str, start_s: float, labels: list[int], seconds: np.ndarray, *
 
 
 def write(path: Path, *examples: bytes) -> None:
+    import tensorflow as tf
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(struct.pack("<Q", len(e)) + b"crc." + e + b"crc." for e in examples))
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for e in examples:
+            writer.write(e)
 
 
 def some_seconds(seed: int, n: int = 10) -> np.ndarray:
@@ -91,12 +97,57 @@ def test_a_store_keeps_the_columns_that_the_source_brought(records, tmp_path):
     np.testing.assert_array_equal(loaded, values.loc[clips["clip_id"]])
 
 
-@pytest.mark.parametrize("cut", [-1, -20, 100])
+@pytest.mark.parametrize("cut", [-1, -20, 100, 11, 5])
 def test_a_damaged_file_is_refused(records, tmp_path, cut):
     path = records / "eval" / "aa.tfrecord"
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=r"aa.tfrecord is damaged"):
         datasets.load_clips("vggish", str(records), tmp_path, {})
+
+
+def test_a_file_with_the_beginning_of_one_more_record_is_refused(records, tmp_path):
+    path = records / "bal_train" / "-a.tfrecord"
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:7])
+    with pytest.raises(DataError, match=r"a.tfrecord is damaged.*ends within a record"):
+        datasets.clips("vggish", str(records), tmp_path, {})
+
+
+def test_a_changed_byte_is_refused(records, tmp_path):
+    path = records / "eval" / "aa.tfrecord"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"aa.tfrecord is damaged.*checksum"):
+        datasets.clips("vggish", str(records), tmp_path, {})
+
+
+def test_records_that_lack_something_are_refused(records, tmp_path):
+    whole = example("evaluation1", 70, [1], some_seconds(5))
+    for name in ("video_id", "labels", "end_time_seconds", "audio_embedding"):
+        write(records / "eval" / "aa.tfrecord", whole.replace(name.encode(), b"x" * len(name)))
+        with pytest.raises(DataError, match=f"aa.tfrecord is damaged.*a record without {name}"):
+            datasets.clips("vggish", str(records), tmp_path, {})
+
+
+def test_files_without_a_record_and_folders_are_refused(records, tmp_path):
+    write(tmp_path / "empty" / "aa.tfrecord")
+    with pytest.raises(DataError, match=r"no record with features in"):
+        vggish.features(tmp_path / "empty")
+    (records / "folder.tfrecord").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*folder.tfrecord.*must be a file"):
+        vggish.features(records)
+
+
+def test_reading_writes_nothing_to_the_terminal_and_takes_no_device(records):
+    code = (
+        "import sys; from pathlib import Path; from genre.datasets import vggish\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        f"vggish.features(Path({str(records)!r}))\n"
+        "import tensorflow as tf\n"
+        "tf.config.threading.set_inter_op_parallelism_threads(1)  # refused once devices are in use\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_what_is_something_else_is_refused(records, tmp_path):
@@ -110,7 +161,6 @@ def test_what_is_something_else_is_refused(records, tmp_path):
         vggish.load_features(tmp_path / "nothing")
 
 
-@pytest.mark.slow
 def test_tensorflow_writes_what_is_read_here(records, tmp_path):
     import tensorflow as tf
 

@@ -222,7 +222,7 @@ def test_the_order_of_rows_changes_nothing(order):
         evaluate.bootstrap_metrics(mixed, n=5), evaluate.bootstrap_metrics(table, n=5), atol=1e-12
     )
     pd.testing.assert_frame_equal(tables.per_recording(mixed), tables.per_recording(table), atol=1e-12)
-    assert evaluate.min_confidence(mixed) == evaluate.min_confidence(table)
+    assert evaluate.fit_threshold(mixed) == evaluate.fit_threshold(table)
 
 
 def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
@@ -264,7 +264,7 @@ def test_bootstrap_refuses(options, message):
 def test_empty_split_is_named():
     table = random_table()
     empty = table[table["split"] == "train"]
-    for function in (evaluate.bootstrap_metrics, evaluate.confidence_intervals, evaluate.min_confidence):
+    for function in (evaluate.bootstrap_metrics, evaluate.confidence_intervals, evaluate.fit_threshold):
         with pytest.raises(UsageError, match="no clips to evaluate"):
             function(empty)
 
@@ -349,8 +349,9 @@ def confident(confidences: list[float], right: list[bool]) -> pd.DataFrame:
         ([0.9, 0.6], [False, False], 0.8, 0.6),
     ],
 )
-def test_min_confidence(confidences, right, precision, expected):
-    assert evaluate.min_confidence(confident(confidences, right), precision) == pytest.approx(expected)
+def test_threshold(confidences, right, precision, expected):
+    found = evaluate.fit_threshold(confident(confidences, right), precision)
+    assert found["confidence"] == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -358,9 +359,9 @@ def test_min_confidence(confidences, right, precision, expected):
     st.lists(st.tuples(st.integers(51, 99), st.booleans()), min_size=1, max_size=30),
     st.floats(0.05, 1.0),
 )
-def test_min_confidence_keeps_its_promise(rows, precision):
+def test_threshold_keeps_its_promise(rows, precision):
     table = confident([c / 100 for c, _ in rows], [right for _, right in rows])
-    threshold = evaluate.min_confidence(table, precision)
+    threshold = evaluate.fit_threshold(table, precision)["confidence"]
     confidence, right = tables.proba_of(table).max(axis=1), tables.labels_of(table) == 0
     reached = {t: right[confidence >= t].mean() for t in confidence}
     enough = [t for t, share in reached.items() if share >= precision]
@@ -369,9 +370,9 @@ def test_min_confidence_keeps_its_promise(rows, precision):
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 1.2, float("nan")])
-def test_min_confidence_refuses(precision):
+def test_threshold_refuses(precision):
     with pytest.raises(UsageError, match="precision"):
-        evaluate.min_confidence(random_table(), precision)
+        evaluate.fit_threshold(random_table(), precision)
 
 
 def test_poor_tables_have_defined_scores_and_intervals(recwarn):
