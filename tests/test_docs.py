@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -266,8 +267,19 @@ def test_the_hyper_parameters_that_are_listed_are_those_there_are():
 
     for cells in rows(ROOT / "docs" / "training.md", "model"):
         [name] = named([cells])
-        listed = re.findall(r"`(\w+)`", cells[-1])
-        assert not listed or listed == list(models.defaults(name)), name
+        listed = dict(re.findall(r"`(\w+)` ([^ ,]+)", cells[-1]))
+        if listed:
+            defaults = models.defaults(name)
+            assert list(listed) == list(defaults), name
+            assert {k: number(v) for k, v in listed.items()} == {k: number(str(v)) for k, v in defaults.items()}, name
+
+
+def number(text: str) -> float | str:
+    """A number or a fraction as a number, and a word as it is."""
+    try:
+        return float(Fraction(text))
+    except ValueError:
+        return text
 
 
 def test_extras_are_installed_editable():
