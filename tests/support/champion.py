@@ -1,11 +1,13 @@
 """A model logged and registered as the flows do."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genre import models
+if TYPE_CHECKING:
+    from genre.models import TrainingData
 
 
-def log_champion(folder: Path, data: models.Data, members: dict[str, dict]) -> Path:
+def log_champion(folder: Path, data: "TrainingData", members: dict[str, dict]) -> Path:
     """Train models, log them as one as the flows do, make it the champion of a store in `folder`, and fetch it."""
     import mlflow
 
@@ -17,13 +19,13 @@ def log_champion(folder: Path, data: models.Data, members: dict[str, dict]) -> P
     trainings = {}
     for name, params in members.items():
         trainings[name] = folder / name
-        model = models.train(name, data, params, 0, folder / name / "model")
-        models.save(name, model, folder / name / "model")
+        model = models.train_model(name, data, params, 0, folder / name / "model")
+        models.save_model(name, model, folder / name / "model")
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
     run = client.create_run(experiment)
     ensemble = Ensemble(data.genres, AudioConfig(), tuple(members), "geometric", 0.5)
     uri = packaging.log_model(run.info.run_id, ensemble, trainings, {})
-    client.set_registered_model_alias("genre", "champion", registry.register("genre", uri, {}, "").version)
+    client.set_registered_model_alias("genre", "champion", registry.register_version("genre", uri, {}, "").version)
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "model")))
