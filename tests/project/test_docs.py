@@ -269,7 +269,7 @@ def test_the_hyper_parameters_that_are_listed_are_those_there_are():
         [name] = named([cells])
         listed = dict(re.findall(r"`(\w+)` ([^ ,]+)", cells[-1]))
         if listed:
-            defaults = models.defaults(name)
+            defaults = models.default_params(name)
             assert list(listed) == list(defaults), name
             assert {k: number(v) for k, v in listed.items()} == {k: number(str(v)) for k, v in defaults.items()}, name
 
