@@ -1,4 +1,4 @@
-"""Clips: cut from a track, checked for what can be analysed."""
+"""Clips: cut from a track and checked for what can be analysed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from genre.errors import AudioError, UsageError
 #: 80 dB that a spectrogram shows below its maximum.
 SILENCE_PEAK = 1e-4
 
-#: Above this, spectra in single precision come near their end. Nothing recorded does; damaged float files do.
+#: Largest magnitude accepted: beyond it, spectra in single precision may overflow. No recording comes near; samples
+#: of damaged float files do.
 MAX_PEAK = 1e12
 
 
 def prepare_clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """One clip, cut to its full length and found fit for features.
+    """Cut audio to the length of a clip, and check that features can be computed from it.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def prepare_clip(y: np.ndarray, config: AudioConfig) -> np.ndarray:
 
 
 def validate_audio(y: np.ndarray) -> np.ndarray:
-    """Audio that can be analysed at all, silent or not.
+    """Check that audio can be analysed at all, silent or not.
 
     Parameters
     ----------
@@ -69,10 +70,10 @@ def validate_audio(y: np.ndarray) -> np.ndarray:
     """
     y = np.asarray(y)
     if y.ndim != 1:
-        raise UsageError(f"audio of shape {y.shape}; give one channel, shape (n,)")
+        raise UsageError(f"audio of shape {y.shape}; pass one channel, shape (n,)")
     if y.size == 0:
-        raise AudioError("too_short", "no samples; give at least one")
-    if not _peak(y) <= MAX_PEAK:  # nor is NaN
+        raise AudioError("too_short", "no samples; at least one is needed")
+    if not _peak(y) <= MAX_PEAK:  # written so that a peak of NaN is refused as well
         raise AudioError(
             "not_finite",
             f"some samples are NaN, infinite or beyond {MAX_PEAK:g}; export the audio again as integer PCM",
@@ -81,12 +82,12 @@ def validate_audio(y: np.ndarray) -> np.ndarray:
 
 
 def _peak(y: np.ndarray) -> float:
-    """Largest magnitude of any sample, NaN if one is."""
+    """Return the largest magnitude of any sample; NaN if a sample is NaN."""
     return float(max(np.max(y), -np.min(y)))
 
 
 def window_starts(duration_s: float, config: AudioConfig, max_windows: int | None = None) -> list[float]:
-    """Where the consecutive clips of a track begin.
+    """Return the start times of the consecutive clips of a track.
 
     Parameters
     ----------
@@ -95,8 +96,8 @@ def window_starts(duration_s: float, config: AudioConfig, max_windows: int | Non
     config : AudioConfig
         Its ``clip_s`` is the length of a window.
     max_windows : int, optional
-        At most so many, spread evenly over the track (each the middle one of its equal share) rather than its
-        first ones; by default all.
+        Maximum number of windows, by default no limit. Where a track has more, it is divided into as many equal parts
+        and the middle window of each is taken.
 
     Returns
     -------
@@ -110,8 +111,9 @@ def window_starts(duration_s: float, config: AudioConfig, max_windows: int | Non
         If `max_windows` is below 1.
     """
     if max_windows is not None and max_windows < 1:
-        raise UsageError(f"max_windows is {max_windows}; give at least 1, or nothing for all")
+        raise UsageError(f"max_windows is {max_windows}; pass at least 1, or None for no limit")
     # Half a clip left over rounds up to one more window.
     n = max(1, math.floor(duration_s / config.clip_s + 0.5))
-    kept = n if max_windows is None else min(n, max_windows)
-    return [(2 * i + 1) * n // (2 * kept) * config.clip_s for i in range(kept)]
+    n_kept = n if max_windows is None else min(n, max_windows)
+    # The middle of part i is at (i + 1/2) n / n_kept windows, in whole numbers.
+    return [(2 * i + 1) * n // (2 * n_kept) * config.clip_s for i in range(n_kept)]

@@ -1,4 +1,4 @@
-"""Sound from any file or bytes: decoded, mono, resampled, and cut into clips."""
+"""Audio of any file or bytes: decoded, mono, resampled, and cut into clips."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import soundfile
 import soxr
 
 from genre.audio.readers import (
-    _decode_by_pyav,
-    _decode_by_soundfile,
-    _duration_by_pyav,
-    _duration_by_soundfile,
-    _refuse_length,
-    _windows_by_pyav,
-    _windows_by_soundfile,
+    decode_by_pyav,
+    decode_by_soundfile,
+    read_duration_by_pyav,
+    read_duration_by_soundfile,
+    read_windows_by_pyav,
+    read_windows_by_soundfile,
+    refuse_length,
 )
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def read_duration_s(path: AudioSource) -> float:
-    """Length of an audio file: what its container's header says, where the file bears it out.
+    """Return the length of an audio file, from its header where the content confirms it.
 
     Parameters
     ----------
@@ -42,42 +42,43 @@ def read_duration_s(path: AudioSource) -> float:
     Returns
     -------
     float
-        Seconds. Where there is no sound just before the end that the header promises, of a file cut short for one,
-        what is there is counted. A bare AAC stream's is a guess: what `decode_audio` returns is the truth.
+        Seconds. Where nothing can be decoded just before the end that the header promises (a file cut short, for
+        example), the content is counted. The length of a bare AAC stream is an estimate; `decode_audio` has the exact
+        one.
 
     Raises
     ------
     AudioError
         ``undecodable`` if neither library opens the file or finds audio in it.
     """
-    return _read_with_fallback(path, _duration_by_soundfile, _duration_by_pyav)
+    return _read_with_fallback(path, read_duration_by_soundfile, read_duration_by_pyav)
 
 
 def decode_audio(
     source: AudioSource, *, sr: int, start_s: float = 0.0, duration_s: float | None = None, resampler: str = "soxr_hq"
 ) -> np.ndarray:
-    """Mono audio of a file, or of a window of it, at the sampling rate asked for.
+    """Decode a file, or a window of it, to mono audio at a given sampling rate.
 
-    Only the window is decoded and resampled, so it does not depend on what lies around it. Channels are averaged.
-    The result is that of ``librosa.load`` wherever soundfile reads the format.
+    Only the window is decoded and resampled, so the result does not depend on the audio around it. Channels are
+    averaged. The result equals that of ``librosa.load`` wherever soundfile reads the format.
 
     Parameters
     ----------
     source : str, Path, bytes or file
-        The path of a file, the contents of one, or one that is open, binary and can seek.
+        The path of a file, its content, or a file that is open, binary and can seek.
     sr : int
         Sampling rate of the result, Hz.
     start_s : float, default 0
-        Where the window begins, seconds.
+        Start of the window, seconds.
     duration_s : float, optional
-        Length of the window, seconds, and the bound on how much is decoded; by default all that follows.
+        Length of the window, seconds; no more than this is decoded. By default all that follows.
     resampler : str, default "soxr_hq"
-        Quality by soxr's name; `AudioConfig.resampler`.
+        soxr's name of the quality; see `AudioConfig.resampler`.
 
     Returns
     -------
     np.ndarray [shape=(n,), dtype=float32]
-        At least one sample, nominally within ±1, shorter than the window where the file ends in it. Not checked
+        At least one sample, nominally within ±1; shorter than the window where the file ends within it. Not checked
         for silence or finiteness: see `prepare_clip`.
 
     Raises
@@ -86,11 +87,10 @@ def decode_audio(
         ``undecodable`` if neither soundfile nor PyAV gets audio out of it, ``too_short`` if it ends before
         `start_s`.
     UsageError
-        If `start_s` is negative or `read_duration_s` not positive.
+        If `start_s` is negative or `duration_s` is not positive.
     """
     if not start_s >= 0 or (duration_s is not None and not duration_s > 0):
-        raise UsageError(f"window of {duration_s} s at {start_s} s; give a start >= 0 and a duration > 0")
-
+        raise UsageError(f"window of {duration_s} s at {start_s} s; pass a start >= 0 and a duration > 0")
     y, sr_native = _decode_native(source, start_s, duration_s)
     return _resample(y, sr_native, sr, resampler)
 
@@ -98,15 +98,16 @@ def decode_audio(
 def decode_windows(
     source: AudioSource, config: AudioConfig, *, max_s: float = math.inf
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Consecutive clips of a track, each as `decode_audio` gives it alone, from one pass over the file.
+    """Decode the consecutive clips of a track in one pass over the file.
 
-    Cutting before resampling is what makes them the clips that models are trained on: cut afterwards, the filter has
-    heard the neighbours, and a feature of the quiet top band moves by several per cent.
+    Each clip equals what `decode_audio` returns for that window. The track is cut before it is resampled, as the clips
+    were that models are trained on. Cut afterwards, each clip would contain some of its neighbours through the
+    resampling filter, which moves a feature of the quiet top band by several per cent.
 
     Parameters
     ----------
     source : str, Path or bytes
-        The path of a file, or the contents of one.
+        The path of a file, or its content.
     config : AudioConfig
         Its ``sr``, ``clip_s`` and ``resampler`` are used.
     max_s : float
@@ -115,37 +116,38 @@ def decode_windows(
     Yields
     ------
     (float, np.ndarray [shape=(n,), dtype=float32])
-        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `prepare_clip`: one of
-        them may be silent where the track is not. A window is decoded when it is asked for, and only one at a time is
-        kept: a file of some kilobytes may last for hours.
+        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `prepare_clip`: a
+        single window may be silent where the track is not. Windows are decoded on demand and only one is kept in
+        memory, since a file of a few kilobytes may last for hours.
 
     Raises
     ------
     AudioError
         ``undecodable`` if neither soundfile nor PyAV gets audio out of it, or it has more than `MAX_CHANNELS`;
-        ``empty`` if there is none in it; ``too_long`` beyond `max_s`, at once where the file says so and it is true.
+        ``empty`` if it has no audio; ``too_long`` beyond `max_s`, before anything is decoded where the header gives
+        the length and the content confirms it.
     """
     n = 0
     for y, sr in _iterate_with_fallback(
         source,
-        lambda file: _windows_by_soundfile(file, config.clip_s, max_s),
-        lambda file: _windows_by_pyav(file, config.clip_s, max_s),
+        lambda file: read_windows_by_soundfile(file, config.clip_s, max_s),
+        lambda file: read_windows_by_pyav(file, config.clip_s, max_s),
     ):
         start_s = n * config.clip_s
         if n and 2 * y.size < round(config.clip_s * sr):
             return
         if start_s >= max_s:
-            _refuse_length(max_s)
+            refuse_length(max_s)
         yield start_s, _resample(y, sr, config.sr, config.resampler)
         n += 1
     if not n:
-        raise AudioError("empty", f"{_source_name(source)}: there is no sound in it")
+        raise AudioError("empty", f"{_source_name(source)}: no audio in it; give a file with sound")
 
 
 def _read_with_fallback(
     source: AudioSource, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]
 ) -> T:
-    """What soundfile reads, else what PyAV reads, else both their reasons."""
+    """Read with soundfile, or where that fails with PyAV; an error names both reasons."""
     return next(
         _iterate_with_fallback(source, lambda file: iter([by_soundfile(file)]), lambda file: iter([by_pyav(file)]))
     )
@@ -154,7 +156,7 @@ def _read_with_fallback(
 def _iterate_with_fallback(
     source: AudioSource, by_soundfile: Callable[[BinaryIO], Iterator[T]], by_pyav: Callable[[BinaryIO], Iterator[T]]
 ) -> Iterator[T]:
-    """Items that soundfile reads, and from where it fails those that PyAV reads, else both their reasons."""
+    """Yield the items that soundfile reads, and PyAV's from where it fails; an error names both reasons."""
     n_read = 0
     try:
         with _open_source(source) as file:
@@ -163,41 +165,41 @@ def _iterate_with_fallback(
                 yield item
             return
     except (soundfile.SoundFileError, TypeError, MemoryError) as error:  # TypeError: a name that ends in .raw
-        first = error
+        soundfile_error = error
     import av
 
     try:
         with _open_source(source) as file:
             yield from islice(by_pyav(file), n_read, None)
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as second:  # OSError: a damaged index seeks anywhere
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # OSError: a damaged index may seek anywhere
         raise AudioError(
             "undecodable",
-            f"{_source_name(source)}: neither soundfile ({_error_text(first)}) nor PyAV ({_error_text(second)}) "
-            "can read it; convert it to wav or flac",
-        ) from second
+            f"{_source_name(source)}: not a readable audio file (soundfile: {_error_text(soundfile_error)}; "
+            f"PyAV: {_error_text(error)}); if it is audio, convert it to wav or flac",
+        ) from error
 
 
 def _decode_native(source: AudioSource, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
-    """Window of a source, mono, at least one sample, and its own sampling rate."""
+    """Decode a window of a source to mono; return at least one sample, and the source's own sampling rate."""
     y, sr = _read_with_fallback(
         source,
-        lambda file: _decode_by_soundfile(file, start_s, duration_s),
-        lambda file: _decode_by_pyav(file, start_s, duration_s),
+        lambda file: decode_by_soundfile(file, start_s, duration_s),
+        lambda file: decode_by_pyav(file, start_s, duration_s),
     )
     if y.size == 0:
-        raise AudioError("too_short", f"{_source_name(source)}: ends before {start_s:g} s, where the clip should begin")
+        raise AudioError("too_short", f"{_source_name(source)}: ends before {start_s:g} s, the start of the clip")
     return y, sr
 
 
 def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
-    """The source as a file object: a name could be a URL, which PyAV would fetch."""
+    """Open the source as a file object; PyAV given a name would take it for a URL where it looks like one."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not isinstance(source, str | Path):
         source.seek(0)
         return nullcontext(source)
     try:
-        # A pipe would be waited for, and a device has no end.
+        # Opening a pipe would wait for a writer, and a device has no end.
         if not stat.S_ISREG(Path(source).stat().st_mode):
             raise AudioError(
                 "undecodable", f"{source}: cannot be opened: it is a folder, a pipe or a device; give a file"
@@ -208,14 +210,14 @@ def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
 
 
 def _source_name(source: AudioSource) -> str:
-    """What error texts call the source."""
+    """Return the name of the source for error messages."""
     if isinstance(source, str | Path):
         return Path(source).name
     return f"audio of {len(source)} bytes" if isinstance(source, bytes) else "audio"
 
 
 def _error_text(error: BaseException) -> str:
-    """A library's own words, without the reprs and numbers around them."""
+    """Return a library's own message, without the reprs and numbers around it."""
     for attribute in ("error_string", "strerror"):
         if text := getattr(error, attribute, None):
             return str(text).rstrip(".")
@@ -223,7 +225,7 @@ def _error_text(error: BaseException) -> str:
 
 
 def _resample(y: np.ndarray, sr_native: int, sr: int, resampler: str) -> np.ndarray:
-    """`librosa.resample`, which however refuses NaN before anybody could count it."""
+    """Resample as `librosa.resample` does, which however refuses NaN, so that `prepare_clip` could not report it."""
     if sr_native == sr:
         return y
     n = math.ceil(y.size * (sr / sr_native))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-#: What libsndfile or PyAV's FFmpeg decodes.
+#: Suffixes of the formats that libsndfile or PyAV's FFmpeg decodes.
 AUDIO_SUFFIXES = {
     ".wav",
     ".flac",
@@ -22,9 +22,9 @@ AUDIO_SUFFIXES = {
 
 
 def find_audio_files(folder: Path) -> list[Path]:
-    """Files below a folder, to any depth, that are audio by their suffix, in order of their paths.
+    """List the files below a folder, to any depth, that are audio by their suffix, in order of their paths.
 
-    Hidden files and what is no file are left out; links to files are followed, links to folders are not.
+    Hidden files, and folders named like files, are left out. Links to files are followed, links to folders are not.
     """
     return sorted(
         p
