@@ -1,11 +1,12 @@
-"""The same music twice: copies found, and kept on one side of the split.
+"""Duplicates: the same music in several clips, found, and kept within one split.
 
-A copy is exact where all features are equal to the last digit, as they are where the decoded audio is. It is near where
-the spectrograms are the same picture but for time and loudness: encoded again, louder or softer, cut a little earlier.
-Candidates are each clip's nearest neighbours in what an encoder, a gain and a small shift leave alone, the statistics
-of chroma and MFCCs, looked for among all clips or, where these are many, in cells. They are then compared by the
-residual of their log-mel spectrograms, what is left when every band's and every frame's mean is taken away: two pieces
-may share a timbre and a beat, but hardly each note.
+Two clips are exact duplicates if all their features are equal to the last digit, as they are where the decoded audio
+is. They are near duplicates if their spectrograms are the same but for time and loudness: encoded again, louder or
+softer, cut a little earlier. Candidates are each clip's nearest neighbours in statistics that an encoder, a gain and a
+small shift hardly change, those of chroma and MFCCs. They are searched among all clips or, where there are many, within
+clusters of clips. Candidates are then compared by the residuals of their log-mel spectrograms, that is, what remains
+when the mean of every band and of every frame is subtracted: two pieces may share a timbre and a beat, but hardly each
+note.
 """
 
 import hashlib
@@ -26,89 +27,89 @@ from genre.config import SPLITS
 from genre.inputs.features import FAMILIES, FEATURE_NAMES
 from genre.store.contents import Spectrograms
 
-#: Neighbours of each clip that are compared with it. A piece may be there more often than this: its copies are then
-#: joined through one another.
+#: Neighbours of each clip that are compared with it. If a piece has more duplicates than this, they are joined through
+#: one another.
 N_NEIGHBOURS = 5
 
-#: Clips of a cell, within which neighbours are looked for; the time of each clip is in proportion to it. Where there
-#: would be fewer cells than these, all clips are one.
-CELL_CLIPS, MIN_CELLS = 5_000, 10
+#: Mean number of clips per cell (a cluster within which neighbours are searched); the time per clip is proportional
+#: to it.
+CELL_CLIPS = 5_000
 
-#: Cells that a clip lies in, the nearest ones: of the copies planted by benchmarks/leaks.py, 99.9 % share one of them.
+#: Number of cells below which all clips are searched as one.
+MIN_CELLS = 10
+
+#: Number of nearest cells that a clip belongs to: 99.9 % of the duplicates planted by benchmarks/leaks.py share a cell.
 CELLS_OF_CLIP = 2
 
-#: Correlation of residuals from which two clips are copies: benchmarks/leaks.py says what is found and what is not.
+#: Correlation of residuals from which two clips are duplicates; benchmarks/leaks.py measures what it finds and misses.
 MIN_SIMILARITY = 0.75
 
-#: Frames that one of two copies may begin later: two seconds.
+#: Maximum number of frames by which one of two duplicates begins later: two seconds.
 MAX_SHIFT = 86
 
-#: Bands whose mean is taken before comparing; the picture stays the same and the work is a third.
+#: Number of neighbouring bands that are summed before comparing; the similarity stays the same for a third of the work.
 POOLED_BANDS = 3
 
-#: Pairs compared at a time: with more, the memory of their spectra comes from the system anew for each, and the page
-#: faults take as long as the comparison.
+#: Number of pairs compared at a time. With more, the memory for their spectra is requested from the system anew for
+#: each chunk, and the page faults take as long as the comparison.
 CHUNK_PAIRS = 16
 
-#: Statistics of timbre and harmony; the first MFCC's mean is the level.
+#: Statistics of timbre and harmony; without the mean of the first MFCC, which is the level.
 _ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
 
 
 def find_duplicates(
     features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray | None = None, *, n_jobs: int = 1
 ) -> pd.DataFrame:
-    """Clips that are copies of each other.
+    """Find the clips that are duplicates of each other.
 
     Parameters
     ----------
     features : pd.DataFrame [shape=(n, 97)]
         Indexed by clip.
     spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
-        In the same order. Without them, only features that are equal to the last digit are found.
+        Of the same clips in the same order. Without them only exact duplicates are found.
     n_jobs : int
-        Threads that compare, at most one per core; -1 for as many.
+        Number of threads, limited to one per core; -1 for one per core.
 
     Returns
     -------
     pd.DataFrame
         Columns ``first`` and ``second`` (ids, in the order of `features`), ``kind`` (``exact`` or ``near``) and
-        ``similarity`` (up to 1). Of many copies of one clip not every pair is listed, but they hang together.
+        ``similarity`` (up to 1). If a clip has many duplicates not every pair is listed, but all are connected.
     """
-    found = _exact_duplicates(features)
-    found["similarity"] = 1.0
+    pairs = _exact_duplicates(features).assign(similarity=1.0, kind="exact")
     if spectrograms is not None and len(features) > 1:
-        candidates = _candidate_pairs(features)
-        similarity = pair_similarities(spectrograms, candidates, n_jobs=n_jobs)
-        rows = np.column_stack([candidates, similarity])[similarity >= MIN_SIMILARITY]
-        near = pd.DataFrame(rows, columns=["i", "j", "similarity"]).astype({"i": int, "j": int})
-        equal = {(i, j) for i, j in zip(found["i"], found["j"], strict=True)}
-        near = near[[(i, j) not in equal for i, j in zip(near["i"], near["j"], strict=True)]]
-        found = pd.concat([found.assign(kind="exact"), near.assign(kind="near")], ignore_index=True)
+        near = _near_duplicates(features, spectrograms, n_jobs).assign(kind="near")
+        exact = set(zip(pairs["i"], pairs["j"], strict=True))
+        near = near[[pair not in exact for pair in zip(near["i"], near["j"], strict=True)]]
+        pairs = pd.concat([pairs, near], ignore_index=True)
     ids = features.index.to_numpy()
-    out = pd.DataFrame({"first": ids[found["i"].to_numpy(int)], "second": ids[found["j"].to_numpy(int)]})
-    return out.assign(kind=found.get("kind", "exact"), similarity=found["similarity"].to_numpy(float))
+    out = pd.DataFrame({"first": ids[pairs["i"].to_numpy(int)], "second": ids[pairs["j"].to_numpy(int)]})
+    return out.assign(kind=pairs["kind"], similarity=pairs["similarity"].to_numpy(float))
 
 
 def duplicates_digest(clips: pd.DataFrame, fingerprint: str) -> str:
-    """Twelve hexadecimal digits of all that `find_duplicates` depends on: clips, their analysis, and this module.
+    """Hash all that `find_duplicates` depends on: the clips, how they are analysed, and this module.
 
     Parameters
     ----------
     clips : pd.DataFrame
         Columns ``clip_id`` and ``stamp``.
     fingerprint : str
-        Of the configuration.
+        Fingerprint of the configuration.
 
     Returns
     -------
     str
+        Twelve hexadecimal digits.
     """
     text = "\n".join([Path(__file__).read_text(), fingerprint, *(clips["clip_id"] + "\t" + clips["stamp"]).astype(str)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
-    """Pairs that are of two recordings: within one, likeness is no leak.
+    """Keep only the duplicate pairs from different recordings; within one recording, similar clips are no leak.
 
     Parameters
     ----------
@@ -122,31 +123,30 @@ def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.Data
     pd.DataFrame
         Those rows, with ``first_genre`` and ``second_genre``.
     """
-    known = clips.set_index("clip_id")
-    apart = (
-        known["recording"].loc[duplicates["first"]].to_numpy()
-        != known["recording"].loc[duplicates["second"]].to_numpy()
+    clips = clips.set_index("clip_id")
+    recording = clips["recording"]
+    genre = clips["genre"].astype(str)
+    differ = recording.loc[duplicates["first"]].to_numpy() != recording.loc[duplicates["second"]].to_numpy()
+    duplicates = duplicates[differ].reset_index(drop=True)
+    return duplicates.assign(
+        first_genre=genre.loc[duplicates["first"]].to_numpy(),
+        second_genre=genre.loc[duplicates["second"]].to_numpy(),
     )
-    duplicates = duplicates[apart].reset_index(drop=True)
-    genres = {
-        f"{side}_genre": known["genre"].loc[duplicates[side]].astype(str).to_numpy() for side in ("first", "second")
-    }
-    return duplicates.assign(**genres)
 
 
 def pair_similarities(
     spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1
 ) -> np.ndarray:
-    """How much alike the spectrograms of each pair are, at the shift in time that suits them best.
+    """Compute the similarity of the spectrograms of each pair, at the shift in time at which it is highest.
 
     Parameters
     ----------
     spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8]
-        Of all clips.
+        Spectrograms of all clips.
     candidates : np.ndarray [shape=(m, 2), dtype=int]
         Positions of the pairs.
     n_jobs : int
-        Threads, at most one per core; -1 for as many.
+        Number of threads, limited to one per core; -1 for one per core.
 
     Returns
     -------
@@ -154,90 +154,99 @@ def pair_similarities(
         Correlation of their residuals over all bands and frames, -1 to 1; the shift is at most `MAX_SHIFT` frames.
     """
     chunks = (candidates[start : start + CHUNK_PAIRS] for start in range(0, len(candidates), CHUNK_PAIRS))
-    several = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads")
-    return np.concatenate(
-        [np.empty(0), *several(delayed(_chunk_similarities)(spectrograms, chunk) for chunk in chunks)]
-    )
+    parallel = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads")
+    similarities = parallel(delayed(_chunk_similarities)(spectrograms, chunk) for chunk in chunks)
+    return np.concatenate([np.empty(0), *similarities])
 
 
 def resolve_duplicates(
     clips: pd.DataFrame, duplicates: pd.DataFrame, assigned: Mapping[str, str], *, merge: bool = True
 ) -> pd.DataFrame:
-    """Copies made one recording, or taken out where they stand on two sides already.
+    """Merge duplicate recordings, or drop them where they are in two splits already.
 
-    Recordings that share a copy are one recording, named as the one of them that was dealt first, or else the first by
-    name. Nothing that was dealt moves: a recording dealt to another side than its copy leaves the data set, unless it
-    is on the side that is to be kept clean, test before validation before train.
+    Recordings that share a duplicate become one recording, named like the one of them that was assigned first, or else
+    the first by name. Assignments never change: of duplicates in different splits, only those in test are kept, or else
+    those in validation; the others leave the data set.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        Clips table, all of whose usable clips `duplicates` speaks of.
+        Clips table that contains all clips of `duplicates`.
     duplicates : pd.DataFrame
         As `find_duplicates` returns.
     assigned : mapping of str to str
-        Recording to split, in the order in which they were dealt.
+        Recording to split, in the order of assignment.
     merge : bool
-        Whether copies on one side, or on none yet, become one recording. Default True.
+        Whether duplicates in one split, or not yet assigned, become one recording. Default True.
 
     Returns
     -------
     pd.DataFrame
-        `clips` with ``recording`` joined, and status ``duplicate_of_test`` or ``duplicate_of_validation`` with its
-        reason for what leaves.
+        `clips` with merged ``recording``; clips that are dropped have the status ``duplicate_of_test`` or
+        ``duplicate_of_validation``, and a reason.
     """
     clips = clips.copy()
+    order = {recording: position for position, recording in enumerate(assigned)}
+    split_rank = {split: rank for rank, split in enumerate(reversed(SPLITS))}  # test is kept before all others
     for members in _connected_recordings(clips.set_index("clip_id")["recording"].astype(str), duplicates):
-        order = {recording: place for place, recording in enumerate(assigned)}
-        cleanest = {split: place for place, split in enumerate(reversed(SPLITS))}
-        members.sort(key=lambda r: (cleanest.get(assigned.get(r, ""), len(SPLITS)), order.get(r, len(order)), r))
-        kept, split = members[0], assigned.get(members[0])
-        leaving = [r for r in members if r in assigned and assigned[r] != split]
-        joining = [r for r in members if r not in leaving]
-        gone = clips["recording"].isin(leaving) & (clips["status"] == "ok")
-        clips.loc[gone, "reason"] = f"the same music as {kept}, which is in {split}"
-        clips.loc[gone, "status"] = f"duplicate_of_{split}"
+        members.sort(key=lambda r: (split_rank.get(assigned.get(r, ""), len(SPLITS)), order.get(r, len(order)), r))
+        kept = members[0]
+        split = assigned.get(kept)
+        dropped = [r for r in members if r in assigned and assigned[r] != split]
+        merged = [r for r in members if r not in dropped]
+        rows = clips["recording"].isin(dropped) & (clips["status"] == "ok")
+        clips.loc[rows, "reason"] = f"duplicate of {kept}, which is in the {split} split"
+        clips.loc[rows, "status"] = f"duplicate_of_{split}"
         if merge:
-            clips.loc[clips["recording"].isin(joining), "recording"] = kept
+            clips.loc[clips["recording"].isin(merged), "recording"] = kept
     return clips
 
 
 def _chunk_similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """`pair_similarities` of one chunk, the spectra of which are held at once."""
-    at, inverse = np.unique(candidates, return_inverse=True)
-    selected = spectrograms[at]
+    """Compute `pair_similarities` of one chunk, the spectra of which are in memory together."""
+    positions, inverse = np.unique(candidates, return_inverse=True)
+    selected = spectrograms[positions]
     n = fft.next_fast_len(selected.shape[-1] + MAX_SHIFT, real=True)
     spectra = _residual_spectra(selected, n)
     products = [(spectra[i] * spectra[j].conj()).sum(axis=0) for i, j in inverse.reshape(candidates.shape)]
-    at_shift = fft.irfft(products, n)
-    return np.maximum(at_shift[:, : MAX_SHIFT + 1].max(axis=1), at_shift[:, -MAX_SHIFT:].max(axis=1))
+    correlation = fft.irfft(products, n)  # by shift; negative shifts wrap around to the end
+    return np.maximum(correlation[:, : MAX_SHIFT + 1].max(axis=1), correlation[:, -MAX_SHIFT:].max(axis=1))
 
 
 def _exact_duplicates(features: pd.DataFrame) -> pd.DataFrame:
-    """Positions of rows that are equal to the first such row."""
+    """Find equal rows: positions ``i`` of the first of them, and ``j`` of each further one."""
     table = features.reset_index(drop=True)
     repeated = np.flatnonzero(table.duplicated(keep=False))
-    first = table.iloc[repeated].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
-    leader = pd.Series(repeated).groupby(first).transform("first").to_numpy()
-    return pd.DataFrame({"i": leader, "j": repeated})[leader != repeated].reset_index(drop=True)
+    group = table.iloc[repeated].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
+    first = pd.Series(repeated).groupby(group).transform("first").to_numpy()
+    return pd.DataFrame({"i": first, "j": repeated})[first != repeated].reset_index(drop=True)
+
+
+def _near_duplicates(features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray, n_jobs: int) -> pd.DataFrame:
+    """Find the candidate pairs whose spectrograms are similar enough: positions ``i``, ``j`` and ``similarity``."""
+    candidates = _candidate_pairs(features)
+    similarity = pair_similarities(spectrograms, candidates, n_jobs=n_jobs)
+    rows = np.column_stack([candidates, similarity])[similarity >= MIN_SIMILARITY]
+    return pd.DataFrame(rows, columns=["i", "j", "similarity"]).astype({"i": int, "j": int})
 
 
 def _candidate_pairs(features: pd.DataFrame) -> np.ndarray:
-    """Pairs of positions, each once, that are near in what a copy keeps."""
+    """Return pairs of positions, each once, of clips that are close in the features that duplicates share."""
     X = StandardScaler().fit_transform(features[_ROBUST_FEATURES].to_numpy(np.float64)).astype(np.float32)
-    both = np.concatenate([at[_nearest_neighbours(X[at])] for at in _cluster_clips(X) if len(at) > 1])
-    return np.unique(np.sort(both, axis=1), axis=0)
+    cells = [cell for cell in _cluster_clips(X) if len(cell) > 1]
+    pairs = np.concatenate([cell[_nearest_neighbours(X[cell])] for cell in cells])
+    return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
 def _nearest_neighbours(X: np.ndarray) -> np.ndarray:
-    """Each position beside those of its neighbours, shape (m, 2)."""
+    """Return pairs of positions, each row with each of its neighbours, shape (m, 2)."""
     index = NearestNeighbors(n_neighbors=min(N_NEIGHBOURS, len(X) - 1)).fit(X)
-    near = index.kneighbors(return_distance=False)  # of the fitted points themselves, which do not count
-    return np.column_stack([np.repeat(np.arange(len(X)), near.shape[1]), near.ravel()])
+    neighbours = index.kneighbors(return_distance=False)  # without X, a point is not its own neighbour
+    return np.column_stack([np.repeat(np.arange(len(X)), neighbours.shape[1]), neighbours.ravel()])
 
 
 def _cluster_clips(X: np.ndarray) -> list[np.ndarray]:
-    """Positions of the clips of each cell."""
+    """Divide the clips into cells, which may overlap; return the positions of each cell's clips."""
     n_cells = len(X) // CELL_CLIPS
     if n_cells < MIN_CELLS:
         return [np.arange(len(X))]
@@ -247,11 +256,11 @@ def _cluster_clips(X: np.ndarray) -> list[np.ndarray]:
 
 
 def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
-    """Fourier transforms along time of the residuals, each of length 1, padded to `n_fft` frames."""
+    """Transform the residuals along time, each residual scaled to norm 1 and padded to `n_fft` frames."""
     n, n_mels, t = spectrograms.shape
     bands = spectrograms[:, : n_mels // POOLED_BANDS * POOLED_BANDS].reshape(n, n_mels // POOLED_BANDS, POOLED_BANDS, t)
-    S = bands.sum(axis=2, dtype=np.uint16).astype(np.float32)  # in whole numbers, which is three times as fast
-    audible = S.any(axis=1, keepdims=True)  # what pads a short clip is no likeness
+    S = bands.sum(axis=2, dtype=np.uint16).astype(np.float32)  # summed as integers, three times as fast
+    audible = S.any(axis=1, keepdims=True)  # frames that pad a short clip must not count as similar
     S -= S.sum(axis=2, keepdims=True) / np.maximum(audible.sum(axis=2, keepdims=True), 1)
     S -= S.mean(axis=1, keepdims=True)
     S *= audible
@@ -260,11 +269,12 @@ def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
 
 
 def _connected_recordings(recording: pd.Series, duplicates: pd.DataFrame) -> list[list[str]]:
-    """Recordings that hang together by copies, where there are two or more."""
+    """Group the recordings that duplicates connect; only groups of two or more are returned."""
     codes, names = pd.factorize(recording)
     code = pd.Series(codes, index=recording.index)
-    i, j = code.loc[duplicates["first"]].to_numpy(), code.loc[duplicates["second"]].to_numpy()
-    graph = coo_array((np.ones(len(i)), (i, j)), shape=(len(names), len(names)))
-    part = pd.Series(connected_components(graph, directed=False)[1])
-    together = part[part.duplicated(keep=False)]
-    return [[str(names[k]) for k in group.index] for _, group in together.groupby(together)]
+    first = code.loc[duplicates["first"]].to_numpy()
+    second = code.loc[duplicates["second"]].to_numpy()
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
+    component = pd.Series(connected_components(graph, directed=False)[1])
+    connected = component[component.duplicated(keep=False)]
+    return [[str(names[k]) for k in group.index] for _, group in connected.groupby(connected)]
