@@ -1,4 +1,4 @@
-"""How far a confidence can be believed: temperature, calibration error, and below what the answer is unknown."""
+"""Calibration of confidences: temperature, calibration error, and the threshold below which a genre is unknown."""
 
 from typing import TypedDict
 
@@ -10,12 +10,12 @@ from genre.evaluate.scores import table_metrics
 from genre.probabilities.pooling import fit_pool_weights, pool_probabilities
 from genre.probabilities.tables import check_labels, genres_of, labels_of, proba_of
 
-#: Share of right answers wanted of those that are given.
+#: Target share of correct predictions among those at or above the threshold.
 TARGET_PRECISION = 0.8
 
 
 class Threshold(TypedDict):
-    """What `fit_threshold` returns."""
+    """Result of `fit_threshold`."""
 
     confidence: float
     precision: float
@@ -24,7 +24,7 @@ class Threshold(TypedDict):
 
 
 def fit_temperature(table: pd.DataFrame) -> float:
-    """Temperature that makes a model's confidence fit how often it is right (Guo et al. 2017).
+    """Fit the temperature at which a model's confidence matches how often it is right (Guo et al. 2017).
 
     Parameters
     ----------
@@ -34,22 +34,24 @@ def fit_temperature(table: pd.DataFrame) -> float:
     Returns
     -------
     float
-        Above 1 where the model is too sure of itself, below where it is too modest; at most 20.
+        Above 1 where the model is overconfident, below 1 where it is underconfident; at most 20.
 
     Raises
     ------
     UsageError
         If the table is empty or no probability table.
     """
-    proba, y_true = proba_of(table), labels_of(table)
+    proba = proba_of(table)
+    y_true = labels_of(table)
     check_labels(y_true, proba.shape[1])
     return float(1 / fit_pool_weights([proba], y_true)[0])
 
 
 def apply_temperature(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """Probability table at another temperature: the k-th root of each probability, normalised again.
+    """Rescale a probability table: each probability to the power of 1 / temperature, normalised again.
 
-    The most probable genre stays the same; its probability nears 1 / k above a temperature of 1, and 1 below.
+    The most probable genre stays the same. Above a temperature of 1 its probability moves towards 1 / k with k genres,
+    below 1 towards 1.
 
     Parameters
     ----------
@@ -69,27 +71,27 @@ def apply_temperature(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
         If the temperature is not above 0, or `table` no probability table.
     """
     if not temperature > 0:
-        raise UsageError(f"a temperature must lie above 0, not {temperature!r}")
+        raise UsageError(f"temperature is {temperature!r}; it must lie above 0")
     out = table.copy()
     out[genres_of(table)] = pool_probabilities([proba_of(table)], np.array([1 / temperature]))
     return out
 
 
 def reliability_steps(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
-    """How often the most probable genre is right, by steps of confidence.
+    """Count how often the most probable genre is right, in bins of confidence.
 
     Parameters
     ----------
     table : pd.DataFrame
         Probability table.
     bins : int
-        Equal steps of confidence between 0 and 1. Default 10.
+        Number of equal bins of confidence between 0 and 1. Default 10.
 
     Returns
     -------
     pd.DataFrame
-        One row for each step that has clips, indexed by its number from 0: mean ``confidence``, share ``right``,
-        number of ``clips``.
+        One row per bin that has clips, indexed by its number from 0: mean ``confidence``, share ``right``, number of
+        ``clips``.
 
     Raises
     ------
@@ -97,8 +99,9 @@ def reliability_steps(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
         If the table is empty or no probability table, or `bins` is below 1.
     """
     if bins < 1:
-        raise UsageError(f"at least one bin is needed, not {bins}")
-    proba, y_true = proba_of(table), labels_of(table)
+        raise UsageError(f"bins is {bins}; at least one bin is needed")
+    proba = proba_of(table)
+    y_true = labels_of(table)
     check_labels(y_true, proba.shape[1])
     clips = pd.DataFrame({"confidence": proba.max(axis=1), "right": proba.argmax(axis=1) == y_true, "clips": 1})
     steps = (clips["confidence"] * bins).astype(int).clip(upper=bins - 1)
@@ -106,7 +109,7 @@ def reliability_steps(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(table: pd.DataFrame, *, bins: int = 10) -> float:
-    """Expected calibration error: mean distance between confidence and share of right answers, over clips.
+    """Compute the expected calibration error: mean distance of confidence and share of correct predictions, over clips.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def calibration_error(table: pd.DataFrame, *, bins: int = 10) -> float:
     Returns
     -------
     float
-        0 to 1. A small table has some by chance alone: about 0.1 at fifty clips.
+        0 to 1. With few clips it is above 0 by chance alone: about 0.1 with fifty.
 
     Raises
     ------
@@ -128,24 +131,24 @@ def calibration_error(table: pd.DataFrame, *, bins: int = 10) -> float:
 
 
 def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> Threshold:
-    """Confidence from which the predicted genre is right often enough, and what asking for it costs.
+    """Fit the confidence threshold that reaches a precision, with its precision and coverage.
 
-    The confidence of a clip is its largest probability. Among the confidences that occur, the smallest one at or above
-    which at least `precision` of the clips are predicted right; where none is, the one with the highest precision
-    (the smallest of these, so that most clips are kept).
+    The confidence of a clip is its largest probability. The threshold is the smallest confidence that occurs in the
+    table at or above which at least `precision` of the clips are predicted right. If none reaches it, the threshold is
+    the confidence with the highest precision, and the smallest of several, which keeps the most clips.
 
     Parameters
     ----------
     table : pd.DataFrame
         Probability table of clips that no model was fitted on.
     precision : float
-        Wanted share of right answers, above 0, at most 1. Default 0.8.
+        Target share of correct predictions, above 0, at most 1. Default 0.8.
 
     Returns
     -------
     Threshold
-        ``confidence`` from 0 to 1, to compare with ``>=``; the ``precision`` at or above it on these clips; their share
-        of all, ``coverage``; whether what was wanted is ``reached``.
+        ``confidence`` from 0 to 1, to be compared with ``>=``; the ``precision`` at or above it on these clips; their
+        share of all clips, ``coverage``; and ``reached``, true if the precision is at least the target.
 
     Raises
     ------
@@ -153,68 +156,71 @@ def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> T
         If the table is empty or `precision` is out of range.
     """
     if not 0 < precision <= 1:
-        raise UsageError(f"precision must lie above 0 and at most at 1, not {precision!r}")
-    proba, y_true = proba_of(table), labels_of(table)
+        raise UsageError(f"precision is {precision!r}; it must lie above 0 and be at most 1")
+    proba = proba_of(table)
+    y_true = labels_of(table)
     check_labels(y_true, proba.shape[1])
     order = np.argsort(-proba.max(axis=1), kind="stable")
     confidence = proba.max(axis=1)[order]
     right = np.cumsum((proba.argmax(axis=1) == y_true)[order]) / np.arange(1, len(order) + 1)
-    # A threshold keeps all clips of equal confidence, so precision is read at the last of each.
+    # A threshold keeps all clips of equal confidence, so the precision is taken at the last of each.
     last = np.flatnonzero(np.append(confidence[1:] < confidence[:-1], True))
     best = float(right[last].max())
-    at = last[right[last] >= min(precision, best)][-1]
+    position = last[right[last] >= min(precision, best)][-1]
     return Threshold(
-        confidence=float(np.clip(confidence[at], 0.0, 1.0)),
-        precision=float(right[at]),
-        coverage=float(at + 1) / len(order),
+        confidence=float(np.clip(confidence[position], 0.0, 1.0)),
+        precision=float(right[position]),
+        coverage=float(position + 1) / len(order),
         reached=best >= precision,
     )
 
 
 def selective_precision(table: pd.DataFrame, confidence: float) -> tuple[float, float]:
-    """What a threshold does on other clips than it was learnt on.
+    """Compute precision and coverage at a confidence threshold, on clips it was not fitted on.
 
     Parameters
     ----------
     table : pd.DataFrame
         Probability table.
     confidence : float
-        Below it the answer is ``unknown``.
+        Threshold below which the prediction is ``unknown``.
 
     Returns
     -------
     precision : float
-        Share of right answers among those given; NaN where none is.
+        Share of correct predictions among those at or above the threshold; NaN without any.
     coverage : float
-        Share of clips that are answered.
+        Share of clips at or above the threshold.
 
     Raises
     ------
     UsageError
         If `table` is no probability table.
     """
-    proba, y_true = proba_of(table), labels_of(table)
-    given = proba.max(axis=1) >= confidence
-    right = (proba.argmax(axis=1) == y_true)[given]
-    return float(right.mean()) if len(right) else float("nan"), float(given.mean())
+    proba = proba_of(table)
+    y_true = labels_of(table)
+    confident = proba.max(axis=1) >= confidence
+    right = (proba.argmax(axis=1) == y_true)[confident]
+    return float(right.mean()) if len(right) else float("nan"), float(confident.mean())
 
 
 def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Temperature and threshold learnt on some clips, and what they do on others.
+    """Fit temperature and threshold on held-out clips, and measure them on test clips.
 
     Parameters
     ----------
     held_out : pd.DataFrame
         Probability table of clips that the model was not fitted on.
     test : pd.DataFrame
-        Probability table of clips that nothing was learnt on.
+        Probability table of clips that nothing was fitted on.
 
     Returns
     -------
     dict of str to float
         ``temperature``; ``unknown_below``, the threshold for `TARGET_PRECISION`, with ``answered_precision`` and
-        ``answered_coverage`` on `held_out`, and with ``test_`` before them on `test`; ``test_calibration_error`` and
-        ``test_log_loss_tempered``, ``test_calibration_error_tempered`` after.
+        ``answered_coverage`` on `held_out`, and the same two on `test` with the prefix ``test_``;
+        ``test_calibration_error`` before, and ``test_calibration_error_tempered`` and ``test_log_loss_tempered`` after
+        applying the temperature.
 
     Raises
     ------
@@ -222,16 +228,17 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         If a table is empty or no probability table.
     """
     temperature = fit_temperature(held_out)
-    found, after = fit_threshold(apply_temperature(held_out, temperature)), apply_temperature(test, temperature)
-    precision, coverage = selective_precision(after, found["confidence"])
+    threshold = fit_threshold(apply_temperature(held_out, temperature))
+    tempered = apply_temperature(test, temperature)
+    precision, coverage = selective_precision(tempered, threshold["confidence"])
     return {
         "temperature": temperature,
-        "unknown_below": found["confidence"],
-        "answered_precision": found["precision"],
-        "answered_coverage": found["coverage"],
+        "unknown_below": threshold["confidence"],
+        "answered_precision": threshold["precision"],
+        "answered_coverage": threshold["coverage"],
         "test_answered_precision": precision,
         "test_answered_coverage": coverage,
         "test_calibration_error": calibration_error(test),
-        "test_calibration_error_tempered": calibration_error(after),
-        "test_log_loss_tempered": float(table_metrics(after, genres_of(after))["log_loss"]),
+        "test_calibration_error_tempered": calibration_error(tempered),
+        "test_log_loss_tempered": float(table_metrics(tempered, genres_of(tempered))["log_loss"]),
     }

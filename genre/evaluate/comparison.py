@@ -1,4 +1,4 @@
-"""Models against each other on the clips that all of them have answered: paired bootstrap and McNemar."""
+"""Comparison of models on the clips they have in common: paired bootstrap and McNemar's test."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -11,14 +11,14 @@ from genre.evaluate.resampling import bootstrap_metrics, percentile_intervals
 from genre.evaluate.scores import table_metrics
 from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
 
-#: A genre may lose so much AUC, with confidence, before a gain elsewhere no longer counts.
+#: Loss of AUC of a single genre beyond which a gain in macro AUC no longer counts.
 MAX_GENRE_LOSS = 0.02
 
 ScoreChange = tuple[float, float, float]
 
 
 class PairedGain(TypedDict):
-    """What `paired_gain` returns; an interval is (low, high), a change is (value, low, high)."""
+    """Result of `paired_gain`; an interval is (low, high), a change is (value, low, high)."""
 
     gain: float
     interval: tuple[float, float]
@@ -37,9 +37,9 @@ def paired_gain(
     seed: int = 0,
     groups: str | None = "recording",
 ) -> PairedGain:
-    """What a candidate gains over a reference on the clips they have in common.
+    """Compute the gain of a candidate over a reference on the clips they have in common.
 
-    Both are resampled by the same draws, so that what is hard for both cancels out.
+    Both are resampled by the same draws, so that the difficulty of the clips cancels out.
 
     Parameters
     ----------
@@ -51,25 +51,27 @@ def paired_gain(
     Returns
     -------
     PairedGain
-        ``gain`` in macro AUC (candidate minus reference) with its 95 % ``interval``; the same of the ``accuracy``, with
-        the p-value of `mcnemar_test`; ``genres`` maps each genre to the change of its AUC; ``n_clips`` and
-        ``n_recordings`` compared.
+        ``gain`` in macro AUC (candidate minus reference) with its 95 % ``interval``; the change of the ``accuracy``;
+        ``mcnemar``, the p-value of `mcnemar_test`; ``genres``, from each genre to the change of its AUC; ``n_clips``
+        and ``n_recordings`` compared.
 
     Raises
     ------
     UsageError
         If the tables have other genres, no common clips, or disagree on the genre of a clip.
     """
-    a, b = align_tables([candidate, reference])
-    return _gain_from_resamples(a, b, *(bootstrap_metrics(table, n=n, seed=seed, groups=groups) for table in (a, b)))
+    candidate, reference = align_tables([candidate, reference])
+    candidate_resamples = bootstrap_metrics(candidate, n=n, seed=seed, groups=groups)
+    reference_resamples = bootstrap_metrics(reference, n=n, seed=seed, groups=groups)
+    return _gain_from_resamples(candidate, reference, candidate_resamples, reference_resamples)
 
 
 def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """p-value of McNemar's exact test: whether two models are right equally often on the clips they have in common.
+    """Compute the p-value of McNemar's exact test that two models are right equally often on their common clips.
 
-    Only clips that one of them has right and the other wrong count; under equal skill each falls to either side like a
-    coin (McNemar 1947; the exact binomial form, two-sided). It takes clips for independent: where a recording has
-    several, `paired_gain` is the safer judge.
+    Only clips count that one model predicts right and the other wrong; under the null hypothesis either is as likely
+    (McNemar 1947; the exact binomial form, two-sided). The test takes clips for independent. Where a recording has
+    several clips, `paired_gain` is the safer comparison.
 
     Parameters
     ----------
@@ -79,7 +81,7 @@ def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
     Returns
     -------
     float
-        0 to 1; 1 where they never differ.
+        0 to 1; 1 where the models never differ.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
 
 
 def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Every pair of several models, on the clips that all of them have answered.
+    """Compare every pair of several models, on the clips that all of them have in common.
 
     Parameters
     ----------
@@ -102,23 +104,23 @@ def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: i
     Returns
     -------
     pd.DataFrame
-        One row a pair: ``first``, ``second``, ``gain`` in macro AUC of the first over the second with ``low`` and
-        ``high``, ``accuracy_gain`` with its own, the p-value ``mcnemar``, and ``n_clips``.
+        One row per pair: ``first``, ``second``, ``gain`` in macro AUC of the first over the second with ``low`` and
+        ``high``, ``accuracy_gain`` with ``accuracy_low`` and ``accuracy_high``, the p-value ``mcnemar``, ``n_clips``.
 
     Raises
     ------
     UsageError
         As in `paired_gain`.
     """
-    cut = dict(zip(tables, align_tables(list(tables.values())), strict=True)) if tables else {}
-    drawn = {name: bootstrap_metrics(table, n=n, seed=seed) for name, table in cut.items()}
+    aligned = dict(zip(tables, align_tables(list(tables.values())), strict=True)) if tables else {}
+    resamples = {name: bootstrap_metrics(table, n=n, seed=seed) for name, table in aligned.items()}
     columns = ["first", "second", "gain", "low", "high"]
     columns += ["accuracy_gain", "accuracy_low", "accuracy_high", "mcnemar", "n_clips"]
     rows = []
-    for first, second in combinations(cut, 2):
-        found = _gain_from_resamples(cut[first], cut[second], drawn[first], drawn[second])
-        gains = (found["gain"], *found["interval"], *found["accuracy"])
-        rows.append((first, second, *gains, found["mcnemar"], found["n_clips"]))
+    for first, second in combinations(aligned, 2):
+        gain = _gain_from_resamples(aligned[first], aligned[second], resamples[first], resamples[second])
+        changes = (gain["gain"], *gain["interval"], *gain["accuracy"])
+        rows.append((first, second, *changes, gain["mcnemar"], gain["n_clips"]))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -129,57 +131,63 @@ def find_objections(
     max_genre_loss: float = MAX_GENRE_LOSS,
     reference_name: str = "the champion",
 ) -> list[str]:
-    """Why a gain does not suffice to change models: not certain, or paid for by one genre.
+    """List the reasons why a gain does not justify changing models: it is uncertain, or one genre loses too much.
 
     Parameters
     ----------
     gain : PairedGain
-        Of the candidate.
+        Gain of the candidate over the reference.
     min_gain : float
-        What the lower end of the 95 % interval of the gain in macro AUC must exceed. Default 0: under no difference
-        that happens once in forty comparisons.
+        Value that the lower end of the 95 % interval of the gain in macro AUC must exceed. Default 0: without a true
+        difference that happens once in forty comparisons.
     max_genre_loss : float
-        Most that the AUC of a genre may fall; more counts where its whole interval lies beyond. Default 0.02.
+        Largest loss of AUC accepted of a genre; a loss is too large if its whole interval lies beyond. Default 0.02.
     reference_name : str
-        Name of the reference, for the sentences.
+        Name of the reference in the reasons.
 
     Returns
     -------
     list of str
-        Reasons in words; empty where there is none.
+        Reasons as text; empty if the gain is sufficient.
     """
     low, high = gain["interval"]
     reasons = []
     if not low > min_gain:
-        wanted = f"above {min_gain:+.3f}" if min_gain else "certain"
+        requirement = f"above {min_gain:+.3f}" if min_gain else "certain"
         reasons.append(
             f"the gain in macro AUC over {reference_name}, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}] on "
-            f"{gain['n_clips']} clips, is not {wanted}"
+            f"{gain['n_clips']} clips, is not {requirement}"
         )
-    for genre, (change, genre_low, upper) in gain["genres"].items():
-        if upper < -max_genre_loss:
-            reasons.append(f"{genre} loses {-change:.3f} AUC [{-upper:.3f}, {-genre_low:.3f}]")
+    for genre, (change, genre_low, genre_high) in gain["genres"].items():
+        if genre_high < -max_genre_loss:
+            reasons.append(f"{genre} loses {-change:.3f} AUC [{-genre_high:.3f}, {-genre_low:.3f}]")
     return reasons
 
 
-def _gain_from_resamples(a: pd.DataFrame, b: pd.DataFrame, drawn_a: pd.DataFrame, drawn_b: pd.DataFrame) -> PairedGain:
-    """The gain of `a` over `b`, two tables of the same clips with their resamples."""
-    genres = genres_of(a)
-    change = table_metrics(a, genres) - table_metrics(b, genres)
-    bounds = percentile_intervals(drawn_a - drawn_b)
+def _gain_from_resamples(
+    candidate: pd.DataFrame,
+    reference: pd.DataFrame,
+    candidate_resamples: pd.DataFrame,
+    reference_resamples: pd.DataFrame,
+) -> PairedGain:
+    """Compute `paired_gain` of two aligned tables from their resampled metrics."""
+    genres = genres_of(candidate)
+    change = table_metrics(candidate, genres) - table_metrics(reference, genres)
+    intervals = percentile_intervals(candidate_resamples - reference_resamples)
     return PairedGain(
         gain=float(change["macro_auc"]),
-        interval=bounds["macro_auc"],
-        accuracy=(float(change["accuracy"]), *bounds["accuracy"]),
-        mcnemar=_mcnemar_p_value(a, b),
-        genres={genre: (float(change[f"auc/{genre}"]), *bounds[f"auc/{genre}"]) for genre in genres},
-        n_clips=len(a),
-        n_recordings=int(a["recording"].nunique()),
+        interval=intervals["macro_auc"],
+        accuracy=(float(change["accuracy"]), *intervals["accuracy"]),
+        mcnemar=_mcnemar_p_value(candidate, reference),
+        genres={genre: (float(change[f"auc/{genre}"]), *intervals[f"auc/{genre}"]) for genre in genres},
+        n_clips=len(candidate),
+        n_recordings=int(candidate["recording"].nunique()),
     )
 
 
-def _mcnemar_p_value(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    """McNemar's exact p-value of two tables of the same clips."""
-    right_a, right_b = (proba_of(table).argmax(axis=1) == labels_of(table) for table in (a, b))
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+def _mcnemar_p_value(first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """Compute McNemar's exact p-value of two aligned tables."""
+    first_right, second_right = (proba_of(table).argmax(axis=1) == labels_of(table) for table in (first, second))
+    n_first = int((first_right & ~second_right).sum())
+    n_second = int((second_right & ~first_right).sum())
+    return float(binomtest(n_first, n_first + n_second).pvalue) if n_first + n_second else 1.0

@@ -1,4 +1,4 @@
-"""What matters to a model: the loss when features are dealt out anew among the clips, and CatBoost's SHAP values."""
+"""Importance of features: permutation importance, the paper's ablations, and CatBoost's SHAP values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from genre.inputs.features import FAMILIES
 #: Families computed from the waveform itself, not from its spectrum (Bahuleyan 2018, section 3.2.1).
 TIME_DOMAIN = {"signal", "zcr", "rmse", "tempo"}
 
-#: How many of the most important features the paper tried alone (its figure of the ablation study).
+#: Numbers of most important features that the paper trained on alone (its figure of the ablation study).
 TOP_SIZES = (10, 20, 30)
 
 
@@ -28,30 +28,32 @@ def permutation_importances(
     max_clips: int = 300,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Drop in macro one-vs-rest AUC when a feature, or a group of features together, is permuted.
+    """Compute the drop in macro one-vs-rest AUC when a feature, or a group of features together, is permuted.
 
-    Features that say the same hide each other when permuted one at a time: the model reads the other one. A group that
-    is permuted whole, its columns in one order, shows what all of it is worth. Unlike scikit-learn's, which predicts
-    and scores each permutation by itself, a group's permutations are predicted in one call and scored together.
+    Redundant features hide each other when they are permuted one at a time, since the model uses the other one.
+    Permuting a whole group, its columns in the same order, shows what the group is worth. Unlike scikit-learn, which
+    predicts and scores each permutation by itself, all permutations of a group are predicted in one call and scored
+    together.
 
     Parameters
     ----------
     predict : callable
         Features [shape=(n, m)] to probabilities [shape=(n, k)].
     X : np.ndarray [shape=(n, m)]
-        Features of clips the model has not seen in training.
+        Features of clips that the model was not trained on.
     y : np.ndarray [shape=(n,), dtype=int]
-        Their codes, columns of the probabilities. A genre that is absent does not count in the mean.
+        Genre codes of the clips: columns of the probabilities. A genre without clips does not count in the mean.
     columns : sequence of str
         Names of the m features.
     groups : mapping of str to str, optional
-        Column to its group, such as `group_by_feature` or `genre.inputs.features.FAMILIES`; by default each is its own.
+        Column to group, such as `group_by_feature` or `genre.inputs.features.FAMILIES`; by default every column is a
+        group of its own.
     n_repeats : int
         Permutations of each feature, at least 1.
     max_clips : int
-        Of more clips, so many are drawn.
+        Maximum number of clips used; of more, so many are drawn at random.
     seed : int
-        Of the draw and the permutations; the same permutations serve all features.
+        Seed of the draw and of the permutations, which are the same for all features.
 
     Returns
     -------
@@ -61,30 +63,31 @@ def permutation_importances(
     Raises
     ------
     DataError
-        If the clips are all of one genre: there is no AUC.
+        If the clips are all of one genre, so that the AUC is undefined.
     UsageError
         If a column has no group.
     """
-    members = _group_positions(columns, groups)
+    positions = _group_positions(columns, groups)
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.permutation(len(y))[:max_clips])
-    X, y = np.asarray(X)[drawn], np.asarray(y)[drawn]
+    rows = np.sort(rng.permutation(len(y))[:max_clips])
+    X = np.asarray(X)[rows]
+    y = np.asarray(y)[rows]
     if len(np.unique(y)) < 2:
         raise DataError("permutation importance needs clips of two genres or more; the validation split has fewer")
     orders = np.stack([rng.permutation(len(y)) for _ in range(n_repeats)])
-    whole = _macro_auc(predict(X)[None], y)
-    drops = np.empty((len(members), n_repeats))
-    for row, together in enumerate(members.values()):
-        copies = np.tile(X, (n_repeats, 1))
-        copies[:, together] = X[:, together][orders].reshape(-1, len(together))
-        drops[row] = whole - _macro_auc(predict(copies).reshape(n_repeats, len(y), -1), y)
-    index = pd.Index(list(members), name="feature")
+    baseline = _macro_auc(predict(X)[None], y)
+    drops = np.empty((len(positions), n_repeats))
+    for group, group_columns in enumerate(positions.values()):
+        permuted = np.tile(X, (n_repeats, 1))
+        permuted[:, group_columns] = X[:, group_columns][orders].reshape(-1, len(group_columns))
+        drops[group] = baseline - _macro_auc(predict(permuted).reshape(n_repeats, len(y), -1), y)
+    index = pd.Index(list(positions), name="feature")
     table = pd.DataFrame({"mean": drops.mean(axis=1), "std": drops.std(axis=1)}, index=index)
     return table.sort_values("mean", ascending=False, kind="stable")
 
 
 def group_by_feature(columns: Sequence[str]) -> dict[str, str]:
-    """Column to the feature that it is the mean or the deviation of; any other column is a feature of its own.
+    """Map each column to its feature: means and deviations to what they summarise, other columns to themselves.
 
     Parameters
     ----------
@@ -94,13 +97,13 @@ def group_by_feature(columns: Sequence[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        For ``mfccs_4_mean`` and ``mfccs_4_std``, ``mfccs_4``.
+        Column to feature: ``mfccs_4_mean`` and ``mfccs_4_std``, for example, both to ``mfccs_4``.
     """
     return {column: column.removesuffix("_mean").removesuffix("_std") for column in columns}
 
 
 def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
-    """The paper's ablations: features of the time domain, of the frequency domain, and the most important ones.
+    """Return the features of the paper's ablations: time domain, frequency domain, and the most important ones.
 
     Parameters
     ----------
@@ -111,26 +114,30 @@ def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
     -------
     dict
         ``all features``, ``time domain``, ``frequency domain``, ``top 10``, ``top 20`` and ``top 30`` to the columns of
-        each, in the table's order.
+        each, in the order of the features table.
 
     Raises
     ------
     UsageError
-        If the ranking does not hold each feature once.
+        If the ranking does not contain each feature once.
     """
     if sorted(ranking) != sorted(FAMILIES):
-        raise UsageError(f"a ranking of {len(ranking)} features; it must hold each of the {len(FAMILIES)} once")
-    best = {f"top {n}": set(ranking[:n]) for n in TOP_SIZES}
-    time = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
-    chosen = {"all features": set(FAMILIES), "time domain": time, "frequency domain": set(FAMILIES) - time} | best
-    return {name: [column for column in FAMILIES if column in members] for name, members in chosen.items()}
+        raise UsageError(f"the ranking has {len(ranking)} features; it must contain each of the {len(FAMILIES)} once")
+    time_domain = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
+    subsets = {
+        "all features": set(FAMILIES),
+        "time domain": time_domain,
+        "frequency domain": set(FAMILIES) - time_domain,
+        **{f"top {n}": set(ranking[:n]) for n in TOP_SIZES},
+    }
+    return {name: [column for column in FAMILIES if column in subset] for name, subset in subsets.items()}
 
 
 def shap_values(model: Any, X: np.ndarray, *, columns: Sequence[str], genres: Sequence[str]) -> pd.DataFrame:
-    """Mean size of each feature's SHAP value for each genre, by CatBoost itself.
+    """Compute the mean magnitude of each feature's SHAP values for each genre, with CatBoost's own implementation.
 
-    A SHAP value is what one feature of one clip adds to the score (a logit, before the softmax) of one genre, relative
-    to the mean over clips (Lundberg and Lee 2017; exact for trees, Lundberg et al. 2020).
+    A SHAP value is the amount that one feature of one clip adds to the score (a logit, before the softmax) of one
+    genre, relative to the mean over clips (Lundberg and Lee 2017; exact for trees, Lundberg et al. 2020).
 
     Parameters
     ----------
@@ -151,33 +158,32 @@ def shap_values(model: Any, X: np.ndarray, *, columns: Sequence[str], genres: Se
     Raises
     ------
     UsageError
-        If the model's classes are not as many as the genres.
+        If the number of the model's classes is not that of the genres.
     """
     from catboost import Pool
 
     values = np.asarray(model.get_feature_importance(Pool(np.asarray(X, dtype=np.float64)), type="ShapValues"))
     if values.ndim != 3 or values.shape[1] != len(genres):
-        raise UsageError(f"{len(genres)} genres for SHAP values of shape {values.shape}; pass those of the model")
-    # the last column is the mean score itself
-    size = pd.DataFrame(
-        np.abs(values[:, :, :-1]).mean(axis=0).T, index=pd.Index(columns, name="feature"), columns=list(genres)
-    )
-    return size.loc[size.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+        raise UsageError(f"{len(genres)} genres for SHAP values of shape {values.shape}; pass the model's genres")
+    # The last column is the mean score, not a feature.
+    magnitudes = np.abs(values[:, :, :-1]).mean(axis=0).T
+    table = pd.DataFrame(magnitudes, index=pd.Index(columns, name="feature"), columns=list(genres))
+    return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
 def _group_positions(columns: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, np.ndarray]:
-    """Positions of each group's columns, groups in the order of their first."""
+    """Return the positions of each group's columns, groups in the order of their first column."""
     names = pd.Series(columns if groups is None else [groups.get(column) for column in columns], dtype=object)
     if names.isna().any():
-        raise UsageError(f"feature {columns[int(names.isna().to_numpy().argmax())]!r} is in no group; give each one")
+        raise UsageError(f"feature {columns[int(names.isna().to_numpy().argmax())]!r} is in no group; put it into one")
     return {str(name): np.flatnonzero(names == name) for name in names.unique()}
 
 
 def _macro_auc(proba: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Mean over the genres present of the one-vs-rest AUC, of each of r tables [shape=(r, n, k)]."""
+    """Compute the one-vs-rest AUC of each of r tables [shape=(r, n, k)], averaged over the genres present."""
     present = np.unique(y)
     positive = y[:, None] == present
     n_positive = positive.sum(axis=0)
-    # The rank-sum identity: how often a positive stands above a negative, ties counting half.
+    # The rank-sum identity: number of pairs with the positive above the negative, ties counting half.
     above = (rankdata(proba[:, :, present], axis=1) * positive).sum(axis=1) - n_positive * (n_positive + 1) / 2
     return (above / (n_positive * (len(y) - n_positive))).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Bootstrap by recording: how far a score would move if other music had been drawn."""
+"""Bootstrap by recording: how much a score would vary with another sample of music."""
 
 from collections.abc import Iterator
 
@@ -9,18 +9,18 @@ from genre.errors import UsageError
 from genre.evaluate.scores import table_metrics, weighted_metrics
 from genre.probabilities.tables import check_labels, genres_of, labels_of, per_recording, proba_of
 
-#: Weights held at once by the bootstrap: 1 MB of float32, so that they stay in a core's cache.
+#: Number of weights that the bootstrap has in memory at once: 1 MB of float32, which fits into a core's cache.
 CHUNK_CELLS = 250_000
 
 
 def bootstrap_metrics(
     table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str | None = "recording"
 ) -> pd.DataFrame:
-    """Metrics of resampled tables.
+    """Compute the metrics of bootstrap resamples of a table.
 
-    Each resample draws as many recordings as there are, with replacement, and takes all their clips; it is held as a
-    whole-number weight per clip. The weighted AUC is read from one sort per genre and cumulative sums of weights, equal
-    scores counting half, which equals scikit-learn's on the resampled clips and takes a hundredth of its time.
+    Each resample draws as many recordings as there are, with replacement, and takes all their clips. It is represented
+    by an integer weight per clip. The weighted AUC needs one sort per genre and cumulative sums of weights, equal
+    scores counting half; it equals scikit-learn's on the resampled clips and takes a hundredth of the time.
     The draws depend on the sorted names in `groups` and on the seed, not on the order of the rows.
 
     Parameters
@@ -28,40 +28,40 @@ def bootstrap_metrics(
     table : pd.DataFrame
         Probability table.
     n : int
-        Resamples. Default 2000.
+        Number of resamples. Default 2000.
     seed : int
-        Default 0.
+        Seed of the draws. Default 0.
     groups : str or None
-        Column whose values are drawn; None draws single clips. Default ``recording``.
+        Column whose values are drawn, by default ``recording``; None draws single clips.
 
     Returns
     -------
     pd.DataFrame [shape=(n, 4 + k)]
-        Columns as the keys of `metrics`; NaN where a resample leaves a value undefined there.
+        Columns named like the keys of `compute_metrics`; NaN where a metric is undefined on the resample.
 
     Raises
     ------
     UsageError
-        If the table is empty, `n` is below 1 or `groups` is no column.
+        If the table is empty, `n` is below 1 or `groups` is not a column.
     """
-    proba, y_true, genres = proba_of(table), labels_of(table), genres_of(table)
+    proba = proba_of(table)
+    y_true = labels_of(table)
+    genres = genres_of(table)
     check_labels(y_true, len(genres))
     if n < 1:
-        raise UsageError(f"the number of resamples must be at least 1, not {n}")
+        raise UsageError(f"n is {n}; at least 1 resample is needed")
     if groups is not None and groups not in table:
-        raise UsageError(f"no column {groups!r} to resample by; the table has {', '.join(map(str, table.columns))}")
+        raise UsageError(f"no column {groups!r} to resample by; choose from {', '.join(map(str, table.columns))}")
     names = table.index if groups is None else table[groups]
     codes = pd.factorize(names.astype(str), sort=True)[0]
-    parts = [
-        weighted_metrics(w, y_true, proba, genres) for w in _resample_weights(codes, n, np.random.default_rng(seed))
-    ]
-    return pd.concat(parts, ignore_index=True)
+    chunks = _resample_weights(codes, n, np.random.default_rng(seed))
+    return pd.concat([weighted_metrics(w, y_true, proba, genres) for w in chunks], ignore_index=True)
 
 
 def confidence_intervals(
     table: pd.DataFrame, *, n: int = 2000, seed: int = 0, groups: str | None = "recording"
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the metrics.
+    """Compute 95 % percentile intervals of the metrics.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def confidence_intervals(
     Returns
     -------
     dict of str to (float, float)
-        Low and high under the keys of `metrics`; NaN where no resample defines the metric.
+        Lower and upper end under the keys of `compute_metrics`; NaN where the metric is undefined on all resamples.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def confidence_intervals(
 
 
 def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
-    """All scores of a table, per split, with 95 % intervals where nothing was fitted on the clips.
+    """Compute all scores of a table, per split, with 95 % intervals on validation and test.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``<split>_<metric>`` for the keys of `metrics`; on validation and test ``…_low`` and ``…_high`` too, and
-        ``<split>_recording_<metric>`` of the means over each recording's clips.
+        ``<split>_<metric>`` for the keys of `compute_metrics`; on validation and test also ``…_low`` and ``…_high``,
+        and ``<split>_recording_<metric>`` of the mean probabilities of each recording.
 
     Raises
     ------
@@ -101,29 +101,34 @@ def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
         If `table` is no probability table.
     """
     scores: dict[str, float] = {}
+    genres = genres_of(table)
     for split, part in table.groupby("split", observed=True):
-        scores |= {f"{split}_{key}": value for key, value in table_metrics(part, genres_of(table)).items()}
-        if split == "train":
+        for key, value in table_metrics(part, genres).items():
+            scores[f"{split}_{key}"] = value
+        if split == "train":  # models were fitted on it: an interval would be misleading
             continue
         for key, (low, high) in confidence_intervals(part).items():
-            scores |= {f"{split}_{key}_low": low, f"{split}_{key}_high": high}
-        whole = table_metrics(per_recording(part), genres_of(table))
-        scores |= {f"{split}_recording_{key}": float(whole[key]) for key in whole.index if "/" not in key}
+            scores[f"{split}_{key}_low"] = low
+            scores[f"{split}_{key}_high"] = high
+        for key, value in table_metrics(per_recording(part), genres).items():
+            if "/" not in str(key):  # no AUC per genre
+                scores[f"{split}_recording_{key}"] = float(value)
     return scores
 
 
 def _resample_weights(codes: np.ndarray, n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Weights per clip of the resamples, shape (clips, resamples), a bounded number of resamples at a time."""
-    n_groups, size = int(codes.max()) + 1, max(1, CHUNK_CELLS // len(codes))
-    for start in range(0, n, size):
-        counts = [
-            np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups) for _ in range(min(size, n - start))
-        ]
-        # whole numbers, of which float32 holds sums up to 16 million exactly
+    """Yield weights per clip, shape (clips, resamples), for a bounded number of resamples at a time."""
+    n_groups = int(codes.max()) + 1
+    chunk_size = max(1, CHUNK_CELLS // len(codes))
+    for start in range(0, n, chunk_size):
+        n_resamples = min(chunk_size, n - start)
+        draws = [rng.integers(n_groups, size=n_groups) for _ in range(n_resamples)]
+        counts = [np.bincount(draw, minlength=n_groups) for draw in draws]
+        # Whole numbers, of which float32 represents sums up to 16 million exactly.
         yield np.stack(counts, axis=1).astype(np.float32)[codes]
 
 
 def percentile_intervals(resampled: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Central 95 % of each column; NaN values are left out."""
+    """Return the central 95 % of each column; NaN values are left out."""
     bounds = resampled.quantile([0.025, 0.975])
     return {str(name): (float(low), float(high)) for name, (low, high) in bounds.items()}

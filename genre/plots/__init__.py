@@ -1,1 +1,1 @@
-"""Figures from tables."""
+"""Figures from tables: of evaluations, trainings, spectrograms, and comparisons."""

@@ -1,34 +1,50 @@
-"""The common style of all figures: colours, names, panels, legends."""
+"""Common style of all figures: colours, labels, panels, legends."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Seven colours that stay apart for colour-blind readers (Okabe and Ito 2008, its yellow replaced by Tol's wine).
+#: Seven colours that colour-blind readers can distinguish (Okabe and Ito 2008, its yellow replaced by Tol's wine).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
-#: With three dashes they make 21 distinct lines.
+
+#: Line styles; with the seven colours they make 21 distinct lines.
 DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.5)))
-INK, FAINT, GRID = "#222222", "#777777", "#E3E3E3"
+
+#: Colour of text and of lines to be noticed.
+INK = "#222222"
+
+#: Colour of axes and of reference lines.
+FAINT = "#777777"
+
+#: Colour of the grid.
+GRID = "#E3E3E3"
+
+#: Resolution of a saved figure, dots per inch.
 DPI = 150
+
+#: Maximum number of characters of a label.
 MAX_NAME_LENGTH = 28
 
 
-def _line_style(k: int) -> dict[str, Any]:
-    """Colour and dash of the k-th genre, the same in every figure."""
+def line_style(k: int) -> dict[str, Any]:
+    """Return colour, dash and width of the k-th line, the same in every figure."""
     dash = DASHES[k // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[k % len(COLOURS)], "ls": dash, "lw": 1.5}
 
 
-def _genre_label(genre: str) -> str:
-    """Genre as matplotlib may print it: a dollar would start a formula, a long name would squeeze the panel."""
+def genre_label(genre: str) -> str:
+    """Shorten a name that would squeeze the panel, and escape dollars, which would start a formula."""
     short = genre if len(genre) <= MAX_NAME_LENGTH else f"{genre[: MAX_NAME_LENGTH - 1]}…"
     return short.replace("$", r"\$")
 
 
-def _panels(
+def make_panels(
     n_rows: int,
     n_columns: int,
     width: float,
@@ -38,7 +54,26 @@ def _panels(
     height_ratios: Sequence[float] | None = None,
     sharex: bool = False,
 ) -> "tuple[Figure, list[Axes]]":
-    """Figure of so many inches with its panels, row by row, in this module's style."""
+    """Make a figure with panels in the common style.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Number of panels.
+    width, height : float
+        Size of the figure, inches.
+    grid : bool
+        Draw grid lines. Default True.
+    height_ratios : sequence of float, optional
+        Relative heights of the rows, by default equal.
+    sharex : bool
+        Share the horizontal axis. Default False.
+
+    Returns
+    -------
+    (Figure, list of Axes)
+        The figure, and its panels row by row.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
@@ -53,34 +88,57 @@ def _panels(
     return figure, panels
 
 
-def _panel(width: float, height: float, *, grid: bool = True) -> "tuple[Figure, Axes]":
-    """Figure with one panel."""
-    figure, (axes,) = _panels(1, 1, width, height, grid=grid)
+def make_panel(width: float, height: float, *, grid: bool = True) -> "tuple[Figure, Axes]":
+    """Make a figure with one panel; the size is in inches."""
+    figure, (axes,) = make_panels(1, 1, width, height, grid=grid)
     return figure, axes
 
 
-def _unit_panel(title: str) -> "tuple[Figure, Axes]":
-    """Panel for two rates from 0 to 1, with room for a legend beside it."""
-    figure, axes = _panel(8.6, 5.6)
+def make_unit_panel(title: str) -> "tuple[Figure, Axes]":
+    """Make a figure with one panel for two rates from 0 to 1, with room for a legend beside it."""
+    figure, axes = make_panel(8.6, 5.6)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _title(axes, title)
+    set_title(axes, title)
     return figure, axes
 
 
-def _title(axes: "Axes", text: str) -> None:
-    """Title flush with the left end of the panel."""
+def set_title(axes: "Axes", text: str) -> None:
+    """Set the title of a panel, aligned with its left end."""
     axes.set_title(text, loc="left", fontsize=12, fontweight="bold", color=INK, pad=10)
 
 
-def _legend(axes: "Axes", *, beside: bool = False, title: str | None = None, loc: str = "best") -> None:
-    """Legend without a frame, inside the panel or to its right."""
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": loc}
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, title=title, alignment="left", **place)
+def add_legend(axes: "Axes", *, beside: bool = False, title: str | None = None, loc: str = "best") -> None:
+    """Add a legend without a frame, inside the panel or to its right."""
+    position: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": loc}
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, title=title, alignment="left", **position)
 
 
-def _colour_bar(figure: "Figure", panels: "list[Axes]", picture: Any, label: str, ticks: Sequence[float]) -> None:
-    """Thin bar to the right of the panels."""
-    bar = figure.colorbar(picture, ax=panels, aspect=30, pad=0.015, ticks=ticks)
+def add_colour_bar(figure: "Figure", panels: "list[Axes]", image: Any, label: str, ticks: Sequence[float]) -> None:
+    """Add a thin colour bar to the right of the panels."""
+    bar = figure.colorbar(image, ax=panels, aspect=30, pad=0.015, ticks=ticks)
     bar.outline.set_visible(False)
     bar.ax.tick_params(color=FAINT, labelcolor=INK)
     bar.set_label(label)
+
+
+def draw_intervals(axes: "Axes", rows: pd.DataFrame, heights: np.ndarray, colour: str, label: str) -> None:
+    """Draw dots with horizontal intervals and their values as text.
+
+    Parameters
+    ----------
+    axes : Axes
+        Panel to draw on.
+    rows : pd.DataFrame
+        Columns ``value``, ``low`` and ``high``, the last two NaN without an interval.
+    heights : np.ndarray [shape=(len(rows),)]
+        Vertical position of each row.
+    colour, label : str
+        Colour of the dots, and their name in the legend.
+    """
+    axes.hlines(heights, rows["low"], rows["high"], color=colour, lw=2.2, alpha=0.55)
+    axes.scatter(rows["value"], heights, 36, color=colour, zorder=3, label=label)
+    ends = rows["high"].fillna(rows["value"])
+    for value, end, height in zip(rows["value"], ends, heights, strict=True):
+        axes.annotate(
+            f"{value:.3f}", (end, height), (6, 0), textcoords="offset points", va="center", fontsize=8, color=colour
+        )

@@ -1,1 +1,1 @@
-"""The probability table that every model hands on, and how tables combine."""
+"""The probability table, which every model returns, and pooling of several of them."""

@@ -1,4 +1,4 @@
-"""Probability tables: what every model hands on, whatever it is inside."""
+"""The probability table: the result of every model, whatever its kind."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,10 @@ import pandas as pd
 from genre.config import SPLITS
 from genre.errors import UsageError
 
+#: Columns of the table beside the probabilities.
 META_COLUMNS = ("split", "genre", "recording")
 
-#: Rows whose sum is off by more are an error; anything nearer is float noise (half precision stays under it).
+#: Largest deviation of a row's sum from 1 that counts as rounding, which stays below it even in half precision.
 SUM_TOLERANCE = 1e-3
 
 
@@ -23,36 +24,37 @@ def probability_table(
     proba: np.ndarray,
     genres: Sequence[str],
 ) -> pd.DataFrame:
-    """Probability table of one model, checked.
+    """Build the probability table of one model, and check it.
 
-    Everything is matched by position, so pass columns in the order of `index`.
+    Everything is matched by position: pass all columns in the order of `index`.
 
     Parameters
     ----------
     index : sequence of str [n]
         Clip ids, unique.
     split : str or sequence of str [n]
-        ``train``, ``validation`` or ``test``; one word stands for all rows.
+        ``train``, ``validation`` or ``test``; a single string applies to all rows.
     genre : sequence of str [n]
         True genre of each clip, one of `genres`.
     recording : sequence of str [n]
-        What each clip was cut from.
+        Recording that each clip was cut from.
     proba : np.ndarray [shape=(n, k)]
-        Probabilities, columns in the order of `genres`, rows summing to 1 within 1e-3; the rest is divided out.
+        Probabilities, columns in the order of `genres`, rows summing to 1 within 1e-3; they are normalised.
     genres : sequence of str [k]
-        The data set's genres, in order; at least two, none named like a column of the table.
+        Genres of the data set, in order: at least two, and none named like another column of the table.
 
     Returns
     -------
     pd.DataFrame
-        The table, probabilities as float64, rows summing to 1 within 1e-6.
+        Probability table; probabilities as float64, rows summing to 1 within 1e-6.
 
     Raises
     ------
     UsageError
         If lengths, genres, splits or ids do not fit, or a row is not finite, negative or does not sum to 1.
     """
-    genres, ids = validate_genres(genres), pd.Index(index, dtype=str, name="clip_id")
+    genres = validate_genres(genres)
+    ids = pd.Index(index, dtype=str, name="clip_id")
     if ids.has_duplicates:
         raise UsageError(f"clip id {ids[ids.duplicated()][0]!r} occurs more than once; ids must be unique")
     table = pd.DataFrame({"split": split if isinstance(split, str) else _check_column("split", split, ids)}, index=ids)
@@ -65,7 +67,7 @@ def probability_table(
 
 
 def genres_of(table: pd.DataFrame) -> list[str]:
-    """Genres of a probability table, in order.
+    """Return the genres of a probability table, in order.
 
     Parameters
     ----------
@@ -75,6 +77,7 @@ def genres_of(table: pd.DataFrame) -> list[str]:
     Returns
     -------
     list of str [k]
+        Categories of the column ``genre``.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def genres_of(table: pd.DataFrame) -> list[str]:
 
 
 def proba_of(table: pd.DataFrame) -> np.ndarray:
-    """Probabilities of a probability table.
+    """Return the probabilities of a probability table.
 
     Parameters
     ----------
@@ -107,14 +110,17 @@ def proba_of(table: pd.DataFrame) -> np.ndarray:
     genres = genres_of(table)
     missing = [genre for genre in genres if genre not in table]
     if missing:
-        raise UsageError(f"the probability table has no column for {', '.join(map(repr, missing))}")
+        raise UsageError(
+            f"the probability table has no column for {', '.join(map(repr, missing))}; "
+            "build it with probability_table()"
+        )
     proba = table[genres].to_numpy(dtype=np.float64)
     _check_finite(proba, table.index)
     return proba
 
 
 def labels_of(table: pd.DataFrame) -> np.ndarray:
-    """True genres of a probability table as integers.
+    """Return the true genres of a probability table as integers.
 
     Parameters
     ----------
@@ -139,9 +145,10 @@ def labels_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def per_recording(table: pd.DataFrame) -> pd.DataFrame:
-    """Probability table with one row a recording: the mean over its clips.
+    """Average a probability table over the clips of each recording.
 
-    Clips of one recording that differ in split or genre (an artist who plays two genres) stay apart.
+    Clips of one recording that differ in split or genre (an artist with two genres, for example) are averaged
+    separately.
 
     Parameters
     ----------
@@ -151,7 +158,7 @@ def per_recording(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Probability table; each row keeps the id of its first clip in the order of ids.
+        Probability table; each row has the first of its clips' ids in alphabetical order.
 
     Raises
     ------
@@ -160,14 +167,14 @@ def per_recording(table: pd.DataFrame) -> pd.DataFrame:
     """
     proba_of(table)
     genres = genres_of(table)
-    named = table.rename_axis("clip_id").reset_index()
-    how = {"clip_id": "min", **dict.fromkeys(genres, "mean")}
-    grouped = named.groupby(list(META_COLUMNS), observed=True, sort=True, as_index=False).agg(how)
-    return grouped.set_index("clip_id")[[*META_COLUMNS, *genres]]
+    clips = table.rename_axis("clip_id").reset_index()
+    aggregation = {"clip_id": "min", **dict.fromkeys(genres, "mean")}
+    grouped = clips.groupby(list(META_COLUMNS), observed=True, sort=True, as_index=False)
+    return grouped.agg(aggregation).set_index("clip_id")[[*META_COLUMNS, *genres]]
 
 
 def align_tables(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Some tables cut to the clips that all of them have, in one order, with splits and recordings of the first.
+    """Align probability tables on their common clips.
 
     Parameters
     ----------
@@ -177,14 +184,16 @@ def align_tables(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     Returns
     -------
     list of pd.DataFrame
-        As many, with the genres in the order of the first.
+        One aligned table per input, clips in the order of their ids; splits, recordings and the order of the genre
+        columns are those of the first.
 
     Raises
     ------
     UsageError
         If the tables have other genres, no common clips, repeated ids, or disagree on the genre of a clip.
     """
-    first, genres = tables[0], genres_of(tables[0])
+    first = tables[0]
+    genres = genres_of(first)
     common = first.index
     for table in tables:
         if set(genres_of(table)) != set(genres):
@@ -199,17 +208,20 @@ def align_tables(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def _matching_probabilities(table: pd.DataFrame, base: pd.DataFrame, genres: list[str]) -> dict[str, pd.Series]:
-    """Probabilities of the clips of `base`, if the table agrees on their genres."""
+    """Return the probabilities of the clips of `base`, after checking that the table agrees on their genres."""
     table = table.loc[base.index]
     differ = (base["genre"].astype(str) != table["genre"].astype(str)).to_numpy()
     if differ.any():
         clip = base.index[differ][0]
-        raise UsageError(f"the tables disagree on the genre of {differ.sum()} clips, the first of them {clip!r}")
+        raise UsageError(
+            f"the tables disagree on the genre of {differ.sum()} clips, the first of them {clip!r}; "
+            "score the models on the same labels"
+        )
     return {genre: table[genre] for genre in genres}
 
 
 def validate_genres(genres: Sequence[str]) -> list[str]:
-    """Genres as a list, if they can be the columns of a table.
+    """Check that genres can be the columns of a table; return them as a list.
 
     Raises
     ------
@@ -218,7 +230,7 @@ def validate_genres(genres: Sequence[str]) -> list[str]:
     """
     genres = [str(genre) for genre in genres]
     if len(genres) < 2 or len(set(genres)) < len(genres):
-        raise UsageError(f"at least two different genres are needed, not {genres}")
+        raise UsageError(f"the genres are {genres}; at least two different genres are needed, each once")
     reserved = sorted(set(genres) & set(META_COLUMNS))
     if reserved:
         raise UsageError(f"a genre cannot be called {reserved[0]!r}: the table has a column of that name; rename it")
@@ -226,21 +238,21 @@ def validate_genres(genres: Sequence[str]) -> list[str]:
 
 
 def check_labels(y_true: np.ndarray, n_genres: int) -> None:
-    """Refuse nothing at all, and labels that are no genre's position.
+    """Check that labels are positions of genres, and that there is at least one.
 
     Raises
     ------
     UsageError
-        In either case.
+        If there are no labels, or one is not a whole number from 0 to `n_genres` - 1.
     """
     if len(y_true) == 0:
         raise UsageError("no clips to evaluate; the table, or the split taken from it, is empty")
     if y_true.ndim != 1 or y_true.dtype.kind not in "iu" or y_true.min() < 0 or y_true.max() >= n_genres:
-        raise UsageError(f"labels must be whole numbers from 0 to {n_genres - 1}, one a clip")
+        raise UsageError(f"labels must be whole numbers from 0 to {n_genres - 1}, one per clip")
 
 
 def validate_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.ndarray:
-    """Probabilities as float64 with rows summing to 1.
+    """Check probabilities; return them as float64, rows normalised to sum to 1.
 
     Raises
     ------
@@ -249,40 +261,40 @@ def validate_proba(proba: np.ndarray, genres: list[str], ids: pd.Index) -> np.nd
     """
     proba = np.asarray(proba, dtype=np.float64)
     if proba.shape != (len(ids), len(genres)):
-        raise UsageError(f"probabilities have shape {proba.shape}, but clips and genres need {(len(ids), len(genres))}")
+        raise UsageError(f"probabilities have shape {proba.shape}; clips and genres need {(len(ids), len(genres))}")
     _check_finite(proba, ids)
     total = proba.sum(axis=1, keepdims=True)
-    off = np.abs(total[:, 0] - 1) > SUM_TOLERANCE
-    if off.any():
-        raise UsageError(f"the probabilities of clip {ids[off][0]!r} sum to {total[off][0, 0]:.6g}, not to 1")
+    wrong = np.abs(total[:, 0] - 1) > SUM_TOLERANCE
+    if wrong.any():
+        raise UsageError(f"the probabilities of clip {ids[wrong][0]!r} sum to {total[wrong][0, 0]:.6g}, not to 1")
     return proba / total
 
 
 def _check_finite(proba: np.ndarray, ids: pd.Index) -> None:
-    """Refuse what is no probability, naming the clip."""
+    """Refuse probabilities that are not finite or are negative, naming the clip."""
     bad = ~np.isfinite(proba).all(axis=1) | (proba < 0).any(axis=1)
     if bad.any():
         raise UsageError(f"the probabilities of clip {ids[bad][0]!r} are not finite or are negative: {proba[bad][0]}")
 
 
 def _check_column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
-    """One descriptive column, if it is as long as the index and every clip has a value."""
+    """Check that a column is as long as the index and every clip has a value; return it as an array."""
     column = np.asarray(values, dtype=object)
     if column.shape != ids.shape:
-        raise UsageError(f"{name} has shape {column.shape}, but there are {len(ids)} clip ids")
+        raise UsageError(f"{name} has shape {column.shape}; {len(ids)} clip ids need one value each")
     if pd.isna(column).any():
         raise UsageError(f"clip {ids[pd.isna(column)][0]!r} has no {name}; every clip needs one")
     return column
 
 
 def _check_split_and_genre(table: pd.DataFrame, genre: Any) -> None:
-    """Refuse a split or a genre that is not on the list."""
+    """Refuse a split that is unknown, and a genre that is not one of the table's."""
     wrong = set(table["split"]) - set(SPLITS)
     if wrong:
         raise UsageError(f"unknown split {sorted(map(str, wrong))[0]!r}; choose from {', '.join(SPLITS)}")
     unknown = table["genre"].isna().to_numpy()
     if unknown.any():
-        came = np.asarray(genre, dtype=object)[unknown][0]
+        value = np.asarray(genre, dtype=object)[unknown][0]
         raise UsageError(
-            f"clip {table.index[unknown][0]!r} has the genre {came!r}; the genres are {', '.join(genres_of(table))}"
+            f"clip {table.index[unknown][0]!r} has the genre {value!r}; the genres are {', '.join(genres_of(table))}"
         )

@@ -11,16 +11,19 @@ from genre.probabilities.tables import align_tables, genres_of, labels_of, proba
 from tests.support.project import ROOT
 from tests.support.simulation import share_promoted, two_models
 
-OWN = ROOT / "tests" / "data" / "paper_probabilities.npz"
+IN_TESTS = ROOT / "tests" / "data" / "paper_probabilities.npz"
 
 
 @pytest.fixture(params=["tests/data", "shared"])
 def paper(request: pytest.FixtureRequest) -> dict[str, pd.DataFrame]:
-    """The published probability tables: those that come with the tests, and as they were published, with file names."""
-    path = OWN if request.param == "tests/data" else request.getfixturevalue("shared") / "paper/test_probabilities.npz"
+    """The published probability tables: the copy in tests/data, and the original with file names."""
+    path = IN_TESTS
+    if request.param == "shared":
+        path = request.getfixturevalue("shared") / "paper/test_probabilities.npz"
     names = ("logistic_regression", "random_forest", "svm", "xgboost", "vgg16_fine_tune")
     with np.load(path) as published:
-        genres, y = [str(g) for g in published["genres"]], published["y_true"]
+        genres = [str(genre) for genre in published["genres"]]
+        y = published["y_true"]
         ids = published["file_name"] if "file_name" in published else [f"clip{i:04d}" for i in range(len(y))]
         return {
             name: probability_table(ids[:n], "test", [genres[k] for k in y[:n]], ids[:n], published[name], genres)
@@ -32,7 +35,7 @@ def ensemble_of(paper: dict[str, pd.DataFrame], mean: str) -> pd.DataFrame:
     return ensemble.combine_tables(align_tables([paper["vgg16_fine_tune"], paper["xgboost"]]), mean)
 
 
-def test_mcnemar_between_the_published_models(paper):
+def test_mcnemar_equals_the_papers_p_values(paper):
     assert evaluate.mcnemar_test(ensemble_of(paper, "arithmetic"), paper["vgg16_fine_tune"]) == pytest.approx(
         0.049, abs=5e-4
     )
@@ -40,17 +43,17 @@ def test_mcnemar_between_the_published_models(paper):
     assert evaluate.mcnemar_test(paper["random_forest"], paper["logistic_regression"]) == pytest.approx(0.30, abs=5e-3)
 
 
-def test_interval_and_geometric_mean_of_the_published_ensemble(paper):
+def test_interval_and_geometric_mean_equal_those_of_the_published_ensemble(paper):
     low, high = evaluate.confidence_intervals(ensemble_of(paper, "arithmetic"))["macro_auc"]
     assert (low, high) == pytest.approx((0.884, 0.904), abs=0.0015)
     table = ensemble_of(paper, "geometric")
     scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
-    found = [scores[key] for key in ("accuracy", "macro_f1", "macro_auc")]
-    assert found == pytest.approx([0.6543, 0.6286, 0.8978], abs=6e-5)
+    values = [scores[key] for key in ("accuracy", "macro_f1", "macro_auc")]
+    assert values == pytest.approx([0.6543, 0.6286, 0.8978], abs=6e-5)
 
 
-def answers(right: str) -> pd.DataFrame:
-    """A table of two genres that has the clips marked ``1`` right."""
+def table_of(right: str) -> pd.DataFrame:
+    """Probability table of two genres in which the clips marked ``1`` are predicted right."""
     ids = [f"{i:02d}" for i in range(len(right))]
     proba = [[0.7, 0.3] if mark == "1" else [0.3, 0.7] for mark in right]
     return probability_table(ids, "test", ["a"] * len(right), ids, proba, ["a", "b"])
@@ -66,20 +69,20 @@ def answers(right: str) -> pd.DataFrame:
         ("1111100", "0000011", 2 * binom.cdf(2, 7, 0.5)),
     ],
 )
-def test_mcnemar_counts_only_where_they_differ(first, second, p):
-    assert evaluate.mcnemar_test(answers(first), answers(second)) == pytest.approx(p)
-    assert evaluate.mcnemar_test(answers(second), answers(first)) == pytest.approx(p)
-    padded = evaluate.mcnemar_test(answers(first + "10" * 20), answers(second + "10" * 20))
+def test_mcnemar_counts_only_clips_on_which_the_models_differ(first, second, p):
+    assert evaluate.mcnemar_test(table_of(first), table_of(second)) == pytest.approx(p)
+    assert evaluate.mcnemar_test(table_of(second), table_of(first)) == pytest.approx(p)
+    padded = evaluate.mcnemar_test(table_of(first + "10" * 20), table_of(second + "10" * 20))
     assert padded == pytest.approx(p)
 
 
-def test_every_pair_as_if_it_were_compared_alone():
+def test_compare_models_equals_comparing_each_pair_alone():
     rng = np.random.default_rng(0)
     first, second = two_models(rng, n_clips=90, n_genres=3, skills=(1.0, 2.0))
     tables = {"a": first, "b": second.iloc[::-1], "c": two_models(rng, n_clips=90, n_genres=3, skills=(1, 1))[0]}
-    found = evaluate.compare_models(tables, n=100)
-    assert list(zip(found["first"], found["second"], strict=True)) == list(combinations(tables, 2))
-    for row in found.itertuples():
+    comparisons = evaluate.compare_models(tables, n=100)
+    assert list(zip(comparisons["first"], comparisons["second"], strict=True)) == list(combinations(tables, 2))
+    for row in comparisons.itertuples():
         alone = evaluate.paired_gain(tables[row.first], tables[row.second], n=100)
         assert (row.gain, row.low, row.high) == pytest.approx((alone["gain"], *alone["interval"]))
         assert (row.accuracy_gain, row.accuracy_low, row.accuracy_high) == pytest.approx(alone["accuracy"])
@@ -87,11 +90,11 @@ def test_every_pair_as_if_it_were_compared_alone():
         assert row.n_clips == alone["n_clips"] == 90
 
 
-def test_nothing_to_compare_is_an_empty_table():
-    assert evaluate.compare_models({}).empty and evaluate.compare_models({"alone": answers("10")}).empty
+def test_fewer_than_two_models_give_an_empty_table():
+    assert evaluate.compare_models({}).empty and evaluate.compare_models({"alone": table_of("10")}).empty
 
 
-def gain(low: float, high: float, **genres: tuple[float, float, float]) -> evaluate.PairedGain:
+def gain_of(low: float, high: float, **genres: tuple[float, float, float]) -> evaluate.PairedGain:
     return evaluate.PairedGain(
         gain=(low + high) / 2,
         interval=(low, high),
@@ -103,28 +106,28 @@ def gain(low: float, high: float, **genres: tuple[float, float, float]) -> evalu
     )
 
 
-def test_a_gain_must_be_certain_and_no_genre_may_pay_for_it():
-    assert evaluate.find_objections(gain(0.001, 0.02)) == []
-    assert evaluate.find_objections(gain(0.01, 0.02), min_gain=0.005) == []
+def test_a_gain_must_be_certain_and_no_genre_may_lose_too_much():
+    assert evaluate.find_objections(gain_of(0.001, 0.02)) == []
+    assert evaluate.find_objections(gain_of(0.01, 0.02), min_gain=0.005) == []
     assert (
-        evaluate.find_objections(gain(0.01, 0.02, Pop=(-0.05, -0.11, -0.019))) == []
+        evaluate.find_objections(gain_of(0.01, 0.02, Pop=(-0.05, -0.11, -0.019))) == []
     )  # it may have lost less than 0.02
-    (uncertain,) = evaluate.find_objections(gain(0.0, 0.02))
+    (uncertain,) = evaluate.find_objections(gain_of(0.0, 0.02))
     assert uncertain == "the gain in macro AUC over the champion, +0.010 [+0.000, +0.020] on 500 clips, is not certain"
-    (small,) = evaluate.find_objections(gain(0.001, 0.02), min_gain=0.005, reference_name="version 3")
+    (small,) = evaluate.find_objections(gain_of(0.001, 0.02), min_gain=0.005, reference_name="version 3")
     assert "over version 3" in small and "not above +0.005" in small
-    (pop,) = evaluate.find_objections(gain(0.01, 0.02, Pop=(-0.05, -0.08, -0.021), Rock=(0.1, 0.05, 0.2)))
+    (pop,) = evaluate.find_objections(gain_of(0.01, 0.02, Pop=(-0.05, -0.08, -0.021), Rock=(0.1, 0.05, 0.2)))
     assert pop == "Pop loses 0.050 AUC [0.021, 0.080]"
-    assert evaluate.find_objections(gain(float("nan"), float("nan")))
+    assert evaluate.find_objections(gain_of(float("nan"), float("nan")))
 
 
-def test_promotes_at_most_one_in_twenty_where_there_is_no_difference():
+def test_at_most_one_in_twenty_is_promoted_without_a_true_difference():
     promoted, mean_gain = share_promoted(400, n_clips=200, n_genres=3, skills=(1.0, 1.0), n=200)
     assert abs(mean_gain) < 0.004
     assert 0 < promoted <= 0.05
 
 
-def test_promotes_most_true_gains():
+def test_most_true_gains_are_promoted():
     promoted, mean_gain = share_promoted(25, n_clips=2000, n_genres=7, skills=(1.5, 1.7), n=200)
     assert mean_gain == pytest.approx(0.03, abs=0.003)
     assert promoted >= 0.8
@@ -137,17 +140,17 @@ def test_four_hundred_promotions_at_full_size(skills, least, most):
     assert least <= promoted <= most
 
 
-#: What is asked of two tables, or of one table twice.
-TWO = {
+#: Functions of two tables.
+COMPARISONS = {
     "mcnemar": evaluate.mcnemar_test,
     "paired_gain": lambda a, b: evaluate.paired_gain(a, b, n=20),
     "comparisons": lambda a, b: evaluate.compare_models({"a": a, "b": b}, n=20),
 }
 
 
-@pytest.mark.parametrize("compare", TWO.values(), ids=TWO)
-def test_tables_that_cannot_be_compared_say_which_clip_or_genre(compare):
-    table = answers("110100")
+@pytest.mark.parametrize("compare", COMPARISONS.values(), ids=COMPARISONS)
+def test_tables_that_cannot_be_compared_are_refused_and_the_clip_or_genre_named(compare):
+    table = table_of("110100")
     with pytest.raises(UsageError, match="no clip in common"):
         compare(table.iloc[:3], table.iloc[3:])
     with pytest.raises(UsageError, match="more than once"):
@@ -162,25 +165,26 @@ def test_tables_that_cannot_be_compared_say_which_clip_or_genre(compare):
         compare(table, table.assign(a=np.where(table.index == "03", np.nan, table["a"])))
 
 
-@pytest.mark.parametrize("compare", TWO.values(), ids=TWO)
-def test_tables_over_other_clips_are_compared_on_the_common_ones(compare):
+@pytest.mark.parametrize("compare", COMPARISONS.values(), ids=COMPARISONS)
+def test_tables_with_different_clips_are_compared_on_the_common_ones(compare):
     a, b = two_models(np.random.default_rng(1), n_clips=60, n_genres=3, skills=(1, 2))
-    found, expected = compare(a.iloc[:40], b.iloc[20:]), compare(a.iloc[20:40], b.iloc[20:40])
-    assert str(found) == str(expected)
+    result = compare(a.iloc[:40], b.iloc[20:])
+    expected = compare(a.iloc[20:40], b.iloc[20:40])
+    assert str(result) == str(expected)
 
 
-def test_a_genre_that_no_clip_has_is_left_out_of_the_gain(recwarn):
+def test_a_genre_without_clips_is_left_out_of_the_gain(recwarn):
     a, b = two_models(np.random.default_rng(1), n_clips=60, n_genres=3, skills=(1, 2))
-    found = evaluate.paired_gain(*(t[t["genre"] != "genre 2"] for t in (b, a)), n=50)
-    assert np.isnan(found["genres"]["genre 2"]).all() and np.isfinite(found["interval"]).all()
-    assert not [reason for reason in evaluate.find_objections(found) if "genre 2" in reason]
+    gain = evaluate.paired_gain(*(t[t["genre"] != "genre 2"] for t in (b, a)), n=50)
+    assert np.isnan(gain["genres"]["genre 2"]).all() and np.isfinite(gain["interval"]).all()
+    assert not [reason for reason in evaluate.find_objections(gain) if "genre 2" in reason]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
-def test_one_clip_and_constant_answers_are_never_a_reason_to_promote():
+def test_one_clip_or_constant_predictions_never_suffice_for_promotion():
     a, b = two_models(np.random.default_rng(1), n_clips=60, n_genres=3, skills=(1, 2))
-    alone = evaluate.paired_gain(b.iloc[:1], a.iloc[:1], n=20)
-    assert np.isnan(alone["gain"]) and evaluate.find_objections(alone)
+    one_clip = evaluate.paired_gain(b.iloc[:1], a.iloc[:1], n=20)
+    assert np.isnan(one_clip["gain"]) and evaluate.find_objections(one_clip)
     constant = a.assign(**dict.fromkeys(genres_of(a), 1 / 3))
     assert evaluate.find_objections(evaluate.paired_gain(constant, constant, n=20))
     assert evaluate.paired_gain(b, constant, n=100)["interval"][0] > 0

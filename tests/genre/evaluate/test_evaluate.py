@@ -12,9 +12,9 @@ from genre.errors import UsageError
 from genre.evaluate import resampling
 from genre.probabilities import tables
 from tests.support.project import ROOT
+from tests.support.tables import GENRES, random_table, scores_of
 
 PAPER = ROOT / "tests" / "data" / "paper_probabilities.npz"
-GENRES = ["Rock", "Hip hop", "Æther & noise"]
 
 
 def paper_table(*names: str) -> pd.DataFrame:
@@ -25,21 +25,6 @@ def paper_table(*names: str) -> pd.DataFrame:
         truth = [genres[k] for k in arrays["y_true"][:n]]
     ids = [f"clip{i:04d}" for i in range(n)]
     return tables.probability_table(ids, "test", truth, ids, proba, genres)
-
-
-def random_table(seed: int = 0, n: int = 60, per_recording: int = 3, genres: list[str] = GENRES) -> pd.DataFrame:
-    """Clips whose true genre is favoured, three to a recording."""
-    rng = np.random.default_rng(seed)
-    recordings = np.arange(n) // per_recording
-    y = (recordings % len(genres)).astype(int)
-    proba = rng.dirichlet(np.ones(len(genres)) + 0.5, size=n) + 0.3 * np.eye(len(genres))[y]
-    proba /= proba.sum(axis=1, keepdims=True)
-    ids = [f"c{i:03d}" for i in range(n)]
-    return tables.probability_table(ids, "test", [genres[k] for k in y], [f"r{r}" for r in recordings], proba, genres)
-
-
-def scores(table: pd.DataFrame) -> dict[str, float]:
-    return evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
 
 
 @pytest.mark.parametrize(
@@ -53,21 +38,22 @@ def scores(table: pd.DataFrame) -> dict[str, float]:
         (["xgboost", "vgg16_fine_tune"], 2016, 0.6503, 0.6222, 0.8938),
     ],
 )
-def test_the_papers_table_2(models, n, accuracy, macro_f1, macro_auc):
+def test_scores_equal_the_papers_table_2(models, n, accuracy, macro_f1, macro_auc):
     table = paper_table(*models)
-    found = scores(table)
+    metrics = scores_of(table)
     assert len(table) == n
-    assert [round(found[name], 4) for name in ("accuracy", "macro_f1", "macro_auc")] == [accuracy, macro_f1, macro_auc]
+    rounded = [round(metrics[name], 4) for name in ("accuracy", "macro_f1", "macro_auc")]
+    assert rounded == [accuracy, macro_f1, macro_auc]
 
 
-def test_the_papers_auc_per_genre():
-    found = scores(paper_table("vgg16_fine_tune"))
-    assert [round(value, 3) for name, value in found.items() if name.startswith("auc/")] == [
+def test_auc_per_genre_equals_the_papers():
+    metrics = scores_of(paper_table("vgg16_fine_tune"))
+    assert [round(value, 3) for name, value in metrics.items() if name.startswith("auc/")] == [
         0.907, 0.811, 0.944, 0.790, 0.903, 0.939, 0.932,
     ]  # fmt: skip
 
 
-def test_interval_of_the_papers_ensemble_and_its_speed():
+def test_interval_of_the_papers_ensemble_is_right_and_quick():
     table = paper_table("xgboost", "vgg16_fine_tune")
     start = time.process_time()
     low, high = evaluate.confidence_intervals(table)["macro_auc"]
@@ -75,96 +61,36 @@ def test_interval_of_the_papers_ensemble_and_its_speed():
     assert low == pytest.approx(0.884, abs=0.0015) and high == pytest.approx(0.904, abs=0.0015)
 
 
-def test_gain_of_the_papers_ensemble_over_its_better_half():
-    ensemble, vgg = paper_table("xgboost", "vgg16_fine_tune"), paper_table("vgg16_fine_tune")
-    found = evaluate.paired_gain(ensemble, vgg, n=400)
-    low, high = found["interval"]
-    assert found["gain"] == pytest.approx(0.8938 - 0.8892, abs=1e-4)
-    assert 0 < low < found["gain"] < high < 0.01
-    assert (found["n_clips"], found["n_recordings"]) == (2016, 2016)
-    assert found["genres"]["Vocal"][0] < 0 < found["genres"]["Pop"][1]
+def test_gain_of_the_papers_ensemble_over_its_better_member():
+    ensemble = paper_table("xgboost", "vgg16_fine_tune")
+    gain = evaluate.paired_gain(ensemble, paper_table("vgg16_fine_tune"), n=400)
+    low, high = gain["interval"]
+    assert gain["gain"] == pytest.approx(0.8938 - 0.8892, abs=1e-4)
+    assert 0 < low < gain["gain"] < high < 0.01
+    assert (gain["n_clips"], gain["n_recordings"]) == (2016, 2016)
+    assert gain["genres"]["Vocal"][0] < 0 < gain["genres"]["Pop"][1]
     spread = np.subtract(*evaluate.confidence_intervals(ensemble, n=400)["macro_auc"][::-1])
     assert high - low < spread / 2
 
 
-def test_table_has_the_agreed_columns_and_survives_parquet(tmp_path):
+def test_a_genre_without_clips_has_no_auc_and_the_macro_auc_is_over_the_others():
     table = random_table()
-    table.to_parquet(tmp_path / "t.parquet")
-    back = pd.read_parquet(tmp_path / "t.parquet")
-    assert list(back) == ["split", "genre", "recording", *GENRES] and back.index.name == "clip_id"
-    assert tables.genres_of(back) == GENRES
-    assert tables.proba_of(back).shape == (60, 3) and tables.proba_of(back).dtype == np.float64
-    assert tables.labels_of(back)[:6].tolist() == [0, 0, 0, 1, 1, 1]
-    assert scores(back) == scores(table)
+    metrics = scores_of(table[table["genre"] != "Rock"])
+    assert np.isnan(metrics["auc/Rock"])
+    assert metrics["macro_auc"] == pytest.approx((metrics["auc/Hip hop"] + metrics["auc/Æther & noise"]) / 2)
 
 
-def test_float_noise_in_the_sums_is_divided_out():
-    proba = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]], dtype=np.float16)
-    table = tables.probability_table(["a", "b"], "train", ["Rock", "Rock"], ["x", "y"], proba, GENRES)
-    assert np.abs(tables.proba_of(table).sum(axis=1) - 1).max() < 1e-12
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"index": ["a", "a"]}, "'a' occurs more than once"),
-        ({"split": "dev"}, "unknown split 'dev'; choose from train, validation, test"),
-        ({"split": ["test"]}, "split has shape"),
-        ({"genre": ["Rock", "Polka"]}, "'b' has the genre 'Polka'; the genres are Rock, Hip hop"),
-        ({"genre": ["Rock", None]}, "'b' has no genre"),
-        ({"recording": ["x", np.nan]}, "'b' has no recording"),
-        ({"proba": [[0.2, 0.3, 0.5], [0.2, np.nan, 0.5]]}, "'b' are not finite or are negative"),
-        ({"proba": [[-0.1, 0.6, 0.5], [0.2, 0.3, 0.5]]}, "'a' are not finite or are negative"),
-        ({"proba": [[0.2, 0.3, 0.5], [0.2, 0.3, 0.6]]}, "'b' sum to 1.1, not to 1"),
-        ({"proba": [[0.5, 0.5], [0.5, 0.5]]}, "shape"),
-        ({"genres": ["Rock", "Rock", "Hip hop"]}, "two different genres"),
-        ({"genres": ["Rock"]}, "two different genres"),
-        ({"genres": ["Rock", "Hip hop", "split"]}, "a genre cannot be called 'split'"),
-    ],
-)
-def test_a_table_that_does_not_fit_is_refused(change, message):
-    good = {
-        "index": ["a", "b"],
-        "split": ["test", "train"],
-        "genre": ["Rock", "Hip hop"],
-        "recording": ["x", "y"],
-        "proba": [[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]],
-        "genres": GENRES,
-    }
-    tables.probability_table(**good)
-    with pytest.raises(UsageError, match=message):
-        tables.probability_table(**{**good, **change})
-
-
-def test_accessors_refuse_what_is_no_table():
-    table = random_table()
-    with pytest.raises(UsageError, match="categorical column 'genre'"):
-        tables.genres_of(table.assign(genre=table["genre"].astype(str)))
-    with pytest.raises(UsageError, match="no column for 'Rock'"):
-        tables.proba_of(table.drop(columns="Rock"))
-    table.loc["c004", "genre"] = None
-    with pytest.raises(UsageError, match="'c004' has no genre"):
-        tables.labels_of(table)
-
-
-def test_absent_genre_has_no_auc_and_the_macro_auc_is_over_the_others():
-    table = random_table()
-    found = scores(table[table["genre"] != "Rock"])
-    assert np.isnan(found["auc/Rock"])
-    assert found["macro_auc"] == pytest.approx((found["auc/Hip hop"] + found["auc/Æther & noise"]) / 2)
-
-
-def test_one_genre_only_has_accuracy_but_no_auc(recwarn):
+def test_a_single_genre_has_accuracy_but_no_auc(recwarn):
     table = random_table()
     table = table[table["genre"] == "Rock"]
-    found = scores(table)
-    assert np.isnan(found["macro_auc"]) and found["accuracy"] > 0 and found["log_loss"] > 0
+    metrics = scores_of(table)
+    assert np.isnan(metrics["macro_auc"]) and metrics["accuracy"] > 0 and metrics["log_loss"] > 0
     assert np.isnan(evaluate.confidence_intervals(table, n=20)["macro_auc"]).all()
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 @pytest.mark.parametrize("labels", [[], [0, 3], [-1, 0], [0.0, 1.0]])
-def test_labels_that_do_not_fit_are_refused(labels):
+def test_labels_that_are_no_positions_of_genres_are_refused(labels):
     with pytest.raises(UsageError):
         evaluate.compute_metrics(np.array(labels), np.full((len(labels), 3), 1 / 3), GENRES)
 
@@ -182,7 +108,7 @@ coarse = st.integers(0, 4)
     seed=st.integers(0, 99),
 )
 def test_every_resample_scores_as_scikit_learn_does(data, seed):
-    """Few distinct scores, so ties abound; clips repeated as drawn and scored one by one."""
+    """With few distinct scores, so that there are many ties; the drawn clips are scored by scikit-learn."""
     k, rows = data
     genres = [f"g{i}" for i in range(k)]
     y = np.array([row[0] for row in rows])
@@ -191,13 +117,13 @@ def test_every_resample_scores_as_scikit_learn_does(data, seed):
     ids = [f"{i:02d}" for i in range(len(y))]
     table = tables.probability_table(ids, "test", [genres[i] for i in y], ids, proba, genres)
     proba = tables.proba_of(table)
-    found = evaluate.bootstrap_metrics(table, n=3, seed=seed, groups=None)
+    resamples = evaluate.bootstrap_metrics(table, n=3, seed=seed, groups=None)
     rng = np.random.default_rng(seed)
     for b in range(3):
         drawn = rng.integers(len(y), size=len(y))
         expected = sklearn_scores(y[drawn], proba[drawn], genres)
-        assert list(found) == list(expected)
-        np.testing.assert_allclose(found.loc[b].to_numpy(), list(expected.values()), atol=1e-9)
+        assert list(resamples) == list(expected)
+        np.testing.assert_allclose(resamples.loc[b].to_numpy(), list(expected.values()), atol=1e-9)
 
 
 def sklearn_scores(y: np.ndarray, proba: np.ndarray, genres: list[str]) -> dict[str, float]:
@@ -216,16 +142,16 @@ def sklearn_scores(y: np.ndarray, proba: np.ndarray, genres: list[str]) -> dict[
 @given(st.permutations(range(60)))
 def test_the_order_of_rows_changes_nothing(order):
     table = random_table()
-    mixed = table.iloc[list(order)]
-    assert scores(mixed) == pytest.approx(scores(table), abs=1e-12)
+    shuffled = table.iloc[list(order)]
+    assert scores_of(shuffled) == pytest.approx(scores_of(table), abs=1e-12)
     pd.testing.assert_frame_equal(
-        evaluate.bootstrap_metrics(mixed, n=5), evaluate.bootstrap_metrics(table, n=5), atol=1e-12
+        evaluate.bootstrap_metrics(shuffled, n=5), evaluate.bootstrap_metrics(table, n=5), atol=1e-12
     )
-    pd.testing.assert_frame_equal(tables.per_recording(mixed), tables.per_recording(table), atol=1e-12)
-    assert evaluate.fit_threshold(mixed) == evaluate.fit_threshold(table)
+    pd.testing.assert_frame_equal(tables.per_recording(shuffled), tables.per_recording(table), atol=1e-12)
+    assert evaluate.fit_threshold(shuffled) == evaluate.fit_threshold(table)
 
 
-def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
+def test_bootstrap_depends_on_the_seed_and_not_on_the_chunks(monkeypatch):
     table = random_table()
     whole = evaluate.bootstrap_metrics(table, n=30, seed=4)
     assert not whole.equals(evaluate.bootstrap_metrics(table, n=30, seed=5))
@@ -233,8 +159,8 @@ def test_bootstrap_is_seeded_and_the_same_in_chunks(monkeypatch):
     pd.testing.assert_frame_equal(evaluate.bootstrap_metrics(table, n=30, seed=4), whole, atol=1e-12)
 
 
-def test_recordings_are_drawn_whole():
-    """Every clip three times over must not narrow the interval, as drawing clips would."""
+def test_recordings_are_drawn_as_a_whole():
+    """Repeating every clip three times must not narrow the interval, as it does when clips are drawn."""
     single = random_table(n=40, per_recording=1)
     ids = [f"{clip}#{copy}" for copy in range(3) for clip in single.index]
     tripled = pd.concat([single] * 3).set_axis(pd.Index(ids, name="clip_id"))
@@ -246,22 +172,23 @@ def test_recordings_are_drawn_whole():
     assert high - low < 0.75 * (wide_high - wide_low)
 
 
-def test_intervals_hold_the_value_itself():
+def test_intervals_contain_the_value():
     table = random_table(n=300)
-    found, bounds = scores(table), evaluate.confidence_intervals(table)
-    assert set(bounds) == set(found)
-    assert all(low < found[name] < high for name, (low, high) in bounds.items())
+    metrics = scores_of(table)
+    intervals = evaluate.confidence_intervals(table)
+    assert set(intervals) == set(metrics)
+    assert all(low < metrics[name] < high for name, (low, high) in intervals.items())
 
 
 @pytest.mark.parametrize(
     ("options", "message"), [({"n": 0}, "at least 1"), ({"groups": "artist"}, "no column 'artist'")]
 )
-def test_bootstrap_refuses(options, message):
+def test_impossible_resampling_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         evaluate.bootstrap_metrics(random_table(), **options)
 
 
-def test_empty_split_is_named():
+def test_an_empty_split_is_refused():
     table = random_table()
     empty = table[table["split"] == "train"]
     for function in (evaluate.bootstrap_metrics, evaluate.confidence_intervals, evaluate.fit_threshold):
@@ -271,27 +198,27 @@ def test_empty_split_is_named():
 
 def test_a_model_gains_nothing_over_itself():
     table = random_table()
-    found = evaluate.paired_gain(table, table, n=50)
-    assert found["gain"] == 0 and found["interval"] == (0, 0)
-    assert set(found["genres"].values()) == {(0, 0, 0)}
-    assert found["n_recordings"] == 20
+    gain = evaluate.paired_gain(table, table, n=50)
+    assert gain["gain"] == 0 and gain["interval"] == (0, 0)
+    assert set(gain["genres"].values()) == {(0, 0, 0)}
+    assert gain["n_recordings"] == 20
 
 
-def test_gain_is_on_the_common_clips_whatever_the_order_of_rows_and_genres():
-    good, poor = random_table(1), random_table(2)
-    chance = poor.assign(**dict.fromkeys(GENRES, 1 / 3)).iloc[::-1]
+def test_gain_is_computed_on_the_common_clips_in_any_order_of_rows_and_genres():
+    good = random_table(1)
+    chance = random_table(2).assign(**dict.fromkeys(GENRES, 1 / 3)).iloc[::-1]
     chance["genre"] = chance["genre"].cat.reorder_categories(GENRES[::-1])
-    found = evaluate.paired_gain(good.iloc[:45], chance.iloc[:45], n=200)
-    both = good.loc["c015":"c044"]
-    assert found["n_clips"] == 30 and found["n_recordings"] == 10
-    assert found["gain"] == pytest.approx(scores(both)["macro_auc"] - 0.5)
-    assert found["interval"][0] > 0
-    assert found["genres"]["Rock"][0] == pytest.approx(scores(both)["auc/Rock"] - 0.5)
+    gain = evaluate.paired_gain(good.iloc[:45], chance.iloc[:45], n=200)
+    common = good.loc["c015":"c044"]
+    assert gain["n_clips"] == 30 and gain["n_recordings"] == 10
+    assert gain["gain"] == pytest.approx(scores_of(common)["macro_auc"] - 0.5)
+    assert gain["interval"][0] > 0
+    assert gain["genres"]["Rock"][0] == pytest.approx(scores_of(common)["auc/Rock"] - 0.5)
     mirrored = evaluate.paired_gain(chance, good.iloc[:45], n=200)
     assert mirrored["gain"] < 0
 
 
-def test_gain_refuses_tables_that_cannot_be_compared():
+def test_tables_that_cannot_be_compared_are_refused():
     table = random_table()
     with pytest.raises(UsageError, match="no clip in common"):
         evaluate.paired_gain(table.iloc[:10], table.iloc[10:])
@@ -305,34 +232,20 @@ def test_gain_refuses_tables_that_cannot_be_compared():
         evaluate.paired_gain(pd.concat([table, table]), table)
 
 
-def test_per_recording_is_the_mean_over_clips():
-    table = random_table()
-    means = tables.per_recording(table)
-    assert len(means) == 20 and list(means) == list(table) and means.index.name == "clip_id"
-    assert tables.genres_of(means) == GENRES
-    row = means[means["recording"] == "r4"].iloc[0]
-    np.testing.assert_allclose(row[GENRES].astype(float), tables.proba_of(table)[12:15].mean(axis=0))
-    assert row["genre"] == "Hip hop" and row.name == "c012"
-    np.testing.assert_allclose(tables.proba_of(means).sum(axis=1), 1)
-    assert scores(means)["macro_auc"] > scores(table)["macro_auc"]
-
-
-def test_a_recording_of_two_genres_gives_two_rows():
-    means = tables.per_recording(random_table().assign(recording="one artist"))
-    assert means["genre"].tolist() == GENRES and means.index.is_unique
-
-
-def test_summary_has_every_split_and_intervals_only_where_nothing_was_fitted():
+def test_summary_has_every_split_but_no_intervals_on_train():
     table = random_table(n=90)
     table["split"] = ["train"] * 30 + ["validation"] * 30 + ["test"] * 30
-    found, test = evaluate.summarise_scores(table), table[table["split"] == "test"]
-    assert found["test_macro_auc"] == scores(test)["macro_auc"] and "test_auc/Rock" in found
-    assert (found["test_accuracy_low"], found["test_accuracy_high"]) == evaluate.confidence_intervals(test)["accuracy"]
-    assert found["test_recording_macro_auc"] == scores(tables.per_recording(test))["macro_auc"]
-    assert "train_log_loss" in found and "train_log_loss_low" not in found and "validation_auc/Rock_high" in found
+    summary = evaluate.summarise_scores(table)
+    test = table[table["split"] == "test"]
+    assert summary["test_macro_auc"] == scores_of(test)["macro_auc"] and "test_auc/Rock" in summary
+    interval = (summary["test_accuracy_low"], summary["test_accuracy_high"])
+    assert interval == evaluate.confidence_intervals(test)["accuracy"]
+    assert summary["test_recording_macro_auc"] == scores_of(tables.per_recording(test))["macro_auc"]
+    assert "train_log_loss" in summary and "train_log_loss_low" not in summary
+    assert "validation_auc/Rock_high" in summary
 
 
-def confident(confidences: list[float], right: list[bool]) -> pd.DataFrame:
+def table_with_confidences(confidences: list[float], right: list[bool]) -> pd.DataFrame:
     proba = [[c, 1 - c] for c in confidences]
     ids = [str(i) for i in range(len(proba))]
     return tables.probability_table(ids, "validation", ["a" if r else "b" for r in right], ids, proba, ["a", "b"])
@@ -343,15 +256,15 @@ def confident(confidences: list[float], right: list[bool]) -> pd.DataFrame:
     [
         ([0.9, 0.8, 0.7, 0.6], [True, True, True, False], 0.8, 0.7),
         ([0.9, 0.8, 0.7, 0.6], [True, True, True, True], 0.8, 0.6),
-        ([0.9, 0.8, 0.7, 0.6, 0.55], [False, True, True, True, True], 0.8, 0.55),  # recovers lower down
-        ([0.9, 0.8, 0.8, 0.6], [True, True, False, False], 0.8, 0.9),  # equal confidences stand or fall together
-        ([0.9, 0.8, 0.7, 0.6], [False, True, False, True], 0.8, 0.6),  # never reached: best is a half, with most clips
+        ([0.9, 0.8, 0.7, 0.6, 0.55], [False, True, True, True, True], 0.8, 0.55),  # reached again further down
+        ([0.9, 0.8, 0.8, 0.6], [True, True, False, False], 0.8, 0.9),  # equal confidences are kept or dropped together
+        ([0.9, 0.8, 0.7, 0.6], [False, True, False, True], 0.8, 0.6),  # not reached: best is a half, with most clips
         ([0.9, 0.6], [False, False], 0.8, 0.6),
     ],
 )
-def test_threshold(confidences, right, precision, expected):
-    found = evaluate.fit_threshold(confident(confidences, right), precision)
-    assert found["confidence"] == pytest.approx(expected)
+def test_threshold_is_the_smallest_confidence_that_reaches_the_precision(confidences, right, precision, expected):
+    threshold = evaluate.fit_threshold(table_with_confidences(confidences, right), precision)
+    assert threshold["confidence"] == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -359,41 +272,41 @@ def test_threshold(confidences, right, precision, expected):
     st.lists(st.tuples(st.integers(51, 99), st.booleans()), min_size=1, max_size=30),
     st.floats(0.05, 1.0),
 )
-def test_threshold_keeps_its_promise(rows, precision):
-    table = confident([c / 100 for c, _ in rows], [right for _, right in rows])
+def test_threshold_of_any_table_is_the_smallest_or_else_the_best(rows, precision):
+    table = table_with_confidences([c / 100 for c, _ in rows], [right for _, right in rows])
     threshold = evaluate.fit_threshold(table, precision)["confidence"]
-    confidence, right = tables.proba_of(table).max(axis=1), tables.labels_of(table) == 0
-    reached = {t: right[confidence >= t].mean() for t in confidence}
-    enough = [t for t, share in reached.items() if share >= precision]
-    best = [t for t, share in reached.items() if share == max(reached.values())]
-    assert threshold == min(enough or best) and 0 <= threshold <= 1
+    confidence = tables.proba_of(table).max(axis=1)
+    right = tables.labels_of(table) == 0
+    precisions = {t: right[confidence >= t].mean() for t in confidence}
+    sufficient = [t for t, share in precisions.items() if share >= precision]
+    best = [t for t, share in precisions.items() if share == max(precisions.values())]
+    assert threshold == min(sufficient or best) and 0 <= threshold <= 1
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 1.2, float("nan")])
-def test_threshold_refuses(precision):
+def test_a_precision_out_of_range_is_refused(precision):
     with pytest.raises(UsageError, match="precision"):
         evaluate.fit_threshold(random_table(), precision)
 
 
-def test_poor_tables_have_defined_scores_and_intervals(recwarn):
+def test_uninformative_tables_have_defined_scores_and_intervals(recwarn):
     table = random_table()
     constant = table.assign(**dict.fromkeys(GENRES, 1 / 3))
-    assert scores(constant)["macro_auc"] == 0.5 and evaluate.confidence_intervals(constant, n=50)["macro_auc"] == (
-        0.5,
-        0.5,
-    )
-    alone = evaluate.summarise_scores(table.iloc[:1].assign(split="validation"))
-    assert alone["validation_accuracy"] in (0, 1) and np.isnan(alone["validation_macro_auc"])
-    assert alone["validation_accuracy_low"] == alone["validation_accuracy_high"] == alone["validation_accuracy"]
+    assert scores_of(constant)["macro_auc"] == 0.5
+    assert evaluate.confidence_intervals(constant, n=50)["macro_auc"] == (0.5, 0.5)
+    one_clip = evaluate.summarise_scores(table.iloc[:1].assign(split="validation"))
+    accuracy = one_clip["validation_accuracy"]
+    assert accuracy in (0, 1) and np.isnan(one_clip["validation_macro_auc"])
+    assert one_clip["validation_accuracy_low"] == one_clip["validation_accuracy_high"] == accuracy
     absent = evaluate.summarise_scores(table[table["genre"] != "Rock"])
     assert np.isnan(absent["test_auc/Rock_low"]) and 0 < absent["test_macro_auc_low"] < absent["test_macro_auc_high"]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 @pytest.mark.parametrize(
-    "function", [scores, evaluate.summarise_scores, evaluate.confidence_intervals, tables.per_recording]
+    "function", [scores_of, evaluate.summarise_scores, evaluate.confidence_intervals, tables.per_recording]
 )
-def test_not_a_number_is_refused_with_the_clip(function):
+def test_nan_is_refused_and_the_clip_named(function):
     table = random_table()
     table.loc["c007", "Rock"] = np.nan
     with pytest.raises(UsageError, match="'c007' are not finite"):

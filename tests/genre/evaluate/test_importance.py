@@ -25,7 +25,7 @@ def fitted():
     return LogisticRegression().fit(X, y), X, y
 
 
-def test_auc_is_scikit_learns(fitted):
+def test_macro_auc_equals_that_of_scikit_learn(fitted):
     model, X, y = fitted
     proba = np.stack([model.predict_proba(X), np.round(model.predict_proba(X), 1)])
     expected = [roc_auc_score(y, p, multi_class="ovr", labels=[0, 1, 2]) for p in proba[:1]]
@@ -34,7 +34,7 @@ def test_auc_is_scikit_learns(fitted):
     assert _macro_auc(proba, y)[1] == pytest.approx(tied, abs=1e-12)
 
 
-def test_finds_what_matters_as_scikit_learn_does(fitted):
+def test_importances_equal_those_of_scikit_learn(fitted):
     model, X, y = fitted
     table = permutation_importances(model.predict_proba, X, y, columns=list("abcdef"), n_repeats=20)
     assert set(table.index[:2]) == {"c", "e"}
@@ -43,18 +43,19 @@ def test_finds_what_matters_as_scikit_learn_does(fitted):
     np.testing.assert_allclose(table.loc[list("abcdef"), "mean"], reference.importances_mean, atol=0.02)
 
 
-def test_seeded_and_independent_of_the_order_of_columns(fitted):
+def test_importances_do_not_depend_on_the_order_of_columns(fitted):
     model, X, y = fitted
     table = permutation_importances(model.predict_proba, X, y, columns=list("abcdef"), seed=3)
-    turned = permutation_importances(
+    reversed_table = permutation_importances(
         lambda Z: model.predict_proba(Z[:, ::-1]), X[:, ::-1], y, columns=list("fedcba"), seed=3
     )
-    np.testing.assert_allclose(table.loc[list("abcdef")], turned.loc[list("abcdef")], atol=1e-12)
+    np.testing.assert_allclose(table.loc[list("abcdef")], reversed_table.loc[list("abcdef")], atol=1e-12)
 
 
-def test_draws_from_many_and_leaves_its_input_alone(fitted):
+def test_at_most_max_clips_are_used_and_the_input_is_left_unchanged(fitted):
     model, X, y = fitted
-    sizes, before = [], X.copy()
+    sizes = []
+    before = X.copy()
 
     def predict(Z):
         sizes.append(len(Z))
@@ -65,7 +66,7 @@ def test_draws_from_many_and_leaves_its_input_alone(fitted):
     np.testing.assert_array_equal(X, before)
 
 
-def test_absent_genre_and_single_genre(fitted):
+def test_a_genre_without_clips_is_left_out_and_a_single_genre_refused(fitted):
     model, X, y = fitted
     two = permutation_importances(model.predict_proba, X[y < 2], y[y < 2], columns=list("abcdef"))
     assert two.index[0] == "c" and two.notna().all(axis=None)
@@ -73,33 +74,33 @@ def test_absent_genre_and_single_genre(fitted):
         permutation_importances(model.predict_proba, X[y < 1], y[y < 1], columns=list("abcdef"))
 
 
-def test_twins_hide_each_other_until_they_are_permuted_together(fitted):
+def test_redundant_features_hide_each_other_until_they_are_permuted_together(fitted):
     _, X, y = fitted
-    twins = np.column_stack([X[:, 2], X[:, 2], X[:, 0]])
-    model = LogisticRegression().fit(twins, y)
-    apart = permutation_importances(model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"])
+    X_twins = np.column_stack([X[:, 2], X[:, 2], X[:, 0]])
+    model = LogisticRegression().fit(X_twins, y)
+    separate = permutation_importances(model.predict_proba, X_twins, y, columns=["a_mean", "a_std", "b"])
     groups = group_by_feature(["a_mean", "a_std", "b"])
     together = permutation_importances(
-        model.predict_proba, twins, y, columns=["a_mean", "a_std", "b"], groups=groups, n_repeats=20
+        model.predict_proba, X_twins, y, columns=["a_mean", "a_std", "b"], groups=groups, n_repeats=20
     )
     assert set(together.index) == {"a", "b"}
-    assert together.loc["a", "mean"] > 1.5 * apart["mean"].max()
-    # rows move whole: a group of all columns leaves nothing but chance
+    assert together.loc["a", "mean"] > 1.5 * separate["mean"].max()
+    # Rows are permuted as a whole: a group of all columns leaves nothing but chance.
     everything = dict.fromkeys(groups, "all")
     whole = permutation_importances(
-        model.predict_proba, twins, y, columns=list(groups), groups=everything, n_repeats=40
+        model.predict_proba, X_twins, y, columns=list(groups), groups=everything, n_repeats=40
     )
-    reached = roc_auc_score(y, model.predict_proba(twins), multi_class="ovr")
-    assert whole.loc["all", "mean"] == pytest.approx(reached - 0.5, abs=0.02)
+    baseline = roc_auc_score(y, model.predict_proba(X_twins), multi_class="ovr")
+    assert whole.loc["all", "mean"] == pytest.approx(baseline - 0.5, abs=0.02)
 
 
-def test_a_group_moves_as_whole_rows(fitted):
+def test_a_group_is_permuted_as_whole_rows(fitted):
     model, X, y = fitted
-    known = {tuple(row) for row in X[:, :3]}
+    rows = {tuple(row) for row in X[:, :3]}
 
     def predict(Z):
         moved = (Z[:, :3] != np.resize(X[:, :3], (len(Z), 3))).any(axis=1)
-        assert len(Z) == len(X) or not moved.any() or {tuple(row) for row in Z[:, :3]} <= known
+        assert len(Z) == len(X) or not moved.any() or {tuple(row) for row in Z[:, :3]} <= rows
         return model.predict_proba(Z)
 
     groups = dict(zip("abcdef", "xxxyyy", strict=True))
@@ -107,7 +108,7 @@ def test_a_group_moves_as_whole_rows(fitted):
     assert set(table.index) == {"x", "y"} and (table["mean"] > 0).all()
 
 
-def test_every_column_of_ours_has_a_feature_and_a_family():
+def test_every_column_has_a_feature_and_a_column_without_group_is_refused():
     features = group_by_feature(FEATURE_NAMES)
     assert features["mfccs_20_std"] == "mfccs_20" and features["tempo"] == "tempo"
     assert len(set(features.values())) == 50  # signal_mean and signal_std are one, tempo is alone
@@ -115,7 +116,7 @@ def test_every_column_of_ours_has_a_feature_and_a_family():
         permutation_importances(lambda X: X, np.eye(4), np.array([0, 1, 0, 1]), columns=list("abcd"), groups={"a": "x"})
 
 
-def test_shap_finds_the_feature_and_the_genre_it_speaks_of(fitted):
+def test_shap_values_find_the_feature_and_its_genre(fitted):
     from catboost import CatBoostClassifier
 
     _, X, y = fitted
@@ -130,9 +131,9 @@ def test_shap_finds_the_feature_and_the_genre_it_speaks_of(fitted):
         shap_values(model, X, columns=list("abcdef"), genres=["p", "q"])
 
 
-def test_subsets_are_the_papers():
-    chosen = ablation_subsets(FEATURE_NAMES[::-1])
-    assert {name: len(columns) for name, columns in chosen.items()} == {
+def test_ablation_subsets_are_those_of_the_paper():
+    subsets = ablation_subsets(FEATURE_NAMES[::-1])
+    assert {name: len(columns) for name, columns in subsets.items()} == {
         "all features": 97,
         "time domain": 9,
         "frequency domain": 88,
@@ -140,7 +141,7 @@ def test_subsets_are_the_papers():
         "top 20": 20,
         "top 30": 30,
     }
-    assert chosen["time domain"] == list(FEATURE_NAMES[:9])
-    assert chosen["top 10"] == list(FEATURE_NAMES[-10:])
+    assert subsets["time domain"] == list(FEATURE_NAMES[:9])
+    assert subsets["top 10"] == list(FEATURE_NAMES[-10:])
     with pytest.raises(UsageError, match="96 features"):
         ablation_subsets(FEATURE_NAMES[1:])

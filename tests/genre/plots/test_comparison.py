@@ -8,10 +8,11 @@ from genre.probabilities.tables import probability_table
 
 
 def texts(axes) -> list[str]:
+    """Texts drawn in a panel."""
     return [t.get_text() for t in axes.texts]
 
 
-def test_dots_show_every_value_in_order():
+def test_interval_dots_show_every_value_in_order():
     rows = pd.DataFrame(
         [
             ("all $97", "here", 0.9, 0.8, 0.95),
@@ -27,7 +28,7 @@ def test_dots_show_every_value_in_order():
     assert [t.get_text() for t in axes.get_yticklabels()] == [r"all \$97", "top 10"]
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["here", "published"]
     heights = [axes.collections[k].get_offsets()[:, 1] for k in (1, 3)]  # lines, dots, lines, dots
-    assert heights[0][0] < heights[0][1] and axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
+    assert heights[0][0] < heights[0][1] and axes.get_ylim()[0] > axes.get_ylim()[1]  # the first label on top
     figure.canvas.draw()
     with pytest.raises(UsageError, match="no column high"):
         comparison.interval_dots(rows.drop(columns="high"), "Parts", "Macro AUC")
@@ -35,7 +36,7 @@ def test_dots_show_every_value_in_order():
         comparison.interval_dots(rows.assign(value=np.nan), "Parts", "Macro AUC")
 
 
-def test_stacked_shows_the_largest_sums():
+def test_stacked_bars_show_the_largest_sums():
     table = pd.DataFrame({"p": [1.0, 5.0, 2.0], "q": [1.0, 1.0, 3.0]}, index=["x", "y", "z"])
     figure = comparison.stacked_bars(table, "SHAP", "Logits", top=2)
     (axes,) = figure.axes
@@ -45,9 +46,10 @@ def test_stacked_shows_the_largest_sums():
         comparison.stacked_bars(table.iloc[:0], "SHAP", "Logits")
 
 
-def test_mean_roc_gives_the_macro_auc_of_each():
+def test_mean_roc_curves_give_the_macro_auc_of_each_table():
     y = np.arange(90) % 3
-    perfect, chance = np.eye(3)[y] * 0.7 + 0.1, np.full((90, 3), 1 / 3)
+    perfect = np.eye(3)[y] * 0.7 + 0.1
+    chance = np.full((90, 3), 1 / 3)
     ids = pd.Index([str(n) for n in range(90)])
     tables = {
         name: probability_table(ids, "test", np.array(list("abc"))[y], ids, p, list("abc"))
@@ -58,9 +60,8 @@ def test_mean_roc_gives_the_macro_auc_of_each():
     assert labels == ["0.500  chance", "1.000  perfect", "0.500  guess"]
     _, best, guess = axes.lines
     assert best.get_ydata()[1] == 1 and np.allclose(guess.get_ydata(), guess.get_xdata())
-    one = tables["perfect"].query("genre != 'c'")
-    assert "1.000  one" in [
-        t.get_text() for t in comparison.mean_roc_curves({"one": one}, "").axes[0].get_legend().get_texts()
-    ]
+    two_genres = tables["perfect"].query("genre != 'c'")
+    (axes,) = comparison.mean_roc_curves({"two genres": two_genres}, "").axes
+    assert "1.000  two genres" in [t.get_text() for t in axes.get_legend().get_texts()]
     with pytest.raises(UsageError, match="no curve"):
         comparison.mean_roc_curves({}, "ROC")

@@ -83,12 +83,13 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figure_is_complete_and_nothing_is_cut_off(name):
+def test_a_figure_is_complete_and_nothing_is_cut_off(name):
     figure = FIGURES[name]()
     assert isinstance(figure, Figure)
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    drawn, page = figure.get_tightbbox(figure.canvas.get_renderer()), figure.bbox_inches
+    drawn = figure.get_tightbbox(figure.canvas.get_renderer())
+    page = figure.bbox_inches
     assert drawn.x0 >= -0.02 and drawn.y0 >= -0.02
     assert drawn.x1 <= page.x1 + 0.02 and drawn.y1 <= page.y1 + 0.02
     shown = [axes for axes in figure.axes if axes.get_visible()]
@@ -99,15 +100,15 @@ def test_figure_is_complete_and_nothing_is_cut_off(name):
 
 
 @pytest.mark.parametrize("name", ["roc_20", "spectrograms_6", "learning_curve"])
-def test_figure_can_be_saved_as_png(name, tmp_path):
+def test_a_figure_can_be_saved_as_png(name, tmp_path):
     figure = FIGURES[name]()
     figure.savefig(tmp_path / "f.png")
-    picture = imread(tmp_path / "f.png")
-    assert 300 < picture.shape[0] < 3000 and 600 < picture.shape[1] < 3000
-    assert picture[..., :3].std() > 0.01
+    image = imread(tmp_path / "f.png")
+    assert 300 < image.shape[0] < 3000 and 600 < image.shape[1] < 3000
+    assert image[..., :3].std() > 0.01
 
 
-def test_every_genre_and_its_area_stand_in_the_legend():
+def test_the_legend_of_roc_curves_has_every_genre_and_its_area():
     table = table_of(6)
     values = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), genres(6))
     entries = [text.get_text() for text in evaluation.roc_curves(table).axes[0].get_legend().get_texts()]
@@ -118,7 +119,7 @@ def test_every_genre_and_its_area_stand_in_the_legend():
     assert len(entries) == 8
 
 
-def test_average_roc_curve_has_the_macro_auc_under_it():
+def test_the_area_under_the_average_roc_curve_is_the_macro_auc():
     table = table_of(5)
     lines = evaluation.roc_curves(table).axes[0].get_lines()
     x, y = lines[-1].get_data()
@@ -136,7 +137,7 @@ def test_a_genre_without_clips_is_named_and_has_no_curve():
     assert "0" in texts(evaluation.confusion_matrix(table))
 
 
-def test_one_genre_only_can_still_be_drawn():
+def test_a_single_genre_can_be_drawn():
     table = table_of(3)
     table = table[table["genre"] == "Hip hop"]
     for draw in (
@@ -148,7 +149,7 @@ def test_one_genre_only_can_still_be_drawn():
         draw(table).savefig(io.BytesIO())
 
 
-def test_twenty_genres_have_twenty_different_lines():
+def test_twenty_genres_have_twenty_distinct_lines():
     lines = evaluation.roc_curves(table_of(20)).axes[0].get_lines()[1:-1]
     assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 20
 
@@ -170,7 +171,7 @@ def test_importances_are_sorted_and_cut():
     assert axes.get_title(loc="left") == "Forest: 3 of 97 features" and axes.get_xlabel() == "Share"
 
 
-def test_learning_curve_marks_the_best_validation_epoch_and_leaves_the_rest_out():
+def test_learning_curve_marks_the_best_validation_epoch_and_ignores_other_columns():
     figure = training.learning_curve(history())
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Loss", "Accuracy"]
     legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
@@ -192,20 +193,21 @@ def test_reliability_of_a_calibrated_model_lies_on_the_diagonal():
     assert float(upper.get_title(loc="left").split()[-1]) < 0.02
 
 
-def test_reliability_shows_what_calibration_does():
-    confidence, ids = np.repeat([0.6, 0.9], 50), np.arange(100).astype(str)
+def test_reliability_diagram_draws_the_calibrated_table_too():
+    confidence = np.repeat([0.6, 0.9], 50)
+    ids = np.arange(100).astype(str)
     truth = np.where(np.arange(100) % 50 < 30, "x", "y")
     table = tables.probability_table(ids, "test", truth, ids, np.c_[confidence, 1 - confidence], ["x", "y"])
-    after = evaluate.apply_temperature(table, 5.0)
-    upper, _ = evaluation.reliability_diagram(table, others={"calibrated": after}).axes
+    calibrated = evaluate.apply_temperature(table, 5.0)
+    upper, _ = evaluation.reliability_diagram(table, others={"calibrated": calibrated}).axes
     texts = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert f"calibrated: error {evaluate.calibration_error(after):.3f}" in texts
+    assert f"calibrated: error {evaluate.calibration_error(calibrated):.3f}" in texts
     line = next(line for line in upper.get_lines() if str(line.get_label()).startswith("calibrated"))
-    np.testing.assert_allclose(line.get_ydata(), evaluate.reliability_steps(after)["right"])
+    np.testing.assert_allclose(line.get_ydata(), evaluate.reliability_steps(calibrated)["right"])
     assert f"{evaluate.calibration_error(table):.3f}" in upper.get_title(loc="left")
 
 
-def test_spectrogram_axes_are_seconds_and_mel():
+def test_the_axes_of_a_spectrogram_are_seconds_and_mel():
     tone = np.zeros((96, 431), dtype=np.uint8)
     tone[40] = 255
     figure = spectrograms.spectrograms_per_genre({"Rock": tone}, CONFIG)
@@ -230,7 +232,7 @@ def test_leaderboard_puts_the_best_on_test_on_top():
     assert "0.990" in [text.get_text() for text in axes.texts]
 
 
-def test_leaderboard_lives_without_intervals_and_without_a_test_split():
+def test_leaderboard_can_be_drawn_without_intervals_and_without_a_test_split():
     board = scoreboard(3).assign(low=np.nan, high=np.nan)
     training.leaderboard_plot(board[board["split"] == "validation"]).savefig(io.BytesIO())
 
@@ -255,12 +257,12 @@ def test_leaderboard_lives_without_intervals_and_without_a_test_split():
         (lambda: training.leaderboard_plot(scoreboard().assign(macro_auc=np.nan)), "no model with a macro AUC"),
     ],
 )
-def test_nothing_to_draw_is_said(draw, message):
+def test_input_that_cannot_be_drawn_is_refused(draw, message):
     with pytest.raises(UsageError, match=message):
         draw()
 
 
-def test_same_table_same_picture_from_two_threads():
+def test_two_threads_draw_the_same_figure_of_a_table():
     def png(_: int) -> bytes:
         stream = io.BytesIO()
         evaluation.roc_curves(table_of(7)).savefig(stream, metadata={"Software": None})
