@@ -1,4 +1,4 @@
-"""Log of a served model's answers, without audio."""
+"""Log of a served model's predictions, without audio."""
 
 import json
 import logging
@@ -16,37 +16,40 @@ import pandas as pd
 from genre.config import AudioConfig
 from genre.inputs import features
 
-#: A file of the log, and all of them: at 1.2 kB an answer some 200,000 answers, of which the oldest go.
-MAX_FILE_BYTES, MAX_LOG_BYTES = 8 * 2**20, 256 * 2**20
+#: Size at which a file of the log is closed and a new one begun.
+MAX_FILE_BYTES = 8 * 2**20
 
-#: Columns of the log beside the features.
+#: Size of all files of the log, above which the oldest are deleted: some 200,000 predictions at 1.2 kB each.
+MAX_LOG_BYTES = 256 * 2**20
+
+#: Columns of the log besides the features.
 LOG_COLUMNS = ("time", "version", "config", "genre", "confidence")
 
 _log = logging.getLogger(__name__)
 
 
 def log_dir() -> Path | None:
-    """Folder of the log: ``GENRE_LOG``; None where answers are not to be logged."""
-    named = os.environ.get("GENRE_LOG", "").strip()
-    return Path(named).expanduser().resolve() if named else None
+    """Return the folder of the log, from ``GENRE_LOG``; None if predictions are not logged."""
+    name = os.environ.get("GENRE_LOG", "").strip()
+    return Path(name).expanduser().resolve() if name else None
 
 
 def log_prediction(
     version: str | None, probabilities: Mapping[str, float], row: np.ndarray | None, config: AudioConfig
 ) -> None:
-    """Add an answer to the log, if there is to be one; a disk that refuses it is a warning and no error.
+    """Add a prediction to the log, if ``GENRE_LOG`` is set; a failure to write is a warning, not an error.
 
     Parameters
     ----------
     version : str or None
-        Model and version that answered, such as ``genre/3``; one of no registry (None) is not logged.
+        Model and version, such as ``genre/3``. Predictions of a model that is not registered (None) are not logged.
     probabilities : mapping
-        Genre to its probability, 0..1; the likeliest is logged, be it below the confidence for ``unknown`` or not.
+        Genre to its probability, 0..1; the likeliest is logged, even below the confidence for ``unknown``.
     row : np.ndarray [shape=(97,)] or None
-        Features of one window of the file, where the model takes features: the mean of many windows would be less
-        spread than those of the ten-second clips that they are compared with.
+        Features of one window of the file if the model takes features, else None. Not the mean over windows: means
+        would vary less than the features of the ten-second clips that they are compared with.
     config : AudioConfig
-        How the features are computed.
+        Configuration that the features are computed with.
     """
     directory = log_dir()
     if directory is None or version is None:
@@ -63,26 +66,26 @@ def log_prediction(
     try:
         _append_line(directory, json.dumps(line))
     except OSError as error:
-        _log.warning("an answer could not be logged in %s: %s", directory, error.strerror or error)
+        _log.warning("a prediction could not be logged in %s: %s", directory, error.strerror or error)
 
 
 def read_log(directory: Path, *, version: str | None = None, config: AudioConfig | None = None) -> pd.DataFrame:
-    """The log as a table, the oldest answer first; lines that a crash cut short are counted in a warning.
+    """Read the log as a table, the oldest prediction first; truncated lines are counted in a warning.
 
     Parameters
     ----------
     directory : Path
-        Its folder; one that is not there is an empty log.
+        Folder of the log; if it does not exist, the log is empty.
     version : str, optional
-        Answers of this model and version only, such as ``genre/3``.
+        Model and version, such as ``genre/3``, to which the predictions are limited.
     config : AudioConfig, optional
-        Answers with features of this configuration only.
+        Configuration to whose features the predictions are limited.
 
     Returns
     -------
     pd.DataFrame
         ``time`` (UTC), ``version``, ``config``, ``genre``, ``confidence`` (0..1), and the 97 features, NaN where the
-        model takes none.
+        model takes no features.
     """
     rows = [
         row
@@ -101,46 +104,47 @@ def read_log(directory: Path, *, version: str | None = None, config: AudioConfig
 
 
 def _append_line(directory: Path, line: str) -> None:
-    """Add a line to this process's file of today; one write, so that threads do not mix theirs."""
+    """Append a line to this process's file of the day, in a single write, so that threads do not mix their lines."""
     path = directory / f"{datetime.now(UTC):%Y%m%d}-{socket.gethostname()}-{os.getpid()}.jsonl"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         _drop_oldest_files(directory)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        # The break comes first: a line that a full disk cuts short spoils only itself.
-        os.write(file, f"\n{line}".encode())
-        size = os.fstat(file).st_size
+        # The line break comes first, so that a line truncated by a full disk does not spoil the next one.
+        os.write(descriptor, f"\n{line}".encode())
+        size = os.fstat(descriptor).st_size
     finally:
-        os.close(file)
+        os.close(descriptor)
     if size > MAX_FILE_BYTES:
-        with suppress(FileNotFoundError):  # another thread was first
+        with suppress(FileNotFoundError):  # another thread has renamed it
             path.rename(path.with_stem(f"{path.stem}-{datetime.now(UTC):%H%M%S%f}"))
 
 
 def _drop_oldest_files(directory: Path) -> None:
-    """Drop the oldest files, as many as the limit asks for."""
-    sizes = {path: path.stat() for path in directory.glob("*.jsonl")}
-    total = sum(stat.st_size for stat in sizes.values()) + MAX_FILE_BYTES
-    for path in sorted(sizes, key=lambda p: sizes[p].st_mtime):
+    """Delete the oldest files until the others and a new one are within `MAX_LOG_BYTES`."""
+    stats = {path: path.stat() for path in directory.glob("*.jsonl")}
+    total = sum(stat.st_size for stat in stats.values()) + MAX_FILE_BYTES
+    for path in sorted(stats, key=lambda p: stats[p].st_mtime):
         if total <= MAX_LOG_BYTES:
             return
         path.unlink(missing_ok=True)
-        total -= sizes[path].st_size
+        total -= stats[path].st_size
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The answers in one file."""
-    n_broken, lines = 0, list[bytes]()
-    with suppress(FileNotFoundError):  # the oldest go when there are too many, also now
+    """Yield the predictions in one file; those with another number of features are left out."""
+    n_truncated = 0
+    lines: list[bytes] = []
+    with suppress(FileNotFoundError):  # a server may delete the oldest files at any time
         lines = path.read_bytes().split(b"\n")
     for line in filter(None, lines):
         try:
             row = json.loads(line)
         except ValueError:
-            n_broken += 1
+            n_truncated += 1
             continue
         if len(row["features"] or features.FEATURE_NAMES) == len(features.FEATURE_NAMES):
             yield row
-    if n_broken:
-        _log.warning("%s: %d answers were cut short and are left out", path, n_broken)
+    if n_truncated:
+        _log.warning("%s: %d truncated lines are left out", path, n_truncated)

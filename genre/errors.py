@@ -1,4 +1,4 @@
-"""Everything that can go wrong and is not a bug, each with a sentence a user can act on."""
+"""Errors that a user can act on: each message is one sentence with the next step."""
 
 import sys
 from collections.abc import Iterator
@@ -6,22 +6,24 @@ from contextlib import contextmanager
 
 
 class GenreError(Exception):
-    """Base of this project's errors; the command line prints it without a traceback and exits with 1."""
+    """Base class of this project's errors; the command line prints the message without a traceback and exits with 1."""
 
 
 class UsageError(GenreError, ValueError):
-    """The caller's mistake: an unknown name, a value out of range, a missing argument."""
+    """Mistake of the caller: an unknown name, a value out of range, a missing argument."""
 
 
 class AudioError(GenreError):
-    """A fact about one piece of audio that keeps it out of the data set.
+    """Defect of one piece of audio that keeps it out of the data set.
 
     Attributes
     ----------
     status : str
-        What the clips table records: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``. (A clip that no
-        process survives is ``crashed`` there.) A served file may also be ``empty``, ``too_long``,
-        ``too_large``, ``not_base64`` or ``failed``.
+        Value in the clips table: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``. (A clip that crashes
+        every worker process is ``crashed`` there.) A served file may also be ``empty``, ``too_long``, ``too_large``,
+        ``not_base64`` or ``failed``.
+    reason : str
+        Message.
     """
 
     def __init__(self, status: str, reason: str) -> None:
@@ -29,21 +31,22 @@ class AudioError(GenreError):
         self.status = status
         self.reason = reason
 
+    # Without it an error of two arguments cannot be pickled on its way back from a worker process.
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.status, self.reason)
 
 
 class DataError(GenreError):
-    """A fact about a data set: nothing there, one genre only, too few recordings, a table of another shape."""
+    """Defect of a data set: no clips, a single genre, too few recordings, an unexpected table."""
 
 
 class TrainingError(GenreError):
-    """A model that could not be trained, with the reason."""
+    """Failure to train a model, with the reason."""
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Print a foreseen error as its sentence, and end the program with status 1."""
+    """Print a `GenreError` as its message, and exit with status 1."""
     try:
         yield
     except GenreError as error:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import json
 import shutil
@@ -13,12 +13,12 @@ from genre.errors import GenreError
 
 
 def make_directory(directory: Path) -> Path:
-    """Make a folder of the workspace where it is missing.
+    """Make a folder of the workspace unless it exists.
 
     Raises
     ------
     GenreError
-        If that is not allowed, or a file stands in the way.
+        If permission is denied, or there is a file of that name.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,9 +30,9 @@ def make_directory(directory: Path) -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Have `write` fill a temporary file beside `path`, then rename it, so that `path` is whole or absent."""
+    """Write a file under a temporary name beside `path`, then rename it, so that `path` is complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number: on a cluster every container may have the same one.
+    # A random name rather than the process id, which may be the same in every container of a cluster.
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:12]}.tmp")
     try:
         write(temporary)
@@ -43,7 +43,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it, that may not be there."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -51,15 +51,15 @@ def _remove(path: Path) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a Parquet table, whole or not at all; the index is kept."""
+    """Write a table with its index as Parquet, completely or not at all."""
     return write_atomically(path, table.to_parquet)
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write JSON, whole or not at all."""
+    """Write JSON, completely or not at all."""
     return write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=1, default=str)))
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote, or None where there is no such file."""
+    """Read a JSON file; None if it does not exist."""
     return json.loads(path.read_text()) if path.exists() else None

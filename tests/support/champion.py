@@ -1,4 +1,4 @@
-"""A model logged and registered as the flows do."""
+"""A model that is logged and registered as the flows do it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def log_champion(folder: Path, data: "TrainingData", members: dict[str, dict]) -> Path:
-    """Train models, log them as one as the flows do, make it the champion of a store in `folder`, and fetch it."""
+    """Train models, log them as one ensemble as the flows do, make it the champion of a store, and download it."""
     import mlflow
 
     from genre import models

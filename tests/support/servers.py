@@ -1,4 +1,4 @@
-"""Servers that tests start, and wait for."""
+"""Servers started by tests."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, timeout_s: flo
 
 @contextmanager
 def served(model: str, folder: Path, **environment: str) -> Iterator[str]:
-    """`mlflow models serve` of a model on a free port, in a folder, where it keeps ``server.log``."""
+    """Run `mlflow models serve` on a free port, in a folder, with its log in ``server.log``; yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
     environment |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}

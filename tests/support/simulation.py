@@ -1,4 +1,4 @@
-"""Two models of known skill, for what the promotion rule does in the long run."""
+"""Simulation of two models of known skill, to measure the promotion rule over many comparisons."""
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,10 @@ from genre.probabilities.tables import probability_table
 def two_models(
     rng: np.random.Generator, *, n_clips: int, n_genres: int, skills: tuple[float, float], shared: float = 0.7
 ) -> list[pd.DataFrame]:
-    """Probability tables of two models that find the same clips hard, two clips to a recording.
+    """Probability tables of two models for which the same clips are difficult, two clips per recording.
 
-    A model's logit of the true genre lies `skill` above the others; each has noise, of which the share `shared` is
-    the same for both models, and half of all is that of the recording.
+    A model's logit of the true genre lies `skill` above the others, plus noise. A share `shared` of the noise is the
+    same for both models, and half of all noise is the same for the clips of a recording.
     """
     genres = [f"genre {k}" for k in range(n_genres)]
     recording = np.arange(n_clips) // 2
@@ -24,7 +24,9 @@ def two_models(
         of_recordings = rng.normal(size=(recording[-1] + 1, n_genres))[recording]
         return (of_recordings + rng.normal(size=(n_clips, n_genres))) / np.sqrt(2)
 
-    common, ids, names = noise(), np.arange(n_clips).astype(str), recording.astype(str)
+    common = noise()
+    ids = np.arange(n_clips).astype(str)
+    names = recording.astype(str)
     truth = [genres[k] for k in y]
     tables = []
     for skill in skills:

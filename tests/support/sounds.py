@@ -1,4 +1,4 @@
-"""Sounds made by the tests, and files of them."""
+"""Audio synthesised by the tests, and files of it."""
 
 from pathlib import Path
 
@@ -6,19 +6,20 @@ import av
 import numpy as np
 import soundfile as sf
 
-#: Sampling rate of what `mux` encodes, Hz.
+#: Sampling rate of the frames that `mux` encodes, Hz.
 SR = 44100
 
 
 def tone(seconds: float, *, hz: float, seed: int = 0, sr: int = 22050) -> np.ndarray:
-    """A chord over noise that beats twice a second: enough music for every feature to be defined."""
-    rng, t = np.random.default_rng(seed), np.arange(round(seconds * sr)) / sr
+    """A chord over noise that pulses twice per second: enough music for every feature to be defined."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * sr)) / sr
     y = sum(np.sin(2 * np.pi * hz * k * t) / k for k in (1, 1.25, 1.5)) + rng.normal(0, 0.2, len(t))
     return (0.2 * y * (1 + 0.5 * np.sign(np.sin(4 * np.pi * t)))).astype(np.float32)
 
 
 def write_music(folder: Path, *, genres: dict[str, float], tracks: int = 4, seconds: float = 12.0) -> Path:
-    """A folder of music: one sub-folder per genre, each with its own pitch."""
+    """Write a folder of music: one sub-folder per genre, each with its own pitch."""
     for genre, hz in genres.items():
         (folder / genre).mkdir(parents=True)
         for n in range(tracks):
@@ -28,11 +29,14 @@ def write_music(folder: Path, *, genres: dict[str, float], tracks: int = 4, seco
 
 
 def encode(path: Path, y: np.ndarray, codec: str, container: str, rate: int) -> None:
+    """Encode mono audio as a stereo file with PyAV."""
     mux(path, av.AudioFrame.from_ndarray(np.stack([y, y]), format="fltp", layout="stereo"), codec, container, rate)
 
 
 def mux(path: Path, frame: av.AudioFrame, codec: str, container: str, rate: int, **options: str) -> None:
-    frame.sample_rate, frame.pts = SR, 0
+    """Encode one frame into a file with PyAV."""
+    frame.sample_rate = SR
+    frame.pts = 0
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, layout=frame.layout.name, **options)
         for frames in (frame, None):

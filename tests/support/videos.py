@@ -1,7 +1,7 @@
-"""A server of real audio on the loopback address, with the faults of a real one, for yt-dlp's generic extractor.
+"""A video server on the loopback address that yt-dlp's generic extractor can read, with the faults of a real one.
 
-``/watch?v=ID`` answers with the audio of a video. Faults are the server's, by id; each may stop after so many requests.
-All requests are counted.
+``/watch?v=ID`` returns the audio of a video. Faults are set by id, and may be limited to some of the requests. All
+requests are counted.
 """
 
 import json
@@ -29,7 +29,7 @@ RATE = (
     "Video unavailable. This content isn't available, try again later. The current session has been "
     "rate-limited by YouTube for up to an hour"
 )
-#: Refusals: status and reason phrase, which yt-dlp hands on in its own words.
+#: Refusals: status and reason phrase, which yt-dlp repeats in its error message.
 REFUSALS = {
     "404": (404, "Not Found"),
     "403": (403, "Forbidden"),
@@ -41,12 +41,12 @@ REFUSALS = {
     "gone": (403, "Video unavailable. This video is no longer available"),
     "geo": (403, "Video unavailable. The uploader has not made this video available in your country"),
 }
-#: How long a stall lasts; the tests' patience is shorter.
+#: Duration of a stall, seconds; longer than the timeouts of the tests.
 STALL_S = 6.0
 
 
 class Videos(ThreadingHTTPServer):
-    """The server; `faults` maps an id to the name of its fault, which shows from request `after` to request `until`."""
+    """The server; `faults` maps an id to its fault, which applies to the requests after `after` up to `until`."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -54,32 +54,36 @@ class Videos(ThreadingHTTPServer):
 
     def __init__(self, audio: bytes, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.audio, self.faults, self.until = audio, dict[str, str](), dict[str, int]()
+        self.audio = audio
+        self.faults = dict[str, str]()
+        self.until = dict[str, int]()
         self.after = dict[str, int]()
-        self.asked, self.served = Counter[str](), Counter[str]()
+        self.asked = Counter[str]()
+        self.served = Counter[str]()
 
     @property
     def url(self) -> str:
-        """What ``url=`` takes."""
+        """URL template, for the option ``url``."""
         return f"http://127.0.0.1:{self.server_port}/watch?v={{ytid}}"
 
     def audio_of(self, ytid: str) -> bytes:
-        """Audio of one video. If the song is a WAV file of 16 bits, that of no other: its seconds in another order."""
+        """Audio of one video; if the song is a 16-bit WAV file, its seconds are in an order that depends on the id."""
         if not self.audio.startswith(b"RIFF"):
             return self.audio
-        head, body = self.audio[:44], self.audio[44:]
-        size = 2 * int.from_bytes(head[24:28], "little")  # bytes a second
+        head = self.audio[:44]
+        body = self.audio[44:]
+        size = 2 * int.from_bytes(head[24:28], "little")  # bytes per second
         seconds = [body[start : start + size] for start in range(0, len(body), size)]
         order = np.random.default_rng(zlib.crc32(ytid.encode())).permutation(len(seconds))
         return head + b"".join(seconds[i] for i in order)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what this server is for."""
+        """Ignore clients that close the connection: some tests provoke that."""
 
 
 @contextmanager
 def serving(audio: bytes, port: int = 0) -> Iterator[Videos]:
-    """Serve while the block lasts."""
+    """Run the server for the duration of a block."""
     server = Videos(audio, port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -91,7 +95,7 @@ def serving(audio: bytes, port: int = 0) -> Iterator[Videos]:
 
 
 def listed(*ytids: str, start_s: float = 5.0, end_s: float = 15.0, genres: str = "ab") -> pd.DataFrame:
-    """Segments as `genre.acquisition.segments.select_segments` gives them, the genres in turn."""
+    """Segments in the form that `genre.acquisition.segments.select_segments` returns, cycling through the genres."""
     rows = [
         {
             "clip_id": f"{ytid}_{start_s:g}",
@@ -110,7 +114,7 @@ def listed(*ytids: str, start_s: float = 5.0, end_s: float = 15.0, genres: str =
 
 
 def song(path: Path, seconds: float = 25.0, sr: int = 22050) -> bytes:
-    """Audio of a video: every second at a pitch of its own, so that a cut shows where it was made."""
+    """Audio of a video, with a different pitch in every second, so that the position of a cut can be checked."""
     y = np.concatenate([tone(1.0, hz=200 + 20 * n, seed=n, sr=sr) for n in range(round(seconds))])
     sf.write(path, y, sr)
     return path.read_bytes()
@@ -120,17 +124,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: Videos
 
     def log_message(self, *arguments: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         ytid = parse_qs(urlsplit(self.path).query)["v"][0]
-        server, page = self.server, urlsplit(self.path).path == "/page"
-        # yt-dlp asks twice: what it is, and for all of it; the first is hung up on
+        server = self.server
+        is_page = urlsplit(self.path).path == "/page"
+        # yt-dlp sends two requests, for the type and for the content; it closes the first one early.
         server.asked[ytid] += 1
         fault = server.faults.get(ytid, "")
         if not server.after.get(ytid, 0) < server.asked[ytid] <= server.until.get(ytid, 1 << 30):
             fault = ""
-        if page:
+        if is_page:
             self._page(ytid)
         elif fault in REFUSALS:
             self.send_response(*REFUSALS[fault])
@@ -144,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._audio(ytid, fault)
 
     def _page(self, ytid: str) -> None:
-        """A page that tells the duration, as YouTube's does."""
+        """Send a page with the duration in it, as YouTube's does."""
         video = {"@context": "https://schema.org", "@type": "VideoObject", "name": ytid, "duration": "PT1H"}
         video["contentUrl"] = f"http://127.0.0.1:{self.server.server_port}/watch?v={ytid}"
         self._send(
@@ -165,13 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: len(body) // 5]
         if fault == "silence":
             body = body[:44] + bytes(len(body) - 44)
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        first = int(wanted[1]) if wanted else 0
-        last = min(int(wanted[2] or len(body)), len(body) - 1) if wanted else len(body) - 1
-        self.send_response(206 if wanted else 200)
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first = int(requested[1]) if requested else 0
+        last = min(int(requested[2] or len(body)), len(body) - 1) if requested else len(body) - 1
+        self.send_response(206 if requested else 200)
         self.send_header("Content-Type", "audio/x-wav")
         self.send_header("Content-Length", str(last + 1 - first))
-        if wanted:
+        if requested:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(body)}")
         self.end_headers()
         part = body[first : last + 1]

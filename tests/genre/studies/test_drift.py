@@ -137,7 +137,7 @@ def test_a_line_cut_short_costs_no_other(log, caplog):
     answer_log.log_prediction("genre/1", {"jazz": 1.0}, ROW, CONFIG)
     with caplog.at_level(logging.WARNING):
         assert len(answer_log.read_log(log)) == 2
-    assert "1 answers were cut short" in caplog.text
+    assert "1 truncated lines are left out" in caplog.text
 
 
 def test_a_log_that_cannot_be_written_is_a_warning(log, caplog):
