@@ -267,15 +267,19 @@ def _pyav_blocks(stream: Any, start_s: float = 0.0) -> Iterator[tuple[np.ndarray
         position_s += frame.samples / sr
         n_channels = frame.layout.nb_channels  # may change within a damaged file
         for part in resamplers[_sample_format(n_channels)].resample(frame):
-            y = part.to_ndarray()
-            channels = y if part.format.is_planar else y.reshape(-1, n_channels).T
-            yield channels.mean(axis=0)[n_early:], sr
+            yield _average_channels(part, n_channels)[n_early:], sr
 
 
 def _sample_format(n_channels: int) -> str:
     """Return FFmpeg's name of the format in which frames of so many channels are read: planar or packed float."""
     # Planar costs AAC nothing, packed takes two thirds longer.
     return "fltp" if n_channels <= _MAX_PLANES else "flt"
+
+
+def _average_channels(frame: Any, n_channels: int) -> np.ndarray:
+    """Average the channels of a frame of planar or packed samples."""
+    y = frame.to_ndarray()
+    return (y if frame.format.is_planar else y.reshape(-1, n_channels).T).mean(axis=0)
 
 
 def _pyav_frames(stream: Any) -> Iterator[Any]:

@@ -41,9 +41,7 @@ def fit_temperature(table: pd.DataFrame) -> float:
     UsageError
         If the table is empty or no probability table.
     """
-    proba = proba_of(table)
-    y_true = labels_of(table)
-    check_labels(y_true, proba.shape[1])
+    proba, y_true = _checked_arrays(table)
     return float(1 / fit_pool_weights([proba], y_true)[0])
 
 
@@ -100,9 +98,7 @@ def reliability_steps(table: pd.DataFrame, *, bins: int = 10) -> pd.DataFrame:
     """
     if bins < 1:
         raise UsageError(f"bins is {bins}; at least one bin is needed")
-    proba = proba_of(table)
-    y_true = labels_of(table)
-    check_labels(y_true, proba.shape[1])
+    proba, y_true = _checked_arrays(table)
     clips = pd.DataFrame({"confidence": proba.max(axis=1), "right": proba.argmax(axis=1) == y_true, "clips": 1})
     steps = (clips["confidence"] * bins).astype(int).clip(upper=bins - 1)
     return clips.groupby(steps.to_numpy()).agg({"confidence": "mean", "right": "mean", "clips": "sum"})
@@ -157,9 +153,7 @@ def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> T
     """
     if not 0 < precision <= 1:
         raise UsageError(f"precision is {precision!r}; it must lie above 0 and be at most 1")
-    proba = proba_of(table)
-    y_true = labels_of(table)
-    check_labels(y_true, proba.shape[1])
+    proba, y_true = _checked_arrays(table)
     order = np.argsort(-proba.max(axis=1), kind="stable")
     confidence = proba.max(axis=1)[order]
     right = np.cumsum((proba.argmax(axis=1) == y_true)[order]) / np.arange(1, len(order) + 1)
@@ -242,3 +236,11 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         "test_calibration_error_tempered": calibration_error(tempered),
         "test_log_loss_tempered": float(table_metrics(tempered, genres_of(tempered))["log_loss"]),
     }
+
+
+def _checked_arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities and labels of a table that is not empty."""
+    proba = proba_of(table)
+    y_true = labels_of(table)
+    check_labels(y_true, proba.shape[1])
+    return proba, y_true

@@ -60,17 +60,21 @@ def weighted_metrics(weights: np.ndarray, y_true: np.ndarray, proba: np.ndarray,
     )
     total = n_actual.sum(axis=1)
     aucs = np.stack([_weighted_auc(weights, actual[:, k] == 1, proba[:, k]) for k in range(len(genres))], axis=1)
-    eps = np.finfo(proba.dtype).eps  # scikit-learn's bound for the logarithm of 0
-    loss = -np.log(np.clip(proba[np.arange(len(y_true)), y_true], eps, 1 - eps))
     return pd.DataFrame(
         {
             "accuracy": n_hits.sum(axis=1) / total,
             "macro_f1": mean_of_defined(safe_ratio(2 * n_hits, n_actual + n_predicted)),
             "macro_auc": mean_of_defined(aucs),
-            "log_loss": loss @ weights.astype(np.float64) / total,
+            "log_loss": _log_losses(y_true, proba) @ weights.astype(np.float64) / total,
             **{f"auc/{genre}": aucs[:, k] for k, genre in enumerate(genres)},
         }
     )
+
+
+def _log_losses(y_true: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    """Compute the log-loss of each clip, nats."""
+    eps = np.finfo(proba.dtype).eps  # scikit-learn's bound for the logarithm of 0
+    return -np.log(np.clip(proba[np.arange(len(y_true)), y_true], eps, 1 - eps))
 
 
 def _weighted_auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -91,12 +91,7 @@ def learning_curve(history: pd.DataFrame) -> "Figure":
     epochs = history["epoch"].to_numpy() if "epoch" in history else np.arange(1, len(history) + 1)
     figure, panels = make_panels(1, len(names), 4.9 * len(names), 4.0)
     for name, axes in zip(names, panels, strict=True):
-        marker = "o" if len(history) <= 12 else None
-        for column, label, k in ((name, "training", 0), (f"val_{name}", "validation", 1)):
-            if column in history:
-                axes.plot(epochs, history[column], color=COLOURS[k], lw=2, marker=marker, ms=4, label=label)
-        if f"val_{name}" in history:
-            _mark_best(axes, epochs, history[f"val_{name}"].to_numpy(dtype=float), lowest=name == "loss")
+        _draw_curves(axes, history, name, epochs)
         axes.set(xlabel="Epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         set_title(axes, CURVE_TITLES[name])
@@ -123,14 +118,7 @@ def leaderboard_plot(df: pd.DataFrame) -> "Figure":
     UsageError
         If a column is missing or no row has a macro AUC.
     """
-    missing = [name for name in ("model", "split", "macro_auc", "low", "high") if name not in df]
-    if missing:
-        raise UsageError(
-            f"the leaderboard has no column {', '.join(missing)}; needed: model, split, macro_auc, low, high"
-        )
-    rows = df[df["split"].isin(["validation", "test"]) & df["macro_auc"].notna()]
-    if rows.empty:
-        raise UsageError("the leaderboard has no model with a macro AUC on validation or test; train one first")
+    rows = _leaderboard_rows(df)
     wide = rows.pivot(index="model", columns="split", values="macro_auc").reindex(columns=["validation", "test"])
     models = wide.assign(test=wide["test"].fillna(-1)).sort_values(["test", "validation"]).index
     figure, axes = make_panel(8.6, 1.7 + 0.55 * len(models))
@@ -147,6 +135,29 @@ def leaderboard_plot(df: pd.DataFrame) -> "Figure":
     axes.grid(axis="y", visible=False)
     add_legend(axes, beside=True)
     return figure
+
+
+def _draw_curves(axes: "Axes", history: pd.DataFrame, name: str, epochs: np.ndarray) -> None:
+    """Draw the training and validation curves of one quantity, and mark the best validation value."""
+    marker = "o" if len(history) <= 12 else None
+    for column, label, k in ((name, "training", 0), (f"val_{name}", "validation", 1)):
+        if column in history:
+            axes.plot(epochs, history[column], color=COLOURS[k], lw=2, marker=marker, ms=4, label=label)
+    if f"val_{name}" in history:
+        _mark_best(axes, epochs, history[f"val_{name}"].to_numpy(dtype=float), lowest=name == "loss")
+
+
+def _leaderboard_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of validation and test that have a macro AUC, after checking that there are any."""
+    missing = [name for name in ("model", "split", "macro_auc", "low", "high") if name not in df]
+    if missing:
+        raise UsageError(
+            f"the leaderboard has no column {', '.join(missing)}; needed: model, split, macro_auc, low, high"
+        )
+    rows = df[df["split"].isin(["validation", "test"]) & df["macro_auc"].notna()]
+    if rows.empty:
+        raise UsageError("the leaderboard has no model with a macro AUC on validation or test; train one first")
+    return rows
 
 
 def _mark_best(axes: "Axes", epochs: np.ndarray, values: np.ndarray, *, lowest: bool) -> None:

@@ -57,13 +57,12 @@ def probability_table(
     ids = pd.Index(index, dtype=str, name="clip_id")
     if ids.has_duplicates:
         raise UsageError(f"clip id {ids[ids.duplicated()][0]!r} occurs more than once; ids must be unique")
-    table = pd.DataFrame({"split": split if isinstance(split, str) else _check_column("split", split, ids)}, index=ids)
-    columns = pd.Index(genres)
-    codes = columns.get_indexer(pd.Index(_check_column("genre", genre, ids)))
-    table["genre"] = pd.Categorical.from_codes(codes, categories=columns)
+    splits = split if isinstance(split, str) else _check_column("split", split, ids)
+    table = pd.DataFrame({"split": splits}, index=ids)
+    table["genre"] = _categorical(_check_column("genre", genre, ids), genres)
     table["recording"] = _check_column("recording", recording, ids)
     _check_split_and_genre(table, genre)
-    return table.join(pd.DataFrame(validate_proba(proba, genres, ids), index=ids, columns=columns))
+    return table.join(pd.DataFrame(validate_proba(proba, genres, ids), index=ids, columns=genres))
 
 
 def genres_of(table: pd.DataFrame) -> list[str]:
@@ -285,6 +284,12 @@ def _check_column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
     if pd.isna(column).any():
         raise UsageError(f"clip {ids[pd.isna(column)][0]!r} has no {name}; every clip needs one")
     return column
+
+
+def _categorical(values: np.ndarray, genres: list[str]) -> pd.Categorical:
+    """Convert genres to a categorical with the categories in order; unknown ones become missing."""
+    categories = pd.Index(genres)
+    return pd.Categorical.from_codes(categories.get_indexer(pd.Index(values)), categories=categories)
 
 
 def _check_split_and_genre(table: pd.DataFrame, genre: Any) -> None:
