@@ -77,9 +77,9 @@ def read_log(directory: Path, *, version: str | None = None, config: AudioConfig
     directory : Path
         Folder of the log; if it does not exist, the log is empty.
     version : str, optional
-        Model and version, such as ``genre/3``, to which the predictions are limited.
+        Read only the predictions of this model and version, such as ``genre/3``.
     config : AudioConfig, optional
-        Configuration to whose features the predictions are limited.
+        Read only the predictions with features of this configuration.
 
     Returns
     -------
