@@ -286,7 +286,7 @@ def _check_column(name: str, values: Any, ids: pd.Index) -> np.ndarray:
     return column
 
 
-def _categorical(values: np.ndarray, genres: list[str]) -> pd.Categorical:
+def _categorical(values: np.ndarray, genres: list[str]) -> "pd.Categorical[str]":
     """Convert genres to a categorical with the categories in order; unknown ones become missing."""
     categories = pd.Index(genres)
     return pd.Categorical.from_codes(categories.get_indexer(pd.Index(values)), categories=categories)
