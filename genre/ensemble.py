@@ -13,12 +13,14 @@ from genre import models
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
 from genre.files import read_json, write_json
-from genre.inputs import features, spectrogram
+from genre.inputs import compute_inputs
 from genre.probabilities import pooling
 from genre.probabilities.tables import genres_of, proba_of
 
 Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
-ClipInputs = dict[models.InputKind, np.ndarray]
+
+#: Input to its values, of one clip.
+ClipInputs = dict[str, np.ndarray]
 
 #: Clips that cross the members at once: a batch is what makes them fast, and its end what bounds their memory.
 BATCH_CLIPS = 64
@@ -172,7 +174,7 @@ class Ensemble:
         return self.predict_inputs([self.compute_inputs(y) for y in clips])
 
     def compute_inputs(self, y: np.ndarray) -> ClipInputs:
-        """What the members take of one clip: its features, its spectrogram, or both from one transform.
+        """Compute what the members take of one clip, all of it from one transform.
 
         Parameters
         ----------
@@ -182,19 +184,12 @@ class Ensemble:
         Returns
         -------
         dict
-            ``features`` [shape=(97,)] and ``spectrograms`` [shape=(n_mels, n_frames)], those that a member needs: some
-            forty kilobytes, where the clip has a megabyte.
+            Input to its values, those that a member takes: some forty kilobytes, where the clip has a megabyte.
         """
-        input_kinds = {models.get_model(m).input_kind for m in self.members}
-        if len(input_kinds) == 2:
-            row, image = features.extract_with_log_mel(y, self.config)
-            return {"features": row, "spectrograms": image}
-        if "features" in input_kinds:
-            return {"features": features.extract_features(y, self.config)}
-        return {"spectrograms": spectrogram.log_mel(y, self.config)}
+        return compute_inputs(y, self.config, dict.fromkeys(models.get_model(m).input_name for m in self.members))
 
     def predict_inputs(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
-        """Probabilities of clips heard, every member asked once for `BATCH_CLIPS` of them.
+        """Predict the probabilities of clips from their inputs, `BATCH_CLIPS` of them per call of a member.
 
         Parameters
         ----------
@@ -210,10 +205,10 @@ class Ensemble:
         return np.concatenate([np.empty((0, len(self.genres))), *(self._predict_batch(batch) for batch in batches)])
 
     def _predict_batch(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
-        inputs = {need: np.stack([clip[need] for clip in clip_inputs]) for need in clip_inputs[0]}
+        inputs = {name: np.stack([clip[name] for clip in clip_inputs]) for name in clip_inputs[0]}
         probas = [
-            models.predict_proba(m, self.loaded_models[m], inputs[models.get_model(m).input_kind]) for m in self.members
+            models.predict_proba(name, self.loaded_models[name], inputs[models.get_model(name).input_name])
+            for name in self.members
         ]
-        return pooling.pool_probabilities(
-            [combine_probabilities(probas, self.mean, self.weights)], np.array([1 / self.temperature])
-        )
+        combined = combine_probabilities(probas, self.mean, self.weights)
+        return pooling.pool_probabilities([combined], np.array([1 / self.temperature]))

@@ -10,8 +10,7 @@ import scipy.fft
 
 from genre.audio.clips import validate_audio
 from genre.config import AudioConfig
-from genre.errors import UsageError
-from genre.inputs import filterbanks, spectrogram
+from genre.inputs import filterbanks
 from genre.inputs.backend import analyse_clip
 from genre.inputs.stft import (
     BLOCK_FRAMES,
@@ -184,7 +183,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("chroma_stft", _mean_std_columns(*_numbered_names("chroma_stft", 12)), _chroma, "power"),
 )
 
-_FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
+#: What is taken of each frame.
+FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
 
 #: Columns of the feature table, in the published order.
 FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column in feature.columns)
@@ -221,44 +221,39 @@ def extract_features(y: np.ndarray, config: AudioConfig) -> np.ndarray:
         If `y` is not one-dimensional.
     """
     a = analyse_clip(validate_audio(y), config)
-    return _feature_vector(a, a.by_frame(_FRAME_SERIES))
+    return compute(a, a.by_frame(FRAME_SERIES))
 
 
-def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The features and the spectrogram of one clip, from one pass over its frames.
+def shape(config: AudioConfig) -> tuple[int, ...]:
+    """Return the shape of the features of one clip, (97,)."""
+    return (len(FEATURE_NAMES),)
+
+
+def column_names() -> list[str]:
+    """Return the name of each feature, in the published order."""
+    return list(FEATURE_NAMES)
+
+
+def summarise(values: np.ndarray) -> dict[str, float]:
+    """Return the features by name."""
+    return dict(zip(FEATURE_NAMES, values.tolist(), strict=True))
+
+
+def compute(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Compute the features of one clip from its frames.
 
     Parameters
     ----------
-    y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite, at most ``config.n_samples`` long; `clips.prepare_clip` gives such.
-    config : AudioConfig
-        As for `extract_features` and `spectrogram.log_mel`.
+    a : Analysis
+        The clip.
+    rows : dict of str to np.ndarray [shape=(t, ...)]
+        `FRAME_SERIES` of all its frames.
 
     Returns
     -------
     np.ndarray [shape=(97,), dtype=float32]
-        As `extract_features` gives them.
-    np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
-        As `spectrogram.log_mel` gives it.
-
-    Raises
-    ------
-    AudioError
-        ``too_short`` without a sample, ``not_finite`` with NaN or infinity.
-    UsageError
-        If `y` is not one-dimensional, or too long.
+        In the order of `FEATURE_NAMES`, finite.
     """
-    if len(y) > config.n_samples:
-        raise UsageError(
-            f"{len(y)} samples, of which a spectrogram shows {config.n_samples}; cut with prepare_clip first"
-        )
-    a = analyse_clip(validate_audio(y), config)
-    rows = a.by_frame([*_FRAME_SERIES, "emphasised_mel"])
-    return _feature_vector(a, rows), spectrogram.quantise_mel_power(rows["emphasised_mel"], config)
-
-
-def _feature_vector(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """All features of a clip, finite, from what was taken of its frames."""
     values = np.concatenate([f.compute(a, rows[f.series]) if f.series else f.compute(a) for f in FEATURES])
     if a.rules.decimals is not None:
         values = np.round(values, a.rules.decimals)

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from genre.config import SPLITS
 from genre.inputs.features import FAMILIES, FEATURE_NAMES
-from genre.store.contents import Spectrograms
+from genre.store.contents import InputReader
 
 #: Neighbours of each clip that are compared with it. A piece may be there more often than this: its copies are then
 #: joined through one another.
@@ -55,7 +55,7 @@ _ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma
 
 
 def find_duplicates(
-    features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray | None = None, *, n_jobs: int = 1
+    features: pd.DataFrame, spectrograms: InputReader | np.ndarray | None = None, *, n_jobs: int = 1
 ) -> pd.DataFrame:
     """Clips that are copies of each other.
 
@@ -63,7 +63,7 @@ def find_duplicates(
     ----------
     features : pd.DataFrame [shape=(n, 97)]
         Indexed by clip.
-    spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
+    spectrograms : InputReader or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
         In the same order. Without them, only features that are equal to the last digit are found.
     n_jobs : int
         Threads that compare, at most one per core; -1 for as many.
@@ -134,14 +134,12 @@ def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.Data
     return duplicates.assign(**genres)
 
 
-def pair_similarities(
-    spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1
-) -> np.ndarray:
+def pair_similarities(spectrograms: InputReader | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1) -> np.ndarray:
     """How much alike the spectrograms of each pair are, at the shift in time that suits them best.
 
     Parameters
     ----------
-    spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8]
+    spectrograms : InputReader or np.ndarray [shape=(n, n_mels, t), dtype=uint8]
         Of all clips.
     candidates : np.ndarray [shape=(m, 2), dtype=int]
         Positions of the pairs.
@@ -202,7 +200,7 @@ def resolve_duplicates(
     return clips
 
 
-def _chunk_similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def _chunk_similarities(spectrograms: InputReader | np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """`pair_similarities` of one chunk, the spectra of which are held at once."""
     at, inverse = np.unique(candidates, return_inverse=True)
     selected = spectrograms[at]

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from genre.config import AudioConfig
 from genre.errors import UsageError
-from genre.store import contents, reference_clip
+from genre.store import contents, parts, reference_clip
 from genre.store.worker import BuildWork
 from genre.workers import dask_cluster, pool
 
@@ -19,7 +19,15 @@ MAX_BATCH = 256
 MIN_BATCH, MIN_BATCHES = 16, 64
 
 
-def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1, dask: str = "") -> int:
+def build_store(
+    clips: pd.DataFrame,
+    config: AudioConfig,
+    directory: Path,
+    *,
+    family: str = parts.BASE,
+    n_jobs: int = -1,
+    dask: str = "",
+) -> int:
     """Compute what the store lacks of `clips`, in a process for each core, here or on a cluster.
 
     Parameters
@@ -30,6 +38,8 @@ def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_
         How to compute.
     directory : Path
         The store of that configuration. Its damaged parts are computed anew.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
     n_jobs : int
         Processes, -1 for one per core.
     dask : str
@@ -53,21 +63,20 @@ def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_
     if n_jobs == 0:
         raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
     contents.remove_damaged_parts(directory)
-    todo = contents.find_missing(clips, directory)
+    todo = contents.find_missing(clips, directory, family)
     if todo.empty:
         return 0
     directory.mkdir(parents=True, exist_ok=True)
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
-    work = BuildWork(config, directory)
+    work = BuildWork(config, directory, family)
     if dask:
-        reference_clip.check_reference(
-            config, directory
-        )  # and numba's cache, before many processes begin at once and spoil it
+        # also fills numba's cache, before many processes begin at once and spoil it
+        reference_clip.check_reference(config, directory, family)
         done = dask_cluster.run_on_dask(batches, work, dask)
     else:
         done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
-    with tqdm(total=len(todo), desc="features and spectrograms", unit="clip", smoothing=0.1) as bar:
+    with tqdm(total=len(todo), desc=" and ".join(parts.family_inputs(family)), unit="clip", smoothing=0.1) as bar:
         for n, _ in done:
             bar.update(n)
     return len(todo)

@@ -16,29 +16,33 @@ from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.files import read_json, write_json
-from genre.inputs import features
+from genre.inputs import compute_inputs, get_input
+from genre.store import parts
 
 #: Relative or absolute difference up to which two numbers are the same: what parity with librosa is measured by.
 TOLERANCE = 1e-3
 
 
-def compute_reference(config: AudioConfig) -> dict[str, float]:
-    """Features and mean level of each mel band of a sound that is the same everywhere, from a file at 44.1 kHz.
+def compute_reference(config: AudioConfig, family: str = parts.BASE) -> dict[str, float]:
+    """Compute the inputs of a sound that is the same everywhere, from a file at 44.1 kHz.
 
     Parameters
     ----------
     config : AudioConfig
         How to compute.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
 
     Returns
     -------
     dict
-        Name to value: `features.FEATURE_NAMES`, then ``mel_0`` and so on, in steps of the stored spectrogram.
+        Name to value, as each input summarises itself: the 97 features, ``mel_0`` and so on for the spectrogram.
     """
     y = prepare_clip(decoding.decode_audio(_reference_wav(), sr=config.sr, resampler=config.resampler), config)
-    values, picture = features.extract_with_log_mel(y, config)
-    named = dict(zip(features.FEATURE_NAMES, values.tolist(), strict=True))
-    return named | {f"mel_{n}": float(level) for n, level in enumerate(picture.mean(axis=1))}
+    values = dict[str, float]()
+    for name, computed in compute_inputs(y, config, parts.family_inputs(family)).items():
+        values |= get_input(name).module.summarise(computed)
+    return values
 
 
 def find_differences(values: dict[str, float], reference: dict[str, float]) -> dict[str, tuple[float, float]]:
@@ -59,7 +63,7 @@ def find_differences(values: dict[str, float], reference: dict[str, float]) -> d
     return dict(sorted(apart.items(), key=lambda item: -abs(np.subtract(*item[1])) / (1 + abs(item[1][1]))))
 
 
-def check_reference(config: AudioConfig, directory: Path) -> None:
+def check_reference(config: AudioConfig, directory: Path, family: str = parts.BASE) -> None:
     """Leave the probe in a new store; in an older one, make sure that this process computes the same.
 
     It is also a warm-up: whatever compiles does so here.
@@ -70,22 +74,24 @@ def check_reference(config: AudioConfig, directory: Path) -> None:
         How to compute.
     directory : Path
         The store of that configuration.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
 
     Raises
     ------
     DataError
         If this installation gives other numbers than the one that began the store.
     """
-    mine: dict[str, Any] = {"versions": library_versions(), "values": compute_reference(config)}
-    if theirs := read_json(reference_path(directory)):
+    mine: dict[str, Any] = {"versions": library_versions(), "values": compute_reference(config, family)}
+    if theirs := read_json(reference_path(directory, family)):
         require_same_values(mine, theirs, directory)
     else:
-        write_json(reference_path(directory), mine)
+        write_json(reference_path(directory, family), mine)
 
 
-def reference_path(directory: Path) -> Path:
-    """Where a store keeps the probe of whoever began it."""
-    return directory / "probe.json"
+def reference_path(directory: Path, family: str = parts.BASE) -> Path:
+    """Return the path of the reference values of whoever began a family of a store."""
+    return directory / (f"probe-{family}-v{get_input(family).version}.json" if family else "probe.json")
 
 
 def require_same_values(current: dict[str, Any], stored: dict[str, Any], directory: Path) -> None:

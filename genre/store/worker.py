@@ -15,7 +15,7 @@ import pandas as pd
 
 from genre.config import AudioConfig
 from genre.errors import GenreError
-from genre.store import computing, reference_clip
+from genre.store import computing, parts, reference_clip
 
 #: Seconds that a process waits for its next batch before it ends by itself.
 _IDLE_S = 60.0
@@ -30,31 +30,35 @@ class BuildWork:
     config : AudioConfig
         How to compute.
     directory : Path
-        The store, with its probe.
+        The store.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
     """
 
     config: AudioConfig
     directory: Path
+    family: str = parts.BASE
     name: ClassVar[str] = "features"
     python_args: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
 
     @property
-    def initial_message(self) -> tuple[AudioConfig, Path]:
-        """All of it."""
-        return self.config, self.directory
+    def initial_message(self) -> tuple[AudioConfig, Path, str]:
+        """Configuration, store and family."""
+        return self.config, self.directory, self.family
 
     def on_crash(self, row: pd.DataFrame, reason: str) -> None:
         """Record a clip that no process survives as ``crashed``."""
-        computing.write_crashed_part(row, self.config, self.directory, f"the process that decoded it {reason}")
+        why = f"the process that decoded it {reason}"
+        computing.write_crashed_part(row, self.config, self.directory, why, self.family)
 
 
 def _compute_batches(pipe: Connection) -> None:
     """Write a part of each table of clips that comes through the pipe."""
-    config, directory = pipe.recv()
-    reference_clip.check_reference(config, directory)
+    config, directory, family = pipe.recv()
+    reference_clip.check_reference(config, directory, family)
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        computing.compute_part(pipe.recv(), config, directory, on_clip=lambda at: pipe.send(("at", at)))
+        computing.compute_part(pipe.recv(), config, directory, family, on_clip=lambda at: pipe.send(("at", at)))
         pipe.send(("done", None))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from genre import models
+from genre.core import CORE, TRAINING, source_digest
 from genre.files import read_json, write_json, write_table
 
 
@@ -59,15 +60,13 @@ class TrainingJob:
 
 @cache
 def code_digest(model: str) -> str:
-    """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
-    package, libraries = (
-        Path(__file__).parents[1],
-        ["numpy", "scipy", "numba", "soxr", *models.model_requirements(model)],
-    )
-    digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Return a hash of the sources that a training runs, and of the libraries that the model stands on.
+
+    See `genre.core`: a change of the rest of the package leaves it as it is.
+    """
+    libraries = ["numpy", "scipy", "numba", "soxr", *models.model_requirements(model)]
+    text = "".join(f"{name}=={version(name)}\n" for name in libraries) + source_digest((*CORE, *TRAINING))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def table_digest(table: pd.DataFrame) -> str:

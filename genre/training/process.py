@@ -8,7 +8,7 @@ seed to itself (Keras's is process-global). Everything it needs and everything i
     probabilities.parquet              of the saved model, for every clip
     out_of_fold.parquet                for the training clips, by models without their fold, where folds are asked for
     scores.json                        its metrics per split, with intervals, and its calibration
-    importances.parquet                its own and permutation importances, where it takes features
+    importances.parquet                its own and permutation importances, where its input is a vector
     history.parquet                    loss and scores per epoch, where it has epochs
     result.json                        written last: the training is finished
     training.log                       what the libraries said
@@ -43,9 +43,11 @@ from genre.folds import assign_folds
 from genre.probabilities import tables
 from genre.store import contents
 from genre.training.job import TrainingJob, held_out_probabilities, read_job, read_result
-from genre.workspace import PROJECT_DIR
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+
+#: Folder that holds the package, from which ``python -m`` finds it.
+_PROJECT_DIR = Path(__file__).resolve().parents[2]
 
 #: Have TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
 GPU_MEMORY_ENV = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -97,7 +99,7 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
     with (directory / "training.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "genre.training.process", str(directory), "--end-with-parent"],
-            cwd=PROJECT_DIR,
+            cwd=_PROJECT_DIR,
             env=GPU_MEMORY_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -120,7 +122,8 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     """Train in this process; every result is written before ``result.json``."""
     started = time.perf_counter()
     job, clips = read_job(directory), pd.read_parquet(directory / "clips.parquet")
-    X = _load_inputs(job, clips)
+    input_name = models.get_model(job.model).input_name
+    X = contents.load_input(clips, Path(job.store), input_name)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
     part = X.__getitem__ if isinstance(X, np.ndarray) else partial(RowSubset, X)
@@ -145,20 +148,13 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     notes = _cross_validate(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
     calibration = evaluate.calibration_scores(held_out_probabilities(directory), table[table["split"] == "test"])
     write_json(directory / "scores.json", evaluate.summarise_scores(table) | calibration)
-    if models.get_model(job.model).input_kind == "features":
+    if isinstance(X, np.ndarray):  # each of its columns has a name
         write_table(directory / "importances.parquet", _compute_importances(job, saved, data))
     history = models.training_history(job.model, directory / "model")
     if history is not None:
         write_table(directory / "history.parquet", history)
     facts = models.training_facts(job.model, directory / "model")
     write_json(directory / "result.json", _resource_usage(started, fitted) | facts | notes)
-
-
-def _load_inputs(job: TrainingJob, clips: pd.DataFrame) -> Any:
-    """What the model takes, one row per clip."""
-    if models.get_model(job.model).input_kind == "features":
-        return contents.load_features(clips, Path(job.store)).to_numpy()
-    return contents.Spectrograms(clips, Path(job.store))
 
 
 def _cross_validate(
@@ -194,7 +190,7 @@ def _cross_validate(
 
 def _compute_importances(job: TrainingJob, model: Any, data: models.TrainingData) -> pd.DataFrame:
     """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
-    names = contents.feature_names(Path(job.store))
+    names = contents.column_names(Path(job.store), models.get_model(job.model).input_name)
     table = permutation_importances(
         lambda X: models.predict_proba(job.model, model, X),
         data.X_validation,
