@@ -1,4 +1,4 @@
-"""The log-mel spectrogram of a clip, stored as bytes, and its picture."""
+"""The log-mel spectrogram of a clip, stored as bytes, and its rendering as a coloured image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from genre.errors import UsageError
 from genre.inputs.backend import analyse_clip
 from genre.inputs.stft import Analysis, power_to_db
 
-#: What is taken of each frame.
+#: Series that the spectrogram needs of every frame.
 FRAME_SERIES = frozenset({"emphasised_mel"})
 
 
 def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """Log-mel spectrogram of one clip below its own maximum, as bytes.
+    """Compute the log-mel spectrogram of one clip below its own maximum, as bytes.
 
     Parameters
     ----------
     y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite; what lies beyond ``config.n_samples`` is not looked at.
+        Mono audio at ``config.sr``, finite; samples beyond ``config.n_samples`` are ignored.
     config : AudioConfig
         Pre-emphasis, frame, hop, bands and range (Bahuleyan 2018, section 4.1, and the published code).
 
@@ -44,7 +44,7 @@ def log_mel(y: np.ndarray, config: AudioConfig) -> np.ndarray:
 
 
 def quantise_mel_power(S: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """Bytes of a clip's mel powers, as `log_mel` returns them.
+    """Quantise the mel powers of a clip to bytes, as `log_mel` returns them.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def unpack(steps: np.ndarray) -> np.ndarray:
 
 
 def render_rgb_image(S_u8: np.ndarray) -> np.ndarray:
-    """Stored spectrograms in the colours of the published pictures.
+    """Render stored spectrograms in the colours of the published images.
 
-    Each is stretched from its own minimum to its own maximum, as matplotlib does when not told a range.
+    Each is stretched from its own minimum to its own maximum, as matplotlib does by default.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def render_rgb_image(S_u8: np.ndarray) -> np.ndarray:
 
 @cache
 def _jet_colours() -> np.ndarray:
-    """Jet as 256 RGB bytes, rounded as matplotlib's renderer does, which its ``bytes=True`` does not."""
+    """Return jet as 256 RGB bytes, rounded as by matplotlib's renderer (its ``bytes=True`` rounds otherwise)."""
     import matplotlib
 
     rgb = matplotlib.colormaps["jet"](np.arange(256))[:, :3]

@@ -270,7 +270,7 @@ def _array_columns(table: pd.DataFrame, index: Path) -> dict[str, pd.Series]:
 
 
 def _further_columns(table: pd.DataFrame, names: Iterable[str], directory: Path) -> dict[str, pd.Series]:
-    """Return the bytes of the inputs beyond those of every build, None where a clip has none."""
+    """Return the bytes of the inputs that not every build computes, None where a clip lacks them."""
     columns = {}
     for name in names:
         outcomes = contents.read_outcomes(directory, name)
@@ -302,11 +302,13 @@ def _group_parts(paths: list[Path], family: str) -> Iterator[list[Path]]:
     rows = [(path, len(parts.read_part_index(path, ["row"])), json.dumps(parts.read_versions(path))) for path in paths]
     small = [row for row in rows if row[1] < MAX_PART_CLIPS and (is_computed or row[0].with_suffix(".npy").exists())]
     for origin in sorted({versions for *_, versions in small}):
-        group, n = list[Path](), 0
+        group = list[Path]()
+        n = 0
         for path, size, _ in (row for row in small if row[2] == origin):
             if n + size > MAX_PART_CLIPS:
                 yield from [group] if len(group) > 1 else []
-                group, n = [], 0
+                group = []
+                n = 0
             group.append(path)
             n += size
         yield from [group] if len(group) > 1 else []

@@ -1,4 +1,4 @@
-"""Filling a store, with a process for each core of this machine or on a cluster."""
+"""Filling a store, with one process per core of this machine or on a cluster."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from genre.workers import dask_cluster, pool
 MAX_BATCH = 256
 
 #: A small build is cut finer: every core has something to do, and the progress bar moves.
-MIN_BATCH, MIN_BATCHES = 16, 64
+MIN_BATCH = 16
+MIN_BATCHES = 64
 
 
 def build_store(
@@ -28,7 +29,7 @@ def build_store(
     n_jobs: int = -1,
     dask: str = "",
 ) -> int:
-    """Compute what the store lacks of `clips`, in a process for each core, here or on a cluster.
+    """Compute what the store lacks of `clips`, with one process per core, here or on a cluster.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ def build_store(
     n_jobs : int
         Processes, -1 for one per core.
     dask : str
-        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead, a process for each
-        of their threads; they must see `directory` and the clips' files under the same names. Empty for this machine.
+        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead, one process per
+        thread; they must see `directory` and the clips' files under the same names. Empty for this machine.
 
     Returns
     -------
@@ -83,5 +84,5 @@ def build_store(
 
 
 def batch_size(n: int) -> int:
-    """Clips in each batch of a build of n, whoever computes it, so that the parts are the same everywhere."""
+    """Return the number of clips per batch in a build of n clips, so that parts are the same on every machine."""
     return min(max(-(-n // MIN_BATCHES), MIN_BATCH), MAX_BATCH)

@@ -103,7 +103,7 @@ def _vector_values(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _stack_arrays(arrays: list[np.ndarray], config: AudioConfig, family: str) -> np.ndarray | None:
-    """Return the arrays of a part as one, of the right shape and type where there is none; None for vectors alone."""
+    """Stack the arrays of a part, which may be empty; return None where the family has vectors only."""
     name = parts.array_input(family)
     if name is None:
         return None

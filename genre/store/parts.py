@@ -57,7 +57,7 @@ def vector_columns(family: str) -> list[str]:
 
 
 def array_input(family: str) -> str | None:
-    """Return the one input of a family that is an array and not a vector; None for a family of vectors."""
+    """Return the input of a family that is an array and not a vector, or None."""
     return next((name for name in family_inputs(family) if not is_vector(name)), None)
 
 
@@ -98,7 +98,7 @@ def save_part(
         `OUTCOME_COLUMNS`, ``row`` (the clip's place in `arrays`, -1 where it has none) and, where there are any, the
         columns of vectors.
     arrays : np.ndarray [shape=(n, ...)] or None
-        Values of the family's `array_input`; None for a family of vectors.
+        Values of the family's `array_input`, or None if it has vectors only.
     directory : Path
         The store.
     computed_with : dict, optional

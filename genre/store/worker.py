@@ -1,6 +1,6 @@
-"""A process that computes batches of features and spectrograms for a store: ``python -m genre.store.worker FILE``.
+"""Worker process that computes batches of inputs for a store: ``python -m genre.store.worker DESCRIPTOR``.
 
-How it is watched over, and what it says when, is in `genre.workers.pool`.
+Its supervision and its messages are described in `genre.workers.pool`.
 """
 
 import os
@@ -17,13 +17,13 @@ from genre.config import AudioConfig
 from genre.errors import GenreError
 from genre.store import computing, parts, reference_clip
 
-#: Seconds that a process waits for its next batch before it ends by itself.
+#: Seconds that a worker process waits for its next batch before it ends by itself.
 _IDLE_S = 60.0
 
 
 @dataclass(frozen=True)
 class BuildWork:
-    """The filling of a store, as `genre.workers.pool.Work`.
+    """Filling of a store, as `genre.workers.pool.Work`.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class BuildWork:
         return self.config, self.directory, self.family
 
     def on_crash(self, row: pd.DataFrame, reason: str) -> None:
-        """Record a clip that no process survives as ``crashed``."""
+        """Record a clip that crashes its worker process as ``crashed``."""
         why = f"the process that decoded it {reason}"
         computing.write_crashed_part(row, self.config, self.directory, why, self.family)
 
@@ -66,7 +66,7 @@ def _main(pipe: Connection) -> None:
     try:
         _compute_batches(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # whoever started this is gone
+        os._exit(0)  # the process that started this one is gone
     except GenreError as error:
         pipe.send(("refused", error))
     except Exception as error:
@@ -76,5 +76,5 @@ def _main(pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    os.dup2(2, 1)  # what decoders print
+    os.dup2(2, 1)  # decoders print to the standard output
     _main(Connection(int(sys.argv[1])))
