@@ -51,7 +51,7 @@ class AudioConfig:
     top_db : float
         Range of the spectrogram below the clip's maximum, dB.
     resampler : str
-        Quality name that soxr takes. Part of the configuration, since another one moves half of the features by over 1 %.
+        Quality by soxr's name. Part of the configuration: another one moves half of the features by over 1 %.
     variant : {"corrected", "paper"}
         ``paper`` keeps the published code's offsets, rounding, chroma hop and repeated bandwidth column.
     """

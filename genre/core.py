@@ -12,7 +12,8 @@ from pathlib import Path
 #: Files and folders of the package that a served model imports.
 CORE = (
     *("__init__.py", "config.py", "errors.py", "parameters.py", "files.py", "folds.py", "answer_log.py", "ensemble.py"),
-    *("audio", "inputs", "probabilities", "models"),
+    *("audio/__init__.py", "audio/clips.py", "audio/decoding.py", "audio/readers.py"),
+    *("inputs", "probabilities", "models"),
 )
 
 #: What a training imports besides: itself, the reading of stores, and the scores that it leaves.
