@@ -107,7 +107,7 @@ def audit_labels(
     clips = material.clips.set_index("clip_id").loc[shown.index]
     pictures, sounds = {}, {}
     if material.has_audio and len(shown):
-        stored = contents.Spectrograms(clips.reset_index(), material.workspace.store_dir(material.config))[:]
+        stored = contents.InputReader(clips.reset_index(), material.workspace.store_dir(material.config))[:]
         pictures = dict(zip(clips.index.astype(str), stored, strict=True))
         spans = zip(
             clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True

@@ -100,7 +100,7 @@ def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str,
     path = workspace.duplicates_path(duplicates.duplicates_digest(clips, config.fingerprint))
     has_audio = datasets.get_dataset(clips["dataset"].iloc[0]).has_audio
     if not (has_audio and path.exists()):  # features that a source brings may change under the same name
-        pictures = contents.Spectrograms(clips, directory) if has_audio else None
+        pictures = contents.InputReader(clips, directory) if has_audio else None
         write_table(path, duplicates.find_duplicates(contents.load_features(clips, directory), pictures, n_jobs=n_jobs))
     found = duplicates.between_recordings(pd.read_parquet(path), clips)
     workspace.write_duplicates(found)

@@ -17,9 +17,10 @@ from genre.config import Variant
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError, UsageError
 from genre.files import read_json
+from genre.inputs import get_input
 from genre.plots import spectrograms
 from genre.splits.assignment import LARGE_CLIPS
-from genre.store import contents
+from genre.store import building, contents, parts
 from genre.training import process
 from genre.training.job import TrainingJob, code_digest, prepare_training, read_result
 from genre.workspace import Workspace
@@ -125,7 +126,7 @@ def n_folds(material: Material, name: str, folds: int) -> int:
     if folds >= 0:
         return folds
     model, is_large = models.get_model(name), len(material.clips) >= LARGE_CLIPS
-    pays = model.input_kind == "features" or (model.fast and not material.synthetic)
+    pays = get_input(model.input_name).is_vector(material.config) or (model.fast and not material.synthetic)
     return N_FOLDS if pays and not is_large else 0
 
 
@@ -138,7 +139,7 @@ def log_material(run_id: str, material: Material) -> None:
     if not material.has_audio:
         return
     first = material.clips.drop_duplicates("genre").sort_values("genre")
-    pictures = contents.Spectrograms(first, material.workspace.store_dir(material.config))[:]
+    pictures = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
     by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
     results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")
 
@@ -156,6 +157,7 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> str:
     try:
         if not result:
             cost.count_clips(len(material.clips))
+            fill_input(material, models.get_model(job.model).input_name)
             prepare_training(folder, job, material.clips)
             _run_training(folder, job, run_id)
         results.log_training(run_id, folder)
@@ -168,6 +170,13 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> str:
         raise
     runs.finish_run(run_id)
     return "reused" if result else "trained"
+
+
+def fill_input(material: Material, name: str) -> None:
+    """Compute an input that builds do not compute, for the clips that lack it."""
+    if (family := parts.family_of(name)) != parts.BASE:
+        directory = material.workspace.store_dir(material.config)
+        building.build_store(material.clips, material.config, directory, family=family)
 
 
 def _run_training(folder: Path, job: TrainingJob, run_id: str) -> None:
@@ -244,8 +253,9 @@ def _training_folder(material: Material, job: TrainingJob) -> Path:
 
 def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> str:
     """What becomes of one model; a failure is told and does not end the experiment."""
-    if not material.has_audio and models.get_model(job.model).input_kind == "spectrograms":
-        return f"left out: needs spectrograms, and {material.workspace.dataset_id} has no audio"
+    input_name = models.get_model(job.model).input_name
+    if not material.has_audio and input_name != "features":
+        return f"left out: needs {input_name}, and {material.workspace.dataset_id} has no audio"
     log = get_run_logger()
     log.info("%s ...", job.model)
     state = train_model(material, job, parent, return_state=True)

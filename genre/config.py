@@ -1,4 +1,4 @@
-"""What training and serving must agree on about the audio."""
+"""Configuration that training and serving share: audio, genres, splits."""
 
 import hashlib
 import json
@@ -13,21 +13,24 @@ import soundfile
 
 Variant = Literal["corrected", "paper"]
 
-#: What a model calls music that it is not sure of, so no genre may have that name.
+#: Splits of a data set, in order.
+SPLITS = ("train", "validation", "test")
+
+#: Prediction below the confidence threshold, so no genre may have that name.
 UNKNOWN = "unknown"
 
-#: Raised by hand whenever the same audio and configuration give other features or spectrograms.
+#: Version of features and spectrograms, raised by hand whenever the same audio and configuration give other values.
 FEATURES_VERSION = 1
 
-#: What turns a file into features: decoders, resampler, transforms. Recorded with what they computed. They are not part
-#: of the fingerprint, or each patch release would have every track computed anew:
-#: `genre.store.reference_clip` sees what changes.
+#: Libraries whose version affects features (decoders, resampler, transforms); stored with every part. They are not part
+#: of the fingerprint, or each patch release would make every track be computed anew: `genre.store.reference_clip`
+#: detects a release that changes values.
 FEATURE_LIBRARIES = ("soundfile", "av", "soxr", "numpy", "scipy", "numba")
 
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """How a clip becomes 97 features and a log-mel spectrogram.
+    """Parameters that turn a clip into features and a log-mel spectrogram.
 
     The values are those of the paper's published code (Bahuleyan 2018, arXiv 1804.01149, sections 3 and 4).
 
@@ -38,7 +41,7 @@ class AudioConfig:
     clip_s : float
         Length of a clip, seconds: that of an AudioSet segment.
     min_s : float
-        Shortest clip accepted, seconds: that of the shortest AudioSet segment.
+        Length of the shortest clip accepted, seconds: that of the shortest AudioSet segment.
     n_fft, hop_length : int
         Frame and hop of the STFT, samples.
     n_mels : int
@@ -48,7 +51,7 @@ class AudioConfig:
     top_db : float
         Range of the spectrogram below the clip's maximum, dB.
     resampler : str
-        Quality name that soxr takes. Part of the contract: another resampler moves half of the features by over 1 %.
+        Quality by soxr's name. Part of the configuration: another one moves half of the features by over 1 %.
     variant : {"corrected", "paper"}
         ``paper`` keeps the published code's offsets, rounding, chroma hop and repeated bandwidth column.
     """
@@ -81,15 +84,15 @@ class AudioConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """As a dictionary that ``AudioConfig(**d)`` takes back."""
+        """Return a dictionary from which ``AudioConfig(**d)`` is made again."""
         return asdict(self)
 
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Version of each of `FEATURE_LIBRARIES`, of libsndfile and of Python, and the processor's instructions.
+    """Return the version of each of `FEATURE_LIBRARIES`, of libsndfile and of Python, and the processor's instructions.
 
-    With other instructions sums are rounded otherwise: of 80 clips, three had a byte of the spectrogram one step off.
+    Sums are rounded differently with other instructions: of 80 clips, three had a byte of the spectrogram one step off.
     """
     own = {"python": platform.python_version(), "libsndfile": soundfile.__libsndfile_version__}
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
@@ -98,6 +101,3 @@ def library_versions() -> dict[str, str]:
         | {name: version(name) for name in FEATURE_LIBRARIES}
         | {"processor": " ".join([platform.machine(), *found])}
     )
-
-
-SPLITS = ("train", "validation", "test")

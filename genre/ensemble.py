@@ -13,17 +13,19 @@ from genre import models
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
 from genre.files import read_json, write_json
-from genre.inputs import features, spectrogram
+from genre.inputs import compute_inputs
 from genre.probabilities import pooling
 from genre.probabilities.tables import genres_of, proba_of
 
 Mean = Literal["arithmetic", "geometric", "weighted", "stacked"]
-ClipInputs = dict[models.InputKind, np.ndarray]
 
-#: Clips that cross the members at once: a batch is what makes them fast, and its end what bounds their memory.
+#: Input to its values, of one clip.
+ClipInputs = dict[str, np.ndarray]
+
+#: Clips per call of a member: a batch makes it fast, and its size bounds the memory.
 BATCH_CLIPS = 64
 
-#: Rules that take the members as they are; the others have weights that are learnt.
+#: Rules without parameters, and rules whose weights are fitted.
 FIXED_MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
 LEARNT_MEANS: tuple[Mean, ...] = ("weighted", "stacked")
 
@@ -31,15 +33,15 @@ LEARNT_MEANS: tuple[Mean, ...] = ("weighted", "stacked")
 def combine_probabilities(
     probas: Sequence[np.ndarray], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None
 ) -> np.ndarray:
-    """The members' probabilities as one.
+    """Combine the members' probabilities.
 
     Parameters
     ----------
     probas : sequence of np.ndarray [shape=(n, k)]
         Rows sum to 1.
     mean : {"arithmetic", "geometric", "weighted", "stacked"}
-        The geometric one is the mean of the logarithms, normalised again, and the weighted one is that with a weight a
-        member; the stacked one is a softmax regression on the logarithms. A zero counts as 1e-12.
+        ``geometric`` is the mean of the logarithms, normalised again, and ``weighted`` the same with a weight per
+        member; ``stacked`` is a softmax regression on the logarithms. Zero counts as 1e-12.
     weights : array-like, optional
         For ``weighted`` [shape=(members,)]; for ``stacked`` [shape=(members * k + 1, k)], the last row added to all.
 
@@ -65,7 +67,7 @@ def combine_probabilities(
 
 
 def stack_log_probabilities(probas: Sequence[np.ndarray]) -> np.ndarray:
-    """Logarithms of all members' probabilities side by side, then a column of ones [shape=(n, members * k + 1)]."""
+    """Stack the logarithms of all members' probabilities and a column of ones [shape=(n, members * k + 1)]."""
     logs = np.log(np.maximum(np.hstack(probas), pooling.MIN_PROBABILITY))
     return np.hstack([logs, np.ones((len(logs), 1))])
 
@@ -73,7 +75,7 @@ def stack_log_probabilities(probas: Sequence[np.ndarray]) -> np.ndarray:
 def combine_tables(
     tables: Sequence[pd.DataFrame], mean: Mean, weights: Sequence[Any] | np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Probability table of an ensemble from those of its members; `mean` and `weights` as in `combine_probabilities`.
+    """Combine the probability tables of the members; `mean` and `weights` as in `combine_probabilities`.
 
     Raises
     ------
@@ -92,31 +94,32 @@ def combine_tables(
 
 
 def ensemble_label(members: Sequence[str], mean: Mean) -> str:
-    """What a person reads: the model, or the mean of which."""
+    """Return a readable name: the model, or the kind of mean and its members."""
     kind = "stack" if mean == "stacked" else f"{mean} mean"
     return f"{kind} of {', '.join(members)}" if len(members) > 1 else members[0]
 
 
 @dataclass
 class Ensemble:
-    """Members that hear the same audio and answer as one; a single model is an ensemble of one.
+    """Models that predict together from the same audio; a single model is an ensemble of one.
 
     Attributes
     ----------
     genres : list of str
         Classes, in order.
     config : AudioConfig
-        What the members were trained with.
+        Configuration that the members were trained with.
     members : tuple of str
         Names in `genre.models.MODELS`.
     mean : {"arithmetic", "geometric", "weighted", "stacked"}
-        How their probabilities combine.
+        Rule by which their probabilities combine.
     min_confidence : float
-        Below it the answer is ``unknown``; learnt on clips that no model was fitted on, as are the next two.
+        Confidence below which the prediction is ``unknown``; fitted on clips that no model was trained on, as are
+        the next two.
     weights : list, optional
         As in `combine_probabilities`.
     temperature : float
-        What the combined probabilities are brought to; 1 leaves them.
+        Temperature of the combined probabilities; 1 leaves them as they are.
     loaded_models : dict
         Member name to model.
     """
@@ -132,12 +135,12 @@ class Ensemble:
 
     @property
     def label(self) -> str:
-        """What a person reads: the model, or the mean of which."""
+        """Readable name: the model, or the kind of mean and its members."""
         return ensemble_label(self.members, self.mean)
 
     @classmethod
     def load(cls, directory: Path) -> "Ensemble":
-        """Load what `write_spec` wrote, and the members beside it."""
+        """Load an ensemble that `write_spec` wrote, and the members beside it."""
         spec = read_json(directory / "ensemble.json")
         loaded_models = {name: models.load_model(name, directory / name) for name in spec["members"]}
         return cls(
@@ -152,12 +155,12 @@ class Ensemble:
         )
 
     def write_spec(self, directory: Path) -> None:
-        """Write all but the members, whose files stand in folders of their name beside it."""
+        """Write everything but the members, whose files are in folders of their name beside it."""
         spec = {k: v for k, v in asdict(self).items() if k != "loaded_models"}
         write_json(directory / "ensemble.json", spec)
 
     def predict_proba(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities of some clips.
+        """Predict the probabilities of clips.
 
         Parameters
         ----------
@@ -172,7 +175,7 @@ class Ensemble:
         return self.predict_inputs([self.compute_inputs(y) for y in clips])
 
     def compute_inputs(self, y: np.ndarray) -> ClipInputs:
-        """What the members take of one clip: its features, its spectrogram, or both from one transform.
+        """Compute what the members take of one clip, all of it from one transform.
 
         Parameters
         ----------
@@ -182,19 +185,12 @@ class Ensemble:
         Returns
         -------
         dict
-            ``features`` [shape=(97,)] and ``spectrograms`` [shape=(n_mels, n_frames)], those that a member needs: some
-            forty kilobytes, where the clip has a megabyte.
+            Input to its values, those that a member takes: some forty kilobytes, where the clip has a megabyte.
         """
-        input_kinds = {models.get_model(m).input_kind for m in self.members}
-        if len(input_kinds) == 2:
-            row, image = features.extract_with_log_mel(y, self.config)
-            return {"features": row, "spectrograms": image}
-        if "features" in input_kinds:
-            return {"features": features.extract_features(y, self.config)}
-        return {"spectrograms": spectrogram.log_mel(y, self.config)}
+        return compute_inputs(y, self.config, dict.fromkeys(models.get_model(m).input_name for m in self.members))
 
     def predict_inputs(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
-        """Probabilities of clips heard, every member asked once for `BATCH_CLIPS` of them.
+        """Predict the probabilities of clips from their inputs, `BATCH_CLIPS` of them per call of a member.
 
         Parameters
         ----------
@@ -210,10 +206,10 @@ class Ensemble:
         return np.concatenate([np.empty((0, len(self.genres))), *(self._predict_batch(batch) for batch in batches)])
 
     def _predict_batch(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
-        inputs = {need: np.stack([clip[need] for clip in clip_inputs]) for need in clip_inputs[0]}
+        inputs = {name: np.stack([clip[name] for clip in clip_inputs]) for name in clip_inputs[0]}
         probas = [
-            models.predict_proba(m, self.loaded_models[m], inputs[models.get_model(m).input_kind]) for m in self.members
+            models.predict_proba(name, self.loaded_models[name], inputs[models.get_model(name).input_name])
+            for name in self.members
         ]
-        return pooling.pool_probabilities(
-            [combine_probabilities(probas, self.mean, self.weights)], np.array([1 / self.temperature])
-        )
+        combined = combine_probabilities(probas, self.mean, self.weights)
+        return pooling.pool_probabilities([combined], np.array([1 / self.temperature]))

@@ -4,6 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Advice where a data set was not built, for messages.
+BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
+
 
 class GenreError(Exception):
     """Base class of this project's errors; the command line prints the message without a traceback and exits with 1."""

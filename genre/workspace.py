@@ -31,13 +31,10 @@ import filelock
 import pandas as pd
 
 from genre.config import AudioConfig
-from genre.errors import DataError, GenreError
+from genre.errors import BUILD_FIRST, DataError, GenreError
 from genre.files import _remove, make_directory, write_table
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-
-#: What to do where a data set was not built, for messages.
-BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
 
 
 def data_home() -> Path:

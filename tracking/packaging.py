@@ -20,6 +20,7 @@ from mlflow.types.schema import Array, DataType, Map, Object, Property
 
 from genre import models
 from genre.config import AudioConfig
+from genre.core import copy_core
 from genre.ensemble import Ensemble
 from genre.workspace import PROJECT_DIR
 
@@ -95,7 +96,7 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
             validate_serving_input=False,
             python_model=str(PROJECT_DIR / "serving" / "model.py"),
             artifacts={"ensemble": str(folder)},
-            code_paths=[str(PROJECT_DIR / "genre")],
+            code_paths=[str(copy_core(Path(temporary)))],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"audio": [_example_audio(ensemble.config)]}),
             pip_requirements=pinned_requirements(ensemble.members),

@@ -48,7 +48,7 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
             raise GenreError(f"{model_uri} cannot be had: {error}") from error
         listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
         write_json(listed, _write_clips(clips, config, Path(folder)))
-        script = str(PROJECT_DIR / "serving" / "score.py")
+        script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
         environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
         done = subprocess.run(
             [sys.executable, "-I", script, local, str(listed), str(out)],

@@ -13,7 +13,7 @@ from genre.inputs.stft import Analysis
 
 
 def analyse_clip(y: np.ndarray, config: AudioConfig) -> Analysis:
-    """Analysis of a clip: compiled, or plain where numba is missing, has no place for its cache, or is not wanted.
+    """Analyse a clip: compiled, or plainly where numba is missing, cannot write its cache, or is not wanted.
 
     ``GENRE_KERNELS=plain`` in the environment asks for the plain one.
 
@@ -31,7 +31,7 @@ def analyse_clip(y: np.ndarray, config: AudioConfig) -> Analysis:
 
 
 def backend_name() -> str:
-    """Which analysis `analyse_clip` makes here: ``compiled`` or ``plain``."""
+    """Return the kind of analysis that `analyse_clip` makes here: ``compiled`` or ``plain``."""
     return "plain" if _backend_class() is Analysis else "compiled"
 
 
@@ -41,7 +41,7 @@ def _backend_class() -> type[Analysis]:
 
 @cache
 def _load_backend(name: str) -> type[Analysis]:
-    """The class that `analyse_clip` makes; the compiled one is compiled here, or loaded from numba's cache."""
+    """Return the class that `analyse_clip` makes; the compiled one is compiled here, or loaded from numba's cache."""
     if name == "plain":
         return Analysis
     try:

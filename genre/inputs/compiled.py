@@ -21,15 +21,18 @@ class CompiledAnalysis(Analysis):
     """`Analysis` whose frames are gone through once, by one loop, and whose other loops are compiled too."""
 
     def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Some attributes of `Frames`, of all frames; the same digits whatever else is asked for."""
+        """Compute attributes of `FrameBlock` for all frames; the digits do not depend on what else is computed."""
         wanted = set(names)
         rows = self._compute_in_one_pass(wanted)
         return rows | super().by_frame(wanted - set(rows))
 
     def _compute_in_one_pass(self, wanted: set[str]) -> dict[str, np.ndarray]:
-        """What is wanted of that which one pass over the frames gives."""
-        config, n, n_bins = self.config, self.n_frames, 1 + self.config.n_fft // 2
-        rows, passes = dict[str, np.ndarray](), list[Callable[[np.ndarray, slice], None]]()
+        """Compute those of the wanted attributes that one pass over the frames yields."""
+        config = self.config
+        n = self.n_frames
+        n_bins = 1 + self.config.n_fft // 2
+        rows = dict[str, np.ndarray]()
+        passes = list[Callable[[np.ndarray, slice], None]]()
         if wanted & {"power", "mel", "spectral_shape"}:
             taken = [np.empty((n, size), np.float32) for size in (n_bins, N_MELS, len(SHAPE_COLUMNS))]
             rows |= zip(("power", "mel", "spectral_shape"), taken, strict=True)
@@ -66,25 +69,25 @@ class CompiledAnalysis(Analysis):
         return self.rules.last_bandwidth - 1
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
-        """Powers summed into mel bands."""
+        """Sum powers into mel bands."""
         return _sum_bands_of_frames(
             power, *filterbanks.sparse_mel_filterbank(self.config.sr, self.config.n_fft, n_mels)
         )
 
     def compute_shape(self, magnitude: np.ndarray) -> np.ndarray:
-        """Where spectra lie."""
+        """Locate spectra, see `Analysis.compute_shape`."""
         return _shape_of_frames(magnitude, self.bin_hz, self._last_bandwidth_column)
 
     def find_peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Spectral peaks, and their heights."""
+        """Find spectral peaks, and their heights."""
         return _find_peaks(S, np.float32(0.1) * S.max(axis=1), low, high)
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
-        """Mean, and second to fourth central moments."""
+        """Compute the mean, and the second to fourth central moments."""
         return _central_moments(x)
 
 
-# Threads of a server hear different clips at once: none of the loops touches a Python object.
+# Threads of a server analyse different clips at once: none of the loops touches a Python object.
 _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 # Called by those: as code of its own, such a loop may be vectorised in one way by the process that compiles it and in
@@ -112,7 +115,8 @@ def _emphasised_mel(F, response, bank, emphasised_mel):  # type: ignore[no-untyp
     """Mel bands of the same frames after a filter, of which the response at each bin is given."""
     n, n_bins = F.shape
     filtered = np.empty(n_bins, np.complex128)
-    magnitude, power = np.empty(n_bins, np.float32), np.empty(n_bins, np.float32)
+    magnitude = np.empty(n_bins, np.float32)
+    power = np.empty(n_bins, np.float32)
     for t in range(n):
         for k in range(n_bins):
             filtered[k] = F[t, k] * response[k]
@@ -139,10 +143,11 @@ def _hann_power(F, power, magnitude):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _sum_bands(power, bank, bands):  # type: ignore[no-untyped-def]
-    """Weighted sums over the bins of each band."""
+    """Compute the weighted sum over the bins of each band."""
     first, ends, weights = bank
     for j in range(len(first)):
-        total, shift = np.float32(0), first[j] - ends[j]
+        total = np.float32(0)
+        shift = first[j] - ends[j]
         for i in range(ends[j], ends[j + 1]):
             total += weights[i] * power[shift + i]
         bands[j] = total
@@ -150,7 +155,7 @@ def _sum_bands(power, bank, bands):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _sum_bands_of_frames(power, first, ends, weights):  # type: ignore[no-untyped-def]
-    """The same of each frame, shape (n, n_bands)."""
+    """Sum the bins of each band of every frame, shape (n, n_bands)."""
     bands = np.empty((len(power), len(first)), np.float32)
     for t in range(len(power)):
         _sum_bands(power[t], (first, ends, weights), bands[t])
@@ -159,9 +164,10 @@ def _sum_bands_of_frames(power, first, ends, weights):  # type: ignore[no-untype
 
 @_inlined
 def _frame_shape(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
-    """Centroid, bandwidths and rolloff of one frame, 0 for a frame of zeros; which bandwidth is the last is told."""
+    """Compute centroid, bandwidths and rolloff of one frame, 0 for a frame of zeros."""
     n_bins = len(magnitude)
-    total, weighted = np.float32(0), np.float32(0)
+    total = np.float32(0)
+    weighted = np.float32(0)
     for k in range(n_bins):
         total += magnitude[k]
         weighted += magnitude[k] * hz[k]
@@ -169,7 +175,9 @@ def _frame_shape(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
         shape[:] = 0
         return
     centroid = weighted / total
-    second, third, fourth = np.float32(0), np.float32(0), np.float32(0)
+    second = np.float32(0)
+    third = np.float32(0)
+    fourth = np.float32(0)
     for k in range(n_bins):
         deviation = abs(hz[k] - centroid)
         moment = magnitude[k] * deviation * deviation
@@ -181,7 +189,8 @@ def _frame_shape(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
     shape[2] = (third / total) ** (1 / 3)
     shape[3] = (fourth / total) ** (1 / 4)
     shape[3] = shape[last]
-    running, k = magnitude[0], 0
+    running = magnitude[0]
+    k = 0
     while running < ROLL_PERCENT * total and k < n_bins - 1:
         k += 1
         running += magnitude[k]
@@ -190,7 +199,7 @@ def _frame_shape(magnitude, hz, last, shape):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _shape_of_frames(magnitude, hz, last):  # type: ignore[no-untyped-def]
-    """The same of each frame, shape (n, 5)."""
+    """Compute centroid, bandwidths and rolloff of every frame, shape (n, 5)."""
     shape = np.empty((len(magnitude), 5), np.float32)
     for t in range(len(magnitude)):
         _frame_shape(magnitude[t], hz, last, shape[t])
@@ -199,31 +208,37 @@ def _shape_of_frames(magnitude, hz, last):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _find_peaks(S, least, low, high):  # type: ignore[no-untyped-def]
-    """Where the peaks of each frame lie, in bins, and their heights, none below its frame's least."""
+    """Find the peaks of each frame: place in bins, and height, at least that of its frame in `least`."""
     most = len(S) * (1 + (high - low) // 2)
-    at, height, n = np.empty(most), np.empty(most, np.float32), 0
+    at = np.empty(most)
+    height = np.empty(most, np.float32)
+    n = 0
     peak = np.empty(high - low, np.bool_)
     for t in range(len(S)):
         row = S[t]
-        for k in range(low, high):  # a loop of its own, which is made into one of vectors
+        for k in range(low, high):  # a separate loop, so that the compiler vectorises it
             peak[k - low] = (row[k] > least[t]) & (row[k] > row[k - 1]) & (row[k] >= row[k + 1])
         for k in range(low, high):
             if peak[k - low]:
-                slope, curvature = (row[k + 1] - row[k - 1]) / 2, row[k - 1] + row[k + 1] - 2 * row[k]
+                slope = (row[k + 1] - row[k - 1]) / 2
+                curvature = row[k - 1] + row[k + 1] - 2 * row[k]
                 shift = -slope / curvature if abs(slope) < abs(curvature) else np.float32(0)
-                at[n], height[n] = k + shift, row[k] + slope * shift / 2
+                at[n] = k + shift
+                height[n] = row[k] + slope * shift / 2
                 n += 1
     return at[:n], height[:n]
 
 
 @_compiled
 def _central_moments(x):  # type: ignore[no-untyped-def]
-    """Mean, and second to fourth central moments, in double precision."""
+    """Compute the mean, and the second to fourth central moments, in double precision."""
     mean = 0.0
     for i in range(x.size):
         mean += x[i]
     mean /= x.size
-    second, third, fourth = 0.0, 0.0, 0.0
+    second = 0.0
+    third = 0.0
+    fourth = 0.0
     for i in range(x.size):
         deviation = x[i] - mean
         square = deviation * deviation

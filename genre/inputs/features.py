@@ -10,8 +10,7 @@ import scipy.fft
 
 from genre.audio.clips import validate_audio
 from genre.config import AudioConfig
-from genre.errors import UsageError
-from genre.inputs import filterbanks, spectrogram
+from genre.inputs import filterbanks
 from genre.inputs.backend import analyse_clip
 from genre.inputs.stft import (
     BLOCK_FRAMES,
@@ -30,13 +29,13 @@ class Feature(NamedTuple):
     Attributes
     ----------
     family : str
-        What it is a feature of; several groups may share one.
+        Family of features; several groups may share one.
     columns : tuple of str
         Names of the values, in their order.
     compute : callable
         From an `Analysis` and, when there is a `series`, its rows, to an array of ``len(columns)`` numbers.
     series : str, optional
-        What is taken of each frame: an attribute of `genre.inputs.stft.FrameBlock`.
+        Series that it needs of every frame: an attribute of `genre.inputs.stft.FrameBlock`.
     """
 
     family: str
@@ -46,12 +45,12 @@ class Feature(NamedTuple):
 
 
 def _mean_and_std(a: Analysis, rows: np.ndarray) -> np.ndarray:
-    """Means, then standard deviations, over the frames."""
+    """Return the means, then the standard deviations, over the frames."""
     return np.hstack([rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)])
 
 
 def _shape_feature(name: str, family: str = "") -> Feature:
-    """Mean and standard deviation of one number that says where the spectrum lies."""
+    """Register mean and standard deviation of one number that locates the spectrum."""
     column = SHAPE_COLUMNS.index(name)
     return Feature(
         family or name, _mean_std_columns(name), lambda a, rows: _mean_and_std(a, rows[:, column]), "spectral_shape"
@@ -59,7 +58,7 @@ def _shape_feature(name: str, family: str = "") -> Feature:
 
 
 def _signal_moments(a: Analysis) -> np.ndarray:
-    """Moments of the waveform: mean and skewness, as published, of its absolute value."""
+    """Compute moments of the waveform: mean and skewness, as published, of its absolute value."""
     loudness, second, third, _ = _shape_moments(a, abs(a.y))
     skew = third / second**1.5 if second else 0.0
     _, variance, _, fourth = _shape_moments(a, a.y)
@@ -68,14 +67,14 @@ def _signal_moments(a: Analysis) -> np.ndarray:
 
 
 def _shape_moments(a: Analysis, x: np.ndarray) -> tuple[float, float, float, float]:
-    """Mean and central moments, those 0 if the second is rounding: a constant has no shape."""
+    """Return mean and central moments, the latter 0 if the second is rounding: a constant has no shape."""
     mean, second, third, fourth = a.central_moments(x)
     constant = second <= (1e-12 * mean) ** 2  # single precision, one sample in millions a step away: 1e-11
     return (mean, 0.0, 0.0, 0.0) if constant else (mean, second, third, fourth)
 
 
 def _zcr(a: Analysis) -> np.ndarray:
-    """Share of samples at which the sign changes; what is 0 within 1e-10, librosa's threshold, is positive."""
+    """Compute the share of samples at which the sign changes; 0 within 1e-10, librosa's threshold, is positive."""
     n_fft = a.config.n_fft
     negative = np.pad(a.y + np.float32(a.rules.level_offset) < -1e-10, n_fft // 2, mode="edge")
     changes = np.flatnonzero(negative[1:] != negative[:-1])
@@ -85,18 +84,20 @@ def _zcr(a: Analysis) -> np.ndarray:
 
 
 def _rms(a: Analysis) -> np.ndarray:
-    """Root mean square of each frame."""
+    """Compute the root mean square of each frame."""
     frames = a.frames_with_offset(a.rules.level_offset)
     return _mean_and_std(a, np.sqrt(np.einsum("tn,tn->t", frames, frames) / a.config.n_fft))
 
 
 def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
-    """Beats per minute, from the autocorrelation of the onset strength (`librosa.feature.tempo`).
+    """Estimate beats per minute from the autocorrelation of the onset strength (`librosa.feature.tempo`).
 
-    Of eight seconds about each frame, Hann-weighted and relative to the window's energy, averaged before it goes back
-    from the spectrum to lags: one inverse transform instead of one a frame.
+    The autocorrelation is that of eight seconds about each frame, Hann-weighted and relative to the window's energy.
+    It is averaged as a spectrum and then transformed to lags: one inverse transform instead of one per frame.
     """
-    n_fft, hop_length, sr = a.config.n_fft, a.config.hop_length, a.config.sr
+    n_fft = a.config.n_fft
+    hop_length = a.config.hop_length
+    sr = a.config.sr
     rise = np.maximum(0, np.diff(power_to_db(mel), axis=0)).mean(axis=1)
     onsets = np.concatenate([np.zeros(1 + n_fft // (2 * hop_length), np.float32), rise])[: len(mel)]
     n_lags = int(8 * sr) // hop_length
@@ -113,15 +114,16 @@ def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
 
 
 def _likeliest_tempo(autocorrelation: np.ndarray, frames_per_minute: float) -> float:
-    """Tempo of the strongest lag under a log-normal prior of an octave about 120, none above 320 a minute."""
+    """Return the tempo of the strongest lag under a log-normal prior, an octave about 120, at most 320 per minute."""
     bpm = frames_per_minute / np.maximum(np.arange(len(autocorrelation)), 1e-9)
     prior = np.where(bpm < 320, -0.5 * np.log2(bpm / 120) ** 2, -np.inf)
     return float(bpm[np.argmax(np.log1p(1e6 * autocorrelation) + prior)])
 
 
 def _contrast(a: Analysis, power: np.ndarray) -> np.ndarray:
-    """Peaks above valleys, dB, in six octaves from 200 Hz and what lies below them."""
-    peaks, valleys = [], []
+    """Compute peaks above valleys, dB, in six octaves from 200 Hz and in the band below them."""
+    peaks = []
+    valleys = []
     for band, n in filterbanks.octave_bands(a.config.sr, a.config.n_fft):
         ordered = np.sort(power[:, band], axis=1)
         mean = np.full(n, 1 / n, np.float32)  # a product is many times as fast as a mean over so short an axis
@@ -131,22 +133,22 @@ def _contrast(a: Analysis, power: np.ndarray) -> np.ndarray:
 
 
 def _mfccs(a: Analysis, mel: np.ndarray) -> np.ndarray:
-    """Twenty cepstral coefficients."""
+    """Compute twenty cepstral coefficients."""
     return _mean_and_std(a, scipy.fft.dct(power_to_db(mel), norm="ortho")[:, :20])
 
 
 def _chroma(a: Analysis, power: np.ndarray) -> np.ndarray:
-    """Strength of the twelve pitch classes, relative to the frame's strongest."""
+    """Compute the strength of the twelve pitch classes, relative to the frame's strongest."""
     S = power[:: a.rules.chroma_stride]
     chroma = S @ filterbanks.chroma_filterbank(a.config.sr, a.config.n_fft, _tuning(a, S))
     return _mean_and_std(a, chroma / safe_divisor(chroma.max(axis=1, keepdims=True)))
 
 
 def _tuning(a: Analysis, S: np.ndarray) -> float:
-    """How far the music is above A = 440 Hz, in hundredths of a semitone (`librosa.estimate_tuning`).
+    """Estimate the tuning relative to A = 440 Hz, in semitones to two decimals (`librosa.estimate_tuning`).
 
-    The commonest deviation among the stronger half of the spectral peaks between 150 and 4000 Hz; 0 where there is no
-    peak.
+    It is the commonest deviation among the stronger half of the spectral peaks between 150 and 4000 Hz; 0 without
+    peaks.
     """
     hz = a.bin_hz.astype(np.float64)
     low, high = np.searchsorted(hz, [150, min(4000, hz[-1])])
@@ -159,16 +161,16 @@ def _tuning(a: Analysis, S: np.ndarray) -> float:
 
 
 def _mean_std_columns(*names: str) -> tuple[str, ...]:
-    """Columns of `_mean_and_std`."""
+    """Return the columns of `_mean_and_std`."""
     return tuple(f"{name}_{statistic}" for statistic in ("mean", "std") for name in names)
 
 
 def _numbered_names(name: str, n: int) -> list[str]:
-    """Names with 1 to n behind them, as the published table has them."""
+    """Return names numbered from 1 to n, as in the published table."""
     return [f"{name}_{i}" for i in range(1, n + 1)]
 
 
-#: Every feature, in the published order. A new one is a function and a line at the end.
+#: Every feature, in the published order. A new feature is a function, and a line at the end.
 FEATURES: tuple[Feature, ...] = (
     Feature("signal", ("signal_mean", "signal_std", "signal_skew", "signal_kurtosis"), _signal_moments),
     Feature("zcr", _mean_std_columns("zcr"), _zcr),
@@ -184,7 +186,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("chroma_stft", _mean_std_columns(*_numbered_names("chroma_stft", 12)), _chroma, "power"),
 )
 
-_FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
+#: Series that the features need of every frame.
+FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
 
 #: Columns of the feature table, in the published order.
 FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column in feature.columns)
@@ -194,12 +197,12 @@ FAMILIES: dict[str, str] = {column: feature.family for feature in FEATURES for c
 
 
 def extract_features(y: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """The features of one clip.
+    """Compute the features of one clip.
 
     Parameters
     ----------
     y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite, of any length and level; `clips.prepare_clip` says what is worth a row.
+        Mono audio at ``config.sr``, finite, of any length and level.
     config : AudioConfig
         ``variant="corrected"`` (the default) takes the signal as it is; ``"paper"`` gives the published script's
         numbers on today's librosa: a constant added before some features, chroma at twice the hop, the third
@@ -221,44 +224,39 @@ def extract_features(y: np.ndarray, config: AudioConfig) -> np.ndarray:
         If `y` is not one-dimensional.
     """
     a = analyse_clip(validate_audio(y), config)
-    return _feature_vector(a, a.by_frame(_FRAME_SERIES))
+    return compute(a, a.by_frame(FRAME_SERIES))
 
 
-def extract_with_log_mel(y: np.ndarray, config: AudioConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The features and the spectrogram of one clip, from one pass over its frames.
+def shape(config: AudioConfig) -> tuple[int, ...]:
+    """Return the shape of the features of one clip, (97,)."""
+    return (len(FEATURE_NAMES),)
+
+
+def column_names() -> list[str]:
+    """Return the name of each feature, in the published order."""
+    return list(FEATURE_NAMES)
+
+
+def summarise(values: np.ndarray) -> dict[str, float]:
+    """Return the features by name."""
+    return dict(zip(FEATURE_NAMES, values.tolist(), strict=True))
+
+
+def compute(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Compute the features of one clip from its frames.
 
     Parameters
     ----------
-    y : np.ndarray [shape=(n,)]
-        Mono audio at ``config.sr``, finite, at most ``config.n_samples`` long; `clips.prepare_clip` gives such.
-    config : AudioConfig
-        As for `extract_features` and `spectrogram.log_mel`.
+    a : Analysis
+        The clip.
+    rows : dict of str to np.ndarray [shape=(t, ...)]
+        `FRAME_SERIES` of all its frames.
 
     Returns
     -------
     np.ndarray [shape=(97,), dtype=float32]
-        As `extract_features` gives them.
-    np.ndarray [shape=(n_mels, n_frames), dtype=uint8]
-        As `spectrogram.log_mel` gives it.
-
-    Raises
-    ------
-    AudioError
-        ``too_short`` without a sample, ``not_finite`` with NaN or infinity.
-    UsageError
-        If `y` is not one-dimensional, or too long.
+        In the order of `FEATURE_NAMES`, finite.
     """
-    if len(y) > config.n_samples:
-        raise UsageError(
-            f"{len(y)} samples, of which a spectrogram shows {config.n_samples}; cut with prepare_clip first"
-        )
-    a = analyse_clip(validate_audio(y), config)
-    rows = a.by_frame([*_FRAME_SERIES, "emphasised_mel"])
-    return _feature_vector(a, rows), spectrogram.quantise_mel_power(rows["emphasised_mel"], config)
-
-
-def _feature_vector(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """All features of a clip, finite, from what was taken of its frames."""
     values = np.concatenate([f.compute(a, rows[f.series]) if f.series else f.compute(a) for f in FEATURES])
     if a.rules.decimals is not None:
         values = np.round(values, a.rules.decimals)

@@ -12,7 +12,7 @@ import numpy as np
 
 @cache
 def mel_filterbank(sr: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """Triangular bands of equal area, evenly spaced on Slaney's mel scale from 0 Hz to half of `sr`.
+    """Return triangular bands of equal area, evenly spaced on Slaney's mel scale from 0 Hz to half of `sr`.
 
     The scale is that of Slaney 1998, *Auditory Toolbox*: 200/3 Hz a mel below 1000 Hz, above it 27 mels to a factor of
     6.4.
@@ -29,18 +29,20 @@ def mel_filterbank(sr: int, n_fft: int, n_mels: int) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(1 + n_fft // 2, n_mels), dtype=float32]
-        One column a band.
+        One column per band.
     """
     hz = np.arange(1 + n_fft // 2) * sr / n_fft
     corners = mel_corners_hz(sr, n_mels)
-    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    left = corners[:-2]
+    centre = corners[1:-1]
+    right = corners[2:]
     rising = (hz[:, np.newaxis] - left) / (centre - left)
     falling = (right - hz[:, np.newaxis]) / (right - centre)
     return (np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)).astype(np.float32)
 
 
 def mel_corners_hz(sr: int, n_mels: int) -> np.ndarray:
-    """Corner frequencies of the bands of `mel_filterbank`, Hz: band i spans the i-th value to the second after it.
+    """Return the corner frequencies of the bands of `mel_filterbank`, Hz: band i spans values i to i + 2.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def mel_corners_hz(sr: int, n_mels: int) -> np.ndarray:
 
 @cache
 def sparse_mel_filterbank(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weights of `mel_filterbank` that are not 0, band after band.
+    """Return the non-zero weights of `mel_filterbank`, band after band.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def sparse_mel_filterbank(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray,
 
 @lru_cache(maxsize=128)
 def chroma_filterbank(sr: int, n_fft: int, tuning: float) -> np.ndarray:
-    """Which share of each bin goes to which of the twelve pitch classes, from C.
+    """Return the share of each bin in each of the twelve pitch classes, from C.
 
     A bin is spread as a Gaussian over the classes about it, as wide as the bin and at least a semitone, scaled to unit
     length, and weighted by a second Gaussian of two octaves about 440 Hz (Ellis 2007, *Chroma feature analysis and
@@ -98,16 +100,16 @@ def chroma_filterbank(sr: int, n_fft: int, tuning: float) -> np.ndarray:
     n_fft : int
         Frame of the STFT, samples.
     tuning : float
-        How far the music is above A = 440 Hz, semitones.
+        Tuning of the music relative to A = 440 Hz, semitones.
 
     Returns
     -------
     np.ndarray [shape=(1 + n_fft // 2, 12), dtype=float32]
-        One column a pitch class.
+        One column per pitch class.
     """
     hz = np.arange(1, n_fft) * sr / n_fft
     semitones = 12 * np.log2(hz / 27.5) - tuning  # above A0
-    semitones = np.concatenate([[semitones[0] - 18], semitones])  # 0 Hz is taken for one and a half octaves below bin 1
+    semitones = np.concatenate([[semitones[0] - 18], semitones])  # 0 Hz counts as one and a half octaves below bin 1
     width = np.append(np.maximum(np.diff(semitones), 1), 1)
     distance = (semitones[:, np.newaxis] - np.arange(12) + 6) % 12 - 6
     bumps = np.exp(-0.5 * (2 * distance / width[:, np.newaxis]) ** 2)
@@ -118,7 +120,7 @@ def chroma_filterbank(sr: int, n_fft: int, tuning: float) -> np.ndarray:
 
 @cache
 def octave_bands(sr: int, n_fft: int) -> tuple[tuple[slice, int], ...]:
-    """Bins of the seven bands of spectral contrast, and how many of each are its peaks, or its valleys.
+    """Return the bins of the seven bands of spectral contrast, and the number of peaks, or valleys, in each.
 
     What lies below 200 Hz and six octaves from there, the last of which runs on to half of `sr`; 2 % of a band are its
     peaks and valleys, at least one bin (Jiang et al. 2002, with the defaults of `librosa.feature.spectral_contrast`).
@@ -141,7 +143,8 @@ def octave_bands(sr: int, n_fft: int) -> tuple[tuple[slice, int], ...]:
     for i, (low, high) in enumerate(pairwise(edges)):
         inside = np.flatnonzero((low <= hz) & (hz <= high))
         # librosa's bands begin one bin early, end one bin early, and count both when they take 2 %.
-        first, last = max(inside[0] - 1, 0) if i else inside[0], inside[-1] + 1
+        first = max(inside[0] - 1, 0) if i else inside[0]
+        last = inside[-1] + 1
         if i == 6:
             last = len(hz)
         n_extreme = max(int(np.rint(0.02 * (last - first))), 1)

@@ -18,7 +18,7 @@ BLOCK_FRAMES = 48
 
 
 class VariantRules(NamedTuple):
-    """Where the published code and its correction differ."""
+    """Differences between the published code and its correction."""
 
     spectral_offset: float  # added to the signal before centroid, bandwidth and rolloff
     level_offset: float  # added to the signal before zero crossings and RMS
@@ -27,7 +27,7 @@ class VariantRules(NamedTuple):
     decimals: int | None
 
 
-# The published script, in its own values (Bahuleyan 2018, repository's feature notebook), and what it should have been.
+# Values of the published script (Bahuleyan 2018, feature notebook of the repository), and corrected ones.
 _VARIANT_RULES: dict[Variant, VariantRules] = {
     "corrected": VariantRules(spectral_offset=0.0, level_offset=0.0, last_bandwidth=4, chroma_stride=1, decimals=None),
     "paper": VariantRules(spectral_offset=0.01, level_offset=0.0001, last_bandwidth=3, chroma_stride=2, decimals=3),
@@ -35,7 +35,7 @@ _VARIANT_RULES: dict[Variant, VariantRules] = {
 
 
 class FrameBlock:
-    """Some consecutive frames of a clip: each transform computed once, when first asked for.
+    """Consecutive frames of a clip: each transform is computed once, when first used.
 
     This is the reference, in numpy and scipy. `genre.inputs.compiled` has the costly steps compiled.
 
@@ -44,14 +44,14 @@ class FrameBlock:
     clip : Analysis
         The clip.
     block : slice
-        Which of its frames.
+        Positions of the frames.
 
     Attributes
     ----------
     config : AudioConfig
         Frame, hop and sampling rate.
-    rules : Rules
-        What ``config.variant`` stands for.
+    rules : VariantRules
+        Rules of ``config.variant``.
     """
 
     def __init__(self, clip: Analysis, block: slice) -> None:
@@ -91,13 +91,14 @@ class FrameBlock:
 
     @cached_property
     def spectral_shape(self) -> np.ndarray:
-        """Where the spectrum with the published offset lies, Hz, shape (n, 5), float32: see `SHAPE_COLUMNS`."""
+        """Location of the spectrum with the published offset, Hz, shape (n, 5), float32: see `SHAPE_COLUMNS`."""
         return self._clip.compute_shape(self.offset_magnitude)
 
     @cached_property
     def offset_magnitude(self) -> np.ndarray:
         """Magnitude STFT of the signal with the published offset: the same as `magnitude` when corrected."""
-        offset, n_fft = self.rules.spectral_offset, self.config.n_fft
+        offset = self.rules.spectral_offset
+        n_fft = self.config.n_fft
         if not offset:
             return self.magnitude
         magnitude = self.magnitude.copy()
@@ -108,7 +109,7 @@ class FrameBlock:
         return magnitude
 
 
-#: Columns of `Frames.spectral_shape`. What is named the fourth bandwidth is that of `Rules.last_bandwidth`.
+#: Columns of `FrameBlock.spectral_shape`. The fourth bandwidth is that of `VariantRules.last_bandwidth`.
 SHAPE_COLUMNS = (
     "spectral_centroid",
     "spectral_bandwidth_2",
@@ -125,7 +126,7 @@ N_MELS = 128
 
 
 class Analysis:
-    """One clip, for what is taken of its waveform and of its frames.
+    """One clip, its waveform and its frames.
 
     Parameters
     ----------
@@ -136,8 +137,8 @@ class Analysis:
 
     Attributes
     ----------
-    rules : Rules
-        What ``config.variant`` stands for.
+    rules : VariantRules
+        Rules of ``config.variant``.
     """
 
     def __init__(self, y: np.ndarray, config: AudioConfig) -> None:
@@ -146,7 +147,7 @@ class Analysis:
         self.rules = _VARIANT_RULES[config.variant]
 
     def frame_signal(self, y: np.ndarray) -> np.ndarray:
-        """Frames of a signal, the first centred on its first sample, zeros beyond its ends; a view."""
+        """Return the frames of a signal, a view: the first centred on its first sample, zeros beyond its ends."""
         reach = self.config.n_fft // 2
         padded = np.zeros(len(y) + 2 * reach, y.dtype)  # many times as fast as `pad`
         padded[reach:-reach] = y
@@ -158,7 +159,7 @@ class Analysis:
         return self.frame_signal(self.y.astype(np.float64))
 
     def frames_with_offset(self, offset: float) -> np.ndarray:
-        """The signal plus a constant, shape (t, n_fft)."""
+        """Return the frames of the signal plus a constant, shape (t, n_fft)."""
         return self.frame_signal(self.y + np.float32(offset)) if offset else self.frames
 
     @cached_property
@@ -174,12 +175,13 @@ class Analysis:
     @cached_property
     def edge_frames(self) -> np.ndarray:
         """Frames that reach beyond the clip's ends, shape (t,)."""
-        centre, reach = np.arange(0, len(self.y) + 1, self.config.hop_length), self.config.n_fft // 2
+        centre = np.arange(0, len(self.y) + 1, self.config.hop_length)
+        reach = self.config.n_fft // 2
         return (centre < reach) | (centre + reach > len(self.y))
 
     @property
     def n_frames(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return 1 + len(self.y) // self.config.hop_length
 
     @property
@@ -188,15 +190,15 @@ class Analysis:
         return np.fft.rfftfreq(self.config.n_fft, 1 / self.config.sr).astype(np.float32)
 
     def compute_magnitude(self, frames: np.ndarray) -> np.ndarray:
-        """Magnitudes of some frames, shape (n, 1 + n_fft // 2)."""
+        """Compute the magnitudes of frames, shape (n, 1 + n_fft // 2)."""
         return abs(np.fft.rfft(frames * hann_window(self.config.n_fft)))
 
     def in_mel_bands(self, power: np.ndarray, n_mels: int) -> np.ndarray:
-        """Powers, shape (n, 1 + n_fft // 2), summed into mel bands, shape (n, n_mels)."""
+        """Sum powers, shape (n, 1 + n_fft // 2), into mel bands, shape (n, n_mels)."""
         return power @ filterbanks.mel_filterbank(self.config.sr, self.config.n_fft, n_mels)
 
     def compute_shape(self, magnitude: np.ndarray) -> np.ndarray:
-        """Location of spectra, Hz, from magnitudes of shape (n, 1 + n_fft // 2), as (n, 5): see `SHAPE_COLUMNS`."""
+        """Locate spectra, Hz, from magnitudes of shape (n, 1 + n_fft // 2), as (n, 5): see `SHAPE_COLUMNS`."""
         total = magnitude.sum(axis=1, keepdims=True)
         share = magnitude / safe_divisor(total)
         centroid = share @ self.bin_hz
@@ -210,31 +212,36 @@ class Analysis:
         return np.stack([centroid, *bandwidths, self.bin_hz[n_below]], axis=1).astype(np.float32)
 
     def find_peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Spectral peaks, each a tenth of its frame's maximum at least, placed by a parabola through its neighbours.
+        """Find spectral peaks of at least a tenth of their frame's maximum, placed by parabolic interpolation.
 
         Parameters
         ----------
         S : np.ndarray [shape=(n, 1 + n_fft // 2)]
-            Powers of some frames.
+            Powers of frames.
         low, high : int
-            From which bin to before which one.
+            First bin, and the bin after the last one.
 
         Returns
         -------
         np.ndarray [shape=(m,)]
-            Where they are, in bins.
+            Place of each peak, in bins.
         np.ndarray [shape=(m,)]
-            Their heights.
+            Height of each peak.
         """
-        left, middle, right = S[:, low - 1 : high - 1], S[:, low:high], S[:, low + 1 : high + 1]
+        left = S[:, low - 1 : high - 1]
+        middle = S[:, low:high]
+        right = S[:, low + 1 : high + 1]
         at = np.nonzero((middle > 0.1 * S.max(axis=1, keepdims=True)) & (middle > left) & (middle >= right))
-        left, middle, right = left[at], middle[at], right[at]
-        slope, curvature = (right - left) / 2, left + right - 2 * middle
+        left = left[at]
+        middle = middle[at]
+        right = right[at]
+        slope = (right - left) / 2
+        curvature = left + right - 2 * middle
         shift = np.where(abs(slope) < abs(curvature), -slope / safe_divisor(curvature), 0)
         return low + at[1] + shift, middle + slope * shift / 2
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
-        """Mean, and second to fourth central moments, of a signal."""
+        """Compute the mean, and the second to fourth central moments, of a signal."""
         mean = x.mean(dtype=np.float64)
         sums = np.zeros(3)
         for i in range(0, x.size, 8192):
@@ -244,7 +251,7 @@ class Analysis:
         return np.array([mean, *sums / x.size])
 
     def by_frame(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Some attributes of `FrameBlock`, of all frames.
+        """Compute attributes of `FrameBlock` for all frames.
 
         Parameters
         ----------
@@ -254,7 +261,7 @@ class Analysis:
         Returns
         -------
         dict of str to np.ndarray [shape=(n_frames, ...)]
-            One row a frame, for each.
+            Attribute to its values, one row per frame.
         """
         rows: dict[str, np.ndarray] = {}
         wanted = set(names)
@@ -269,17 +276,17 @@ class Analysis:
 
 
 def frame_blocks(n_frames: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` frames, one after the other."""
+    """Return consecutive slices of at most `size` frames."""
     return (slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size))
 
 
 def power_spectrum(frames: np.ndarray) -> np.ndarray:
-    """Powers of some frames, shape (n, 1 + n_fft // 2), float32: for a picture, single precision is enough."""
+    """Compute the powers of frames, shape (n, 1 + n_fft // 2), in float32, which is enough for a spectrogram."""
     return np.square(abs(scipy.fft.rfft(frames * hann_window(frames.shape[1]).astype(np.float32))))
 
 
 def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
-    """Decibels of powers, none below 1e-10 or more than `top_db` under the greatest, as librosa has them.
+    """Convert powers to decibels, none below 1e-10 or more than `top_db` under the greatest, as librosa does.
 
     Parameters
     ----------
@@ -298,12 +305,12 @@ def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
 
 
 def safe_divisor(x: np.ndarray) -> np.ndarray:
-    """`x` to divide by: 1 where it is 0, or too small to divide by."""
+    """Return `x` as a divisor: 1 where it is 0, or too small to divide by."""
     return np.where(abs(x) < np.finfo(x.dtype).tiny, 1, x)
 
 
 @cache
 def hann_window(n: int) -> np.ndarray:
-    """Periodic Hann window of `n` samples."""
+    """Return the periodic Hann window of `n` samples."""
     window: np.ndarray = scipy.signal.get_window("hann", n)
     return window

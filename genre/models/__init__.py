@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ import pandas as pd
 from genre import parameters
 from genre.errors import DataError, TrainingError, UsageError
 
-InputKind = Literal["features", "spectrograms"]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -33,22 +32,25 @@ class ModelSpec:
         What the user calls it.
     family : str
         Module that trains, saves, loads and runs it.
-    input_kind : {"features", "spectrograms"}
-        What its ``X`` is.
+    input_name : str
+        Name of its ``X`` in `genre.inputs.INPUTS`.
     file_name : str
         Name of the file that `save_model` writes.
     requirements : tuple of str
         Distributions needed to load it and predict, besides numpy and pandas.
     fast : bool
-        Whether it trains in minutes on two cores, a few thousand clips.
+        Whether it trains in minutes on two cores, a few thousand clips. Default True.
+    trainer : str
+        Name of the model whose ``train_NAME`` it shares, on another input; by default its own.
     """
 
     name: str
     family: str
-    input_kind: InputKind
+    input_name: str
     file_name: str
     requirements: tuple[str, ...]
     fast: bool = True
+    trainer: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,18 @@ MODELS: dict[str, ModelSpec] = {
 }
 
 
-def model_names(input_kind: InputKind | None = None, *, fast: bool | None = None) -> list[str]:
+def model_names(input_name: str | None = None, *, fast: bool | None = None) -> list[str]:
     """Names of the models, in order.
 
     Parameters
     ----------
-    input_kind : {"features", "spectrograms"}, optional
+    input_name : str, optional
         Only the models that take this; all of them by default.
     fast : bool, optional
         Only the models that train in minutes, or only the others; all of them by default.
     """
     return [
-        name for name, model in MODELS.items() if input_kind in (None, model.input_kind) and fast in (None, model.fast)
+        name for name, model in MODELS.items() if input_name in (None, model.input_name) and fast in (None, model.fast)
     ]
 
 
@@ -247,7 +249,7 @@ def load_model(name: str, directory: str | Path) -> Any:
     path = Path(directory) / get_model(name).file_name
     if not path.is_file():
         raise DataError(f"no {name} saved in {directory} ({path.name} is missing); train it first")
-    return _load_family(name).load_model(name, path)
+    return _load_family(name).load_model(get_model(name).trainer or name, path)
 
 
 def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
@@ -339,5 +341,5 @@ def _load_family(name: str) -> ModuleType:
 
 def _load_trainer(name: str) -> Callable[..., Any]:
     """Function that trains a model."""
-    trainer: Callable[..., Any] = getattr(_load_family(name), f"train_{get_model(name).name}")
+    trainer: Callable[..., Any] = getattr(_load_family(name), f"train_{get_model(name).trainer or name}")
     return trainer

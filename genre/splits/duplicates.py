@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from genre.config import SPLITS
 from genre.inputs.features import FAMILIES, FEATURE_NAMES
-from genre.store.contents import Spectrograms
+from genre.store.contents import InputReader
 
 #: Neighbours of each clip that are compared with it. If a piece has more duplicates than this, they are joined through
 #: one another.
@@ -59,7 +59,7 @@ _ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma
 
 
 def find_duplicates(
-    features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray | None = None, *, n_jobs: int = 1
+    features: pd.DataFrame, spectrograms: InputReader | np.ndarray | None = None, *, n_jobs: int = 1
 ) -> pd.DataFrame:
     """Find the clips that are duplicates of each other.
 
@@ -67,7 +67,7 @@ def find_duplicates(
     ----------
     features : pd.DataFrame [shape=(n, 97)]
         Indexed by clip.
-    spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
+    spectrograms : InputReader or np.ndarray [shape=(n, n_mels, t), dtype=uint8], optional
         Of the same clips in the same order. Without them only exact duplicates are found.
     n_jobs : int
         Number of threads, limited to one per core; -1 for one per core.
@@ -134,15 +134,13 @@ def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.Data
     )
 
 
-def pair_similarities(
-    spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1
-) -> np.ndarray:
+def pair_similarities(spectrograms: InputReader | np.ndarray, candidates: np.ndarray, *, n_jobs: int = 1) -> np.ndarray:
     """Compute the similarity of the spectrograms of each pair, at the shift in time at which it is highest.
 
     Parameters
     ----------
-    spectrograms : Spectrograms or np.ndarray [shape=(n, n_mels, t), dtype=uint8]
-        Spectrograms of all clips.
+    spectrograms : InputReader or np.ndarray [shape=(n, n_mels, t), dtype=uint8]
+        InputReader of all clips.
     candidates : np.ndarray [shape=(m, 2), dtype=int]
         Positions of the pairs.
     n_jobs : int
@@ -202,7 +200,7 @@ def resolve_duplicates(
     return clips
 
 
-def _chunk_similarities(spectrograms: Spectrograms | np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def _chunk_similarities(spectrograms: InputReader | np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Compute `pair_similarities` of one chunk, the spectra of which are in memory together."""
     positions, inverse = np.unique(candidates, return_inverse=True)
     selected = spectrograms[positions]
@@ -222,7 +220,7 @@ def _exact_duplicates(features: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"i": first, "j": repeated})[first != repeated].reset_index(drop=True)
 
 
-def _near_duplicates(features: pd.DataFrame, spectrograms: Spectrograms | np.ndarray, n_jobs: int) -> pd.DataFrame:
+def _near_duplicates(features: pd.DataFrame, spectrograms: InputReader | np.ndarray, n_jobs: int) -> pd.DataFrame:
     """Find the candidate pairs whose spectrograms are similar enough: positions ``i``, ``j`` and ``similarity``."""
     candidates = _candidate_pairs(features)
     similarity = pair_similarities(spectrograms, candidates, n_jobs=n_jobs)

@@ -1,8 +1,10 @@
 """A store as fewer files: many small parts as a few large ones, or all of it as one Parquet file to hand on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,8 @@ import pyarrow.parquet as pq
 from genre.config import AudioConfig
 from genre.errors import DataError
 from genre.files import read_json, write_atomically, write_json
-from genre.inputs.features import FEATURE_NAMES
-from genre.store import parts, reference_clip
+from genre.inputs import BASE_INPUTS, INPUTS, get_input
+from genre.store import contents, parts, reference_clip
 
 #: Clips in a large part, 170 MB of spectrograms: few files at a million clips, and one fits in memory easily.
 MAX_PART_CLIPS = 4096
@@ -23,15 +25,18 @@ _ZSTD_LEVEL = 3
 
 _METADATA_KEY = b"genre"
 
-#: What the file says of each clip besides what the store does.
+#: Columns of the file that come from the clips table and not from the store.
 _CLIP_COLUMNS = ["genre", "recording", "dataset", "start_s", "end_s"]
+
+#: Columns of the file whose input has another name: it was written before there were others.
+_COLUMN_NAMES = {"spectrograms": "spectrogram"}
 
 
 def compact_parts(directory: Path) -> tuple[int, int]:
-    """Merge small parts into large ones; whoever is reading goes on reading.
+    """Merge small parts into large ones; readers are not disturbed.
 
     A merged part is written before those it is made of are removed, so that at every moment each clip is there. Parts
-    that different versions of the libraries computed stay apart. Nothing else may be writing.
+    of different inputs, or computed by different versions of the libraries, stay apart. Nothing else may be writing.
 
     Parameters
     ----------
@@ -48,13 +53,18 @@ def compact_parts(directory: Path) -> tuple[int, int]:
     DataError
         If a part is damaged.
     """
-    before = parts.list_parts(directory)
-    for group in _group_parts(before):
-        merged = _merge_group(group, directory)
-        for path in group:
-            if path != merged:
-                parts.remove_part(path)
-    return len(before), len(parts.list_parts(directory))
+    n_before = 0
+    n_after = 0
+    for family in parts.list_families(directory):
+        before = parts.list_parts(directory, family)
+        for group in _group_parts(before, family):
+            merged = _merge_group(group, directory, family)
+            for path in group:
+                if path != merged:
+                    parts.remove_part(path)
+        n_before += len(before)
+        n_after += len(parts.list_parts(directory, family))
+    return n_before, n_after
 
 
 def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path: Path) -> int:
@@ -65,15 +75,17 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
     clips : pd.DataFrame
         Clips table.
     config : AudioConfig
-        The store's.
+        Configuration of the store.
     directory : Path
         The store.
     path : Path
-        The file. One row a usable clip: ``clip_id``, ``stamp`` (its file's size and time), ``genre``, ``recording``,
+        The file. One row per usable clip: ``clip_id``, ``stamp`` (size and time of its file), ``genre``, ``recording``,
         ``dataset``, ``start_s``, ``end_s``, the features, and ``spectrogram``, bytes of uint8 (n_mels, n_frames): each
         frame less the one before, modulo 256, so that ``np.cumsum(steps, axis=1, dtype=np.uint8)`` is the spectrogram;
-        null where the source brought features only. Compressed with zstd. Configuration, versions and probe are in
-        the schema's metadata under ``genre``, as JSON. No path of this disk is in it.
+        null where the source brought features only. Any other input that the store has is a column of bytes under its
+        own name, null where it was not computed. Compressed with zstd. Configuration, versions, reference values, and
+        version, shape and type of each further input are in the schema's metadata under ``genre``, as JSON. No path of
+        this disk is in it.
 
     Returns
     -------
@@ -85,16 +97,19 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
     DataError
         If there is nothing to write, or a part is damaged.
     """
-    told = clips[["clip_id", "stamp", *_CLIP_COLUMNS]].astype({"genre": str})
+    listed = clips[["clip_id", "stamp", *_CLIP_COLUMNS]].astype({"genre": str})
     if not reference_clip.reference_path(directory).exists():
         reference_clip.check_reference(config, directory)
+    families = parts.list_families(directory)
     about = {
         "config": config.to_dict(),
         "fingerprint": config.fingerprint,
         "probe": read_json(reference_clip.reference_path(directory)),
+        "inputs": {name: _describe_input(name, config, directory) for name in families if name != parts.BASE},
     }
-    schema = _schema(config).with_metadata({_METADATA_KEY: json.dumps(about)})
-    n, seen = 0, set[str]()
+    schema = _schema(config, about["inputs"]).with_metadata({_METADATA_KEY: json.dumps(about)})
+    n = 0
+    seen = set[str]()
 
     def fill(temporary: Path) -> None:
         nonlocal n
@@ -102,11 +117,14 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
             temporary, schema, compression="zstd", compression_level=_ZSTD_LEVEL, use_dictionary=False
         ) as file:
             for index in parts.list_parts(directory):
-                table = parts.read_part_index(index).merge(told, on=["clip_id", "stamp"])
-                table = table[(table["status"] == "ok") & ~parts.row_keys(table).isin(seen)]
+                table = parts.read_part_index(index).merge(listed, on=["clip_id", "stamp"])
+                table = table[(table["status"] == "ok") & ~parts.row_keys(table).isin(seen)].reset_index(drop=True)
                 seen.update(parts.row_keys(table))
                 n += len(table)
-                file.write_table(_with_spectrograms(table, index, schema))
+                table = table.assign(
+                    **_array_columns(table, index), **_further_columns(table, about["inputs"], directory)
+                )
+                file.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
         if not n:
             raise DataError(f"there is no usable clip in the store {directory}; build first")
 
@@ -122,7 +140,7 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
     path : Path
         The file.
     config : AudioConfig
-        The store's.
+        Configuration of the store.
     directory : Path
         The store; what it has already stays.
 
@@ -150,65 +168,147 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
             "choose the variant that it has"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    if theirs := read_json(reference_clip.reference_path(directory)):
-        reference_clip.require_same_values(about["probe"], theirs, directory)
-    else:
-        write_json(reference_clip.reference_path(directory), about["probe"])
+    further = _usable_inputs(about.get("inputs", {}))
+    _adopt_reference(about["probe"], directory, parts.BASE)
+    for name, described in further.items():
+        _adopt_reference(described["probe"], directory, name)
     for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
         table = batch.to_pandas().assign(status="ok", reason="")
-        one_by_one = table.pop("spectrogram")
-        steps = np.frombuffer(b"".join(one_by_one.dropna()), np.uint8).reshape(-1, config.n_mels, config.n_frames)
-        pictures = np.cumsum(steps, axis=2, dtype=np.uint8)
-        parts.save_part(_number_rows(table, one_by_one.notna()), pictures, directory, about["probe"]["versions"])
+        for name, described in further.items():
+            _restore_part(table, name, config, directory, described["probe"]["versions"])
+        _restore_part(table, parts.BASE, config, directory, about["probe"]["versions"])
     return file.metadata.num_rows
 
 
-def _merge_group(group: list[Path], directory: Path) -> Path:
+def _describe_input(name: str, config: AudioConfig, directory: Path) -> dict[str, Any]:
+    """Return what a reader of the file needs to know of an input beyond those of every build."""
+    entry = get_input(name)
+    probe = read_json(reference_clip.reference_path(directory, name))
+    return {"version": entry.version, "shape": entry.shape(config), "dtype": entry.dtype, "probe": probe}
+
+
+def _usable_inputs(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a file's further inputs that this code computes in the same version."""
+    return {k: v for k, v in described.items() if k in INPUTS and v["version"] == INPUTS[k].version}
+
+
+def _adopt_reference(probe: dict[str, Any], directory: Path, family: str) -> None:
+    """Check a file's reference values against those of a store, or leave them there where it has none.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    path = reference_clip.reference_path(directory, family)
+    if stored := read_json(path):
+        reference_clip.require_same_values(probe, stored, directory)
+    else:
+        write_json(path, probe)
+
+
+def _restore_part(
+    table: pd.DataFrame, family: str, config: AudioConfig, directory: Path, versions: dict[str, str]
+) -> None:
+    """Write the part of one family that some rows of a file hold."""
+    name = parts.array_input(family)
+    if name is None:  # a family of vectors, of which a clip may have none
+        packed = table[family]
+        rows = table[packed.notna()]
+        values = np.frombuffer(b"".join(rows[family]), get_input(family).dtype).reshape(len(rows), -1)
+        columns = pd.DataFrame(values, rows.index, parts.vector_columns(family))
+        parts.save_part(rows[parts.OUTCOME_COLUMNS].assign(row=-1).join(columns), None, directory, versions, family)
+        return
+    entry = get_input(name)
+    packed = table[_COLUMN_NAMES.get(name, name)]
+    rows = table if family == parts.BASE else table[packed.notna()]
+    arrays = np.frombuffer(b"".join(packed.dropna()), entry.dtype).reshape(-1, *entry.shape(config))
+    numbered = _number_rows(rows, packed[rows.index].notna())
+    parts.save_part(numbered, _unpack(entry.module, arrays), directory, versions, family)
+
+
+def _merge_group(group: list[Path], directory: Path, family: str) -> Path:
     """Write one part of several."""
-    tables = [parts.read_part_index(path).assign(of=n) for n, path in enumerate(group)]
+    tables = [parts.read_part_index(path).assign(part=n) for n, path in enumerate(group)]
     table = pd.concat(tables, ignore_index=True)
     # Twice where an earlier compaction was killed.
     table = table[~table.duplicated(["clip_id", "stamp"], keep="last")]
-    has_picture = table["row"] >= 0
-    rows = [table.loc[has_picture & (table["of"] == n), "row"] for n in range(len(group))]
-    pictures = np.concatenate([parts.open_spectrograms(path)[row] for path, row in zip(group, rows, strict=True)])
-    return parts.save_part(_number_rows(table, has_picture), pictures, directory, parts.read_versions(group[0]))
+    if parts.array_input(family) is None:
+        return parts.save_part(table.drop(columns="part"), None, directory, parts.read_versions(group[0]), family)
+    has_array = table["row"] >= 0
+    rows = [table.loc[has_array & (table["part"] == n), "row"] for n in range(len(group))]
+    arrays = np.concatenate([parts.open_arrays(path)[row] for path, row in zip(group, rows, strict=True)])
+    return parts.save_part(_number_rows(table, has_array), arrays, directory, parts.read_versions(group[0]), family)
 
 
-def _number_rows(table: pd.DataFrame, has_picture: pd.Series) -> pd.DataFrame:
-    """Rows that say where in their part each one's spectrogram is."""
-    return table.assign(row=np.where(has_picture, has_picture.cumsum() - 1, -1)).reset_index(drop=True)
+def _number_rows(table: pd.DataFrame, has_array: pd.Series) -> pd.DataFrame:
+    """Return the rows with their place among the arrays of their part."""
+    return table.assign(row=np.where(has_array, has_array.cumsum() - 1, -1)).reset_index(drop=True)
 
 
-def _schema(config: AudioConfig) -> pa.Schema:
-    """Columns of the one file."""
-    text = [(name, pa.string()) for name in ("clip_id", "stamp", "genre", "recording", "dataset")]
-    numbers = [("start_s", pa.float64()), ("end_s", pa.float64()), *((name, pa.float32()) for name in FEATURE_NAMES)]
-    return pa.schema([*text, *numbers, ("spectrogram", pa.binary(config.n_mels * config.n_frames))])
+def _schema(config: AudioConfig, further: Mapping[str, Any]) -> pa.Schema:
+    """Return the columns of the one file."""
+    fields = [(name, pa.string()) for name in ("clip_id", "stamp", "genre", "recording", "dataset")]
+    fields += [("start_s", pa.float64()), ("end_s", pa.float64())]
+    fields += [(name, pa.float32()) for name in parts.vector_columns(parts.BASE)]
+    for name in [*filter(lambda name: not parts.is_vector(name), BASE_INPUTS), *further]:
+        entry = get_input(name)
+        n_bytes = int(np.prod(entry.shape(config))) * np.dtype(entry.dtype).itemsize
+        fields.append((_COLUMN_NAMES.get(name, name), pa.binary(n_bytes)))
+    return pa.schema(fields)
 
 
-def _with_spectrograms(table: pd.DataFrame, index: Path, schema: pa.Schema) -> pa.Table:
-    """Rows of a part, each with the bytes of its spectrogram."""
-    # Little changes from frame to frame: 31 kB a clip of real music, 40 without.
-    steps = (
-        np.diff(parts.open_spectrograms(index), axis=2, prepend=np.uint8(0))
-        if (table["row"] >= 0).any()
-        else np.empty(0)
-    )
-    pictures = pd.Series([steps[row].tobytes() if row >= 0 else None for row in table["row"]], table.index, object)
-    return pa.Table.from_pandas(table.assign(spectrogram=pictures), schema, preserve_index=False)
+def _array_columns(table: pd.DataFrame, index: Path) -> dict[str, pd.Series]:
+    """Return the bytes of the arrays of some rows of a part."""
+    name = parts.array_input(parts.BASE)
+    if name is None:
+        return {}
+    rows = table["row"]
+    arrays = _pack(get_input(name).module, parts.open_arrays(index)) if (rows >= 0).any() else np.empty(0)
+    values = [arrays[row].tobytes() if row >= 0 else None for row in rows]
+    return {_COLUMN_NAMES.get(name, name): pd.Series(values, table.index, object)}
 
 
-def _group_parts(paths: list[Path]) -> Iterator[list[Path]]:
-    """Parts to merge: of one origin, in their order, at most `MAX_PART_CLIPS` clips together, and never one alone."""
+def _further_columns(table: pd.DataFrame, names: Iterable[str], directory: Path) -> dict[str, pd.Series]:
+    """Return the bytes of the inputs that not every build computes, None where a clip lacks them."""
+    columns = {}
+    for name in names:
+        outcomes = contents.read_outcomes(directory, name)
+        known = outcomes[outcomes["status"] == "ok"]
+        present = table[parts.row_keys(table).isin(parts.row_keys(known))]
+        column = pd.Series(None, table.index, object)
+        if len(present):
+            values = _pack(get_input(name).module, contents.load_input(present, directory, name)[:])
+            column[present.index] = [row.tobytes() for row in values]
+        columns[name] = column
+    return columns
+
+
+def _pack(module: ModuleType, values: np.ndarray) -> np.ndarray:
+    """Return values as an input's module packs them, or as they are."""
+    packed: np.ndarray = module.pack(values) if hasattr(module, "pack") else values
+    return packed
+
+
+def _unpack(module: ModuleType, values: np.ndarray) -> np.ndarray:
+    """Return the values that `_pack` was given."""
+    unpacked: np.ndarray = module.unpack(values) if hasattr(module, "unpack") else values
+    return unpacked
+
+
+def _group_parts(paths: list[Path], family: str) -> Iterator[list[Path]]:
+    """Yield parts to merge: of one origin, in their order, `MAX_PART_CLIPS` clips at most, never one alone."""
+    is_computed = parts.array_input(family) is None  # in the base family, features that a source brought have no arrays
     rows = [(path, len(parts.read_part_index(path, ["row"])), json.dumps(parts.read_versions(path))) for path in paths]
-    small = [row for row in rows if row[1] < MAX_PART_CLIPS and row[0].with_suffix(".npy").exists()]
+    small = [row for row in rows if row[1] < MAX_PART_CLIPS and (is_computed or row[0].with_suffix(".npy").exists())]
     for origin in sorted({versions for *_, versions in small}):
-        group, n = list[Path](), 0
+        group = list[Path]()
+        n = 0
         for path, size, _ in (row for row in small if row[2] == origin):
             if n + size > MAX_PART_CLIPS:
                 yield from [group] if len(group) > 1 else []
-                group, n = [], 0
+                group = []
+                n = 0
             group.append(path)
             n += size
         yield from [group] if len(group) > 1 else []

@@ -1,4 +1,4 @@
-"""Filling a store, with a process for each core of this machine or on a cluster."""
+"""Filling a store, with one process per core of this machine or on a cluster."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from genre.config import AudioConfig
 from genre.errors import UsageError
-from genre.store import contents, reference_clip
+from genre.store import contents, parts, reference_clip
 from genre.store.worker import BuildWork
 from genre.workers import dask_cluster, pool
 
@@ -16,11 +16,20 @@ from genre.workers import dask_cluster, pool
 MAX_BATCH = 256
 
 #: A small build is cut finer: every core has something to do, and the progress bar moves.
-MIN_BATCH, MIN_BATCHES = 16, 64
+MIN_BATCH = 16
+MIN_BATCHES = 64
 
 
-def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_jobs: int = -1, dask: str = "") -> int:
-    """Compute what the store lacks of `clips`, in a process for each core, here or on a cluster.
+def build_store(
+    clips: pd.DataFrame,
+    config: AudioConfig,
+    directory: Path,
+    *,
+    family: str = parts.BASE,
+    n_jobs: int = -1,
+    dask: str = "",
+) -> int:
+    """Compute what the store lacks of `clips`, with one process per core, here or on a cluster.
 
     Parameters
     ----------
@@ -30,11 +39,13 @@ def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_
         How to compute.
     directory : Path
         The store of that configuration. Its damaged parts are computed anew.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
     n_jobs : int
         Processes, -1 for one per core.
     dask : str
-        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead, a process for each
-        of their threads; they must see `directory` and the clips' files under the same names. Empty for this machine.
+        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead, one process per
+        thread; they must see `directory` and the clips' files under the same names. Empty for this machine.
 
     Returns
     -------
@@ -53,26 +64,25 @@ def build_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, *, n_
     if n_jobs == 0:
         raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
     contents.remove_damaged_parts(directory)
-    todo = contents.find_missing(clips, directory)
+    todo = contents.find_missing(clips, directory, family)
     if todo.empty:
         return 0
     directory.mkdir(parents=True, exist_ok=True)
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
-    work = BuildWork(config, directory)
+    work = BuildWork(config, directory, family)
     if dask:
-        reference_clip.check_reference(
-            config, directory
-        )  # and numba's cache, before many processes begin at once and spoil it
+        # also fills numba's cache, before many processes begin at once and spoil it
+        reference_clip.check_reference(config, directory, family)
         done = dask_cluster.run_on_dask(batches, work, dask)
     else:
         done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
-    with tqdm(total=len(todo), desc="features and spectrograms", unit="clip", smoothing=0.1) as bar:
+    with tqdm(total=len(todo), desc=" and ".join(parts.family_inputs(family)), unit="clip", smoothing=0.1) as bar:
         for n, _ in done:
             bar.update(n)
     return len(todo)
 
 
 def batch_size(n: int) -> int:
-    """Clips in each batch of a build of n, whoever computes it, so that the parts are the same everywhere."""
+    """Return the number of clips per batch in a build of n clips, so that parts are the same on every machine."""
     return min(max(-(-n // MIN_BATCHES), MIN_BATCH), MAX_BATCH)

@@ -1,7 +1,6 @@
-"""Features and spectrograms on disk, keyed by clip: what is computed, and how it is read.
+"""Inputs of clips on disk: which there are, and how they are read.
 
-What the files look like is in `genre.store.parts`;
-what fills a store with a process for each core is `genre.store.building`.
+The files are described in `genre.store.parts`; `genre.store.building` fills a store on every core.
 """
 
 import logging
@@ -10,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from genre.errors import DataError
+from genre.errors import BUILD_FIRST, DataError
 from genre.files import write_table
-from genre.inputs import features
+from genre.inputs import get_input
 from genre.store import parts
-from genre.workspace import BUILD_FIRST
 
 _log = logging.getLogger(__name__)
 
-#: Columns of a part's index beside the features.
+#: Columns of a part's index beside its vectors.
 _INDEX_COLUMNS = {*parts.OUTCOME_COLUMNS, "row"}
 
 
@@ -28,50 +26,60 @@ def write_source_features(clips: pd.DataFrame, table: pd.DataFrame, directory: P
     write_table(parts.part_path(clips, directory), index.reset_index())
 
 
-def read_outcomes(directory: Path) -> pd.DataFrame:
-    """What became of every clip in the store: ``clip_id``, ``stamp``, ``status``, ``reason``.
+def read_outcomes(directory: Path, family: str = parts.BASE) -> pd.DataFrame:
+    """Read the outcome of every clip in the store: ``clip_id``, ``stamp``, ``status``, ``reason``.
+
+    Parameters
+    ----------
+    directory : Path
+        The store.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
 
     Raises
     ------
     DataError
         If a part is damaged.
     """
-    return _read_index(directory, parts.OUTCOME_COLUMNS)
+    return _read_index(directory, parts.OUTCOME_COLUMNS, family)
 
 
 def is_made_here(directory: Path) -> bool:
-    """Whether this process would compute all of a store to the last digit: same libraries, processor and kernels."""
-    return all(parts.read_versions(path) == parts.current_versions() for path in parts.list_parts(directory))
+    """Return whether this process would compute all of a store to the last digit.
+
+    That is so where libraries, processor and kernels are the same.
+    """
+    return all(parts.read_versions(path) == parts.current_versions() for path in _all_parts(directory))
 
 
 def remove_damaged_parts(directory: Path) -> None:
-    """Take away what a crash or a full disk has damaged, so that the next build computes it anew.
+    """Remove what a crash or a full disk has damaged, so that the next build computes it anew.
 
-    That is a part whose index cannot be read or whose spectrograms are missing or cut short, and spectrograms whose
-    index was never written. Nothing else may be writing.
+    That is a part whose index cannot be read or whose arrays are missing or cut short, and arrays whose index was never
+    written. Nothing else may be writing.
     """
-    for path in parts.list_parts(directory):
+    for path in _all_parts(directory):
         try:
             rows = parts.read_part_index(path, ["row"])["row"]
             if rows.max() >= 0:
-                parts.open_spectrograms(path, int(rows.max()) + 1)
+                parts.open_arrays(path, int(rows.max()) + 1)
         except DataError as error:
             _log.warning("%s", error)
             parts.remove_part(path)
-    for pictures in directory.glob("part-*.npy"):
-        if not pictures.with_suffix(".parquet").exists():
-            pictures.unlink(missing_ok=True)
+    for arrays in directory.glob("part-*.npy"):
+        if not arrays.with_suffix(".parquet").exists():
+            arrays.unlink(missing_ok=True)
 
 
-def find_missing(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Those of `clips` that can be computed (status ``pending`` or ``ok``) and that the store lacks."""
+def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE) -> pd.DataFrame:
+    """Return those of `clips` that can be computed (status ``pending`` or ``ok``) and that a family of parts lacks."""
     todo = clips[clips["status"].isin(["pending", "ok"])]
-    known = read_outcomes(directory)
+    known = read_outcomes(directory, family)
     return todo[~parts.row_keys(todo).isin(parts.row_keys(known))] if len(known) else todo
 
 
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """`clips` with the status and reason that the store recorded for them."""
+    """Return `clips` with the status and reason that the store recorded for them."""
     known = read_outcomes(directory)
     known = known.set_index(parts.row_keys(known))[["status", "reason"]]
     known = known[~known.index.duplicated(keep="last")]
@@ -83,29 +91,20 @@ def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     return clips
 
 
-def feature_names(directory: Path) -> list[str]:
-    """Names of the features in a store: the 97, or those that a source without audio brought."""
-    own = next((parts.read_column_names(path) for path in parts.list_parts(directory)), features.FEATURE_NAMES)
-    return [name for name in own if name not in _INDEX_COLUMNS]
+def column_names(directory: Path, name: str = "features") -> list[str]:
+    """Return the names of the values of an input that is a vector.
 
-
-def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Features of `clips`, in their order: float32 columns as `feature_names` has them, indexed by ``clip_id``.
-
-    Raises
-    ------
-    DataError
-        If a clip is not in the store, or a part is damaged.
+    Those of the features are read from the store: the 97, or those that a source without audio brought.
     """
-    names = feature_names(directory)
-    table = _select_rows(clips, _read_index(directory, ["clip_id", "stamp", *names]), directory)
-    return table[names].astype("float32")
+    usual: list[str] = get_input(name).module.column_names()
+    first = next(iter(parts.list_parts(directory)), None)
+    if name != "features" or first is None:
+        return usual
+    return [column for column in parts.read_column_names(first) if column not in _INDEX_COLUMNS]
 
 
-class Spectrograms:
-    """Spectrograms of some clips, read from the store's parts as they are asked for.
-
-    It survives that the store is compacted meanwhile.
+def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFrame:
+    """Load an input that is a vector: float32 columns as `column_names` has them, indexed by ``clip_id``.
 
     Parameters
     ----------
@@ -113,6 +112,44 @@ class Spectrograms:
         Clips in the order wanted; columns ``clip_id`` and ``stamp``.
     directory : Path
         The store.
+    name : str
+        Name of the input.
+
+    Raises
+    ------
+    DataError
+        If a clip is not in the store, or a part is damaged.
+    """
+    names = column_names(directory, name)
+    index = _read_index(directory, ["clip_id", "stamp", "status", *names], parts.family_of(name))
+    table = _select_rows(clips, index[index["status"] == "ok"], directory, name)
+    return table[names].astype("float32")
+
+
+def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
+    """Load the features of `clips`, see `load_vectors`.
+
+    Raises
+    ------
+    DataError
+        If a clip is not in the store, or a part is damaged.
+    """
+    return load_vectors(clips, directory, "features")
+
+
+class InputReader:
+    """An input that is an array, of some clips, read from the store's parts as it is asked for.
+
+    It goes on when the store is compacted meanwhile.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Clips in the order wanted; columns ``clip_id`` and ``stamp``.
+    directory : Path
+        The store.
+    name : str
+        Name of the input, by default the spectrograms.
 
     Raises
     ------
@@ -120,17 +157,20 @@ class Spectrograms:
         If a clip is not in the store, or a part is damaged.
     """
 
-    def __init__(self, clips: pd.DataFrame, directory: Path) -> None:
-        self._clips, self._directory = clips[["clip_id", "stamp"]], directory
+    def __init__(self, clips: pd.DataFrame, directory: Path, name: str = "spectrograms") -> None:
+        self._clips = clips[["clip_id", "stamp"]]
+        self._directory = directory
+        self._name = name
         self._locate_rows()
-        self.shape = (len(clips), *parts.open_spectrograms(self._paths[0]).shape[1:])
-        self.dtype = np.dtype(np.uint8)
+        first = parts.open_arrays(self._paths[0])
+        self.shape = (len(clips), *first.shape[1:])
+        self.dtype = first.dtype
 
     def __len__(self) -> int:
         return len(self._row)
 
     def __getitem__(self, at: int | slice | np.ndarray) -> np.ndarray:
-        """Copy of the spectrograms at these positions, uint8 ``(n, n_mels, n_frames)``."""
+        """Return a copy of the values at these positions, shape ``(n, ...)``."""
         try:
             return self._read_rows(at)
         except FileNotFoundError:  # compacted since: the same bytes are in another part
@@ -141,32 +181,63 @@ class Spectrograms:
             raise DataError(parts.damage_message(Path(error.filename), "it is missing")) from error
 
     def _locate_rows(self) -> None:
-        """Look up which part has each clip, and where."""
-        index = _read_index(self._directory, ["clip_id", "stamp", "row"], with_part=True)
-        table = _select_rows(self._clips, index, self._directory)
-        self._row = table["row"].to_numpy()
+        """Look up the part of each clip, and its row there."""
+        family = parts.family_of(self._name)
+        index = _read_index(self._directory, ["clip_id", "stamp", "row"], family, with_part=True)
+        table = _select_rows(self._clips, index[index["row"] >= 0], self._directory, self._name)
+        self._row = table["row"].to_numpy(int)
         self._part, paths = pd.factorize(table["part"])
         self._paths = [Path(path).with_suffix(".npy") for path in paths]
-        self._offset = parts.open_spectrograms(self._paths[0]).offset
+        self._offset = parts.open_arrays(self._paths[0]).offset
 
     def _read_rows(self, at: int | slice | np.ndarray) -> np.ndarray:
-        rows, of = np.atleast_1d(self._row[at]), np.atleast_1d(self._part[at])
+        rows = np.atleast_1d(self._row[at])
+        part_of = np.atleast_1d(self._part[at])
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for one, row, part in zip(out, rows, of, strict=True):
+        for values, row, part in zip(out, rows, part_of, strict=True):
             # Read, not mapped: a map costs a page fault for every 4 kB, and a thousand parts cannot all stay mapped.
             with self._paths[part].open("rb", buffering=0) as file:
-                file.seek(self._offset + int(row) * one.nbytes)
-                if file.readinto(one) != one.nbytes:
+                file.seek(self._offset + int(row) * values.nbytes)
+                if file.readinto(values) != values.nbytes:
                     raise DataError(parts.damage_message(self._paths[part], "it is cut short"))
         return out[0] if np.isscalar(at) else out
 
 
-def _read_index(directory: Path, columns: list[str], *, with_part: bool = False) -> pd.DataFrame:
-    """Rows of all parts; listed again when one is compacted away meanwhile."""
+def load_input(clips: pd.DataFrame, directory: Path, name: str) -> np.ndarray | InputReader:
+    """Load an input of some clips as models take it: a vector whole, an array to be read as it is asked for.
+
+    Parameters
+    ----------
+    clips, directory, name
+        As for `load_vectors`.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, d), dtype=float32] or InputReader
+        One row per clip, in the order of `clips`.
+
+    Raises
+    ------
+    DataError
+        If a clip is not in the store, or a part is damaged.
+    """
+    if parts.is_vector(name):
+        return load_vectors(clips, directory, name).to_numpy()
+    return InputReader(clips, directory, name)
+
+
+def _all_parts(directory: Path) -> list[Path]:
+    """Return the indices of the parts of all families."""
+    return [path for family in parts.list_families(directory) for path in parts.list_parts(directory, family)]
+
+
+def _read_index(directory: Path, columns: list[str], family: str, *, with_part: bool = False) -> pd.DataFrame:
+    """Read the rows of all parts of a family; list them again when one is compacted away meanwhile."""
     for _ in range(10):
         try:
             tables = [
-                parts.read_part_index(path, columns).assign(part=str(path)) for path in parts.list_parts(directory)
+                parts.read_part_index(path, columns).assign(part=str(path))
+                for path in parts.list_parts(directory, family)
             ]
         except FileNotFoundError:
             continue
@@ -175,14 +246,14 @@ def _read_index(directory: Path, columns: list[str], *, with_part: bool = False)
     raise DataError(f"the parts of {directory} keep changing; wait for the build that is writing them")
 
 
-def _select_rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Rows of `index` for `clips`, in their order, indexed by ``clip_id``."""
+def _select_rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path, name: str) -> pd.DataFrame:
+    """Return the rows of `index` for `clips`, in their order, indexed by ``clip_id``."""
     index = index.set_index(parts.row_keys(index))
     index = index[~index.index.duplicated(keep="last")]
     absent = ~parts.row_keys(clips).isin(index.index)
     if absent.any():
+        first = clips["clip_id"][absent].iloc[0]
         raise DataError(
-            f"{absent.sum()} clips are not in the store {directory}, {clips['clip_id'][absent].iloc[0]!r} the first; "
-            f"{BUILD_FIRST}"
+            f"{absent.sum()} clips are not in the store {directory}, {first!r} the first ({name}); {BUILD_FIRST}"
         )
     return index.loc[parts.row_keys(clips)].set_index("clip_id")

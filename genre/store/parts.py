@@ -1,8 +1,11 @@
-"""The files of a store: parts, each written whole.
+"""Files of a store: parts, each written whole.
 
-A part is ``part-<digest>.npy``, the spectrograms of a batch, and ``part-<digest>.parquet``, its index: one row per
-clip with what became of it and its features, and what computed them: libraries, processor, kernels. The index is
-written last and makes the part exist.
+A part is an index, ``part-<digest>.parquet``, with one row per clip: its status, the reason where it has no values, and
+the inputs that are vectors, as columns. An input that is an array lies beside it, in ``part-<digest>.npy``. The index
+also records what computed the part: libraries, processor, kernels. It is written last and makes the part exist.
+
+Inputs that every build computes share their parts, the base family. Any other input has a family of parts of its own,
+``part-<input>-v<version>-<digest>``, so that it can be added to a store, and dropped, without touching the others.
 """
 
 import hashlib
@@ -14,70 +17,115 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genre.config import library_versions
+from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.files import write_atomically
+from genre.inputs import BASE_INPUTS, INPUTS, get_input
 from genre.inputs.backend import backend_name
-from genre.inputs.features import FEATURE_NAMES
 
-#: What a part says of every clip, before its features.
+#: Family of the inputs that every build computes.
+BASE = ""
+
+#: Columns that every index has before its vectors.
 OUTCOME_COLUMNS = ["clip_id", "stamp", "status", "reason"]
 
-#: Columns of an index; ``row`` is the clip's place among the spectrograms, -1 where it has none.
-INDEX_COLUMNS = [*OUTCOME_COLUMNS, "row", *FEATURE_NAMES]
+_VERSIONS = b"versions"
 
-_VERSIONS_KEY = b"versions"
+#: Shapes depend on the configuration, whether an input is a vector does not.
+_ANY_CONFIG = AudioConfig()
+
+
+def family_of(name: str) -> str:
+    """Return the family of parts that holds an input."""
+    return BASE if get_input(name).in_every_build else name
+
+
+def family_inputs(family: str) -> tuple[str, ...]:
+    """Return the names of the inputs that a family of parts holds."""
+    return (family,) if family else BASE_INPUTS
+
+
+def is_vector(name: str) -> bool:
+    """Return whether an input is a vector, stored as columns of an index, and not an array."""
+    return get_input(name).is_vector(_ANY_CONFIG)
+
+
+def vector_columns(family: str) -> list[str]:
+    """Return the columns of a family's index that hold its vectors."""
+    vectors = filter(is_vector, family_inputs(family))
+    return [column for name in vectors for column in get_input(name).module.column_names()]
+
+
+def array_input(family: str) -> str | None:
+    """Return the input of a family that is an array and not a vector, or None."""
+    return next((name for name in family_inputs(family) if not is_vector(name)), None)
 
 
 def row_keys(table: pd.DataFrame) -> pd.Series:
-    """What a stored row answers for: the clip, as its file was."""
+    """Return the key of each stored row: clip id plus file stamp."""
     return table["clip_id"].astype(str) + "\t" + table["stamp"].astype(str)
 
 
-def part_path(clips: pd.DataFrame, directory: Path) -> Path:
-    """Where the index of a part with these clips lies: wherever they are computed, the name is the same."""
+def part_path(clips: pd.DataFrame, directory: Path, family: str = BASE) -> Path:
+    """Return the path of the index of a part with these clips; it is the same wherever they are computed."""
     digest = hashlib.sha256("\n".join(row_keys(clips)).encode()).hexdigest()[:16]
-    return directory / f"part-{digest}.parquet"
+    return directory / f"part-{_family_prefix(family)}{digest}.parquet"
 
 
-def list_parts(directory: Path) -> list[Path]:
-    """Index of every part, the oldest first."""
-    found = [(path.stat().st_mtime_ns, path) for path in directory.glob("part-*.parquet")]
-    return [path for _, path in sorted(found)]
+def list_parts(directory: Path, family: str = BASE) -> list[Path]:
+    """Return the index of every part of a family, the oldest first."""
+    found = directory.glob(f"part-{_family_prefix(family)}{'?' * 16}.parquet")
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def list_families(directory: Path) -> list[str]:
+    """Return the base family, and the others that have parts in a store."""
+    return [BASE, *(name for name in INPUTS if name not in BASE_INPUTS and list_parts(directory, name))]
 
 
 def save_part(
-    index: pd.DataFrame, spectrograms: np.ndarray, directory: Path, computed_with: dict[str, str] | None = None
+    index: pd.DataFrame,
+    arrays: np.ndarray | None,
+    directory: Path,
+    computed_with: dict[str, str] | None = None,
+    family: str = BASE,
 ) -> Path:
     """Write a part, whole or not at all.
 
     Parameters
     ----------
     index : pd.DataFrame
-        `OUTCOME_COLUMNS`, ``row`` and, where there are any, features.
-    spectrograms : np.ndarray [shape=(n, n_mels, n_frames), dtype=uint8]
-        What ``row`` counts.
+        `OUTCOME_COLUMNS`, ``row`` (the clip's place in `arrays`, -1 where it has none) and, where there are any, the
+        columns of vectors.
+    arrays : np.ndarray [shape=(n, ...)] or None
+        Values of the family's `array_input`, or None if it has vectors only.
     directory : Path
         The store.
     computed_with : dict, optional
-        What computed it; by default `current_versions`.
+        What computed the part; by default `current_versions`.
+    family : str
+        Family of the part, by default the base.
 
     Returns
     -------
     Path
-        Its index.
+        Index of the part.
     """
-    path, table = part_path(index, directory), index.reindex(columns=INDEX_COLUMNS)
+    path = part_path(index, directory, family)
+    vectors = vector_columns(family)
+    names = [*OUTCOME_COLUMNS, "row", *vectors]
+    table = index.reindex(columns=names)
     # By hand: pandas takes fifteen milliseconds for a hundred columns, as long as a clip does.
     columns = [pa.array(table[name], pa.string()) for name in OUTCOME_COLUMNS] + [pa.array(table["row"], pa.int64())]
-    columns += [pa.array(values) for values in table[list(FEATURE_NAMES)].to_numpy(np.float32).T]
-    about = {_VERSIONS_KEY: json.dumps(computed_with or current_versions())}
-    write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, spectrograms))
-    return write_atomically(path, lambda p: pq.write_table(pa.table(columns, INDEX_COLUMNS, metadata=about), p))
+    columns += [pa.array(values) for values in table[vectors].to_numpy(np.float32).T]
+    metadata = {_VERSIONS: json.dumps(computed_with or current_versions())}
+    if arrays is not None:
+        write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, arrays))
+    return write_atomically(path, lambda p: pq.write_table(pa.table(columns, names, metadata=metadata), p))
 
 
 def read_part_index(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Columns of a part's index, by default all.
+    """Read columns of a part's index, by default all.
 
     Raises
     ------
@@ -95,7 +143,7 @@ def read_part_index(path: Path, columns: list[str] | None = None) -> pd.DataFram
 
 
 def read_column_names(path: Path) -> list[str]:
-    """Names of the columns of a part's index.
+    """Read the names of the columns of a part's index.
 
     Raises
     ------
@@ -109,28 +157,28 @@ def read_column_names(path: Path) -> list[str]:
 
 
 def current_versions() -> dict[str, str]:
-    """What this process computes with: libraries, processor, and kernels of the features."""
+    """Return what this process computes with: libraries, processor, and kernels of the features."""
     return library_versions() | {"kernels": backend_name()}
 
 
 def read_versions(path: Path) -> dict[str, str]:
-    """What computed a part, as `current_versions` says it; nothing where its source brought the features."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS_KEY, b"{}"))
+    """Read what computed a part, as `current_versions` returns it; empty where the source brought the features."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(_VERSIONS, b"{}"))
 
 
-def open_spectrograms(path: Path, n: int = 0) -> np.memmap:
-    """Spectrograms of a part, memory-mapped.
+def open_arrays(path: Path, n: int = 0) -> np.memmap:
+    """Map the arrays of a part into memory.
 
     Parameters
     ----------
     path : Path
-        Its index, or themselves.
+        Index of the part, or the file of its arrays.
     n : int, default 0
-        How many there must be at least.
+        Least number of arrays expected.
 
     Returns
     -------
-    np.memmap [shape=(>= n, n_mels, n_frames), dtype=uint8]
+    np.memmap [shape=(>= n, ...)]
         Read-only.
 
     Raises
@@ -144,7 +192,7 @@ def open_spectrograms(path: Path, n: int = 0) -> np.memmap:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(damage_message(path, "it is cut short" if path.exists() else "it is missing")) from error
     if len(found) < n:
-        raise DataError(damage_message(path, f"it has {len(found)} spectrograms of {n}"))
+        raise DataError(damage_message(path, f"it has {len(found)} clips of {n}"))
     return found
 
 
@@ -155,9 +203,14 @@ def remove_part(path: Path) -> None:
 
 
 def damage_message(path: Path, why: str) -> str:
-    """What to say of a damaged file, and what repairs it."""
+    """Return a sentence that names a damaged file, the damage and the command that repairs it."""
     command = '"mlflow run . -e build" with the same -P dataset= and -P source='
     return f"{path} is damaged: {why}; {command} repairs it"
+
+
+def _family_prefix(family: str) -> str:
+    """Return what stands before the digest in the name of a family's parts."""
+    return f"{family}-v{get_input(family).version}-" if family else ""
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

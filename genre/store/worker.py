@@ -1,6 +1,6 @@
-"""A process that computes batches of features and spectrograms for a store: ``python -m genre.store.worker FILE``.
+"""Worker process that computes batches of inputs for a store: ``python -m genre.store.worker DESCRIPTOR``.
 
-How it is watched over, and what it says when, is in `genre.workers.pool`.
+Its supervision and its messages are described in `genre.workers.pool`.
 """
 
 import os
@@ -15,46 +15,50 @@ import pandas as pd
 
 from genre.config import AudioConfig
 from genre.errors import GenreError
-from genre.store import computing, reference_clip
+from genre.store import computing, parts, reference_clip
 
-#: Seconds that a process waits for its next batch before it ends by itself.
+#: Seconds that a worker process waits for its next batch before it ends by itself.
 _IDLE_S = 60.0
 
 
 @dataclass(frozen=True)
 class BuildWork:
-    """The filling of a store, as `genre.workers.pool.Work`.
+    """Filling of a store, as `genre.workers.pool.Work`.
 
     Attributes
     ----------
     config : AudioConfig
         How to compute.
     directory : Path
-        The store, with its probe.
+        The store.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
     """
 
     config: AudioConfig
     directory: Path
+    family: str = parts.BASE
     name: ClassVar[str] = "features"
     python_args: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
 
     @property
-    def initial_message(self) -> tuple[AudioConfig, Path]:
-        """All of it."""
-        return self.config, self.directory
+    def initial_message(self) -> tuple[AudioConfig, Path, str]:
+        """Configuration, store and family."""
+        return self.config, self.directory, self.family
 
     def on_crash(self, row: pd.DataFrame, reason: str) -> None:
-        """Record a clip that no process survives as ``crashed``."""
-        computing.write_crashed_part(row, self.config, self.directory, f"the process that decoded it {reason}")
+        """Record a clip that crashes its worker process as ``crashed``."""
+        why = f"the process that decoded it {reason}"
+        computing.write_crashed_part(row, self.config, self.directory, why, self.family)
 
 
 def _compute_batches(pipe: Connection) -> None:
     """Write a part of each table of clips that comes through the pipe."""
-    config, directory = pipe.recv()
-    reference_clip.check_reference(config, directory)
+    config, directory, family = pipe.recv()
+    reference_clip.check_reference(config, directory, family)
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        computing.compute_part(pipe.recv(), config, directory, on_clip=lambda at: pipe.send(("at", at)))
+        computing.compute_part(pipe.recv(), config, directory, family, on_clip=lambda at: pipe.send(("at", at)))
         pipe.send(("done", None))
 
 
@@ -62,7 +66,7 @@ def _main(pipe: Connection) -> None:
     try:
         _compute_batches(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # whoever started this is gone
+        os._exit(0)  # the process that started this one is gone
     except GenreError as error:
         pipe.send(("refused", error))
     except Exception as error:
@@ -72,5 +76,5 @@ def _main(pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    os.dup2(2, 1)  # what decoders print
+    os.dup2(2, 1)  # decoders print to the standard output
     _main(Connection(int(sys.argv[1])))

@@ -12,7 +12,8 @@ from genre.inputs import features
 
 #: Population stability index from which a shift is small, and from which it asks for action: N. Siddiqi, Credit Risk
 #: Scorecards (2006), chapter 10.
-SMALL_SHIFT, LARGE_SHIFT = 0.1, 0.25
+SMALL_SHIFT = 0.1
+LARGE_SHIFT = 0.25
 
 #: Classes of a feature: the deciles of what the model was trained on.
 N_BINS = 10
@@ -77,7 +78,8 @@ def measure_shift(reference: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFra
     counted = {"genre answered": _count_by_class(reference["genre"], observed["genre"])} | counted
     rows = []
     for what, (then, now) in counted.items():
-        index, floor = psi(then, now), chance_level(len(then), int(then.sum()), int(now.sum()), n_tests=len(counted))
+        index = psi(then, now)
+        floor = chance_level(len(then), int(then.sum()), int(now.sum()), n_tests=len(counted))
         rows.append({"what": what, "psi": index, "chance": floor, "shift": _grade_shift(index, floor)})
     return pd.DataFrame(rows).sort_values("psi", ascending=False, kind="stable", ignore_index=True)
 

@@ -49,7 +49,9 @@ def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    y, proba, genres = tables.labels_of(table), tables.proba_of(table), tables.genres_of(table)
+    y = tables.labels_of(table)
+    proba = tables.proba_of(table)
+    genres = tables.genres_of(table)
     if missing := [genre for k, genre in enumerate(genres) if not (y == k).any()]:
         raise DataError(f"no clip of {', '.join(missing)}; labels can be judged where every genre has clips")
     others = np.where(np.eye(len(genres), dtype=bool)[y], -1.0, proba)

@@ -42,7 +42,8 @@ def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, 
 
     check_names([name])
     X = minmax_scale(features.to_numpy(np.float64))
-    y, fitted = clips["genre"].cat.codes.to_numpy().astype(np.int64), (clips["split"] != "test").to_numpy()
+    y = clips["genre"].cat.codes.to_numpy().astype(np.int64)
+    fitted = (clips["split"] != "test").to_numpy()
     model = _MODELS[name](y[fitted], seed).fit(X[fitted], y[fitted])
     return trials.make_probability_table(clips, np.asarray(model.predict_proba(X)))
 

@@ -84,7 +84,8 @@ def robustness_card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     if CLEAN not in tables:
         raise UsageError(f"no table of the audio {CLEAN!r}; it is what the others are compared with")
-    clean, rows = tables[CLEAN], []
+    clean = tables[CLEAN]
+    rows = []
     for name, table in tables.items():
         scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
         low, high = evaluate.confidence_intervals(table)["macro_auc"]
@@ -110,7 +111,8 @@ def _encode_mp3(y: np.ndarray, kbit: int) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=SR)
-        stream.bit_rate, stream.layout = 1000 * kbit, "mono"
+        stream.bit_rate = 1000 * kbit
+        stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(np.clip(y, -1, 1)[None], format="fltp", layout="mono")
         frame.sample_rate = SR
         for piece in (frame, None):

@@ -21,7 +21,7 @@ def check_model(name: str) -> str:
     UsageError
         If it is unknown or takes something else.
     """
-    if models.get_model(name).input_kind != "features":
+    if models.get_model(name).input_name != "features":
         raise UsageError(f"{name} takes no features; choose from {', '.join(models.model_names('features'))}")
     return name
 
@@ -67,8 +67,10 @@ def fit_model(
         If a genre has no training clip, or the model refuses.
     """
     X = features[list(columns or features.columns)].to_numpy()
-    y, split = clips["genre"].cat.codes.to_numpy(), clips["split"].to_numpy(str)
-    train, validation = split == "train", split == "validation"
+    y = clips["genre"].cat.codes.to_numpy()
+    split = clips["split"].to_numpy(str)
+    train = split == "train"
+    validation = split == "validation"
     genres = list(clips["genre"].cat.categories)
     data = models.TrainingData(
         genres, X[train], y[train], clips["recording"].to_numpy(str)[train], X[validation], y[validation]
@@ -108,7 +110,8 @@ def predict_out_of_fold(
     UsageError, TrainingError
         As for `fit_model`.
     """
-    y, recordings = clips["genre"].cat.codes.to_numpy(), clips["recording"].to_numpy(str)
+    y = clips["genre"].cat.codes.to_numpy()
+    recordings = clips["recording"].to_numpy(str)
     scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
     n_folds = min(n_folds, int(scarce.iloc[0]))
     if n_folds < 2:
@@ -151,7 +154,8 @@ def split_gap(
     UsageError, TrainingError
         As for `fit_model`.
     """
-    n_folds, rows = _limit_folds(clips, n_folds), []
+    n_folds = _limit_folds(clips, n_folds)
+    rows = []
     y = clips["genre"].cat.codes.to_numpy()
     kept_whole = {"honest": clips["recording"].to_numpy(str), "naive": clips["clip_id"].to_numpy(str)}
     for s in range(seed, seed + n_splits):
@@ -200,5 +204,6 @@ def _mark_test_rows(n: int, test: np.ndarray) -> np.ndarray:
 
 def make_probability_table(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
     """Probability table of `clips`, given their probabilities in the same order."""
-    ids, genres = pd.Index(clips["clip_id"]), list(clips["genre"].cat.categories)
+    ids = pd.Index(clips["clip_id"])
+    genres = list(clips["genre"].cat.categories)
     return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres)

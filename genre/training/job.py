@@ -1,4 +1,4 @@
-"""What makes a training what it is, and the files that it leaves."""
+"""Specification of one training, and the files that it leaves."""
 
 import hashlib
 import json
@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 
 from genre import models
+from genre.core import CORE, TRAINING, source_digest
 from genre.files import read_json, write_json, write_table
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What makes a training what it is; equal jobs on equal code give the same model.
+    """Specification of a training; equal jobs on equal code give the same model.
 
     Attributes
     ----------
@@ -33,10 +34,10 @@ class TrainingJob:
     store : str
         Folder of that store.
     data_digest, splits_digest, code_digest : str
-        Of the clips with their features, of who is on which side, and of this package with its libraries.
+        Digests of the clips with their features, of the splits, and of the code with its libraries.
     folds : int
-        The model is trained as many times more, each time without a part of the training recordings, whose
-        probabilities are kept; 0 for none. Default 0.
+        Folds of the cross-validation: the model is trained once more per fold, without a part of the training
+        recordings, whose probabilities are kept; 0 for none. Default 0.
     """
 
     model: str
@@ -52,31 +53,29 @@ class TrainingJob:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that name the training; where store and weights file lie does not count."""
+        """Twelve hexadecimal digits that name the training; the places of store and weights file do not count."""
         identity = {k: v for k, v in asdict(self).items() if k != "store"} | {"params": _hash_weights_file(self.params)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @cache
 def code_digest(model: str) -> str:
-    """Hash of this package's sources, which are logged with every model, and of the libraries that one stands on."""
-    package, libraries = (
-        Path(__file__).parents[1],
-        ["numpy", "scipy", "numba", "soxr", *models.model_requirements(model)],
-    )
-    digest = hashlib.sha256("".join(f"{name}=={version(name)}\n" for name in libraries).encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Return a hash of the sources that a training runs, and of the libraries that the model stands on.
+
+    See `genre.core`: a change of the rest of the package leaves it as it is.
+    """
+    libraries = ["numpy", "scipy", "numba", "soxr", *models.model_requirements(model)]
+    text = "".join(f"{name}=={version(name)}\n" for name in libraries) + source_digest((*CORE, *TRAINING))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """Twelve hexadecimal digits of a table's index and values."""
+    """Return twelve hexadecimal digits of a table's index and values."""
     return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()[:12]
 
 
 def prepare_training(directory: Path, job: TrainingJob, clips: pd.DataFrame) -> None:
-    """Write what the training needs.
+    """Write the files that a training reads.
 
     Parameters
     ----------
@@ -93,28 +92,30 @@ def prepare_training(directory: Path, job: TrainingJob, clips: pd.DataFrame) -> 
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """What a finished training reports of itself; None where it is not finished."""
+    """Return the result of a finished training, or None."""
     return read_json(directory / "result.json")
 
 
 def read_job(directory: Path) -> TrainingJob:
-    """The job that `prepare_training` wrote."""
+    """Read the job that `prepare_training` wrote."""
     return TrainingJob(**read_json(directory / "job.json"))
 
 
 def held_out_probabilities(directory: Path) -> pd.DataFrame:
-    """Probability table of a finished training's clips that no model had seen when it answered.
+    """Return the probability table of a finished training for the clips that each model had not seen.
 
-    Validation, by the saved model, and where folds were asked for the training clips, each by a model trained without
-    its recording. Below some thousand clips validation alone is too small to choose, weigh and calibrate by.
+    These are the validation clips, predicted by the saved model, and, with cross-validation, the training clips, each
+    predicted by a model trained without its recording. Below some thousand clips validation alone is too small to
+    choose, weight and calibrate by.
     """
     table = pd.read_parquet(directory / "probabilities.parquet")
-    parts, path = [table[table["split"] == "validation"]], directory / "out_of_fold.parquet"
+    parts = [table[table["split"] == "validation"]]
+    path = directory / "out_of_fold.parquet"
     return pd.concat([pd.read_parquet(path), *parts]) if path.exists() else parts[0]
 
 
 def _hash_weights_file(params: dict[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters with a file of weights named by a hash of what it holds."""
+    """Return the hyper-parameters with a file of weights replaced by a hash of its contents."""
     path = Path(params.get("weights", "")).expanduser()
     if not path.is_file():
         return params

@@ -1,17 +1,17 @@
 """One training of one model, in a process of its own.
 
-The process frees the GPU when it ends, takes nothing else with it when the system kills it for memory, and keeps its
-seed to itself (Keras's is process-global). Everything it needs and everything it leaves lies in one folder::
+The process frees the GPU when it ends, takes nothing else down when the system kills it for memory, and keeps its seed
+to itself (Keras's is process-global). Its inputs and its results are in one folder::
 
-    job.json  clips.parquet            what is asked for
-    model/                             the saved model, and the checkpoints on the way there
-    probabilities.parquet              of the saved model, for every clip
-    out_of_fold.parquet                for the training clips, by models without their fold, where folds are asked for
+    job.json  clips.parquet            the job
+    model/                             the saved model, and checkpoints
+    probabilities.parquet              probabilities of the saved model for every clip
+    out_of_fold.parquet                those for the training clips by models without their fold, where there are folds
     scores.json                        its metrics per split, with intervals, and its calibration
-    importances.parquet                its own and permutation importances, where it takes features
+    importances.parquet                its own and permutation importances, where its input is a vector
     history.parquet                    loss and scores per epoch, where it has epochs
     result.json                        written last: the training is finished
-    training.log                       what the libraries said
+    training.log                       output of the libraries
 
 ``python -m genre.training.process FOLDER`` runs one by hand.
 """
@@ -43,38 +43,41 @@ from genre.folds import assign_folds
 from genre.probabilities import tables
 from genre.store import contents
 from genre.training.job import TrainingJob, held_out_probabilities, read_job, read_result
-from genre.workspace import PROJECT_DIR
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
-#: Have TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
+#: Folder that holds the package, from which ``python -m`` finds it.
+_PROJECT_DIR = Path(__file__).resolve().parents[2]
+
+#: Environment in which TensorFlow and JAX take a GPU's memory as they need it, not all of it at once.
 GPU_MEMORY_ENV = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class RowSubset:
-    """Some rows of an array-like, read as they are asked for.
+    """Subset of the rows of an array-like, read on access.
 
     Parameters
     ----------
     X : array-like [shape=(n, ...)]
-        Takes an array of positions between its brackets.
+        Indexed by an array of positions.
     positions : np.ndarray [shape=(m,), dtype=int]
-        Which rows, in the order wanted.
+        Positions of the rows, in order.
     """
 
     def __init__(self, X: Any, positions: np.ndarray) -> None:
-        self.X, self.positions = X, positions
+        self.X = X
+        self.positions = positions
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        """The rows at these positions."""
+        """Return the rows at these positions."""
         return np.asarray(self.X[self.positions[at]])
 
 
 def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
-    """Train in a new process, or go on where a killed one stopped, and wait for it.
+    """Train in a new process, or resume a killed training, and wait for it.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
     Returns
     -------
     dict
-        As `read_result`.
+        Result, as from `read_result`.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
     with (directory / "training.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "genre.training.process", str(directory), "--end-with-parent"],
-            cwd=PROJECT_DIR,
+            cwd=_PROJECT_DIR,
             env=GPU_MEMORY_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -119,8 +122,10 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
 def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     """Train in this process; every result is written before ``result.json``."""
     started = time.perf_counter()
-    job, clips = read_job(directory), pd.read_parquet(directory / "clips.parquet")
-    X = _load_inputs(job, clips)
+    job = read_job(directory)
+    clips = pd.read_parquet(directory / "clips.parquet")
+    input_name = models.get_model(job.model).input_name
+    X = contents.load_input(clips, Path(job.store), input_name)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
     part = X.__getitem__ if isinstance(X, np.ndarray) else partial(RowSubset, X)
@@ -145,7 +150,7 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     notes = _cross_validate(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
     calibration = evaluate.calibration_scores(held_out_probabilities(directory), table[table["split"] == "test"])
     write_json(directory / "scores.json", evaluate.summarise_scores(table) | calibration)
-    if models.get_model(job.model).input_kind == "features":
+    if isinstance(X, np.ndarray):  # each of its columns has a name
         write_table(directory / "importances.parquet", _compute_importances(job, saved, data))
     history = models.training_history(job.model, directory / "model")
     if history is not None:
@@ -154,17 +159,10 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     write_json(directory / "result.json", _resource_usage(started, fitted) | facts | notes)
 
 
-def _load_inputs(job: TrainingJob, clips: pd.DataFrame) -> Any:
-    """What the model takes, one row per clip."""
-    if models.get_model(job.model).input_kind == "features":
-        return contents.load_features(clips, Path(job.store)).to_numpy()
-    return contents.Spectrograms(clips, Path(job.store))
-
-
 def _cross_validate(
     job: TrainingJob, data: models.TrainingData, clips: pd.DataFrame, directory: Path
 ) -> dict[str, Any]:
-    """Train without each fold in turn and write what is said of it; what happened, for the report."""
+    """Train on all folds but one, in turn, save the out-of-fold probabilities, and return facts for the result."""
     started = time.perf_counter()
     fold = assign_folds(data.y_train, data.recordings_train, job.folds)
     if fold is None:
@@ -172,7 +170,8 @@ def _cross_validate(
     proba = np.empty((len(clips), len(job.genres)))
     try:
         for number in range(fold.max() + 1):
-            kept, left = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            kept = np.flatnonzero(fold != number)
+            left = np.flatnonzero(fold == number)
             part = replace(
                 data,
                 X_train=data.X_train[kept],
@@ -193,8 +192,8 @@ def _cross_validate(
 
 
 def _compute_importances(job: TrainingJob, model: Any, data: models.TrainingData) -> pd.DataFrame:
-    """Permutation importances on validation, and the model's own as column ``own`` where it has any."""
-    names = contents.feature_names(Path(job.store))
+    """Compute permutation importances on validation, with the model's own as column ``own`` where it has any."""
+    names = contents.column_names(Path(job.store), models.get_model(job.model).input_name)
     table = permutation_importances(
         lambda X: models.predict_proba(job.model, model, X),
         data.X_validation,
@@ -225,23 +224,23 @@ def _explain_exit(returncode: int, directory: Path) -> str:
 
 
 def _main(directory: Path, messages: TextIO) -> int:
-    def say(**message: Any) -> None:
+    def send(**message: Any) -> None:
         print(json.dumps(message), file=messages, flush=True)
 
     try:
-        train_and_save(directory, lambda epoch, metrics: say(epoch=epoch, metrics=metrics))
+        train_and_save(directory, lambda epoch, metrics: send(epoch=epoch, metrics=metrics))
     except GenreError as error:
-        say(error=str(error))
+        send(error=str(error))
     except Exception as error:  # the parent gets the reason, the log the traceback
         traceback.print_exc()
-        say(error=f"{type(error).__name__}: {error} (log: {directory / 'training.log'})")
+        send(error=f"{type(error).__name__}: {error} (log: {directory / 'training.log'})")
     else:
         return 0
     return 1
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which closes the pipe, however it went."""
+    """End this process when its parent has ended, in whatever way: the pipe is then closed."""
     os.read(0, 1)  # not sys.stdin, whose lock would abort the interpreter's own end
     os._exit(1)
 

@@ -175,7 +175,8 @@ def fit_stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.nd
     np.ndarray [shape=(members * k + 1, k)]
         For `genre.ensemble.combine_probabilities` with ``stacked``.
     """
-    columns, k = stack_log_probabilities(probas), probas[0].shape[1]
+    columns = stack_log_probabilities(probas)
+    k = probas[0].shape[1]
     true = np.eye(k)[y_true]
     start = np.vstack([np.eye(k) / len(probas)] * len(probas) + [np.zeros((1, k))])
 
@@ -245,7 +246,8 @@ def _rank_candidates(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[int, str]:
     """Row that is chosen, and why: the fewest members that are within one standard error of the best."""
-    best, sizes = ranked.iloc[0], ranked["members"].map(len).tolist()
+    best = ranked.iloc[0]
+    sizes = ranked["members"].map(len).tolist()
     if sizes[0] == 1:
         return 0, "the best"
     top = aligned.bootstrap_auc(best)
@@ -259,7 +261,8 @@ def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[in
 
 def _fit_weights(parts: Sequence[pd.DataFrame], mean: Mean) -> np.ndarray:
     """Learnt weights from tables of the same clips; those of the weighted mean sum to 1, as temperature is apart."""
-    probas, y_true = [proba_of(table) for table in parts], labels_of(parts[0])
+    probas = [proba_of(table) for table in parts]
+    y_true = labels_of(parts[0])
     if mean == "stacked":
         return fit_stack_weights(probas, y_true)
     weights = pooling.fit_pool_weights(probas, y_true)

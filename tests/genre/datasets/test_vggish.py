@@ -93,7 +93,7 @@ def test_a_store_keeps_the_columns_that_the_source_brought(records, tmp_path):
     values = datasets.load_source_features("vggish", str(records))
     contents.write_source_features(clips, values, tmp_path / "store")
     loaded = contents.load_features(clips, tmp_path / "store")
-    assert list(loaded.columns) == contents.feature_names(tmp_path / "store") == vggish.VGGISH_NAMES
+    assert list(loaded.columns) == contents.column_names(tmp_path / "store") == vggish.VGGISH_NAMES
     np.testing.assert_array_equal(loaded, values.loc[clips["clip_id"]])
 
 

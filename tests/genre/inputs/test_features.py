@@ -13,9 +13,9 @@ from genre.audio import decoding
 from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
-from genre.inputs import spectrogram
+from genre.inputs import compute_inputs, spectrogram
 from genre.inputs.backend import analyse_clip
-from genre.inputs.features import FAMILIES, FEATURE_NAMES, FEATURES, extract_features, extract_with_log_mel
+from genre.inputs.features import FAMILIES, FEATURE_NAMES, FEATURES, extract_features
 
 CORRECTED = AudioConfig()
 PAPER = AudioConfig(variant="paper")
@@ -191,14 +191,14 @@ def test_one_pass_gives_what_two_give_to_the_last_digit(config, kernels, monkeyp
     monkeypatch.setenv("GENRE_KERNELS", kernels)
     noises = [np.random.default_rng(seed).normal(0, 0.1, 10 * 22050).astype(np.float32) for seed in range(12)]
     for y in [beat(7.3), *noises]:
-        values, S = extract_with_log_mel(y, config)
-        np.testing.assert_array_equal(values, extract_features(y, config))
-        np.testing.assert_array_equal(S, spectrogram.log_mel(y, config))
+        both = compute_inputs(y, config, ("features", "spectrograms"))
+        np.testing.assert_array_equal(both["features"], extract_features(y, config))
+        np.testing.assert_array_equal(both["spectrograms"], spectrogram.log_mel(y, config))
 
 
 def test_one_pass_is_for_one_clip():
     with pytest.raises(UsageError, match="220501 samples"):
-        extract_with_log_mel(np.zeros(220501), CORRECTED)
+        compute_inputs(np.zeros(220501), CORRECTED)
 
 
 # Behaviour

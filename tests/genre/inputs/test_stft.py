@@ -88,15 +88,15 @@ def test_plain_where_nothing_may_be_written(tmp_path):
 
 def test_what_is_found_on_disk_gives_what_was_compiled(tmp_path):
     code = (
-        "import hashlib, numpy as np; from genre.inputs.features import extract_with_log_mel; "
+        "import hashlib, numpy as np; from genre.inputs import compute_inputs; "
         "from genre.config import AudioConfig; y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32); "
-        "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in extract_with_log_mel(y, AudioConfig())))"
+        "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in compute_inputs(y, AudioConfig()).values()))"
     )
     own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
     said = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
     assert said[0].stdout and said[0].stdout == said[1].stdout, said[0].stderr
-    for name in ("_analyse", "_emphasise"):
-        assert list(tmp_path.rglob(f"kernels.{name}*.nbc"))
+    for name in ("_analyse_frames", "_emphasised_mel"):
+        assert list(tmp_path.rglob(f"compiled.{name}*.nbc"))
 
 
 def test_librosa_is_not_loaded():

@@ -40,7 +40,7 @@ def toy(name, order=(0, 1, 2), seed=0):
     """Clips whose genre is plain: three features of their own, or a band of the spectrogram of their own."""
     rng = np.random.default_rng(seed)
     kind = np.tile([0, 1, 2], 16)
-    if models.get_model(name).input_kind == "features":
+    if models.get_model(name).input_name == "features":
         X = rng.normal(size=(48, 97)).astype(np.float32)
         for k in range(3):
             X[kind == k, 3 * k : 3 * k + 3] += 4
@@ -160,7 +160,7 @@ def test_genre_without_training_clips(name, params, tmp_path):
 def test_importances_name_the_features(name, trained):
     columns = [f"feature {i}" for i in range(97)]
     values = models.feature_importances(name, trained(name)[0], columns)
-    if name == "svm" or models.get_model(name).input_kind == "spectrograms":
+    if name == "svm" or models.get_model(name).input_name == "spectrograms":
         assert values is None
         return
     assert sorted(values.index) == sorted(columns)
@@ -183,8 +183,8 @@ def test_nothing_or_rubbish_to_load(name, tmp_path):
 def test_entry(name):
     model = models.get_model(name)
     assert model.name == name
-    assert model.input_kind in ("features", "spectrograms")
-    assert name in models.model_names(model.input_kind)
+    assert model.input_name in ("features", "spectrograms")
+    assert name in models.model_names(model.input_name)
     assert models.model_requirements(name)
 
 

@@ -48,13 +48,13 @@ def usable(clips: pd.DataFrame) -> pd.DataFrame:
 def test_compacted_parts_hold_the_same_and_a_reader_goes_on(filled):
     clips, directory = filled
     good = usable(clips)
-    reader = contents.Spectrograms(good, directory)
+    reader = contents.InputReader(good, directory)
     pictures, table = reader[:], contents.load_features(good, directory)
     assert archive.compact_parts(directory) == (4, 1)
     assert len(list(directory.glob("part-*"))) == 2
     np.testing.assert_array_equal(reader[:], pictures)
     np.testing.assert_array_equal(reader[np.array([5, 0])], pictures[[5, 0]])
-    np.testing.assert_array_equal(contents.Spectrograms(good, directory)[:], pictures)
+    np.testing.assert_array_equal(contents.InputReader(good, directory)[:], pictures)
     pd.testing.assert_frame_equal(contents.load_features(good, directory), table)
     pd.testing.assert_frame_equal(contents.with_outcomes(clips, directory), clips)
     assert archive.compact_parts(directory) == (1, 1)
@@ -76,10 +76,10 @@ def test_a_compaction_that_was_killed_is_finished_by_the_next(filled, made):
     archive.compact_parts(directory)
     for index, pictures in made[1][:2]:  # not removed yet
         parts.save_part(index, pictures, directory)
-    before = contents.Spectrograms(usable(clips), directory)[:]
+    before = contents.InputReader(usable(clips), directory)[:]
     assert archive.compact_parts(directory) == (3, 1)
     assert len(contents.read_outcomes(directory)) == len(clips)
-    np.testing.assert_array_equal(contents.Spectrograms(usable(clips), directory)[:], before)
+    np.testing.assert_array_equal(contents.InputReader(usable(clips), directory)[:], before)
 
 
 def test_what_is_exported_is_restored(filled, tmp_path):
@@ -89,12 +89,12 @@ def test_what_is_exported_is_restored(filled, tmp_path):
     table = pd.read_parquet(path)
     assert list(table["genre"]) == list(good["genre"])
     steps = np.frombuffer(table["spectrogram"][3], np.uint8).reshape(96, 431)
-    np.testing.assert_array_equal(np.cumsum(steps, axis=1, dtype=np.uint8), contents.Spectrograms(good, directory)[3])
+    np.testing.assert_array_equal(np.cumsum(steps, axis=1, dtype=np.uint8), contents.InputReader(good, directory)[3])
     assert str(tmp_path) not in table.drop(columns="spectrogram").to_csv()
     assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
     assert archive.restore_store(path, CONFIG, tmp_path / "other") == 7
     np.testing.assert_array_equal(
-        contents.Spectrograms(good, tmp_path / "other")[:], contents.Spectrograms(good, directory)[:]
+        contents.InputReader(good, tmp_path / "other")[:], contents.InputReader(good, directory)[:]
     )
     pd.testing.assert_frame_equal(
         contents.load_features(good, tmp_path / "other"), contents.load_features(good, directory)
@@ -114,7 +114,7 @@ def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):
     reference_clip.reference_path(tmp_path / "other").write_text(
         json.dumps({"versions": {"numpy": "1"}, "values": {"tempo": 90.0}})
     )
-    with pytest.raises(DataError, match="tempo of the probe is 120, there 90; numpy 1 is now 2"):
+    with pytest.raises(DataError, match="reference clip gives tempo = 120, store has 90; numpy 1 is now 2"):
         archive.restore_store(path, CONFIG, tmp_path / "other")
     for nonsense in (b"", b"no parquet", pd.DataFrame({"a": [1]}).to_parquet()):
         path.write_bytes(nonsense)

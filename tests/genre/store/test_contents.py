@@ -9,7 +9,7 @@ import soundfile as sf
 from genre import datasets
 from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
-from genre.inputs import features
+from genre.inputs import compute_inputs, features
 from genre.store import building, computing, contents, parts
 from tests.support.sounds import tone, write_music
 
@@ -27,19 +27,19 @@ def test_what_comes_out_is_what_was_computed(clips, tmp_path):
     table = contents.load_features(clips, tmp_path)
     assert list(table.index) == list(clips["clip_id"])
     # how many threads BLAS has in a worker changes the last digit
-    values, picture = features.extract_with_log_mel(y, CONFIG)
-    np.testing.assert_allclose(table.iloc[3], values, rtol=1e-5, atol=1e-7)
-    pictures = contents.Spectrograms(clips, tmp_path)
+    computed = compute_inputs(y, CONFIG)
+    np.testing.assert_allclose(table.iloc[3], computed["features"], rtol=1e-5, atol=1e-7)
+    pictures = contents.InputReader(clips, tmp_path)
     assert pictures.shape == (len(clips), 96, 431)
-    np.testing.assert_array_equal(pictures[3], picture)
+    np.testing.assert_array_equal(pictures[3], computed["spectrograms"])
 
 
 def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
     for start in (0, 3):  # two parts
         computing.compute_part(clips.iloc[start : start + 3], CONFIG, tmp_path)
     wanted = clips.iloc[[5, 0, 4]]
-    pictures = contents.Spectrograms(wanted, tmp_path)
-    one_by_one = [contents.Spectrograms(clips.iloc[[i]], tmp_path)[0] for i in (5, 0, 4)]
+    pictures = contents.InputReader(wanted, tmp_path)
+    one_by_one = [contents.InputReader(clips.iloc[[i]], tmp_path)[0] for i in (5, 0, 4)]
     np.testing.assert_array_equal(pictures[:], one_by_one)
     np.testing.assert_array_equal(pictures[np.array([2, 0, 2])], [one_by_one[i] for i in (2, 0, 2)])
     assert list(contents.load_features(wanted, tmp_path).index) == list(wanted["clip_id"])
@@ -87,7 +87,7 @@ def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
     first.unlink()  # killed between the two files
     second.with_suffix(".npy").write_bytes(b"")
     assert building.build_store(clips, CONFIG, tmp_path) == len(clips)
-    assert len(contents.Spectrograms(clips, tmp_path)[:]) == len(clips)
+    assert len(contents.InputReader(clips, tmp_path)[:]) == len(clips)
     assert {p.stem for p in tmp_path.glob("part-*.npy")} == {p.stem for p in parts.list_parts(tmp_path)}
 
 
@@ -95,8 +95,8 @@ def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
 def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, damage):
     for start in (0, 4):  # two parts
         computing.compute_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
-    before, whole = contents.Spectrograms(clips, tmp_path)[:], contents.load_features(clips, tmp_path)
-    reader = contents.Spectrograms(clips, tmp_path)
+    before, whole = contents.InputReader(clips, tmp_path)[:], contents.load_features(clips, tmp_path)
+    reader = contents.InputReader(clips, tmp_path)
     victim = sorted(tmp_path.glob("part-*.parquet" if damage == "index" else "part-*.npy"))[0]
     if damage == "missing":
         victim.unlink()
@@ -108,7 +108,7 @@ def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, dama
     missing = contents.find_missing(clips, tmp_path)
     assert len(missing) == 4
     computing.compute_part(missing, CONFIG, tmp_path)
-    np.testing.assert_array_equal(contents.Spectrograms(clips, tmp_path)[:], before)
+    np.testing.assert_array_equal(contents.InputReader(clips, tmp_path)[:], before)
     np.testing.assert_allclose(contents.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_more_parts_than_the_system_lets_open(clips, tmp_path):
             table.assign(clip_id=f"c{i}").to_parquet(tmp_path / f"part-{i:016d}.parquet")
             (tmp_path / f"part-{i:016d}.npy").hardlink_to(pictures)
         many = pd.DataFrame({"clip_id": [f"c{i}" for i in range(limit + 20)], "stamp": clips["stamp"].iloc[0]})
-        every = contents.Spectrograms(many, tmp_path)[:]
+        every = contents.InputReader(many, tmp_path)[:]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     assert (every == np.load(pictures)[0]).all()

@@ -1,0 +1,130 @@
+"""Inputs that not every build computes: parts of their own, beside those of the others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genre import datasets
+from genre.config import AudioConfig
+from genre.errors import DataError
+from genre.inputs import INPUTS, Input, compute_inputs
+from genre.store import archive, computing, contents, parts, reference_clip
+
+CONFIG = AudioConfig()
+FURTHER = {
+    "halves": Input("halves", "tests.support.halves", "float32", 1),
+    "peaks": Input("peaks", "tests.support.peaks", "float32", 1),
+}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, entry in FURTHER.items():
+        monkeypatch.setitem(INPUTS, name, entry)
+
+
+@pytest.fixture
+def clips(music: Path, tmp_path: Path) -> pd.DataFrame:
+    return datasets.load_clips("folder", str(music), tmp_path, {"max_clips_per_track": 1})
+
+
+@pytest.fixture
+def store(clips: pd.DataFrame, tmp_path: Path) -> Path:
+    """A store with two parts of every input."""
+    directory = tmp_path / "store"
+    for family in (parts.BASE, *FURTHER):
+        directory.mkdir(exist_ok=True)
+        reference_clip.check_reference(CONFIG, directory, family)
+        for start in (0, 4):
+            computing.compute_part(clips.iloc[start : start + 4], CONFIG, directory, family)
+    return directory
+
+
+def values_of(clips: pd.DataFrame, store: Path) -> dict[str, np.ndarray]:
+    return {name: contents.load_input(clips, store, name)[:] for name in INPUTS}
+
+
+def test_every_input_is_read_as_it_was_computed(clips, store):
+    read = values_of(clips, store)
+    computed = compute_inputs(computing.read_clip(next(clips.itertuples()), CONFIG), CONFIG, INPUTS)
+    for name, values in computed.items():
+        np.testing.assert_array_equal(read[name][0], values, err_msg=name)
+    assert contents.column_names(store, "peaks") == ["first_peak", "second_peak"]
+
+
+def test_a_family_is_computed_and_missing_by_itself(clips, store):
+    for path in parts.list_parts(store, "peaks"):
+        parts.remove_part(path)
+    assert contents.find_missing(clips, store).empty
+    assert contents.find_missing(clips, store, "halves").empty
+    assert len(contents.find_missing(clips, store, "peaks")) == len(clips)
+    with pytest.raises(DataError, match=r"8 clips are not in the store .* \(peaks\); run"):
+        contents.load_input(clips, store, "peaks")
+
+
+def test_a_new_version_of_an_input_leaves_the_old_parts_unread(clips, store, monkeypatch):
+    monkeypatch.setitem(INPUTS, "halves", replace(FURTHER["halves"], version=2))
+    assert len(contents.find_missing(clips, store, "halves")) == len(clips)
+    assert parts.list_families(store) == [parts.BASE, "peaks"]
+    computing.compute_part(clips, CONFIG, store, "halves")
+    assert len(contents.load_input(clips, store, "halves")) == len(clips)
+
+
+def test_a_file_that_fails_is_missing_from_its_family_alone(clips, store, tmp_path):
+    gone = clips.assign(clip_id=[f"{n}" for n in range(len(clips))], path=str(tmp_path / "nowhere.wav"))
+    computing.compute_part(gone.iloc[:2], CONFIG, store, "peaks")
+    outcomes = contents.read_outcomes(store, "peaks")
+    assert outcomes["status"].tolist().count("undecodable") == 2
+    assert len(contents.read_outcomes(store)) == len(clips)
+    with pytest.raises(DataError, match="not in the store"):
+        contents.load_input(gone.iloc[:2], store, "peaks")
+
+
+def test_compaction_merges_each_family_and_changes_no_value(clips, store):
+    before = values_of(clips, store)
+    assert archive.compact_parts(store) == (6, 3)
+    after = values_of(clips, store)
+    for name in INPUTS:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+
+
+def test_an_archive_holds_every_input_and_gives_it_back(clips, store, tmp_path):
+    built = contents.with_outcomes(clips, store)
+    for path in parts.list_parts(store, "halves")[:1]:
+        parts.remove_part(path)  # half of the clips lack it
+    file = tmp_path / "music.parquet"
+    assert archive.export_store(built, CONFIG, store, file) == len(clips)
+    assert pd.read_parquet(file)["halves"].notna().sum() == 4
+    assert archive.restore_store(file, CONFIG, tmp_path / "other") == len(clips)
+    known = contents.read_outcomes(store, "halves")["clip_id"]
+    for name, these in {"features": clips, "peaks": clips, "halves": clips[clips["clip_id"].isin(known)]}.items():
+        np.testing.assert_array_equal(
+            contents.load_input(these, tmp_path / "other", name)[:], contents.load_input(these, store, name)[:]
+        )
+
+
+def test_an_archive_of_an_unknown_input_gives_back_the_others(clips, store, tmp_path, monkeypatch):
+    file = tmp_path / "music.parquet"
+    archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, file)
+    monkeypatch.delitem(INPUTS, "peaks")
+    archive.restore_store(file, CONFIG, tmp_path / "other")
+    assert parts.list_families(tmp_path / "other") == [parts.BASE, "halves"]
+
+
+def test_damage_in_one_family_leaves_the_others(clips, store):
+    victim = parts.list_parts(store, "halves")[0].with_suffix(".npy")
+    victim.write_bytes(victim.read_bytes()[:100])
+    contents.remove_damaged_parts(store)
+    assert len(contents.find_missing(clips, store, "halves")) == 4
+    assert contents.find_missing(clips, store).empty and contents.find_missing(clips, store, "peaks").empty
+
+
+def test_other_reference_values_are_refused_for_their_family(store, monkeypatch):
+    path = reference_clip.reference_path(store, "peaks")
+    path.write_text(path.read_text().replace('"first_peak": 0', '"first_peak": 7'))
+    with pytest.raises(DataError, match="computes 1 values differently"):
+        reference_clip.check_reference(CONFIG, store, "peaks")
+    reference_clip.check_reference(CONFIG, store)
