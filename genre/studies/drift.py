@@ -1,7 +1,6 @@
-"""Whether what is asked of a model still looks like what it learnt from: a log of answers, and the index of shift.
+"""Drift: comparison of the music that a model classifies with the music that it was trained on.
 
-The log is kept where ``GENRE_LOG`` names a folder, one line an answer, without any audio. Every process writes files of
-its own there, so that many can, on one machine or on a shared disk.
+The music classified is read from the log of predictions, see `genre.answer_log`.
 """
 
 import numpy as np
@@ -10,42 +9,42 @@ from scipy.stats import chi2
 
 from genre.inputs import features
 
-#: Population stability index from which a shift is small, and from which it asks for action: N. Siddiqi, Credit Risk
-#: Scorecards (2006), chapter 10.
+#: Population stability index from which a shift counts as small, and from which it calls for action: N. Siddiqi,
+#: Credit Risk Scorecards (2006), chapter 10.
 SMALL_SHIFT = 0.1
 LARGE_SHIFT = 0.25
 
 #: Classes of a feature: the deciles of what the model was trained on.
 N_BINS = 10
 
-#: Relative difference of two numbers that are the same: the log has six digits, and a tempo is one of a few values.
+#: Relative difference up to which two numbers count as equal: the log has six digits, and tempo takes few values.
 SAME_RTOL = 1e-5
 
-#: How sure a shift must be of not being chance, over all that is looked at together.
+#: Probability that any of the comparisons made together exceeds its chance level without a shift.
 ALPHA = 0.05
 
 
 def psi(expected: np.ndarray, observed: np.ndarray) -> float:
-    """Population stability index of counts in the same classes.
+    """Compute the population stability index of counts in the same classes.
 
     Parameters
     ----------
     expected, observed : np.ndarray [shape=(k,)]
-        How many fell into each class, then and now. Half a case is added to each: an empty class would be infinite.
+        Counts per class, in training and now. Half a case is added to each, since an empty class would be infinite.
 
     Returns
     -------
     float
-        0 for equal shares; `SMALL_SHIFT` and `LARGE_SHIFT` say how it is read.
+        0 for equal shares; see `SMALL_SHIFT` and `LARGE_SHIFT`.
     """
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (expected, observed))
     return float(((q - p) * np.log(q / p)).sum())
 
 
 def chance_level(n_classes: int, n_expected: int, n_observed: int, *, n_tests: int = 1) -> float:
-    """What the index of two samples of one population stays below, with confidence 1 - `ALPHA` over `n_tests`.
+    """Return the upper bound of the index for two samples of one population, at confidence 1 - `ALPHA` over `n_tests`.
 
-    Without a shift it is about chi-square with k - 1 degrees of freedom, times 1/n + 1/m (Yurdakul and Naranjo,
+    Without a shift the index is about chi-square with k - 1 degrees of freedom, times 1/n + 1/m (Yurdakul and Naranjo,
     Statistical properties of the population stability index, Journal of Risk Model Validation, 2020).
     """
     quantile = chi2.ppf(1 - ALPHA / n_tests, max(n_classes - 1, 1))
@@ -53,20 +52,20 @@ def chance_level(n_classes: int, n_expected: int, n_observed: int, *, n_tests: i
 
 
 def measure_shift(reference: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFrame:
-    """How far what was asked is from what was learnt, for each feature and for the genres answered.
+    """Measure the shift of every feature, and of the genres predicted, against the training music.
 
     Parameters
     ----------
     reference : pd.DataFrame
-        Of the clips the model was trained on: ``genre``, what it said of them, and features.
+        Training clips of the model: ``genre``, as it predicts them, and features.
     observed : pd.DataFrame
-        As `read_log` gives it. The same file asked many times counts once.
+        Table from `genre.answer_log.read_log`. A file that was classified many times counts once.
 
     Returns
     -------
     pd.DataFrame
-        The largest first: ``what`` (``genre answered`` or a feature), ``psi``, ``chance`` (what it stays below without
-        a shift), ``shift`` (``no``, ``small`` or ``yes``). Empty where nothing was asked.
+        Largest shift first: ``what`` (``genre answered`` or a feature), ``psi``, ``chance`` (its upper bound without a
+        shift), ``shift`` (``no``, ``small`` or ``yes``). Empty if nothing was classified.
     """
     names = [name for name in features.FEATURE_NAMES if name in reference]
     observed = observed[observed[names].isna().any(axis=1) | ~observed.duplicated(names)]
@@ -85,7 +84,7 @@ def measure_shift(reference: pd.DataFrame, observed: pd.DataFrame) -> pd.DataFra
 
 
 def select_shifted(table: pd.DataFrame, limit: float = LARGE_SHIFT) -> pd.DataFrame:
-    """Rows of `measure_shift` whose index is above both `limit` and what may be chance."""
+    """Return the rows of `measure_shift` whose index is above `limit` and above the chance level."""
     return table[(table["psi"] > limit) & (table["psi"] > table["chance"])]
 
 
@@ -96,7 +95,7 @@ def _grade_shift(index: float, floor: float) -> str:
 
 
 def _count_in_deciles(reference: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of both between the deciles of the first; fewer classes where many values are the same."""
+    """Count both samples between the deciles of the first; there are fewer classes where values repeat."""
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, N_BINS + 1)[1:-1]))
     edges += SAME_RTOL * abs(edges)
     then, now = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) for x in (reference, observed))

@@ -1,4 +1,4 @@
-"""A file by path or by URL; what a URL gave first is what it must give ever after."""
+"""Files by path or URL; the contents of a URL must never change."""
 
 import hashlib
 import urllib.error
@@ -8,17 +8,17 @@ from pathlib import Path
 from genre.errors import DataError
 from genre.files import read_json, write_atomically, write_json
 
-#: Seconds without an answer, or between two pieces of it, after which a download is given up.
+#: Seconds without data after which a download is abandoned.
 TIMEOUT_S = 60
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is to be downloaded."""
+    """Return whether a source is a URL and must be downloaded."""
     return source.startswith(("http://", "https://"))
 
 
 def fetch_file(source: str, directory: Path) -> Path:
-    """Path of a source; a URL is downloaded once.
+    """Return the path of a source; a URL is downloaded once.
 
     The SHA-256 of its first download is recorded in ``sha256.json``; a later one must be the same.
 
@@ -27,16 +27,17 @@ def fetch_file(source: str, directory: Path) -> Path:
     source : str
         A path, or a URL (http or https).
     directory : Path
-        Where downloads and their record lie.
+        Folder of downloads and their record.
 
     Returns
     -------
     Path
+        Path of the local file.
 
     Raises
     ------
     DataError
-        If there is no such file, the URL does not answer, or what it gives has changed.
+        If there is no such file, the download fails, or its contents have changed.
     """
     if not is_url(source):
         path = Path(source).expanduser().resolve()
@@ -57,7 +58,7 @@ def fetch_file(source: str, directory: Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -67,4 +68,4 @@ def _download(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             return bytes(answer.read())
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise DataError(f"{url} cannot be downloaded ({error}); download it yourself and give its path") from None
+        raise DataError(f"cannot download {url}: {error}; download it yourself and give its path") from None

@@ -1,4 +1,4 @@
-"""Labels that out-of-fold models doubt most, as a table and as a page for a person to go through."""
+"""Audit of labels: those that out-of-fold models doubt most, as a table and as a page for review."""
 
 import base64
 import html
@@ -22,15 +22,15 @@ i{display:inline-block;height:.7rem;background:#0072B2}i.label{background:#D55E0
 
 
 def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
-    """Clips by how much their label is doubted, by confident learning (Northcutt et al. 2021; the library cleanlab).
+    """Rank clips by the doubt about their label, by confident learning (Northcutt et al. 2021; the library cleanlab).
 
-    A clip is in doubt where a model that never heard its recording gives another genre at least the probability that
-    clips of that genre get on average, so that a genre it is timid about is not blamed for it.
+    A clip is in doubt if a model that was not trained on its recording gives another genre at least the probability
+    that clips of that genre get on average. A genre with low probabilities throughout is thus not penalised.
 
     Parameters
     ----------
     table : pd.DataFrame
-        Probability table, each clip judged by a model that was not fitted on its recording.
+        Probability table, each clip predicted by a model that was not fitted on its recording.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a genre has no clip: its average cannot be known.
+        If a genre has no clip, so that its average is unknown.
     UsageError
         If `table` is no probability table.
     """
@@ -53,7 +53,7 @@ def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
     proba = tables.proba_of(table)
     genres = tables.genres_of(table)
     if missing := [genre for k, genre in enumerate(genres) if not (y == k).any()]:
-        raise DataError(f"no clip of {', '.join(missing)}; labels can be judged where every genre has clips")
+        raise DataError(f"no clip of {', '.join(missing)}; an audit needs clips of every genre")
     others = np.where(np.eye(len(genres), dtype=bool)[y], -1.0, proba)
     rows = pd.DataFrame(
         {
@@ -72,7 +72,7 @@ def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
 def render_page(
     shown: pd.DataFrame, proba: pd.DataFrame, spectrograms: Mapping[str, np.ndarray], audio_urls: Mapping[str, str]
 ) -> str:
-    """A page of clips with their label, what the models say, the spectrogram and a player.
+    """Render a page of clips with their label, the predictions, the spectrogram and a player.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def render_page(
     proba : pd.DataFrame
         Probability table that has these clips.
     spectrograms : mapping of str to np.ndarray [shape=(n_mels, t), dtype=uint8]
-        Clip to stored spectrogram; clips without one have no picture.
+        Clip to stored spectrogram; clips without one are shown without.
     audio_urls : mapping of str to str
-        Clip to the address of its audio; clips without one have no player.
+        Clip to the URL of its audio; clips without one have no player.
 
     Returns
     -------
     str
-        HTML that stands alone but for the sounds.
+        HTML that refers to nothing but the audio.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def render_page(
     genres = tables.genres_of(proba)
     parts = [_HEAD, f"<h1>Labels in doubt</h1><p>{len(shown)} clips, the most doubtful first. Orange: the label."]
     for clip_id, row in zip(shown.index.astype(str), shown.to_dict("records"), strict=True):
-        answers = proba.loc[clip_id, genres].sort_values(ascending=False)
+        predictions = proba.loc[clip_id, genres].sort_values(ascending=False)
         bars = "".join(
-            _bar_row(str(genre), float(p), genre == row["genre"]) for genre, p in answers.items() if p >= 0.01
+            _bar_row(str(genre), float(p), genre == row["genre"]) for genre, p in predictions.items() if p >= 0.01
         )
         parts.append(
             f"<section>{_spectrogram_tag(spectrograms.get(clip_id))}<div>"
@@ -112,7 +112,7 @@ def render_page(
 
 
 def clip_url(path: str, start_s: float, end_s: float) -> str:
-    """Address of a stretch of a local audio file, as a browser on this machine plays it."""
+    """Return the URL of a window of a local audio file, for a browser on this machine."""
     return f"{Path(path).resolve().as_uri()}#t={start_s:g},{end_s:g}"
 
 

@@ -1,4 +1,4 @@
-"""The paper's classical models with the flaws of its code, to reproduce its table 2; never served."""
+"""Classical models of the paper with the flaws of its code, to reproduce its table 2; never served."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from genre.studies import trials
 
 
 def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Probability table of a model trained the way the published notebook does.
+    """Train a model as the published notebook does, and return its probability table.
 
     Its flaws are kept: features scaled to 0 .. 1 by the extremes of all rows, those of the test set among them;
     training on the training and the validation clips; the SVM's genres weighted by their frequency; no subsampling of
@@ -26,7 +26,7 @@ def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, 
     features : pd.DataFrame
         One row per clip, in that order.
     seed : int
-        Of the forest and the trees, which had none. Default 0.
+        Seed of the forest and the trees, which had none. Default 0.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, 
 
 
 def check_names(names: Iterable[str]) -> list[str]:
-    """Names of models, if the paper has them.
+    """Check that the paper has models of these names, and return them.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_names(names: Iterable[str]) -> list[str]:
 
 
 def _logistic_regression(y: np.ndarray, seed: int) -> Any:
-    """What ``LogisticRegression()`` meant in 2018: liblinear, one genre against the rest."""
+    """Build ``LogisticRegression()`` as it was in 2018: liblinear, one genre against the rest."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
@@ -77,7 +77,7 @@ def _random_forest(y: np.ndarray, seed: int) -> Any:
 
 
 def _svm(y: np.ndarray, seed: int) -> Any:
-    """Probabilities as ``probability=True`` had them, by a sigmoid over five folds; ``gamma`` as by default in 2018."""
+    """Build an SVC with probabilities as by ``probability=True``, a sigmoid over five folds, and the ``gamma`` of 2018."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
@@ -86,7 +86,7 @@ def _svm(y: np.ndarray, seed: int) -> Any:
 
 
 def _catboost(y: np.ndarray, seed: int) -> Any:
-    """XGBoost's parameters; thresholds as few as in `genre.models.classical.train_catboost`, and for its reason."""
+    """Build CatBoost with XGBoost's parameters and few thresholds, as `genre.models.classical.train_catboost`."""
     from catboost import CatBoostClassifier
 
     return CatBoostClassifier(

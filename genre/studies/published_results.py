@@ -1,4 +1,4 @@
-"""What the paper and its author published: numbers, the features table, the test set's probabilities.
+"""Published results of the paper: numbers, the features table, the test set's probabilities.
 
 Bahuleyan 2018, arXiv 1804.01149, and the repository HareeshBahuleyan/music-genre-classification (MIT licence).
 """
@@ -17,14 +17,14 @@ from genre.probabilities.tables import probability_table
 
 
 class PublishedScores(NamedTuple):
-    """What table 2 gives for a model, all 0 to 1."""
+    """Scores of a model in table 2, all 0 to 1."""
 
     accuracy: float
     macro_f1: float
     macro_auc: float
 
 
-#: Table 2. What it calls transfer learning was most likely never frozen, and has no published probabilities.
+#: Table 2. Its transfer learning was most likely never frozen, and has no published probabilities.
 TABLE_2 = {
     "logistic_regression": PublishedScores(0.53, 0.47, 0.822),
     "random_forest": PublishedScores(0.54, 0.48, 0.840),
@@ -79,7 +79,7 @@ GENRES = ("Hip hop music", "Pop music", "Vocal", "Rhythm blues", "Reggae", "Rock
 
 
 def read_probabilities(source: Path) -> dict[str, pd.DataFrame]:
-    """The published probabilities of the test set as probability tables, with the ensemble made of them.
+    """Read the published probabilities of the test set as probability tables, with the ensemble made of them.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def read_probabilities(source: Path) -> dict[str, pd.DataFrame]:
     Raises
     ------
     DataError
-        If files or arrays are missing, or are something else.
+        If files or arrays are missing or of another kind.
     """
     arrays = _read_pickles(source) if source.is_dir() else _read_archive(source)
     names = pd.Series([str(name) for name in arrays["file_name"]])
@@ -112,7 +112,7 @@ def read_probabilities(source: Path) -> dict[str, pd.DataFrame]:
 
 
 def check_features(features: pd.DataFrame, test_names: pd.Index | None = None) -> pd.DataFrame:
-    """Whether a features table is the one that was published.
+    """Check whether a features table is the published one.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def check_features(features: pd.DataFrame, test_names: pd.Index | None = None) -
     Returns
     -------
     pd.DataFrame
-        One row a check: ``check``, ``expected``, ``found``, ``ok``.
+        One row per check: ``check``, ``expected``, ``found``, ``ok``.
     """
     counts = published.parse_genres(features.index.to_series()).value_counts()
     rows: list[tuple[str, Any, Any]] = [
@@ -142,16 +142,16 @@ def check_features(features: pd.DataFrame, test_names: pd.Index | None = None) -
 
 
 def _read_archive(source: Path) -> dict[str, Any]:
-    """Arrays of a NumPy archive; pickled objects in it are refused."""
+    """Read the arrays of a NumPy archive; pickled objects are refused."""
     try:
         with np.load(source, allow_pickle=False) as archive:
             return _check_complete({name: archive[name] for name in archive.files}, source)
     except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read as a NumPy archive: {error}") from None
+        raise DataError(f"cannot read {source} as a NumPy archive: {error}") from None
 
 
 def _read_pickles(source: Path) -> dict[str, Any]:
-    """Arrays of the author's pickles, beside the list of file names."""
+    """Read the arrays of the author's pickles, and the list of file names."""
     names = source / NAMES_FILE
     arrays: dict[str, Any] = {"file_name": names.read_text().split()} if names.is_file() else {}
     for model, file in PICKLE_FILES.items():
@@ -160,7 +160,7 @@ def _read_pickles(source: Path) -> dict[str, Any]:
                 try:
                     arrays[model] = _ArrayUnpickler(opened, encoding="latin1").load()
                 except (pickle.UnpicklingError, EOFError, ValueError) as error:
-                    raise DataError(f"{source / file} is no pickled array: {error}") from None
+                    raise DataError(f"{source / file} is not a pickled array: {error}") from None
     return _check_complete(arrays, source)
 
 
@@ -176,7 +176,7 @@ def _check_complete(arrays: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads NumPy arrays and nothing else: a pickle can name any function to be called."""
+    """Unpickler that accepts NumPy arrays only: a pickle can name any function to be called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("numpy._core", "numpy.core"), name) not in {

@@ -1,4 +1,4 @@
-"""Audio made worse as a client would send it, and the card of what a model's answers are then worth."""
+"""Robustness: audio degraded as clients send it, and the scores of a model on it."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -16,19 +16,19 @@ from genre.probabilities.tables import genres_of, labels_of, proba_of
 #: Rate at which the sources are degraded, Hz: that of most music files.
 SR = 44100
 
-#: Name of the audio as it is.
+#: Name of the audio without degradation.
 CLEAN = "as it is"
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """One way of making audio worse.
+    """One degradation of audio.
 
     Attributes
     ----------
     name : str
-        What the card calls it.
-    file : callable
+        Name in the card.
+    encode : callable
         From mono audio at `SR` [shape=(n,), dtype=float32] and a generator to the bytes of an audio file.
     """
 
@@ -37,7 +37,7 @@ class Degradation:
 
 
 def degrade_clip(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
-    """File of a clip made worse.
+    """Encode a degraded clip as a file.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def degrade_clip(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
     name : str
         A degradation of `DEGRADATIONS`.
     seed : int
-        Of the noise. Default 0.
+        Seed of the noise. Default 0.
 
     Returns
     -------
     bytes
-        An MP3 file, or a WAV file of 16 bits, cut at full scale as any player would.
+        MP3 file, or 16-bit WAV file clipped at full scale as by any player.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def degrade_clip(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
 
 
 def robustness_card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Scores under each degradation beside those of the audio as it is.
+    """Compare the scores under each degradation with those of the original audio.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def robustness_card(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         If the clean table is missing or the tables share no clips.
     """
     if CLEAN not in tables:
-        raise UsageError(f"no table of the audio {CLEAN!r}; it is what the others are compared with")
+        raise UsageError(f"no table of the audio {CLEAN!r}, which the others are compared with")
     clean = tables[CLEAN]
     rows = []
     for name, table in tables.items():
@@ -105,7 +105,7 @@ def _encode_wav(y: np.ndarray, sr: int = SR) -> bytes:
 
 
 def _encode_mp3(y: np.ndarray, kbit: int) -> bytes:
-    """MP3 at a constant bit rate; PyAV, for libsndfile takes a quality and no rate."""
+    """Encode MP3 at a constant bit rate, by PyAV, since libsndfile takes a quality and no rate."""
     import av
 
     file = io.BytesIO()
@@ -121,7 +121,7 @@ def _encode_mp3(y: np.ndarray, kbit: int) -> bytes:
 
 
 def _add_noise(y: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """White noise so many decibels below the clip's mean power."""
+    """Add white noise at a signal-to-noise ratio relative to the clip's mean power."""
     level = np.sqrt(np.mean(y.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
     return y + (level * rng.standard_normal(y.size)).astype(np.float32)
 
@@ -133,7 +133,7 @@ def _shift_pitch(y: np.ndarray, semitones: float) -> np.ndarray:
 
 
 def _change_speed(y: np.ndarray, factor: float) -> np.ndarray:
-    """Played faster or slower, its pitch with it, as a turntable does."""
+    """Change the speed, and the pitch with it, as a turntable does."""
     return soxr.resample(y, SR * factor, SR)
 
 

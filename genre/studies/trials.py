@@ -1,4 +1,4 @@
-"""Models on features fitted here and now, to be compared: on some columns, on some clips, out of fold."""
+"""Models on features that are fitted for comparison only: on some columns, on some clips, out of fold."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from genre.probabilities import tables
 
 
 def check_model(name: str) -> str:
-    """Name of a model, if it takes features.
+    """Check that a model takes features, and return its name.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def fit_model(
     seed: int = 0,
     columns: Sequence[str] | None = None,
 ) -> tuple[Any, pd.DataFrame]:
-    """Fit a model on the training clips; the model, and its probabilities for all clips.
+    """Fit a model on the training clips, and predict all clips.
 
     Parameters
     ----------
@@ -89,12 +89,12 @@ def predict_out_of_fold(
     seed: int = 0,
     n_folds: int = 5,
 ) -> pd.DataFrame:
-    """Probabilities of each clip by a model that has heard nothing of its recording.
+    """Predict each clip by a model that was not fitted on its recording.
 
     Parameters
     ----------
     name, clips, features, params, seed
-        As for `fit_model`; the split is not looked at.
+        As for `fit_model`; the split is ignored.
     n_folds : int
         Models fitted, each on all recordings but its share. Fewer where a genre has fewer recordings. Default 5.
 
@@ -129,23 +129,23 @@ def predict_out_of_fold(
 def split_gap(
     name: str, clips: pd.DataFrame, features: pd.DataFrame, *, n_splits: int = 5, seed: int = 0, n_folds: int = 5
 ) -> pd.DataFrame:
-    """What a model scores when clips are split at random, and when recordings are kept whole.
+    """Score a model with clips split at random, and with recordings kept whole.
 
     Parameters
     ----------
     name, clips, features
-        As for `fit_model`; the split is not looked at.
+        As for `fit_model`; the split is ignored.
     n_splits : int
         Pairs of splits, a naive and an honest one each. Default 5.
     seed : int
-        Of the first pair. Default 0.
+        Seed of the first pair. Default 0.
     n_folds : int
-        A test is one part in so many. Default 5.
+        Folds, of which one is the test. Default 5.
 
     Returns
     -------
     pd.DataFrame
-        One row a pair: ``seed``, ``honest``, ``naive`` (test macro AUC) and ``gap``.
+        One row per pair: ``seed``, ``honest``, ``naive`` (test macro AUC) and ``gap``.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def split_gap(
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean of some values, and the ends of its 95 % interval by Student's t; NaN for the ends of a single value's.
+    """Compute the mean and its 95 % interval by Student's t; the interval of a single value is NaN.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def _mark_test_rows(n: int, test: np.ndarray) -> np.ndarray:
 
 
 def make_probability_table(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
-    """Probability table of `clips`, given their probabilities in the same order."""
+    """Make the probability table of `clips` from their probabilities in the same order."""
     ids = pd.Index(clips["clip_id"])
     genres = list(clips["genre"].cat.categories)
     return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres)

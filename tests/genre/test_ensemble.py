@@ -18,7 +18,8 @@ probas = hnp.arrays(float, (5, 4), elements=st.floats(0.001, 1)).map(lambda p: p
 
 def paper_table(name: str, n: int = 2016) -> pd.DataFrame:
     with np.load(DATA) as published:
-        genres, y = [str(g) for g in published["genres"]], published["y_true"][:n]
+        genres = [str(g) for g in published["genres"]]
+        y = published["y_true"][:n]
         ids = [f"clip {i:04d}" for i in range(n)]
         return tables.probability_table(ids, "test", [genres[k] for k in y], ids, published[name][:n], genres)
 
@@ -71,8 +72,9 @@ def test_tables_of_other_clips_are_refused():
         ensemble.combine_tables([paper_table("xgboost", 50), paper_table("svm", 51)], "arithmetic")
 
 
-def test_an_ensemble_hears_what_its_members_were_trained_on(tmp_path):
-    config, rng = AudioConfig(), np.random.default_rng(0)
+def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
+    config = AudioConfig()
+    rng = np.random.default_rng(0)
     low, high = [[tone(10, hz=hz * (1 + n / 50), seed=n) for n in range(4)] for hz in (110, 880)]
     members = ("logistic_regression", "random_forest")
     from genre.inputs.features import extract_features

@@ -13,7 +13,7 @@ from genre.files import read_json, write_atomically, write_json, write_table
 from genre.workspace import PROJECT_DIR, Workspace
 
 
-def test_home_is_where_the_environment_says(home):
+def test_the_home_is_taken_from_the_environment(home):
     assert Workspace("demo").directory == home / "demo"
 
 
@@ -36,7 +36,7 @@ def test_tables_come_back_with_their_categories(home):
     assert list(Workspace("demo").read_clips()["genre"].cat.categories) == ["b", "a", "c"]
 
 
-def test_no_clips_says_what_to_run(home):
+def test_missing_clips_are_an_error_with_the_command_to_run(home):
     with pytest.raises(DataError, match="-e build"):
         Workspace("demo").read_clips()
 
@@ -52,7 +52,7 @@ def _hold(seconds: float) -> None:
         time.sleep(seconds)
 
 
-def test_the_lock_keeps_others_out_and_dies_with_its_holder(home):
+def test_the_lock_excludes_others_and_ends_with_its_holder(home):
     holder = multiprocessing.get_context("fork").Process(target=_hold, args=(60,))
     holder.start()
     while not (home / "demo" / ".lock").exists():
@@ -66,7 +66,7 @@ def test_the_lock_keeps_others_out_and_dies_with_its_holder(home):
         pass  # and may be taken twice by its holder
 
 
-def test_the_lock_clears_what_a_kill_left(home):
+def test_the_lock_removes_temporary_files_left_by_a_kill(home):
     leftover = home / "demo" / "store" / "part.npy.123.tmp"
     leftover.parent.mkdir(parents=True)
     leftover.write_text("half")
@@ -74,7 +74,7 @@ def test_the_lock_clears_what_a_kill_left(home):
         assert not leftover.exists()
 
 
-def test_importing_the_workspace_makes_nothing(tmp_path):
+def test_importing_the_workspace_creates_nothing(tmp_path):
     script = "import genre.workspace, genre.datasets, genre.models, genre.store.contents"
     subprocess.run(
         [sys.executable, "-c", script],
@@ -89,7 +89,7 @@ def test_write_table_is_seen_whole(tmp_path):
     assert pd.read_parquet(path).loc["y", "a"] == 2
 
 
-def test_what_a_killed_download_leaves_is_removed(home: Path):
+def test_files_left_by_a_killed_download_are_removed(home: Path):
     workspace = Workspace("music")
     left = workspace.directory / "models" / "x.1.tmp"
     left.mkdir(parents=True)

@@ -132,7 +132,8 @@ def test_corrected_is_librosa_called_plainly(name, kernels):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", signals())
 def test_paper_is_the_published_script(name, kernels):
-    y, published = signals()[name], expected_of(name, "paper")
+    y = signals()[name]
+    published = expected_of(name, "paper")
     # One unit of the third decimal: a value may lie on the edge of rounding.
     wrong = compare(y, PAPER, {k: np.round(v, 3) for k, v in published.items()}, atol=1.01e-3)
     assert wrong <= ROUNDING.get(name, set()) | (FLAT.get(name, set()) if kernels == "compiled" else set())
@@ -186,8 +187,8 @@ def test_every_feature_fills_its_columns():
 
 @pytest.mark.parametrize("config", [CORRECTED, PAPER], ids=["corrected", "paper"])
 @pytest.mark.parametrize("kernels", ["compiled", "plain"])
-def test_one_pass_gives_what_two_give_to_the_last_digit(config, kernels, monkeypatch):
-    """What a model was trained on is computed together, what it is asked about alone, if it takes no more."""
+def test_one_pass_and_two_agree_to_the_last_digit(config, kernels, monkeypatch):
+    """Training computes the inputs together; serving computes only those that the model takes."""
     monkeypatch.setenv("GENRE_KERNELS", kernels)
     noises = [np.random.default_rng(seed).normal(0, 0.1, 10 * 22050).astype(np.float32) for seed in range(12)]
     for y in [beat(7.3), *noises]:
@@ -196,7 +197,7 @@ def test_one_pass_gives_what_two_give_to_the_last_digit(config, kernels, monkeyp
         np.testing.assert_array_equal(both["spectrograms"], spectrogram.log_mel(y, config))
 
 
-def test_one_pass_is_for_one_clip():
+def test_audio_longer_than_a_clip_is_refused():
     with pytest.raises(UsageError, match="220501 samples"):
         compute_inputs(np.zeros(220501), CORRECTED)
 
@@ -209,7 +210,8 @@ def value(y: np.ndarray, name: str, config: AudioConfig = CORRECTED) -> float:
 
 
 def test_gain_moves_level_and_first_mfcc_only():
-    loud, soft = extract_features(beat(), CORRECTED), extract_features(0.25 * beat(), CORRECTED)
+    loud = extract_features(beat(), CORRECTED)
+    soft = extract_features(0.25 * beat(), CORRECTED)
     moved = {n for n, a, b in zip(FEATURE_NAMES, loud, soft, strict=True) if not np.isclose(a, b, rtol=1e-3, atol=1e-3)}
     assert moved == {"signal_mean", "signal_std", "rmse_mean", "rmse_std", "mfccs_1_mean"}
 
@@ -260,7 +262,7 @@ def test_input_is_left_alone_and_its_type_does_not_matter():
 @pytest.mark.parametrize("config", [CORRECTED, PAPER], ids=["corrected", "paper"])
 @pytest.mark.parametrize("n", [1, 2, 511, 2047, 30000])
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1.0, 1e-40, 1e12])
-def test_constant_signal_has_finite_features(constant, n, config):
+def test_a_constant_signal_has_finite_features(constant, n, config):
     values = extract_features(np.full(n, constant), config)
     assert values.dtype == np.float32 and np.isfinite(values).all()
     named = dict(zip(FEATURE_NAMES, values, strict=True))
@@ -297,6 +299,6 @@ def test_refuses(y, status):
     assert caught.value.status == status
 
 
-def test_two_channels_are_the_callers_mistake():
+def test_two_channels_are_refused():
     with pytest.raises(UsageError, match=r"shape \(2, 100\)"):
         extract_features(np.zeros((2, 100)), CORRECTED)

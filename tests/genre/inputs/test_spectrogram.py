@@ -49,7 +49,8 @@ def test_pre_emphasis_lifts_the_treble():
 
 
 def test_gain_does_not_matter():
-    loud, soft = log_mel(noise_and_tone(gain=0.3), CONFIG), log_mel(noise_and_tone(gain=0.03), CONFIG)
+    loud = log_mel(noise_and_tone(gain=0.3), CONFIG)
+    soft = log_mel(noise_and_tone(gain=0.03), CONFIG)
     assert np.abs(loud.astype(int) - soft).max() <= 1
 
 
@@ -61,7 +62,7 @@ def test_short_clip_is_padded_with_the_floor():
     assert (S[:, n:] == 0).all() and (S[:, :n].max(axis=0) > 0).all()
 
 
-def test_what_comes_after_the_clip_is_not_looked_at():
+def test_samples_after_the_clip_are_ignored():
     y = noise_and_tone(12.0)
     y[CONFIG.n_samples :] = 100.0
     np.testing.assert_array_equal(log_mel(y, CONFIG), log_mel(y[: CONFIG.n_samples], CONFIG))

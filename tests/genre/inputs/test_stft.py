@@ -61,7 +61,7 @@ def test_result_does_not_depend_on_the_size_of_a_block(monkeypatch):
     np.testing.assert_allclose(extract_features(y, CONFIG), values, rtol=1e-5, atol=1e-6)
 
 
-def test_compiled_unless_told_otherwise(monkeypatch):
+def test_kernels_are_compiled_by_default(monkeypatch):
     monkeypatch.delenv("GENRE_KERNELS", raising=False)
     assert type(analyse_clip(np.ones(9, np.float32), CONFIG)).__name__ == "CompiledAnalysis"
     monkeypatch.setenv("GENRE_KERNELS", "plain")
@@ -86,15 +86,15 @@ def test_plain_where_nothing_may_be_written(tmp_path):
     assert done.stdout.strip() == "Analysis" and "Not a directory" in done.stderr
 
 
-def test_what_is_found_on_disk_gives_what_was_compiled(tmp_path):
+def test_cached_kernels_compute_what_compiled_ones_do(tmp_path):
     code = (
         "import hashlib, numpy as np; from genre.inputs import compute_inputs; "
         "from genre.config import AudioConfig; y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32); "
         "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in compute_inputs(y, AudioConfig()).values()))"
     )
     own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    said = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
-    assert said[0].stdout and said[0].stdout == said[1].stdout, said[0].stderr
+    runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
+    assert runs[0].stdout and runs[0].stdout == runs[1].stdout, runs[0].stderr
     for name in ("_analyse_frames", "_emphasised_mel"):
         assert list(tmp_path.rglob(f"compiled.{name}*.nbc"))
 

@@ -97,7 +97,7 @@ def test_a_table_that_cannot_be_written_is_a_sentence(tmp_path):
         answers.write_library_table(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
 
 
-def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
+def test_zero_processes_are_refused(tmp_path):
     sf.write(tmp_path / "a.wav", tone(1, hz=300), 22050)
     with pytest.raises(UsageError, match="n_jobs must be"):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=0))

@@ -18,7 +18,8 @@ CONFIG = AudioConfig()
 def made(music, tmp_path_factory) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame, np.ndarray]]]:
     """Clips, one of them unusable, and what four parts of two clips each hold: made up, since nothing is computed."""
     clips = datasets.load_clips("folder", str(music), tmp_path_factory.mktemp("x"), {"max_clips_per_track": 1})
-    rng, written = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    written = []
     for start in range(0, len(clips), 2):
         index = clips[["clip_id", "stamp"]].iloc[start : start + 2].assign(status="ok", reason="", row=[0, 1])
         index[list(features.FEATURE_NAMES)] = rng.normal(size=(2, 97)).astype(np.float32)
@@ -45,11 +46,12 @@ def usable(clips: pd.DataFrame) -> pd.DataFrame:
     return clips[clips["status"] == "ok"]
 
 
-def test_compacted_parts_hold_the_same_and_a_reader_goes_on(filled):
+def test_compaction_changes_no_value_and_disturbs_no_reader(filled):
     clips, directory = filled
     good = usable(clips)
     reader = contents.InputReader(good, directory)
-    pictures, table = reader[:], contents.load_features(good, directory)
+    pictures = reader[:]
+    table = contents.load_features(good, directory)
     assert archive.compact_parts(directory) == (4, 1)
     assert len(list(directory.glob("part-*"))) == 2
     np.testing.assert_array_equal(reader[:], pictures)
@@ -84,7 +86,8 @@ def test_a_compaction_that_was_killed_is_finished_by_the_next(filled, made):
 
 def test_what_is_exported_is_restored(filled, tmp_path):
     clips, directory = filled
-    good, path = usable(clips), tmp_path / "out" / "music.parquet"
+    good = usable(clips)
+    path = tmp_path / "out" / "music.parquet"
     assert archive.export_store(clips, CONFIG, directory, path) == len(good) == 7
     table = pd.read_parquet(path)
     assert list(table["genre"]) == list(good["genre"])

@@ -99,12 +99,12 @@ def test_batches_are_fine_at_first_and_large_at_scale(n, size):
     assert building.batch_size(n) == size
 
 
-def test_no_processes_at_all_is_the_callers_mistake(tmp_path):
+def test_zero_processes_are_refused(tmp_path):
     with pytest.raises(UsageError, match="n_jobs must be"):
         building.build_store(listed([]), CONFIG, tmp_path, n_jobs=0)
 
 
-def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragile, monkeypatch):
+def test_a_file_that_crashes_its_worker_is_recorded_and_the_others_are_built(tmp_path, sound, fragile, monkeypatch):
     monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)  # for the sake of time
     clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
     assert building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
@@ -115,7 +115,7 @@ def test_a_file_that_kills_is_found_and_the_others_built(tmp_path, sound, fragil
     assert building.build_store(clips, CONFIG, tmp_path / "s") == 0  # nor is it tried again
 
 
-def test_a_file_that_hangs_is_a_file_that_kills(tmp_path, sound, fragile, monkeypatch):
+def test_a_file_that_hangs_its_worker_is_recorded_as_crashed(tmp_path, sound, fragile, monkeypatch):
     monkeypatch.setattr(pool, "ROW_LIMIT_S", 2.0)
     monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)
     clips = copies(tmp_path / "music", sound, ["hang.wav"])
@@ -183,14 +183,14 @@ def test_a_cluster_that_loses_a_worker_leaves_the_same_bytes(tmp_path, fragile, 
         ("somewhere", UsageError, "dask=somewhere: .* such as tcp://host:8786"),
     ],
 )
-def test_a_cluster_that_is_not_there(tmp_path, sound, monkeypatch, address, error, sentence):
+def test_a_cluster_that_does_not_answer_is_an_error(tmp_path, sound, monkeypatch, address, error, sentence):
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     monkeypatch.setattr("genre.workers.dask_cluster.CONNECT_S", 1)
     with pytest.raises(error, match=sentence):
         building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s", dask=address)
 
 
-def test_a_cluster_without_workers(tmp_path, sound):
+def test_a_cluster_without_workers_is_an_error(tmp_path, sound):
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
@@ -210,7 +210,8 @@ def test_dask_that_is_not_installed_is_a_sentence_with_the_command(tmp_path, sou
 
 
 def test_bad_files_of_every_kind_among_good_ones(tmp_path):
-    folder, good = tmp_path / "music", [f"good-{n}.wav" for n in range(4)]
+    folder = tmp_path / "music"
+    good = [f"good-{n}.wav" for n in range(4)]
     folder.mkdir()
     expected = bad_files.write(folder, len(bad_files.CONTENTS) + len(bad_files.NOT_FILES))
     for name in good:
@@ -225,7 +226,7 @@ def test_bad_files_of_every_kind_among_good_ones(tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_whoever_is_stopped_leaves_no_process_and_no_half_part(tmp_path, sound, fragile, how):
+def test_a_stopped_build_leaves_no_process_and_no_partial_part(tmp_path, sound, fragile, how):
     clips = copies(tmp_path / "music", sound, [f"slow-{n:02d}.wav" for n in range(20)])
     clips.to_parquet(tmp_path / "clips.parquet")
     # The first line: a shell has what it runs in the background ignore Ctrl-C.
@@ -241,11 +242,11 @@ building.build_store(pd.read_parquet("{tmp_path}/clips.parquet"), AudioConfig(),
         assert working
         build.send_signal(how)
         start = time.monotonic()
-        said = build.communicate(timeout=30)[1]
+        errors = build.communicate(timeout=30)[1]
     assert build.returncode != 0
     assert until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in working), 10)
     assert time.monotonic() - start < 10
-    assert "BrokenPipe" not in said
+    assert "BrokenPipe" not in errors
     done = len(contents.read_outcomes(tmp_path / "s"))
     assert 0 < done < 20
     contents.remove_damaged_parts(tmp_path / "s")

@@ -21,7 +21,7 @@ def clips(music, tmp_path) -> pd.DataFrame:
     return datasets.load_clips("folder", str(music), tmp_path, {"max_clips_per_track": 1})
 
 
-def test_what_comes_out_is_what_was_computed(clips, tmp_path):
+def test_stored_inputs_are_those_computed(clips, tmp_path):
     assert building.build_store(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
     y = sf.read(clips["path"].iloc[3], dtype="float32")[0][: CONFIG.n_samples]
     table = contents.load_features(clips, tmp_path)
@@ -92,10 +92,11 @@ def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "empty", "index"])
-def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, damage):
+def test_a_damaged_part_is_an_error_until_it_is_repaired(clips, tmp_path, damage):
     for start in (0, 4):  # two parts
         computing.compute_part(clips.iloc[start : start + 4], CONFIG, tmp_path)
-    before, whole = contents.InputReader(clips, tmp_path)[:], contents.load_features(clips, tmp_path)
+    before = contents.InputReader(clips, tmp_path)[:]
+    whole = contents.load_features(clips, tmp_path)
     reader = contents.InputReader(clips, tmp_path)
     victim = sorted(tmp_path.glob("part-*.parquet" if damage == "index" else "part-*.npy"))[0]
     if damage == "missing":
@@ -112,7 +113,7 @@ def test_a_damaged_part_is_a_sentence_until_it_is_repaired(clips, tmp_path, dama
     np.testing.assert_allclose(contents.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_a_part_says_what_computed_it(clips, tmp_path, monkeypatch):
+def test_a_part_records_what_computed_it(clips, tmp_path, monkeypatch):
     computing.compute_part(clips.iloc[:1], CONFIG, tmp_path)
     [index] = tmp_path.glob("part-*.parquet")
     made_by = parts.read_versions(index)
@@ -131,7 +132,7 @@ def test_a_clip_that_is_not_there_is_named(clips, tmp_path):
         contents.load_features(clips, tmp_path)
 
 
-def test_features_that_the_source_brought(tmp_path):
+def test_source_features_are_stored_and_loaded(tmp_path):
     clips = pd.DataFrame({"clip_id": ["x", "y"], "stamp": "1", "status": "ok", "reason": ""})
     table = pd.DataFrame(1.5, index=pd.Index(["y", "x"]), columns=list(features.FEATURE_NAMES))
     table.loc["y"] = 2.5
@@ -141,11 +142,10 @@ def test_features_that_the_source_brought(tmp_path):
 
 def test_more_parts_than_the_system_lets_open(clips, tmp_path):
     computing.compute_part(clips.iloc[:1], CONFIG, tmp_path)
-    [index], [pictures] = tmp_path.glob("part-*.parquet"), tmp_path.glob("part-*.npy")
-    table, n = (
-        pd.read_parquet(index, columns=["clip_id", "stamp", "row"]),
-        resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-    )
+    [index] = tmp_path.glob("part-*.parquet")
+    [pictures] = tmp_path.glob("part-*.npy")
+    table = pd.read_parquet(index, columns=["clip_id", "stamp", "row"])
+    n = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     limit = min(n, 512)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     try:

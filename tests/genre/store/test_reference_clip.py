@@ -1,6 +1,6 @@
-"""What this installation computes, against what it computed when FEATURES_VERSION was last raised.
+"""Reference values of this installation, against those of when FEATURES_VERSION was last raised.
 
-If a change of the output is meant, raise `FEATURES_VERSION` in genre/config.py and write the new numbers with
+After an intended change of the output, raise `FEATURES_VERSION` in genre/config.py and write the new numbers with
 
     python -m tests.genre.store.test_reference_clip
 """

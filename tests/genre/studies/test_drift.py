@@ -45,7 +45,7 @@ def test_nothing_is_logged_unless_asked_for(tmp_path, monkeypatch):
     assert answer_log.log_dir() is None and not list(tmp_path.rglob("*"))
 
 
-def test_an_answer_comes_back_as_it_was_logged(log):
+def test_a_prediction_is_read_as_it_was_logged(log):
     row = extract_features(tone(1.0, hz=220.0), CONFIG)
     answer_log.log_prediction("genre/3", {"jazz": 0.4, "rock": 0.6}, row, CONFIG)
     found = answer_log.read_log(log)
@@ -65,7 +65,7 @@ def test_a_version_of_no_registry_is_not_logged(log):
     assert not log.exists()
 
 
-def test_answers_of_a_model_without_features_count_for_the_genres(log):
+def test_predictions_without_features_count_for_the_genres(log):
     for n in range(400):
         answer_log.log_prediction("genre/1", {"jazz": 1.0 - n % 2, "rock": n % 2}, None, CONFIG)
     found = drift.measure_shift(table(1000, share=0.9), answer_log.read_log(log))
@@ -79,7 +79,7 @@ def test_no_audio_and_no_name_is_logged(log):
     assert file.stat().st_size < 2000
 
 
-def test_only_answers_of_the_version_and_configuration_asked_for(log):
+def test_only_predictions_of_the_version_and_configuration_are_read(log):
     for version, config in (("genre/1", CONFIG), ("genre/2", CONFIG), ("genre/2", AudioConfig(variant="paper"))):
         answer_log.log_prediction(version, {"jazz": 1.0}, ROW, config)
     assert len(answer_log.read_log(log)) == 3
@@ -119,7 +119,7 @@ def test_threads_and_processes_write_at_once_and_lose_nothing(log):
     assert len(list(log.iterdir())) == 3
 
 
-def test_the_log_is_bounded_and_the_oldest_answers_go(log, monkeypatch):
+def test_the_log_is_bounded_and_the_oldest_predictions_are_dropped(log, monkeypatch):
     monkeypatch.setattr(answer_log, "MAX_FILE_BYTES", 2000)
     monkeypatch.setattr(answer_log, "MAX_LOG_BYTES", 10_000)
     for n in range(300):
@@ -155,13 +155,13 @@ def test_the_index_is_that_of_the_definition():
 
 
 @pytest.mark.parametrize("n", [20, 200, 2000])
-def test_chance_is_what_two_samples_of_one_population_stay_below(n):
+def test_chance_bounds_the_index_of_two_samples_of_one_population(n):
     rng = np.random.default_rng(0)
     found = [drift.psi(rng.multinomial(1000, [0.1] * 10), rng.multinomial(n, [0.1] * 10)) for _ in range(400)]
     assert np.mean(np.array(found) > drift.chance_level(10, 1000, n)) < 0.08
 
 
-def test_the_same_population_has_not_shifted_however_few_were_asked():
+def test_the_same_population_has_not_shifted_however_small_the_sample():
     for n in (5, 50, 500):
         assert drift.select_shifted(drift.measure_shift(table(1000), table(n, seed=9))).empty, n
 
@@ -175,12 +175,12 @@ def test_a_shift_is_found_in_features_and_in_genres_and_the_largest_comes_first(
     assert drift.select_shifted(drift.measure_shift(table(1000), seen), limit=5.0).empty
 
 
-def test_a_genre_that_was_never_learnt_is_a_shift():
+def test_a_genre_missing_from_training_is_a_shift():
     seen = table(400, seed=9).assign(genre="polka")
     assert "genre answered" in set(drift.select_shifted(drift.measure_shift(table(1000), seen))["what"])
 
 
-def test_one_file_asked_often_counts_once():
+def test_a_file_classified_many_times_counts_once():
     seen = pd.concat([table(3, seed=9, shift=3)] * 500)
     assert drift.select_shifted(drift.measure_shift(table(1000), seen)).empty
 
@@ -195,7 +195,8 @@ def test_a_feature_of_few_values_has_not_shifted_by_being_logged(log):
 
 
 def test_a_constant_feature_is_no_division_by_zero():
-    reference, seen = table(100), table(100, seed=5)
+    reference = table(100)
+    seen = table(100, seed=5)
     reference[FEATURE_NAMES[0]] = seen[FEATURE_NAMES[0]] = 0.0
     found = drift.measure_shift(reference, seen).set_index("what")
     assert found.loc[FEATURE_NAMES[0], "psi"] == 0 and found["psi"].notna().all()

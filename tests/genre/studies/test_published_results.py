@@ -61,7 +61,8 @@ def test_published_scores(shared: Path):
 
 def test_folder_and_archive_hold_the_same(folder: Path, tmp_path: Path):
     np.savez(tmp_path / "p.npz", file_name=np.array(NAMES), **arrays())
-    one, other = published_results.read_probabilities(folder), published_results.read_probabilities(tmp_path / "p.npz")
+    one = published_results.read_probabilities(folder)
+    other = published_results.read_probabilities(tmp_path / "p.npz")
     assert set(one) == set(other) == set(published_results.TABLE_2)
     for model in one:
         pd.testing.assert_frame_equal(one[model], other[model])
@@ -81,7 +82,7 @@ class Calls:
 
 def test_a_pickle_that_calls_something_is_refused(folder: Path, tmp_path: Path):
     (folder / "svm_classifier.pkl").write_bytes(pickle.dumps(Calls(tmp_path / "made")))
-    with pytest.raises(DataError, match=r"svm_classifier.pkl is no pickled array: it would call"):
+    with pytest.raises(DataError, match=r"svm_classifier.pkl is not a pickled array: it would call"):
         published_results.read_probabilities(folder)
     assert not (tmp_path / "made").exists()
     np.savez(tmp_path / "p.npz", file_name=np.array([{}], dtype=object))
@@ -114,7 +115,7 @@ def as_published() -> pd.DataFrame:
     return table
 
 
-def test_checks_tell_the_published_table_from_others():
+def test_checks_distinguish_the_published_table():
     table = as_published()
     names = table.index[100:120]
     assert (
@@ -206,7 +207,7 @@ def test_a_url_is_fetched_once_and_must_not_change(server, tmp_path: Path):
         fetch.fetch_file(f"{url}/table.csv", directory)
 
 
-def test_what_cannot_be_fetched_is_said(server, tmp_path: Path):
+def test_a_failed_download_is_an_error(server, tmp_path: Path):
     _, url = server
     with pytest.raises(DataError, match="download it yourself"):
         fetch.fetch_file(f"{url}/missing.csv", tmp_path)

@@ -26,19 +26,19 @@ def loudest_hz(y: np.ndarray) -> float:
     return float(np.fft.rfftfreq(SR, 1 / SR)[spectrum.argmax()])
 
 
-def test_as_it_is_is_as_it_is():
+def test_the_clean_degradation_changes_nothing():
     np.testing.assert_allclose(heard(robustness.CLEAN), Y, atol=1e-4)
     assert next(iter(robustness.DEGRADATIONS)) == robustness.CLEAN
 
 
 @pytest.mark.parametrize("name", robustness.DEGRADATIONS)
-def test_each_gives_a_clip_that_can_be_judged(name):
+def test_each_degradation_gives_a_clip_that_can_be_classified(name):
     config = AudioConfig()
     y = prepare_clip(heard(name, sr=config.sr), config)
     assert 4.9 * config.sr < y.size <= config.n_samples
 
 
-def test_the_bit_rate_is_what_it_says():
+def test_the_bit_rate_is_the_one_named():
     for kbit in (64, 128):
         file = robustness.degrade_clip(Y, f"MP3, {kbit} kbit/s")
         assert len(file) * 8 / 10 / 1000 == pytest.approx(kbit, rel=0.03)

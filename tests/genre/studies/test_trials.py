@@ -27,15 +27,16 @@ def data() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def voices(data) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Recordings whose voice says nothing of their genre: what is known of a clip comes from the recording's other."""
+    """Recordings whose sound is unrelated to their genre: only another clip of the recording predicts it."""
     clips, X = data
-    rng, recording = np.random.default_rng(1), np.repeat(np.arange(60), 2)
+    rng = np.random.default_rng(1)
+    recording = np.repeat(np.arange(60), 2)
     voice = rng.choice([-1, 1], size=(60, 97))[recording] + 0.05 * rng.normal(size=(120, 97))
     genre = pd.Categorical(np.array(list("abc"))[recording % 3])
     return clips.assign(genre=genre), pd.DataFrame(voice, columns=X.columns, index=X.index)
 
 
-def test_fits_on_training_clips_and_answers_for_all(data):
+def test_a_model_is_fitted_on_training_clips_and_predicts_all(data):
     clips, X = data
     model, table = trials.fit_model("logistic_regression", clips, X)
     assert table.index.tolist() == clips["clip_id"].tolist() and genres_of(table) == ["a", "b", "c"]
@@ -55,7 +56,7 @@ def test_fits_on_some_columns_only(data):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_out_of_fold_knows_nothing_of_a_clips_recording(data, voices):
+def test_out_of_fold_models_are_fitted_without_the_recording(data, voices):
     clips, X = data
     table = trials.predict_out_of_fold("logistic_regression", clips, X, seed=1)
     assert table.index.tolist() == clips["clip_id"].tolist()
@@ -83,7 +84,7 @@ def test_interval_is_students():
     assert np.isnan(trials.mean_interval(pd.Series([1.0]))[1])
 
 
-def test_what_cannot_be_done_is_said(data):
+def test_impossible_requests_are_refused(data):
     clips, X = data
     with pytest.raises(UsageError, match=r"mel_cnn takes no features; choose from .*svm"):
         trials.fit_model("mel_cnn", clips, X)

@@ -43,7 +43,7 @@ def make_clips(n: int = 90) -> pd.DataFrame:
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Function that readies a training of one model on features of which the first tells the genre."""
+    """Function that prepares a training of one model on features, the first of which decides the genre."""
     clips = make_clips()
     X = np.random.default_rng(0).normal(size=(len(clips), len(FEATURE_NAMES)))
     X[:, 0] += 3 * clips["genre"].cat.codes
@@ -85,7 +85,7 @@ def test_a_training_leaves_what_it_promises(prepared):
     assert importances["mean"].idxmax() == importances["own"].idxmax() == FEATURE_NAMES[0]
 
 
-def test_out_of_fold_is_what_models_say_that_did_not_know_the_recording(prepared):
+def test_out_of_fold_predictions_come_from_models_without_the_recording(prepared):
     """A model that learns by heart is sure of what it knows and not of what it was not shown."""
     folder = prepared("random_forest", folds=3, n_estimators=40, min_samples_split=2)
     result = run_training(folder)
@@ -113,7 +113,7 @@ def test_without_folds_only_validation_is_held_out(prepared):
     assert {"unknown_below", "test_calibration_error", "test_log_loss_tempered"} <= set(scores)
 
 
-def test_too_few_recordings_for_folds_is_said_and_stops_nothing(prepared):
+def test_too_few_recordings_for_folds_are_reported_and_stop_nothing(prepared):
     folder = prepared(folds=3)
     clips = pd.read_parquet(folder / "clips.parquet")
     one_each = clips["recording"].where(clips["split"] != "train", clips["genre"].astype(str))
@@ -125,7 +125,8 @@ def test_too_few_recordings_for_folds_is_said_and_stops_nothing(prepared):
 def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
     folder = prepared("catboost", iterations=20)
     run_training(folder)
-    job, clips = read_job(folder), pd.read_parquet(folder / "clips.parquet")
+    job = read_job(folder)
+    clips = pd.read_parquet(folder / "clips.parquet")
     X = contents.load_features(clips, tmp_path / "store").to_numpy()
     proba = models.predict_proba(job.model, models.load_model(job.model, folder / "model"), X)
     np.testing.assert_allclose(pd.read_parquet(folder / "probabilities.parquet")[GENRES], proba, atol=1e-9)
@@ -146,7 +147,7 @@ def test_the_key_names_what_matters(prepared):
         assert TrainingJob(**fields | change).key != job.key
 
 
-def test_weights_count_by_what_they_are_and_not_by_where_they_lie(prepared, tmp_path):
+def test_a_weights_file_counts_by_its_contents_and_not_by_its_path(prepared, tmp_path):
     fields = process_module.asdict(read_job(prepared()))
 
     def key(name):
@@ -184,7 +185,7 @@ def test_a_reason_comes_back_from_the_process(prepared):
         run_training(prepared(genres=[*GENRES, "z"]))
 
 
-def test_a_killed_training_says_so_and_can_be_run_again(prepared):
+def test_a_killed_training_is_reported_and_can_be_run_again(prepared):
     folder = prepared("random_forest", n_estimators=20_000)
     script = (
         f"from pathlib import Path; from genre.training import process; process.run_training(Path({str(folder)!r}))"
@@ -205,7 +206,7 @@ def test_a_killed_training_says_so_and_can_be_run_again(prepared):
     assert run_training(folder)["fit_seconds"] > 0
 
 
-def test_a_training_does_not_outlive_who_started_it(prepared):
+def test_a_training_does_not_outlive_its_parent(prepared):
     folder = prepared("random_forest", n_estimators=20_000)
     script = (
         f"from pathlib import Path; from genre.training import process; process.run_training(Path({str(folder)!r}))"

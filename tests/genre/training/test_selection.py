@@ -15,7 +15,8 @@ DATA = ROOT / "tests" / "data" / "paper_probabilities.npz"
 
 def paper_table(name: str, n: int) -> pd.DataFrame:
     with np.load(DATA) as published:
-        genres, y = [str(g) for g in published["genres"]], published["y_true"][:n]
+        genres = [str(g) for g in published["genres"]]
+        y = published["y_true"][:n]
         ids = [f"clip {i:04d}" for i in range(n)]
         return probability_table(ids, "test", [genres[k] for k in y], ids, published[name][:n], genres)
 
@@ -78,13 +79,14 @@ def test_more_members_are_chosen_where_they_pay():
 
 def test_equal_auc_is_decided_by_log_loss():
     table = same_but_for_noise(60, [30.0])["model 0"]
-    sure, modest = evaluate.apply_temperature(table, 0.9), evaluate.apply_temperature(table, 20)
+    sure = evaluate.apply_temperature(table, 0.9)
+    modest = evaluate.apply_temperature(table, 20)
     ranked = selection.search_ensembles({"modest": modest, "sure": sure})
     alone = ranked[ranked["members"].map(len) == 1]
     assert alone["macro_auc"].nunique() == 1 and alone["members"].tolist() == [("sure",), ("modest",)]
 
 
-def test_learnt_weights_never_knew_the_clip_they_are_scored_on(monkeypatch):
+def test_fitted_weights_are_scored_on_other_clips(monkeypatch):
     """Members that are noise: weights fitted and scored on the same clips beat chance, left out they do not."""
     monkeypatch.setattr(selection, "STACK_PENALTY", 1.0)
     parts = align_tables(list(same_but_for_noise(120, [0.0, 0.0, 0.0]).values()))
@@ -107,7 +109,7 @@ def test_a_strong_penalty_holds_the_stack_at_the_geometric_mean(monkeypatch):
 
 
 @pytest.mark.parametrize("mean", [*ensemble.FIXED_MEANS, *ensemble.LEARNT_MEANS])
-def test_what_is_learnt_is_what_is_served(mean):
+def test_the_fitted_ensemble_is_the_one_served(mean):
     tables = same_but_for_noise(200, [1.0, 2.0])
     choice = selection.fit_ensemble(tables, list(tables), mean)
     table = choice.ensemble_table(tables)
