@@ -77,7 +77,7 @@ def _random_forest(y: np.ndarray, seed: int) -> Any:
 
 
 def _svm(y: np.ndarray, seed: int) -> Any:
-    """Build an SVC with probabilities as by ``probability=True``, a sigmoid over five folds, and the ``gamma`` of 2018."""
+    """Build CatBoost with XGBoost's parameters, and few thresholds as `genre.models.classical.train_catboost` does."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
