@@ -9,10 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
@@ -20,8 +18,8 @@ from tqdm import tqdm
 from flows.cli import main
 from flows.reports import tables
 from genre.config import UNKNOWN
-from genre.errors import DataError, GenreError, UsageError
-from genre.files import make_directory, write_atomically
+from genre.errors import DataError, UsageError
+from genre.files import make_directory
 from genre.library import answers, tags
 from genre.library.answers import PredictionStore
 from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
@@ -134,7 +132,7 @@ def predict_missing(files: pd.DataFrame, model_version: ModelVersion, n_jobs: in
         cost.count_clips(len(todo))
         if todo.empty:
             return
-        done = answers.predict_files(todo, download_model(model_version), n_jobs=n_jobs, dask=dask)
+        done = answers.predict_files(todo, cached_model(model_version), n_jobs=n_jobs, dask=dask)
         n_before = len(files) - len(todo)
         with tqdm(total=len(files), initial=n_before, desc="files", unit="file", smoothing=0.1) as bar:
             for n, said in done:
@@ -142,22 +140,18 @@ def predict_missing(files: pd.DataFrame, model_version: ModelVersion, n_jobs: in
                 bar.update(n)
 
 
-def download_model(model_version: ModelVersion) -> Path:
+def cached_model(model_version: ModelVersion) -> Path:
     """Folder of a version in the workspace, where processes find it, on a cluster too; others are removed.
 
     Raises
     ------
     GenreError
-        If the model cannot be had.
+        If the model cannot be downloaded.
     """
     directory = LIBRARY.model_dir(_version_key(model_version))
     if not directory.exists():
         shutil.rmtree(directory.parent, ignore_errors=True)
-        uri = f"models:/{model_version.name}/{model_version.version}"
-        try:
-            write_atomically(directory, lambda path: mlflow.artifacts.download_artifacts(uri, dst_path=str(path)))
-        except (MlflowException, OSError) as error:
-            raise GenreError(f"{uri} cannot be had: {error}") from error
+        registry.download_model(registry.version_uri(model_version), directory)
     return directory
 
 

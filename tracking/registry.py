@@ -1,17 +1,19 @@
-"""All of MLflow's registry: the logged model, its versions and aliases, and scoring a version in a fresh process."""
+"""Registered models in MLflow: their names, their versions, and the download of a version."""
 
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from genre import models
-from genre.errors import UsageError
+from genre.errors import GenreError, UsageError
+from genre.files import write_atomically
 
 
 def check_name(name: str) -> str:
@@ -52,6 +54,37 @@ def register_version(name: str, model_uri: str, tags: Mapping[str, str], descrip
     return client.create_model_version(
         name, model_uri, tags=dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
     )
+
+
+def version_uri(version: ModelVersion) -> str:
+    """Return the address of a registered version, as MLflow writes it."""
+    return f"models:/{version.name}/{version.version}"
+
+
+def download_model(uri: str, directory: Path) -> Path:
+    """Download a logged model into a folder that does not exist yet; the folder is complete or absent.
+
+    Parameters
+    ----------
+    uri : str
+        ``models:/NAME/VERSION`` or another address of a logged model.
+    directory : Path
+        Folder for the model's files.
+
+    Returns
+    -------
+    Path
+        `directory`.
+
+    Raises
+    ------
+    GenreError
+        If the model cannot be downloaded or written.
+    """
+    try:
+        return write_atomically(directory, lambda path: mlflow.artifacts.download_artifacts(uri, dst_path=str(path)))
+    except (MlflowException, OSError) as error:
+        raise GenreError(f"cannot download {uri}: {error}") from error
 
 
 def size_mb(trainings: Mapping[str, Path]) -> float:

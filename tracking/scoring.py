@@ -6,16 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import soundfile as sf
-from mlflow.exceptions import MlflowException
 
 from genre.config import AudioConfig
 from genre.errors import GenreError
 from genre.files import write_json
 from genre.store import computing
 from genre.workspace import PROJECT_DIR
+from tracking import registry
 
 
 def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
@@ -39,19 +38,16 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
     Raises
     ------
     GenreError
-        If the model cannot be had or loaded, or refuses a clip.
+        If the model cannot be downloaded or loaded, or refuses a clip.
     """
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            local = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(Path(folder) / "model"))
-        except (MlflowException, OSError) as error:
-            raise GenreError(f"{model_uri} cannot be had: {error}") from error
+        model = registry.download_model(model_uri, Path(folder) / "model")
         listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
         write_json(listed, _write_clips(clips, config, Path(folder)))
         script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
         environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
         done = subprocess.run(
-            [sys.executable, "-I", script, local, str(listed), str(out)],
+            [sys.executable, "-I", script, str(model), str(listed), str(out)],
             cwd=folder,
             env=environment,
             capture_output=True,

@@ -1,6 +1,7 @@
 """One version of a registered model on this machine: downloaded, served by MLflow, asked whether it answers."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import requests
+from mlflow.entities.model_registry import ModelVersion
 
 from genre.errors import GenreError
 from genre.files import read_json
 from serving.deploy.processes import in_own_group, terminate_group
 from serving.deploy.proxy import free_port
+from tracking import registry
 
 #: Seconds that a version has to load, to answer its example, and to stop.
 LOAD_S, ANSWER_S, STOP_S = 600.0, 60.0, 5.0
@@ -49,15 +51,21 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def download_release(name: str, version: str, folder: Path) -> Release:
-    """Download a version, with the example request that was logged with it; whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        uri = f"models:/{name}/{version}"
-        model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(Path(unfinished) / "model")))
-        place = folder / f"{VERSION_PREFIX}{version}-{Path(unfinished).name}"
-        place.mkdir()
-        model = model.rename(place / "model")
-    return Release(version, place, model, read_json(model / "serving_input_example.json"))
+def download_release(version: ModelVersion, folder: Path) -> Release:
+    """Download a registered version and its example request into a new folder below `folder`.
+
+    Raises
+    ------
+    GenreError
+        If the version cannot be downloaded.
+    """
+    place = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version.version}-", dir=folder))
+    try:
+        model = registry.download_model(registry.version_uri(version), place / "model")
+    except Exception:  # every store raises exceptions of its own
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return Release(str(version.version), place, model, read_json(model / "serving_input_example.json"))
 
 
 def start_server(release: Release, folder: Path, workers: int) -> Server:
