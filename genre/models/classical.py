@@ -10,19 +10,20 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 import skops.io
 from joblib import cpu_count, parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
+from genre import folds
 from genre.errors import DataError, TrainingError, UsageError
 from genre.files import read_json, write_json
 from genre.models import OnEpoch, TrainingData
@@ -190,16 +191,16 @@ def train_svm(
         engine is not installed.
     """
     chosen = _choose_engine(engine, len(data.y_train))
-    folds = _calibration_folds(data, n_folds or (5 if len(data.y_train) < MIN_CLIPS_TWO_FOLDS else 2), seed)
+    parts = _calibration_folds(data, n_folds or (5 if len(data.y_train) < MIN_CLIPS_TWO_FOLDS else 2), seed)
     kind = _IntelexSVC if chosen == INTELEX else SVC
     machine = _with_scaler(kind(C=C, gamma=gamma, class_weight="balanced", cache_size=KERNEL_CACHE_MB))
     # libSVM runs on one core and lets other threads run; the accelerator takes all cores for each fold.
     with parallel_config("threading", n_jobs=1 if chosen == INTELEX else -1):
-        model = _fit_model("svm", CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False), data)
+        model = _fit_model("svm", CalibratedClassifierCV(machine, method="sigmoid", cv=parts, ensemble=False), data)
     for pipeline in (model.estimator, model.calibrated_classifiers_[0].estimator):
         pipeline.set_params(model=_as_plain_svc(pipeline["model"]))
     if directory:
-        write_json(directory / "facts.json", {"engine": _engine_version(chosen), "calibration_folds": str(len(folds))})
+        write_json(directory / "facts.json", {"engine": _engine_version(chosen), "calibration_folds": str(len(parts))})
     # Else the positions of all training clips would be saved with the model.
     return model.set_params(cv=None)
 
@@ -399,15 +400,13 @@ def _as_plain_svc(machine: SVC) -> SVC:
 
 def _calibration_folds(data: TrainingData, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """At most `n_folds` splits of the training clips, by recording, every genre in the training part of each."""
-    y, recordings = np.asarray(data.y_train), np.asarray(data.recordings_train)
-    n_recordings = [len(np.unique(recordings[y == code])) for code in range(len(data.genres))]
-    rarest = int(np.argmin(n_recordings))
-    for n_splits in range(min(n_folds, n_recordings[rarest]), 1, -1):
-        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-        folds = list(splitter.split(y, y, recordings))
-        if all(len(np.unique(y[fitted])) == len(data.genres) for fitted, _ in folds):
-            return folds
-    raise TrainingError(
-        f"svm needs two training recordings or more of each genre to calibrate its probabilities, and two folds; "
-        f"{data.genres[rarest]} has {n_recordings[rarest]}, n_folds is {n_folds}; add recordings or leave the model out"
-    )
+    genre = pd.Series(pd.Categorical.from_codes(np.asarray(data.y_train, dtype=int), pd.Index(data.genres)))
+    fold = folds.assign_folds(genre, data.recordings_train, n_folds, seed)
+    if fold is None:
+        n_recordings = folds.count_recordings(genre, data.recordings_train)
+        raise TrainingError(
+            "svm needs two training recordings or more of each genre to calibrate its probabilities, and two folds; "
+            f"{n_recordings.index[0]} has {n_recordings.iloc[0]}, n_folds is {n_folds}; "
+            "add recordings or leave the model out"
+        )
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(fold.max() + 1)]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from genre import evaluate, models
 from genre.errors import DataError, UsageError
+from genre.folds import count_recordings, draw_folds
 from genre.probabilities import tables
 
 
@@ -110,18 +110,12 @@ def predict_out_of_fold(
     UsageError, TrainingError
         As for `fit_model`.
     """
-    y = clips["genre"].cat.codes.to_numpy()
-    recordings = clips["recording"].to_numpy(str)
-    scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
-    n_folds = min(n_folds, int(scarce.iloc[0]))
-    if n_folds < 2:
-        raise DataError(
-            f"{scarce.index[0]} has {scarce.iloc[0]} recordings; out of fold needs two or more of each genre"
-        )
+    fold = draw_folds(clips["genre"], clips["recording"].to_numpy(str), _limit_folds(clips, n_folds), seed)
     proba = np.empty((len(clips), len(clips["genre"].cat.categories)))
-    for _, held_out in StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(y, y, recordings):
-        sides = _mark_test_rows(len(clips), held_out)
-        _, table = fit_model(name, clips.assign(split=sides), features, params=params, seed=seed)
+    for number in range(fold.max() + 1):
+        held_out = fold == number
+        split = np.where(held_out, "test", "train")
+        _, table = fit_model(name, clips.assign(split=split), features, params=params, seed=seed)
         proba[held_out] = tables.proba_of(table)[held_out]
     return make_probability_table(clips, proba)
 
@@ -156,14 +150,13 @@ def split_gap(
     """
     n_folds = _limit_folds(clips, n_folds)
     rows = []
-    y = clips["genre"].cat.codes.to_numpy()
     kept_whole = {"honest": clips["recording"].to_numpy(str), "naive": clips["clip_id"].to_numpy(str)}
     for s in range(seed, seed + n_splits):
         row: dict[str, float] = {"seed": s}
         for kind, groups in kept_whole.items():
-            _, test = next(StratifiedGroupKFold(n_folds, shuffle=True, random_state=s).split(y, y, groups))
-            _, table = fit_model(name, clips.assign(split=_mark_test_rows(len(clips), test)), features, seed=s)
-            part = table.iloc[test]
+            test = draw_folds(clips["genre"], groups, n_folds, s) == 0
+            _, table = fit_model(name, clips.assign(split=np.where(test, "test", "train")), features, seed=s)
+            part = table[test]
             scores = evaluate.compute_metrics(tables.labels_of(part), tables.proba_of(part), tables.genres_of(part))
             row[kind] = scores["macro_auc"]
         rows.append(row | {"gap": row["naive"] - row["honest"]})
@@ -188,18 +181,15 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def _limit_folds(clips: pd.DataFrame, wanted: int) -> int:
-    """Folds that leave recordings of each genre on both sides."""
-    scarce = clips.groupby("genre", observed=False)["recording"].nunique().sort_values()
-    if (n := min(wanted, int(scarce.iloc[0]))) < 2:
-        raise DataError(f"{scarce.index[0]} has {scarce.iloc[0]} recordings; each genre needs two to be split")
-    return n
-
-
-def _mark_test_rows(n: int, test: np.ndarray) -> np.ndarray:
-    sides = np.full(n, "train", dtype=object)
-    sides[test] = "test"
-    return sides
+def _limit_folds(clips: pd.DataFrame, n_folds: int) -> int:
+    """Return `n_folds`, or the recordings of the rarest genre where it has fewer."""
+    n_recordings = count_recordings(clips["genre"], clips["recording"])
+    n_folds = min(n_folds, int(n_recordings.iloc[0]))
+    if n_folds < 2:
+        raise DataError(
+            f"{n_recordings.index[0]} has {n_recordings.iloc[0]} recordings; each genre needs two to be split"
+        )
+    return n_folds
 
 
 def make_probability_table(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFrame:
