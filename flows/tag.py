@@ -114,7 +114,7 @@ def check_settings(settings: Mapping[str, Any]) -> Path:
         raise UsageError("tag needs the folder of your music: -P source=~/Music")
     if not writes and (not settings["dry_run"] or settings["overwrite"]):
         raise UsageError("dry_run=false and overwrite=true are about writing tags; add -P write_tags=true")
-    path = Path(settings["out"] or LIBRARY.directory / "tags.csv").expanduser().resolve()
+    path = Path(settings["out"] or LIBRARY.table_path).expanduser().resolve()
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
     make_directory(path.parent)

@@ -1,23 +1,24 @@
-"""Where everything lies: the only module that knows a path of the workspace.
+"""Paths and tables of the workspace; no other module names one of its files.
 
-One folder a data set, below ``GENRE_HOME``::
+The workspace is the folder ``GENRE_HOME``. It has a folder for each data set, and one for the music library that is
+tagged::
 
-    <data set>/clips.parquet                    every clip known, with its status
-               splits.parquet                   each recording's side, as training uses it
-               dealt.parquet                    every recording ever dealt, append-only
-               audio/                           what the project synthesised or downloaded
-               ledger.sqlite                    each segment to be downloaded, and what became of it
-               chosen.json                      of which lists, and how, its segments were chosen
-               acquisition.json                 what `acquire` was last asked for
+    <data set>/clips.parquet                    all clips, with their status
+               splits.parquet                   the split of each recording, as used in training
+               dealt.parquet                    all recordings ever assigned to a split; rows are only added
+               audio/                           audio that was synthesised or downloaded
+               ledger.sqlite                    AudioSet segments, and the state of each download
+               chosen.json                      the lists the segments come from, and how they were chosen
+               acquisition.json                 settings of the last run of `acquire`
                store/<configuration>/           features and spectrograms, in parts
-               trainings/<model>-<key>/         a model, its probability table, how it went
-               copies.parquet  copies/          clips that are the same music, across recordings and all
-               trials/<key>.parquet             probability table of a model made for comparison only
-    library/                                    what the champion was asked about files that are no data set:
-               answers.sqlite                   what each version said of each file
-               tags.csv                         the same as a table, of the files asked about last
-               models/<key>/                    the version asked last
-               undo/<time>-<run>.jsonl          what undoes the tags of one run
+               trainings/<model>-<key>/         a trained model, its probability table and its scores
+               copies.parquet                   duplicates between recordings
+               copies/<key>.parquet             all duplicates found among one set of clips
+               trials/<key>.parquet             probability table of a model that was trained for comparison only
+    library/answers.sqlite                      predictions of each version for each file
+            tags.csv                            predictions of the last run, as a table
+            models/<key>/                       the version used last
+            undo/<time>-<run>.jsonl             what restores the files that one run tagged
 """
 
 import hashlib
@@ -43,21 +44,53 @@ def data_home() -> Path:
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """The paths and tables of one data set.
+class WorkspaceFolder:
+    """One folder of the workspace, which one run at a time may write to.
 
     Attributes
     ----------
-    dataset_id : str
-        Name of its folder, of its MLflow experiment, and in messages.
+    name : str
+        Name of the folder, and of its MLflow experiment.
     """
 
-    dataset_id: str
+    name: str
 
     @property
     def directory(self) -> Path:
-        """Folder of the data set."""
-        return data_home() / self.dataset_id
+        """Path of the folder."""
+        return data_home() / self.name
+
+    @contextmanager
+    def lock(self, timeout_s: float = 10) -> Iterator[None]:
+        """Lock the folder, so that no two runs write to it at once; the system releases the lock if its holder dies.
+
+        Raises
+        ------
+        GenreError
+            If another process holds it for longer than `timeout_s`, or the folder cannot be made.
+        """
+        lock = filelock.FileLock(make_directory(self.directory) / ".lock", is_singleton=True, thread_local=False)
+        try:
+            lock.acquire(timeout=timeout_s)
+        except filelock.Timeout:
+            raise GenreError(
+                f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"
+            ) from None
+        try:
+            for leftover in list(self.directory.rglob("*.tmp")):
+                _remove(leftover)
+            yield
+        finally:
+            lock.release()
+
+
+class Workspace(WorkspaceFolder):
+    """Paths and tables of one data set."""
+
+    @property
+    def dataset_id(self) -> str:
+        """Name of the data set, and of its folder."""
+        return self.name
 
     @property
     def audio_dir(self) -> Path:
@@ -113,19 +146,6 @@ class Workspace:
         """Replace the table of those pairs."""
         write_table(self.directory / "copies.parquet", duplicates)
 
-    @property
-    def predictions_path(self) -> Path:
-        """Database of what models said of the files of libraries."""
-        return self.directory / "answers.sqlite"
-
-    def model_dir(self, key: str) -> Path:
-        """Folder of a registered model's version, which `key` stands for."""
-        return self.directory / "models" / hashlib.sha256(key.encode()).hexdigest()[:12]
-
-    def undo_path(self, key: str) -> Path:
-        """File that undoes the tags of one run."""
-        return self.directory / "undo" / f"{key}.jsonl"
-
     def training_dirs(self) -> list[Path]:
         """Folders of every training begun."""
         return sorted((self.directory / "trainings").glob("*/"))
@@ -174,29 +194,28 @@ class Workspace:
             raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
         return pd.read_parquet(path)
 
-    @contextmanager
-    def lock(self, timeout_s: float = 10) -> Iterator[None]:
-        """Hold the data set, so that two runs never write it at once; left free by the system if the holder dies.
 
-        Raises
-        ------
-        GenreError
-            If another process holds it for longer than `timeout_s`, or the folder cannot be made.
-        """
-        lock = filelock.FileLock(make_directory(self.directory) / ".lock", is_singleton=True, thread_local=False)
-        try:
-            lock.acquire(timeout=timeout_s)
-        except filelock.Timeout:
-            raise GenreError(
-                f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"
-            ) from None
-        try:
-            for leftover in list(self.directory.rglob("*.tmp")):
-                _remove(leftover)
-            yield
-        finally:
-            lock.release()
+class LibraryWorkspace(WorkspaceFolder):
+    """Paths of the predictions for a music library, which is no data set."""
+
+    @property
+    def predictions_path(self) -> Path:
+        """Database of the predictions."""
+        return self.directory / "answers.sqlite"
+
+    @property
+    def table_path(self) -> Path:
+        """Table of the predictions of the last run."""
+        return self.directory / "tags.csv"
+
+    def model_dir(self, key: str) -> Path:
+        """Folder of a registered model's version, which `key` stands for."""
+        return self.directory / "models" / hashlib.sha256(key.encode()).hexdigest()[:12]
+
+    def undo_path(self, key: str) -> Path:
+        """File that undoes the tags of one run."""
+        return self.directory / "undo" / f"{key}.jsonl"
 
 
-#: What was asked about music that is no data set.
-LIBRARY = Workspace("library")
+#: The predictions for all music libraries; every other folder of the workspace is a data set.
+LIBRARY = LibraryWorkspace("library")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -19,11 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from genre.errors import GenreError
-from genre.workspace import PROJECT_DIR, Workspace
+from genre.workspace import PROJECT_DIR, WorkspaceFolder
 from tracking import cost
-
-if TYPE_CHECKING:
-    pass
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
@@ -31,7 +28,7 @@ DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
 #: What MLflow calls it when its server is away, or its database locked or full.
 OUTAGE_CODES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
 
-_current: ContextVar[tuple[Workspace, str] | None] = ContextVar("experiment", default=None)
+_current: ContextVar[tuple[WorkspaceFolder, str] | None] = ContextVar("experiment", default=None)
 
 
 def connect() -> str:
@@ -76,7 +73,7 @@ def short_timeouts() -> Iterator[None]:
 
 
 @contextmanager
-def experiment_run(workspace: Workspace, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """One run that holds everything a flow does; inside another such block, that one.
 
     Under ``mlflow run`` it is the project's own run where the user named an experiment. Otherwise it is a run of the
@@ -86,8 +83,8 @@ def experiment_run(workspace: Workspace, title: str, settings: Mapping[str, Any]
 
     Parameters
     ----------
-    workspace : Workspace
-        Of the data set.
+    workspace : WorkspaceFolder
+        Of the data set, or of the music library.
     title : str
         Name of the run.
     settings : mapping
@@ -140,15 +137,15 @@ def end_own_runs() -> None:
         _end_open_runs(current[0], "KILLED", "interrupted")
 
 
-def open_run(parent: str, workspace: Workspace, name: str, key: str, *, is_done: bool) -> tuple[str, bool]:
+def open_run(parent: str, workspace: WorkspaceFolder, name: str, key: str, *, is_done: bool) -> tuple[str, bool]:
     """Run below `parent` for one piece of work: the one it has where it has one, and whether all is logged in that.
 
     Parameters
     ----------
     parent : str
         Id of the experiment's run.
-    workspace : Workspace
-        Of the data set.
+    workspace : WorkspaceFolder
+        Of the data set, or of the music library.
     name : str
         Name of the run.
     key : str
@@ -219,7 +216,7 @@ def run_url(run_id: str) -> str:
     return f"{hide_credentials(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-def _open_parent(workspace: Workspace, title: str) -> str:
+def _open_parent(workspace: WorkspaceFolder, title: str) -> str:
     """The project's run, or a new one in the data set's experiment."""
     client, launcher = MlflowClient(), os.environ.pop("MLFLOW_RUN_ID", None)
     launched = _run_or_none(launcher) if launcher else None
@@ -227,9 +224,9 @@ def _open_parent(workspace: Workspace, title: str) -> str:
         set_tags(launched.info.run_id, _origin_tags(workspace))
         if launched.info.experiment_id != "0":
             return launched.info.run_id
-    run = client.create_run(_experiment_id(workspace.dataset_id), run_name=title, tags=_origin_tags(workspace))
+    run = client.create_run(_experiment_id(workspace.name), run_name=title, tags=_origin_tags(workspace))
     if launched:
-        note = f"The results are in experiment **{workspace.dataset_id}**, run **{title}** (`{run.info.run_id}`)."
+        note = f"The results are in experiment **{workspace.name}**, run **{title}** (`{run.info.run_id}`)."
         client.set_tag(launched.info.run_id, "mlflow.note.content", note)
     return run.info.run_id
 
@@ -248,7 +245,7 @@ def _experiment_id(name: str) -> str:
     return found.experiment_id
 
 
-def _end_open_runs(workspace: Workspace, status: str, reason: str) -> list[Run]:
+def _end_open_runs(workspace: WorkspaceFolder, status: str, reason: str) -> list[Run]:
     """End all runs of a data set that are still open, and return them as they were."""
     client = MlflowClient()
     query = f"attributes.status = 'RUNNING' and tags.workspace = '{_workspace_id(workspace)}'"
@@ -277,15 +274,15 @@ def _run_or_none(run_id: str) -> Run | None:
         return None
 
 
-def _workspace_id(workspace: Workspace) -> str:
+def _workspace_id(workspace: WorkspaceFolder) -> str:
     """What tells the runs of one data set in one workspace from all others, without naming a path."""
     return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
 
 
-def _origin_tags(workspace: Workspace) -> dict[str, str]:
+def _origin_tags(workspace: WorkspaceFolder) -> dict[str, str]:
     """Data set and workspace; user, file and git commit as MLflow finds them."""
     source = dict(mlflow.tracking.context.registry.resolve_tags())
-    return source | {"data_set": workspace.dataset_id, "workspace": _workspace_id(workspace)}
+    return source | {"data_set": workspace.name, "workspace": _workspace_id(workspace)}
 
 
 def _metric_name(name: str) -> str:
