@@ -1,16 +1,20 @@
-"""What the flows read of a built data set."""
+"""Data set of an experiment: what the flows read of a build, and log of it."""
 
 from dataclasses import dataclass
 
 import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from genre import datasets
 from genre.config import AudioConfig, Variant
 from genre.errors import DataError
+from genre.plots import spectrograms
 from genre.splits import assignment
 from genre.store import contents
 from genre.training.job import table_digest
 from genre.workspace import Workspace
+from tracking import cost, results, runs
 
 
 def usable_clips(workspace: Workspace) -> pd.DataFrame:
@@ -78,3 +82,17 @@ def load_material(dataset: str, source: str, variant: Variant) -> Material:
         data_digest=table_digest(known[["genre", "recording"]].astype(str).join(features)),
         splits_digest=table_digest(known[["split"]].astype(str)),
     )
+
+
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def log_material(run_id: str, material: Material) -> None:
+    """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
+    runs.set_tags(run_id, material.tags)
+    results.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
+    if not material.has_audio:
+        return
+    first = material.clips.drop_duplicates("genre").sort_values("genre")
+    pictures = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
+    by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
+    results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")

@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from flows.cli import main
 from flows.material import Material, load_material
 from flows.reports import leaderboard
-from flows.train import publish_leaderboard
 from genre import datasets, ensemble, evaluate, models
 from genre.config import Variant
 from genre.errors import DataError, UsageError
@@ -85,7 +84,7 @@ def promote(
         decision = decide_promotion(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
         outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | runs.failed_models(run_id)
-        publish_leaderboard(
+        leaderboard.publish_leaderboard(
             run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table}
         )
         runs.set_tags(run_id, {"decision": decision})

@@ -1,26 +1,23 @@
 """Flow ``train``: one experiment, in which each model is trained in its own process and is its own MLflow run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
 from flows.cli import main
-from flows.material import Material, load_material
-from flows.reports import leaderboard
-from genre import datasets, evaluate, models, parameters
+from flows.material import Material, load_material, log_material
+from flows.reports.leaderboard import publish_leaderboard
+from genre import datasets, models, parameters
 from genre.config import Variant
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError, UsageError
 from genre.files import read_json
 from genre.inputs import get_input
-from genre.plots import spectrograms
 from genre.splits.assignment import LARGE_CLIPS
-from genre.store import building, contents, parts
+from genre.store import building, parts
 from genre.training import process
 from genre.training.job import TrainingJob, code_digest, prepare_training, read_result
 from genre.workspace import Workspace
@@ -130,20 +127,6 @@ def n_folds(material: Material, name: str, folds: int) -> int:
     return N_FOLDS if pays and not is_large else 0
 
 
-@task(cache_policy=NO_CACHE)
-@cost.timed
-def log_material(run_id: str, material: Material) -> None:
-    """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
-    runs.set_tags(run_id, material.tags)
-    results.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
-    if not material.has_audio:
-        return
-    first = material.clips.drop_duplicates("genre").sort_values("genre")
-    pictures = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
-    by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
-    results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")
-
-
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
 def train_model(material: Material, job: TrainingJob, parent: str) -> str:
@@ -197,39 +180,6 @@ def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemb
     known = read_json(folder / "scores.json")
     threshold, temperature = known["unknown_below"], known["temperature"]
     return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold, temperature=temperature)
-
-
-def read_scores(folder: Path) -> dict[str, float]:
-    """Scores of a finished training, with the seconds it took."""
-    return read_json(folder / "scores.json") | {"fit_seconds": (read_result(folder) or {}).get("fit_seconds")}
-
-
-def publish_leaderboard(
-    run_id: str,
-    material: Material,
-    folders: Mapping[str, Path],
-    outcomes: Mapping[str, str],
-    ensemble: Mapping[str, pd.DataFrame] | None = None,
-) -> None:
-    """Print the leaderboard and log it to the experiment's run, and to each model's how it compares with the first.
-
-    `folders` are those of finished trainings by model, `ensemble` the probability table of one by its name, if any.
-    """
-    tables = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
-    scored = {name: read_scores(folder) for name, folder in folders.items()}
-    scored |= {name: evaluate.summarise_scores(table) for name, table in (ensemble or {}).items()}
-    board = leaderboard.rank_models(scored, outcomes)
-    ranked = {name: (tables | dict(ensemble or {}))[name] for name in board.index if name in scored}
-    pairs = evaluate.compare_models({name: table[table["split"] == "test"] for name, table in ranked.items()})
-    board = leaderboard.add_leads(board, pairs)
-    for name in board.index[1:].intersection(list(folders)):
-        results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
-    note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
-    if material.synthetic:
-        note += " **Synthetic demo corpus: the scores say nothing about real music.**"
-    leaderboard.log_leaderboard(run_id, board, scored, note)
-    results.log_table(run_id, pairs, "comparisons")
-    print(f"\n{leaderboard.to_text(board)}\n", flush=True)
 
 
 def _make_job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> TrainingJob:

@@ -1,13 +1,18 @@
 """The models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 from mlflow import MlflowClient
 from prefect.artifacts import create_table_artifact
 
+from flows.material import Material
 from flows.reports import tables
+from genre import evaluate
+from genre.files import read_json
 from genre.plots import training
+from genre.training.job import read_result
 from tracking import results, runs
 
 #: Columns that come from the scores, and how they are named.
@@ -25,6 +30,39 @@ LEAD_COLUMNS = ("first leads by", "McNemar")
 
 #: Outcome of the model, or the ensemble, that is the best of all that was trained on a data set.
 CHOSEN = "chosen"
+
+
+def read_scores(folder: Path) -> dict[str, float]:
+    """Scores of a finished training, with the seconds it took."""
+    return read_json(folder / "scores.json") | {"fit_seconds": (read_result(folder) or {}).get("fit_seconds")}
+
+
+def publish_leaderboard(
+    run_id: str,
+    material: Material,
+    folders: Mapping[str, Path],
+    outcomes: Mapping[str, str],
+    ensemble: Mapping[str, pd.DataFrame] | None = None,
+) -> None:
+    """Print the leaderboard and log it to the experiment's run, and to each model's how it compares with the first.
+
+    `folders` are those of finished trainings by model, `ensemble` the probability table of one by its name, if any.
+    """
+    probabilities = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
+    scored = {name: read_scores(folder) for name, folder in folders.items()}
+    scored |= {name: evaluate.summarise_scores(table) for name, table in (ensemble or {}).items()}
+    board = rank_models(scored, outcomes)
+    ranked = {name: (probabilities | dict(ensemble or {}))[name] for name in board.index if name in scored}
+    pairs = evaluate.compare_models({name: table[table["split"] == "test"] for name, table in ranked.items()})
+    board = add_leads(board, pairs)
+    for name in board.index[1:].intersection(list(folders)):
+        results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
+    note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
+    if material.synthetic:
+        note += " **Synthetic demo corpus: the scores say nothing about real music.**"
+    log_leaderboard(run_id, board, scored, note)
+    results.log_table(run_id, pairs, "comparisons")
+    print(f"\n{to_text(board)}\n", flush=True)
 
 
 def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
