@@ -9,10 +9,11 @@ from flows import drift
 from flows.acquire import acquire, last_arguments
 from flows.build import SplitMethod, build
 from flows.cli import main
+from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
 from flows.material import training_clips
 from flows.promote import check_promotion, promote
 from flows.reports import tables
-from flows.train import FAST, resolve_hyperparameters, select_models, train
+from flows.train import train
 from genre import datasets, evaluate, parameters
 from genre.config import AudioConfig, Variant
 from genre.errors import UsageError

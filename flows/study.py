@@ -10,9 +10,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
+from flows.hyperparameters import resolve_hyperparameters
 from flows.material import Material, load_material, log_material
 from flows.reports.tables import publish_table
-from flows.train import resolve_hyperparameters
 from flows.trials import run_trial
 from genre import datasets, evaluate, models
 from genre.config import Variant

@@ -8,12 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
 from flows.cli import main
+from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
 from flows.material import Material, load_material, log_material
 from flows.reports.leaderboard import publish_leaderboard
-from genre import datasets, models, parameters
+from genre import datasets, models
 from genre.config import Variant
 from genre.ensemble import Ensemble
-from genre.errors import TrainingError, UsageError
+from genre.errors import TrainingError
 from genre.files import read_json
 from genre.inputs import get_input
 from genre.splits.assignment import LARGE_CLIPS
@@ -23,11 +24,8 @@ from genre.training.job import TrainingJob, code_digest, prepare_training, read_
 from genre.workspace import Workspace
 from tracking import cost, packaging, results, runs
 
-#: What ``model=fast`` stands for: the models that train in minutes on two cores.
-FAST = "fast"
-
-#: Folds where they pay, and the most that may be asked for.
-N_FOLDS, MAX_FOLDS = 3, 20
+#: Folds of a model, where cross-validation pays.
+N_FOLDS = 3
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -77,40 +75,6 @@ def train(
         if not done:
             raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
     return outcomes
-
-
-def select_models(model: str) -> list[str]:
-    """Names that ``model=`` stands for.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown.
-    """
-    names = models.model_names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
-    return [models.get_model(name).name for name in dict.fromkeys(names)]
-
-
-def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
-    """Full hyper-parameters of each model, from the JSON given; and whether the seed and the folds are some.
-
-    Raises
-    ------
-    UsageError
-        If the JSON, a model, a hyper-parameter, the seed or the folds are wrong.
-    """
-    if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
-        raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed}")
-    given = parameters.parse_json_object(params, "params")
-    by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
-    if not by_model and len(names) > 1 and given:
-        example = f'{{"{names[0]}": {{...}}}}'
-        raise UsageError(f"params for several models must name them, as in {example}; got {params}")
-    if by_model:
-        parameters.override_defaults(dict.fromkeys(names), given, "params")
-    return {name: models.check_params(name, given.get(name, {}) if by_model else given) for name in names}
 
 
 def n_folds(material: Material, name: str, folds: int) -> int:

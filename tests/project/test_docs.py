@@ -114,7 +114,7 @@ def given_parameters() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "value"), given_parameters())
 def test_every_parameter_is_one_and_its_value_is_accepted(name: str, value: str):
-    from flows.train import resolve_hyperparameters, select_models
+    from flows.hyperparameters import resolve_hyperparameters, select_models
     from genre import datasets
 
     assert any(name in entry_point["parameters"] for entry_point in ENTRY_POINTS.values())
@@ -150,7 +150,7 @@ def accepted(parameter: str) -> tuple[str, ...]:
 
 
 def test_the_params_of_the_experiment_are_of_its_model():
-    from flows.train import resolve_hyperparameters, select_models
+    from flows.hyperparameters import resolve_hyperparameters, select_models
 
     lines = [line for line in run_lines() if any(word.startswith("params=") for word in line)]
     assert lines
