@@ -5,6 +5,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,19 +17,105 @@ from packaging.requirements import Requirement
 from tests.support.project import ROOT
 
 SOURCES = [p for folder in ("genre", "tracking", "flows", "serving") for p in sorted((ROOT / folder).rglob("*.py"))]
-FORBIDDEN = {
-    "genre": {"prefect", "mlflow", "flows", "serving", "tracking"},
-    "tracking": {"flows", "serving"},
-    "serving": {"prefect", "flows", "yt_dlp"},
-    "flows": set(),
+FOLDERS = sorted({path.parent for path in SOURCES})
+
+#: Most Python files in a folder; in `flows/` the entry points are not counted.
+MAX_FILES = 12
+
+
+def is_within(module: str, names: Iterable[str]) -> bool:
+    """Whether a module is one of some, or below one."""
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+#: What a served model needs of the package, and what is packaged with it.
+CORE = tuple(
+    f"genre.{name}"
+    for name in (
+        *("config", "errors", "parameters", "files", "folds", "answer_log", "ensemble"),
+        *("audio", "inputs", "probabilities", "models"),
+    )
+)
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a source file; a package for its ``__init__.py``."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+FLOWS = tuple(name for name in MODULES if name.startswith("flows.") and "\n@flow(" in MODULES[name].read_text())
+AROUND = tuple(name for name in MODULES if name.startswith("genre.") and not is_within(name, CORE))
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Every module that a source names in an import, at its top or inside a function."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
+        assert node.module and not node.level, f"line {node.lineno}: a relative import"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name if name in MODULES else node.module for name in names}
+    return found
+
+
+IMPORTS = {name: imported_modules(ast.parse(path.read_text())) for name, path in MODULES.items()}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Modules that must not import others; a name stands for everything below it too."""
+
+    importers: tuple[str, ...]
+    imported: tuple[str, ...]
+    exempt: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.importers[0]} imports {self.imported[0]}"
+
+    def violations(self, imports: Mapping[str, set[str]]) -> list[str]:
+        return [
+            f"{name} imports {other}"
+            for name, others in imports.items()
+            if is_within(name, self.importers) and not is_within(name, self.exempt)
+            for other in sorted(others)
+            if is_within(other, self.imported) and other != name
+        ]
+
+
+#: What each line of "Imports that must never be" in docs/architecture.md forbids.
+RULES = {
+    "`genre` → mlflow, prefect, `flows`, `serving`, `tracking`": (
+        Rule(("genre",), ("mlflow", "prefect", "flows", "serving", "tracking")),
+    ),
+    "core → any other folder of `genre`": (Rule(CORE, AROUND),),
+    "`tracking` → prefect, `flows`, `serving` (it names `serving/model.py` by path only)": (
+        Rule(("tracking",), ("flows", "serving")),
+        Rule(("tracking",), ("prefect",)),
+    ),
+    "`serving` → prefect, `flows`; `serving/model.py` and `serving/isolated/` → `tracking`": (
+        Rule(("serving",), ("prefect", "flows")),
+        Rule(("serving.model", "serving.isolated"), ("tracking",)),
+    ),
+    "a flow → another flow, except `flows/retrain.py`": (Rule(("flows",), FLOWS, exempt=("flows.retrain",)),),
+    "`evaluate` → `models`, `store`, `plots`, `datasets`": (
+        Rule(("genre.evaluate",), ("genre.models", "genre.store", "genre.plots", "genre.datasets")),
+    ),
+    "`workers` → `store`, `library`": (Rule(("genre.workers",), ("genre.store", "genre.library")),),
+    "`acquisition` → `datasets`": (Rule(("genre.acquisition",), ("genre.datasets",)),),
+    "`library` → `datasets`, `store`, `training`": (
+        Rule(("genre.library",), ("genre.datasets", "genre.store", "genre.training")),
+    ),
+    # and what its picture of the layers says besides
+    "flows and serving: neither imports the other; only serving/deploy uses tracking": (
+        Rule(("flows",), ("serving",)),
+        Rule(("serving",), ("tracking",), exempt=("serving.deploy",)),
+        Rule(("serving",), ("yt_dlp",)),
+    ),
 }
-HEAVY = {"tensorflow", "keras", "catboost", "torch", "jax", "librosa", "sklearn", "prefect", "mlflow", "yt_dlp"}
+ALL_RULES = [rule for rules in RULES.values() for rule in rules]
 
-
-def imports(tree: ast.AST) -> set[str]:
-    names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-    names += [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
-    return {name.split(".")[0] for name in names}
+#: Rules that a change under way is to fulfil.
+PENDING = {Rule(("tracking",), ("prefect",))}
 
 
 def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
@@ -33,10 +123,44 @@ def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
     return [n for body in bodies for n in body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_arrows_point_one_way(path):
-    package = path.relative_to(ROOT).parts[0]
-    assert not imports(ast.parse(path.read_text())) & FORBIDDEN[package]
+@pytest.mark.parametrize("rule", ALL_RULES, ids=str)
+def test_no_import_goes_against_the_layers(rule, request):
+    if rule in PENDING:
+        request.applymarker(pytest.mark.xfail(reason="under way", strict=False))
+    assert rule.violations(IMPORTS) == []
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=str)
+def test_a_rule_finds_an_import_against_it(rule):
+    for importer in rule.importers:
+        for imported in rule.imported:
+            assert rule.violations({f"{importer}.x": {imported}})
+
+
+def test_the_documentation_lists_these_rules():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    listed = text.partition("## Imports that must never be")[2].partition("\n## ")[0]
+    lines = [line.removeprefix("- ") for line in listed.splitlines() if line.startswith("- ")]
+    assert lines == list(RULES)[: len(lines)]
+    assert len(lines) == len(RULES) - 1
+
+
+def test_an_import_is_found_wherever_it_stands():
+    tree = ast.parse(
+        "from genre import models\ndef f():\n    import mlflow.pyfunc\n    from genre.errors import DataError"
+    )
+    assert imported_modules(tree) == {"genre.models", "mlflow.pyfunc", "genre.errors"}
+
+
+def test_modules_import_each_other_in_no_circle():
+    graph = {name: {other for other in others if other in MODULES} for name, others in IMPORTS.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError with the circle
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_folder_is_small_enough_to_look_through(folder):
+    names = {path.name for path in folder.glob("*.py") if module_name(path) not in FLOWS}
+    assert len(names) <= MAX_FILES, sorted(names)
 
 
 @pytest.mark.parametrize(
