@@ -114,7 +114,7 @@ def audit_labels(
         )
         sounds = {str(i): label_audit.clip_url(*span) for i, span in zip(clips.index, spans, strict=True)}
     MlflowClient().log_text(run_id, label_audit.render_page(shown, proba, pictures, {}), "label_audit.html")
-    folder = material.workspace.directory / "audit"
+    folder = material.workspace.audit_dir
     _write_text(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())
     _write_text(folder / "labels.html", label_audit.render_page(shown, proba, pictures, sounds))
     n = int(listed["in_doubt"].sum())

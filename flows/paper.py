@@ -71,7 +71,7 @@ def reproduce_paper(
 @cost.timed
 def load_published_probabilities(run_id: str, workspace: Workspace, source: str) -> dict[str, pd.DataFrame]:
     """Read the published probabilities, and log figures like the paper's."""
-    tables = published_results.read_probabilities(_probabilities_path(source, workspace.directory / "downloads"))
+    tables = published_results.read_probabilities(_probabilities_path(source, workspace.downloads_dir))
     for name in SHOWN_MODELS:
         results.log_figure(run_id, evaluation.confusion_matrix(tables[name]), f"confusion_matrix_{name}_published")
     curves = {name: tables[name] for name in SHOWN_MODELS}
@@ -87,7 +87,7 @@ def train_variants(
     run_id: str, workspace: Workspace, source: str, theirs: Tables, models: list[str], seed: int
 ) -> dict[str, pd.DataFrame]:
     """Tables of each model in the ``paper`` and the ``corrected`` variant, each a run."""
-    path = fetch.fetch_file(source, workspace.directory / "downloads")
+    path = fetch.fetch_file(source, workspace.downloads_dir)
     runs.set_tags(run_id, {"sha256_source": fetch.file_sha256(path)})
     clips, features = published.load_clips(path, path.parent), published.load_features(path)
     test = theirs["svm"].index if theirs else None

@@ -1,4 +1,4 @@
-"""Paths and tables of the workspace; no other module names one of its files.
+"""Paths and tables of the workspace.
 
 The workspace is the folder ``GENRE_HOME``. It has a folder for each data set, and one for the music library that is
 tagged::
@@ -10,11 +10,14 @@ tagged::
                ledger.sqlite                    AudioSet segments, and the state of each download
                chosen.json                      the lists the segments come from, and how they were chosen
                acquisition.json                 settings of the last run of `acquire`
+               unfinished/<worker>/             downloads under way
                store/<configuration>/           features and spectrograms, in parts
                trainings/<model>-<key>/         a trained model, its probability table and its scores
                copies.parquet                   duplicates between recordings
                copies/<key>.parquet             all duplicates found among one set of clips
                trials/<key>.parquet             probability table of a model that was trained for comparison only
+               downloads/                       published files that the flow `paper` downloaded
+               audit/                           list of doubtful labels, made by the flow `audit`
     library/answers.sqlite                      predictions of each version for each file
             tags.csv                            predictions of the last run, as a table
             models/<key>/                       the version used last
@@ -115,6 +118,16 @@ class Workspace(WorkspaceFolder):
     def scratch_dir(self, worker: int) -> Path:
         """Folder of what one downloading worker has not finished."""
         return self.directory / "unfinished" / str(worker)
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Folder of published files that were downloaded."""
+        return self.directory / "downloads"
+
+    @property
+    def audit_dir(self) -> Path:
+        """Folder of the last page of doubtful labels."""
+        return self.directory / "audit"
 
     def store_dir(self, config: AudioConfig) -> Path:
         """Folder of the features and spectrograms that `config` makes."""
