@@ -151,7 +151,7 @@ def cached_model(model_version: ModelVersion) -> Path:
     directory = LIBRARY.model_dir(_version_key(model_version))
     if not directory.exists():
         shutil.rmtree(directory.parent, ignore_errors=True)
-        registry.download_model(registry.version_uri(model_version), directory)
+        registry.download_model(registry.version_uri(model_version.name, model_version.version), directory)
     return directory
 
 

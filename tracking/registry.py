@@ -1,4 +1,4 @@
-"""Registered models in MLflow: their names, their versions, and the download of a version."""
+"""All of MLflow's registry: the logged model, its versions and aliases, and scoring a version in a fresh process."""
 
 import re
 from collections.abc import Mapping
@@ -56,9 +56,9 @@ def register_version(name: str, model_uri: str, tags: Mapping[str, str], descrip
     )
 
 
-def version_uri(version: ModelVersion) -> str:
+def version_uri(name: str, version: str) -> str:
     """Return the address of a registered version, as MLflow writes it."""
-    return f"models:/{version.name}/{version.version}"
+    return f"models:/{name}/{version}"
 
 
 def download_model(uri: str, directory: Path) -> Path:

@@ -35,7 +35,7 @@ def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: S
                 if version is None:
                     trouble = f"no version is {name}@{alias}; waiting for one"
                 elif version.version != last:
-                    releases.put(download_release(version, folder))
+                    releases.put(download_release(name, version.version, folder))
                     last = version.version
         except Exception as error:  # every store raises exceptions of its own
             trouble = f"{name}@{alias} cannot be had from MLflow, trying again: {first_line(error)}"

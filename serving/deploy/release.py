@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow.entities.model_registry import ModelVersion
 
 from genre.errors import GenreError
 from genre.files import read_json
@@ -51,7 +50,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def download_release(version: ModelVersion, folder: Path) -> Release:
+def download_release(name: str, version: str, folder: Path) -> Release:
     """Download a registered version and its example request into a new folder below `folder`.
 
     Raises
@@ -59,13 +58,13 @@ def download_release(version: ModelVersion, folder: Path) -> Release:
     GenreError
         If the version cannot be downloaded.
     """
-    place = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version.version}-", dir=folder))
+    place = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version}-", dir=folder))
     try:
-        model = registry.download_model(registry.version_uri(version), place / "model")
+        model = registry.download_model(registry.version_uri(name, version), place / "model")
     except Exception:  # every store raises exceptions of its own
         shutil.rmtree(place, ignore_errors=True)
         raise
-    return Release(str(version.version), place, model, read_json(model / "serving_input_example.json"))
+    return Release(version, place, model, read_json(model / "serving_input_example.json"))
 
 
 def start_server(release: Release, folder: Path, workers: int) -> Server:

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow.entities.model_registry import ModelVersion
 
 from genre.errors import GenreError
 from serving.deploy.release import download_release
@@ -29,7 +28,7 @@ def test_a_half_download_leaves_nothing(broken_download, tmp_path):
 
 def test_a_half_release_leaves_nothing(broken_download, tmp_path):
     with pytest.raises(GenreError, match="cannot download models:/genre/3"):
-        download_release(ModelVersion("genre", "3", 0), tmp_path)
+        download_release("genre", "3", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
