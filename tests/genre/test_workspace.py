@@ -10,11 +10,21 @@ import pytest
 from genre.config import AudioConfig
 from genre.errors import DataError, GenreError
 from genre.files import read_json, write_atomically, write_json, write_table
-from genre.workspace import PROJECT_DIR, Workspace
+from genre.workspace import LIBRARY, PROJECT_DIR, Workspace
 
 
 def test_the_home_is_taken_from_the_environment(home):
     assert Workspace("demo").directory == home / "demo"
+
+
+def test_a_library_and_a_data_set_have_paths_of_their_own(home):
+    assert LIBRARY.predictions_path == home / "library" / "answers.sqlite"
+    assert LIBRARY.table_path == home / "library" / "tags.csv"
+    assert LIBRARY.undo_path("now") == home / "library" / "undo" / "now.jsonl"
+    assert LIBRARY.model_dir("genre/1 uri").parent == home / "library" / "models"
+    assert not hasattr(LIBRARY, "read_clips")
+    assert not hasattr(Workspace("demo"), "predictions_path")
+    assert Workspace("demo").ledger_path == home / "demo" / "ledger.sqlite"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
