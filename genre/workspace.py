@@ -36,7 +36,7 @@ import pandas as pd
 
 from genre.config import AudioConfig
 from genre.errors import BUILD_FIRST, DataError, GenreError
-from genre.files import _remove, make_directory, write_table
+from genre.files import make_directory, remove_path, write_table
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -81,7 +81,7 @@ class WorkspaceFolder:
             ) from None
         try:
             for leftover in list(self.directory.rglob("*.tmp")):
-                _remove(leftover)
+                remove_path(leftover)
             yield
         finally:
             lock.release()
