@@ -40,7 +40,7 @@ def training_clips(workspace: Workspace) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Material:
-    """What every training of an experiment shares."""
+    """Clips, splits and configuration that all trainings of an experiment share."""
 
     workspace: Workspace
     config: AudioConfig
@@ -52,7 +52,7 @@ class Material:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What every run, model and version made from this says of its origin."""
+        """Tags of origin for every run, model and version made from this."""
         return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
 
     @property

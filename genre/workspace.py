@@ -107,16 +107,16 @@ class Workspace(WorkspaceFolder):
 
     @property
     def selection_path(self) -> Path:
-        """Of which lists, and how, the ledger's segments were chosen."""
+        """File of the lists that the ledger's segments come from, and of how they were chosen."""
         return self.directory / "chosen.json"
 
     @property
     def acquisition_path(self) -> Path:
-        """What `acquire` was last asked for."""
+        """File of the settings of the last run of `acquire`."""
         return self.directory / "acquisition.json"
 
     def scratch_dir(self, worker: int) -> Path:
-        """Folder of what one downloading worker has not finished."""
+        """Folder of the downloads that one worker has under way."""
         return self.directory / "unfinished" / str(worker)
 
     @property
@@ -142,25 +142,25 @@ class Workspace(WorkspaceFolder):
         return self.directory / "trials" / f"{key}.parquet"
 
     def duplicates_path(self, key: str) -> Path:
-        """File of the copies found among the clips that `key` stands for."""
+        """File of all duplicates found among the clips that `key` stands for."""
         return self.directory / "copies" / f"{key}.parquet"
 
     def read_duplicates(self) -> pd.DataFrame:
-        """Read the pairs of clips of two recordings that the last build found to be the same music.
+        """Read the duplicates between recordings that the last build found, as pairs of clips.
 
         Raises
         ------
         DataError
-            If nothing was built yet.
+            If there is none; a build writes it.
         """
-        return self._read_built("copies", "no copies were looked for")
+        return self._read_built("copies", "duplicates were not searched for")
 
     def write_duplicates(self, duplicates: pd.DataFrame) -> None:
-        """Replace the table of those pairs."""
+        """Replace the table of duplicates between recordings."""
         write_table(self.directory / "copies.parquet", duplicates)
 
     def training_dirs(self) -> list[Path]:
-        """Folders of every training begun."""
+        """Folders of all trainings, finished or not."""
         return sorted((self.directory / "trainings").glob("*/"))
 
     def read_clips(self) -> pd.DataFrame:
@@ -169,7 +169,7 @@ class Workspace(WorkspaceFolder):
         Raises
         ------
         DataError
-            If nothing was built yet.
+            If there is none; a build writes it.
         """
         return self._read_built("clips", "no clips")
 
@@ -178,30 +178,30 @@ class Workspace(WorkspaceFolder):
         write_table(self.directory / "clips.parquet", clips)
 
     def read_splits(self) -> pd.DataFrame:
-        """Read the table of recordings and the sides that training takes them on.
+        """Read the split of each recording, as used in training.
 
         Raises
         ------
         DataError
-            If nothing was built yet.
+            If there is none; a build writes it.
         """
         return self._read_built("splits", "no splits")
 
     def write_splits(self, splits: pd.DataFrame) -> None:
-        """Replace the table of recordings and the sides that training takes them on."""
+        """Replace the table of splits that training uses."""
         write_table(self.directory / "splits.parquet", splits)
 
     def read_assignments(self) -> pd.DataFrame | None:
-        """Read the table of recordings dealt so far; None before the first deal."""
+        """Read the table of all recordings ever assigned to a split; None before the first assignment."""
         path = self.directory / "dealt.parquet"
         return pd.read_parquet(path) if path.exists() else None
 
     def write_assignments(self, assignments: pd.DataFrame) -> None:
-        """Replace the table of recordings dealt so far."""
+        """Replace the table of all recordings ever assigned to a split."""
         write_table(self.directory / "dealt.parquet", assignments)
 
     def _read_built(self, name: str, absence: str) -> pd.DataFrame:
-        """Read a table that a build leaves, or say what is missing and what to do."""
+        """Read a table that a build writes."""
         path = self.directory / f"{name}.parquet"
         if not path.exists():
             raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
@@ -226,7 +226,7 @@ class LibraryWorkspace(WorkspaceFolder):
         return self.directory / "models" / hashlib.sha256(key.encode()).hexdigest()[:12]
 
     def undo_path(self, key: str) -> Path:
-        """File that undoes the tags of one run."""
+        """File that restores the files that one run tagged."""
         return self.directory / "undo" / f"{key}.jsonl"
 
 
