@@ -14,6 +14,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from genre.core import source_files
 from tests.support.project import ROOT
 
 PACKAGES = ("genre", "tracking", "flows", "serving")
@@ -151,6 +152,10 @@ def test_an_import_is_found_wherever_it_stands():
         "from genre import models\ndef f():\n    import mlflow.pyfunc\n    from genre.errors import DataError"
     )
     assert imported_modules(tree) == {"genre.models", "mlflow.pyfunc", "genre.errors"}
+
+
+def test_what_a_served_model_is_given_lies_in_the_core():
+    assert all(is_within(name, CORE) for name in map(module_name, source_files()) if name != "genre")
 
 
 def test_modules_import_each_other_in_no_circle():
