@@ -117,7 +117,7 @@ def _connect(address: str) -> Iterator[Any]:
     try:
         import distributed
     except ImportError:
-        raise UsageError('dask= needs Dask; install it with: pip install -c requirements.txt ".[cluster]"') from None
+        raise UsageError('dask= needs Dask; install it with: pip install -c requirements.txt -e ".[cluster]"') from None
     try:
         # Asked beforehand, because a client that was given nonsense complains once more when it is collected.
         client = distributed.Client(distributed.comm.resolve_address(address), timeout=CONNECT_S, set_as_default=False)
