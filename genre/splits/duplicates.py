@@ -34,10 +34,11 @@ N_NEIGHBOURS = 5
 #: would be fewer cells than these, all clips are one.
 CELL_CLIPS, MIN_CELLS = 5_000, 10
 
-#: Cells that a clip lies in, the nearest ones: of the copies planted by benchmarks/leaks.py, 99.9 % share one of them.
+#: Nearest cells in which a clip is searched for: 99.9 % of the duplicates that benchmarks/quality/leaks.py plants share
+#: one with their original.
 CELLS_OF_CLIP = 2
 
-#: Correlation of residuals from which two clips are copies: benchmarks/leaks.py says what is found and what is not.
+#: Correlation of residuals from which two clips are duplicates; benchmarks/quality/leaks.py measures what is found.
 MIN_SIMILARITY = 0.75
 
 #: Frames that one of two copies may begin later: two seconds.
