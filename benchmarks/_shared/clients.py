@@ -25,7 +25,7 @@ PAUSE_S = 0.05
 
 
 class Reply(NamedTuple):
-    """Start and end of a request by the monotonic clock, and the row of the prediction; None where there is none."""
+    """Start and end of a request by the monotonic clock, and the row of the prediction; None if it failed."""
 
     start_s: float
     end_s: float
@@ -65,7 +65,7 @@ def make_music_request(seconds: float, file_format: str) -> bytes:
 
 
 def send_while(is_open: Callable[[], bool], url: str, data: bytes, n_clients: int) -> list[Reply]:
-    """Send a request again and again from several clients, each as soon as it has its reply."""
+    """Send a request repeatedly from several clients, each as soon as it has a reply."""
 
     def run_client(_: int) -> list[Reply]:
         client = Client(url)

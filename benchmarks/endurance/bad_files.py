@@ -1,7 +1,7 @@
 """A build of 500 bad files of every kind among 500 good ones.
 
-Claim: every good file is built, and every bad one gets a status and a reason. Prints the number of files per kind and
-status, and the time beside that of the good files alone.
+Claim: every good file is built, and each of the bad ones gets a status and a reason. Prints the number of files per
+kind and status, and the time beside that of the good files alone.
 
     python -m benchmarks.endurance.bad_files
     python -m benchmarks.endurance.bad_files --n 30    # a few of each kind, in seconds
