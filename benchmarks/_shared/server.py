@@ -112,7 +112,13 @@ class Server:
         raise SystemExit(f"the server does not reply:\n{self.log.read_text()[-3000:]}")
 
     def worker(self) -> psutil.Process:
-        """Return the process that holds the model; `psutil.NoSuchProcess` once it is dead."""
+        """Return the process that holds the model.
+
+        Raises
+        ------
+        psutil.NoSuchProcess
+            Once it is dead.
+        """
         parent = psutil.Process(self.process.pid)
         if not (children := parent.children(recursive=True)):
             raise psutil.NoSuchProcess(parent.pid, msg="no process holds the model")
