@@ -1,7 +1,6 @@
 """The logged model, loaded and served as MLflow does it, away from the repository."""
 
 import base64
-import importlib
 import io
 import json
 import shutil
@@ -19,14 +18,12 @@ import pytest
 import requests
 import soundfile as sf
 
+from benchmarks.endurance import fuzz
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
 from tests.support.project import ROOT
 from tests.support.servers import served
 from tests.support.sounds import tone
-
-sys.path.append(str(ROOT / "benchmarks"))
-fuzz = importlib.import_module("fuzz")
 
 GENRES = ["high", "low"]
 
@@ -219,14 +216,14 @@ def test_a_request_that_is_too_large_gets_400_with_a_sentence(poor, url):
 
 
 def test_hostile_requests_get_neither_a_500_nor_a_traceback(url):
-    counts, faults = fuzz.fuzz(url.removeprefix("http://"), 200)
+    counts, faults = fuzz.send_hostile_requests(url.removeprefix("http://"), 200)
     assert faults == []
     assert {status for kind, status in counts if kind in ("bits flipped", "hostile header", "whole file")} == {200}
     assert requests.get(f"{url}/ping", timeout=10).ok
 
 
 def test_every_format_gets_the_prediction_of_the_wav(url):
-    files = fuzz.files(seconds=10)
+    files = fuzz.encode_formats(seconds=10)
     answers = ask(url, [base64.b64encode(data).decode() for data in files.values()])
     high = dict(zip(files, (answer["probabilities"]["high"] for answer in answers), strict=True))
     assert high["flac"] == pytest.approx(high["wav"], abs=1e-6)
