@@ -34,7 +34,9 @@ _SEED = 10
 
 
 def number_rows(rows: pd.DataFrame) -> pd.Series:
-    """Number the rows as the paper's file names do: by position among the seven-genre rows of the unbalanced list.
+    """Return the number of each row in the paper's file names: its position among the list's seven-genre rows.
+
+    Only rows of the unbalanced list count.
 
     Parameters
     ----------

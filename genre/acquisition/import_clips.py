@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,8 @@ def _iter_parquet_items(ledger: Ledger, path: Path) -> Iterator[Item]:
 
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
-    id_column = next((c for c in _ID_COLUMNS if c in names), "")
-    start_column = next((c for c in _START_COLUMNS if c in names), "")
+    id_column = _first_present(_ID_COLUMNS, names)
+    start_column = _first_present(_START_COLUMNS, names)
     if not id_column or "audio" not in names:
         raise DataError(
             f"{path} has the columns {', '.join(names)}; "
@@ -156,6 +156,11 @@ def _iter_parquet_items(ledger: Ledger, path: Path) -> Iterator[Item]:
         for row in batch.to_pylist():
             stem = _row_stem(row[id_column], row.get(start_column))
             yield stem, _match_segments(ledger, stem), _audio_bytes(row["audio"])
+
+
+def _first_present(candidates: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first candidate among the names, or empty text."""
+    return next((candidate for candidate in candidates if candidate in names), "")
 
 
 def _row_stem(video_id: object, start_s: float | None) -> str:

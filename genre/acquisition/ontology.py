@@ -54,7 +54,7 @@ def resolve_genres(genres: str, labels: str = "", list_path: str = "") -> dict[s
     DataError
         If the class names cannot be read.
     """
-    requested = [part.strip() for part in re.split(";" if ";" in genres else ",", genres) if part.strip()]
+    requested = _split_genres(genres)
     mid_by_name = dict(PAPER_GENRES)
     if set(requested) - mid_by_name.keys() - set(mid_by_name.values()):
         mid_by_name = class_names(labels or _labels_path(list_path))
@@ -62,6 +62,12 @@ def resolve_genres(genres: str, labels: str = "", list_path: str = "") -> dict[s
     name_by_lower = {name.lower(): name for name in mid_by_name}
     names = [_match_class_name(genre, name_by_mid, name_by_lower) for genre in requested] or list(PAPER_GENRES)
     return {name: {mid_by_name[name]} for name in dict.fromkeys(names)}
+
+
+def _split_genres(genres: str) -> list[str]:
+    """Split at ``;`` or, if there is no such character, at commas; a class name may contain commas."""
+    parts = genres.split(";" if ";" in genres else ",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def class_names(path: str) -> dict[str, str]:

@@ -99,7 +99,7 @@ def compute_batch(batch: pd.DataFrame, work: Work) -> tuple[int, list[Any]]:
         worker = idle.get_nowait()
     except Empty:
         worker = Worker(work)
-    # Processes start one at a time per machine: two that compile at once can spoil numba's cache for every later one.
+    # Processes of one machine start in turn: two that compile at once can spoil numba's cache for every later process.
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"genre-building-{os.getuid()}.lock"):
         worker.start()
     try:
@@ -131,7 +131,7 @@ def _connect(address: str) -> Iterator[Any]:
     except ImportError:
         raise UsageError('dask= needs Dask; install it with: pip install -c requirements.txt ".[cluster]"') from None
     try:
-        # The address is checked first: a client with an invalid one logs a second error when it is garbage-collected.
+        # The address is checked first: a client with an invalid address logs a second error when it is collected.
         resolved = distributed.comm.resolve_address(address)
         client = distributed.Client(resolved, timeout=CONNECT_S, set_as_default=False)
     except ValueError as error:
