@@ -25,9 +25,9 @@ def main(segments: int = 2000, kills: int = 5, seed: int = 0) -> None:
         song = videos.song(folder / "song.wav", seconds=16, sr=8000)
         with videos.serving(song) as server:
             start = time.monotonic()
-            lasting_faults = test_session.killed_again_and_again(server, folder, segments, kills, seed)
+            lasting_faults = test_session.acquire_with_kills(server, folder, segments, kills, seed)
             seconds = time.monotonic() - start
-            table = test_session.check_whole(server, folder, lasting_faults, kills)
+            table = test_session.check_result(server, folder, lasting_faults, kills)
             healthy = [ytid for ytid in table.index if ytid not in server.faults]
             # each clip is served twice: to look it up and to download it
             repeated = sum(max(0, server.served[ytid] - 2) for ytid in healthy)

@@ -173,7 +173,7 @@ def test_a_cluster_that_loses_a_worker_leaves_the_same_bytes(tmp_path, fragile, 
             building.build_store(slow, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
         assert parts(tmp_path / "s") == whole
         elsewhere = slow.assign(path="/not/on/this/machine.wav", stamp="2")
-        with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must lie"):
+        with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must be on"):
             building.build_store(elsewhere, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
 
 
