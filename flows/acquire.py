@@ -154,7 +154,7 @@ def download_segments(workspace: Workspace, origin: DownloadSettings, pace: Pace
     with closing(Ledger(workspace.ledger_path)) as ledger:
         before = ledger.count_by_status()
         if not before["waiting"]:
-            return StopReason("Complete", "every segment is there or gone")
+            return StopReason("Complete", "every segment is downloaded or unavailable")
         if not pace.max_clips or before["done"] < pace.max_clips:
             origin.check_values()
         fetchers = [SegmentDownloader(origin, workspace.scratch_dir(n)) for n in range(workers)]

@@ -20,7 +20,7 @@ from genre.studies import label_audit, trials
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
-#: Pairs of splits whose scores are compared; benchmarks/leaks.py takes twenty.
+#: Pairs of splits whose scores are compared; benchmarks/quality/leaks.py takes twenty.
 N_SPLITS = 5
 
 

@@ -1,1 +1,1 @@
-"""What answers: the model that MLflow starts, and a client for it."""
+"""Serving: the model that MLflow starts, a client and a web page for it, and a server that follows an alias."""

@@ -1,7 +1,7 @@
-"""The logged model: audio files in base64 in, genres out.
+"""The logged model: takes audio files in base64, returns genres.
 
 MLflow runs this file as a script when it loads the model, beside the copy of ``genre`` that was logged with it. The
-model decodes base64 itself: MLflow's own decoding of binary columns passes the text on undecoded in some request forms.
+model decodes base64 itself: MLflow's own decoding of binary columns leaves the text undecoded in some request forms.
 """
 
 import io
@@ -31,24 +31,24 @@ from genre.config import UNKNOWN
 from genre.ensemble import ClipInputs, Ensemble
 from genre.errors import AudioError
 
-#: Longest file, seconds, and largest one, bytes: whole albums as mp3, ten minutes of CD-quality wav. All of a file is
-#: listened to or it is refused: an answer on the first minutes of a long mix would pass for one on all of it.
+#: Longest file, seconds, and largest one, bytes: whole albums as MP3, ten minutes of CD-quality WAV. A file is
+#: classified as a whole or refused: a prediction from the first minutes of a long mix would pass for one of all of it.
 MAX_SECONDS = 3600
 MAX_BYTES = 128 * 2**20
 
-#: Of one request: rows, characters of base64, and seconds of audio after which no further row is begun. Four hours are
-#: some forty seconds of work, and MLflow's server answers 504 after sixty.
+#: Limits of one request: rows, characters of base64, and seconds of audio after which no further row is begun. Four
+#: hours take about forty seconds to classify, and MLflow's server answers 504 after sixty.
 MAX_ROWS = 256
 MAX_CHARACTERS = 512 * 2**20
 MAX_REQUEST_SECONDS = 4 * 3600
 
-#: As many rows at once as there are cores: more threads only take Python's lock from each other.
+#: As many rows at once as there are cores: more threads would only compete for Python's GIL.
 DECODE_SLOTS = BoundedSemaphore(cpu_count())
 
-#: Threads that listen to a track's windows while later ones are decoded: a track takes a fifth less time.
+#: Threads that compute the inputs of a track's windows while later windows are decoded: saves a fifth of the time.
 WINDOW_EXECUTOR = ThreadPoolExecutor(cpu_count())
 
-#: Status of an `AudioError` to the code that a client sees, where it is another.
+#: Status of an `AudioError` to the code that clients get, where the two differ.
 CODES = {"not_finite": "undecodable"}
 
 
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
-    """A stretch of a file that can be judged: its ends in seconds, and what the members take of it."""
+    """A stretch of a file that can be classified: start and end in seconds, and the inputs of the members."""
 
     start_s: float
     end_s: float
@@ -65,7 +65,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """What a request asks for; attributes as in `GenreModel.predict`."""
+    """Options of one request; attributes as in `GenreModel.predict`."""
 
     timeline: bool
     top_k: int
@@ -76,68 +76,74 @@ class GenreModel(PythonModel):
     """An `Ensemble` behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the ensemble and ask it, so that the first request finds everything loaded and compiled.
+        """Load the ensemble and predict once, so that the first request finds everything loaded and compiled.
 
-        BLAS is kept to one thread in the whole process: the products of a clip are too small to be shared out, and
-        threads that wait for each other made an answer take twice as long on a busy machine.
+        BLAS is limited to one thread in the whole process: the products of a clip are too small to be divided, and
+        threads that wait for each other made a prediction take twice as long on a busy machine.
         """
         threadpool_limits(1, "blas")
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
-        self.version = None  # which keeps this first answer out of the log of answers
+        self.version = None  # keeps the predictions made here out of the answer log
         rows = [_noise_audio(kind) for kind in ("FLAC", "MP3") if kind in soundfile.available_formats()]
-        rows.append(pybase64.b64encode_as_string(b"no audio"))  # which both decoders are asked about
+        rows.append(pybase64.b64encode_as_string(b"no audio"))  # not decodable, so that both decoders are loaded
         for _ in range(2):
-            self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")  # as MLflow does
+            # `to_dict` because MLflow's server calls it on every prediction
+            self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")
         self.version = _registered_version(folder.parent.parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Genres of some audio files.
+        """Predict the genres of some audio files.
 
         Parameters
         ----------
         context : PythonModelContext
-            MLflow's; not used.
+            Passed by MLflow; not used.
         model_input : pd.DataFrame
-            Column ``audio``: the bytes of a file in base64, any format, rate and number of channels. At most
+            Column ``audio``: the bytes of a file in base64, any format, sampling rate and number of channels. At most
             `MAX_ROWS` rows.
         params : dict, optional
-            ``timeline`` (bool, default False): answer for each window too. ``top_k`` (int from 1; default all): how
-            many genres have their probability told. ``min_confidence`` (0..1; default the learnt one): below it the
-            answer is ``unknown``.
+            ``timeline`` (bool, default False): return the probabilities of each window too. ``top_k`` (int from 1;
+            default all): return the probabilities of the likeliest genres only. ``min_confidence`` (0..1; default the
+            learnt threshold): below it the genre is ``unknown``.
 
         Returns
         -------
         pd.DataFrame
             ``genre`` (or ``unknown``), ``confidence`` (0..1), ``probabilities`` (dict, the highest first), ``error``
-            (``code`` and ``message``: why a row has none of these, else None), ``model_version`` (such as
-            ``genre/3``, None for a model of no registry), and, where asked for, ``timeline``: a list of ``start_s``,
+            (``code`` and ``message`` if the row has no prediction, else None), ``model_version`` (such as
+            ``genre/3``, None for a model of no registry), and, if requested, ``timeline``: a list of ``start_s``,
             ``end_s`` and ``probabilities``. A file longer than a clip is cut into ten-second windows, whose
-            probabilities are averaged; silent ones are passed over.
+            probabilities are averaged; silent windows are skipped.
 
         Raises
         ------
         MlflowException
             If there is no column ``audio``, a parameter is out of range, or the request too large: status 400.
         """
-        rows, options = _read_rows(model_input), self._options(params or {})
-        answers, n_seconds = [], 0.0
-        for text in rows:
-            heard = self._prepare_row(text, n_seconds)
-            answers.append(heard)
-            n_seconds += heard[-1].end_s if isinstance(heard, list) else 0.0
+        texts = _read_rows(model_input)
+        options = self._options(params or {})
+        rows: list[list[Window] | AudioError] = []
+        n_seconds = 0.0
+        for text in texts:
+            row = self._prepare_row(text, n_seconds)
+            rows.append(row)
+            n_seconds += row[-1].end_s if isinstance(row, list) else 0.0
         columns = ["genre", "confidence", "probabilities", "error", "model_version"] + ["timeline"] * options.timeline
-        told = [[answer.get(column) for column in columns] for answer in self._predict_rows(answers, options)]
-        # as objects, or pandas makes a NaN of None, which is no JSON
-        return pd.DataFrame(told, columns=columns, dtype=object)
+        records = [[record.get(column) for column in columns] for record in self._predict_rows(rows, options)]
+        # as objects: otherwise pandas turns None into NaN, which JSON does not have
+        return pd.DataFrame(records, columns=columns, dtype=object)
 
     def _options(self, params: Mapping[str, Any]) -> Options:
-        """What is asked for, within range; types are checked by MLflow."""
-        top_k, min_confidence = params.get("top_k"), params.get("min_confidence")
+        """Return the options of a request after checking their range; MLflow has checked their types."""
+        top_k = params.get("top_k")
+        min_confidence = params.get("min_confidence")
         if top_k is not None and not top_k >= 1:
-            raise MlflowException.invalid_parameter_value(f"top_k is a number of genres, at least 1; got {top_k}")
+            raise MlflowException.invalid_parameter_value(f"top_k must be at least 1, got {top_k}")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
-            raise MlflowException.invalid_parameter_value(f"min_confidence lies between 0 and 1; got {min_confidence}")
+            raise MlflowException.invalid_parameter_value(
+                f"min_confidence must be between 0 and 1, got {min_confidence}"
+            )
         return Options(
             timeline=bool(params.get("timeline")),
             top_k=top_k or len(self.ensemble.genres),
@@ -145,40 +151,40 @@ class GenreModel(PythonModel):
         )
 
     def _prepare_row(self, text: Any, seconds_before: float) -> list[Window] | AudioError:
-        """What can be judged of one row, at least one window, or why there is nothing."""
+        """Return the windows of one row, at least one, or the reason why it has none."""
         try:
             if seconds_before >= MAX_REQUEST_SECONDS:
                 raise AudioError(
                     "too_long",
-                    f"the rows before this one last {MAX_REQUEST_SECONDS // 3600} hours, the most that one request is "
-                    "answered for; send this row in another",
+                    f"the rows before this one last {MAX_REQUEST_SECONDS // 3600} hours, the limit per request; "
+                    "send this row in another request",
                 )
             with DECODE_SLOTS:
                 return self._prepare_windows(_decode_base64(text))
         except AudioError as error:
             return error
-        except Exception:  # whatever it is, the other rows get their answers and no client a traceback
+        except Exception:  # a bug must not cost the other rows their predictions, nor show clients a traceback
             return _internal_error()
 
     def _prepare_windows(self, data: bytes) -> list[Window]:
-        """The ten-second windows of a file that can be judged; a silent one in a longer track is passed over."""
-        heard: list[Future[Window | AudioError]] = []
+        """Cut a file into ten-second windows and compute their inputs; silent windows of a longer track are skipped."""
+        futures: list[Future[Window | AudioError]] = []
         last = None
         for window in decoding.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS):
             if last:
-                heard.append(WINDOW_EXECUTOR.submit(self._prepare_window, *last))
-                wait(heard[-2:-1])  # no more than three windows lie in memory
+                futures.append(WINDOW_EXECUTOR.submit(self._prepare_window, *last))
+                wait(futures[-2:-1])  # no more than three windows in memory
             last = window
-        assert last is not None  # or `decode_windows` would have said why
-        judged = self._prepare_window(*last)
-        windows = [*(future.result() for future in heard), judged]
+        assert last is not None  # `decode_windows` raises when there is no window
+        last_window = self._prepare_window(*last)
+        windows = [*(future.result() for future in futures), last_window]
         usable = [window for window in windows if isinstance(window, Window)]
-        if isinstance(judged, AudioError) and not usable:
-            raise judged
+        if isinstance(last_window, AudioError) and not usable:
+            raise last_window
         return usable
 
     def _prepare_window(self, start_s: float, y: np.ndarray) -> Window | AudioError:
-        """What the members take of one window, or why it cannot be judged."""
+        """Compute the inputs of one window; return the error if it cannot be classified."""
         try:
             clip = prepare_clip(y, self.ensemble.config)
         except AudioError as error:
@@ -186,11 +192,11 @@ class GenreModel(PythonModel):
         return Window(start_s, start_s + clip.size / self.ensemble.config.sr, self.ensemble.compute_inputs(clip))
 
     def _predict_rows(self, rows: list[list[Window] | AudioError], options: Options) -> list[dict[str, Any]]:
-        """All rows of the response, the windows of all of them judged together."""
+        """Return all rows of the response, predicting the windows of all files together."""
         windows = [window.inputs for row in rows if isinstance(row, list) for window in row]
         try:
             proba = iter(self.ensemble.predict_inputs(windows))
-        except Exception:  # as in `_prepare_row`
+        except Exception:  # a bug, as in `_prepare_row`
             error = _internal_error()
             rows = [error if isinstance(row, list) else row for row in rows]
         return [
@@ -201,16 +207,19 @@ class GenreModel(PythonModel):
         ]
 
     def _error_row(self, error: AudioError) -> dict[str, Any]:
-        told = {"code": CODES.get(error.status, error.status), "message": error.reason}
-        return {"error": told, "model_version": self.version}
+        """Return one row of the response for a file without a prediction."""
+        code = CODES.get(error.status, error.status)
+        return {"error": {"code": code, "message": error.reason}, "model_version": self.version}
 
     def _prediction_row(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
-        """One row of the response, from the probabilities of its windows."""
-        mean, middle = proba.mean(axis=0), windows[len(windows) // 2]
-        chances = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
-        answer_log.log_prediction(self.version, chances, middle.inputs.get("features"), self.ensemble.config)
-        confidence, best = float(mean.max()), self.ensemble.genres[int(mean.argmax())]
-        answer = {
+        """Return one row of the response, from the probabilities of its windows."""
+        mean = proba.mean(axis=0)
+        middle = windows[len(windows) // 2]
+        by_genre = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
+        answer_log.log_prediction(self.version, by_genre, middle.inputs.get("features"), self.ensemble.config)
+        confidence = float(mean.max())
+        best = self.ensemble.genres[int(mean.argmax())]
+        row = {
             "genre": best if confidence >= options.min_confidence else UNKNOWN,
             "confidence": confidence,
             "probabilities": self._rank_genres(mean, options.top_k),
@@ -218,43 +227,45 @@ class GenreModel(PythonModel):
             "model_version": self.version,
         }
         if options.timeline:
-            answer["timeline"] = [
+            row["timeline"] = [
                 {"start_s": w.start_s, "end_s": w.end_s, "probabilities": self._rank_genres(p, options.top_k)}
                 for w, p in zip(windows, proba, strict=True)
             ]
-        return answer
+        return row
 
     def _rank_genres(self, proba: np.ndarray, top_k: int) -> dict[str, float]:
-        """The likeliest genres, best first."""
+        """Return the likeliest genres with their probabilities, best first."""
         order = np.argsort(-proba, kind="stable")[:top_k]
         return {self.ensemble.genres[i]: float(proba[i]) for i in order}
 
 
 def _read_rows(model_input: pd.DataFrame) -> list[Any]:
-    """The column ``audio`` of a request that is not too large."""
+    """Return the column ``audio`` of a request, refusing one that is too large."""
     column = model_input.get("audio")
-    if not isinstance(column, pd.Series):
-        raise MlflowException.invalid_parameter_value("the request needs one column 'audio': a file's bytes in base64")
+    if not isinstance(column, pd.Series):  # a column that stands twice is a DataFrame
+        raise MlflowException.invalid_parameter_value(
+            "the request must have one column 'audio'; send each file's bytes there in base64"
+        )
     if len(column) > MAX_ROWS:
         raise MlflowException.invalid_parameter_value(
-            f"the request has {len(column)} rows; send at most {MAX_ROWS}, and the others in another"
+            f"the request has {len(column)} rows; at most {MAX_ROWS} are accepted; send the others in another request"
         )
     rows = column.tolist()
     if sum(len(text) for text in rows if isinstance(text, str)) > MAX_CHARACTERS:
         raise MlflowException.invalid_parameter_value(
-            f"the request is larger than {MAX_CHARACTERS >> 20} MB, the most that is accepted; send fewer files at once"
+            f"the request is larger than the limit of {MAX_CHARACTERS >> 20} MB; send fewer files per request"
         )
     return rows
 
 
 def _decode_base64(text: Any) -> bytes:
-    """Bytes of a base64 string, strictly read but for line breaks."""
+    """Decode a base64 string strictly, allowing line breaks only."""
     if not isinstance(text, str) or not text.strip():
         raise AudioError("empty", "no audio in this row; send a file's bytes in base64")
     if len(text) > MAX_BYTES * 4 // 3 + 4:
         raise AudioError(
             "too_large",
-            f"the file is larger than {MAX_BYTES >> 20} MB, the most that is accepted; send it in parts, or as mp3",
+            f"the file is larger than the limit of {MAX_BYTES >> 20} MB; send it in parts, or as MP3",
         )
     try:
         return _decode_strictly(text)
@@ -263,7 +274,7 @@ def _decode_base64(text: Any) -> bytes:
 
 
 def _decode_strictly(text: str) -> bytes:
-    """Bytes of base64, with line breaks or without, which is looked for first: taking them out costs a copy."""
+    """Decode base64, first as it is: removing line breaks copies the whole text, and most clients send none."""
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError:
@@ -271,23 +282,24 @@ def _decode_strictly(text: str) -> bytes:
 
 
 def _internal_error() -> AudioError:
-    """What is answered to a bug of ours, whose traceback goes to the log."""
-    logger.exception("a row could not be answered")
-    return AudioError("failed", "this file could not be analysed; the server's log says why")
+    """Log the traceback of a bug and return the error that the client gets."""
+    logger.exception("a row could not be classified")
+    return AudioError("failed", "this file could not be analysed; the reason is in the server's log")
 
 
 def _noise_audio(kind: str) -> str:
-    """Twelve seconds of noise as a client might send them, in a format by soundfile's name."""
-    y, file = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2)), io.BytesIO()
+    """Return twelve seconds of noise as a client might send them, in a format named as in soundfile."""
+    y = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2))
+    file = io.BytesIO()
     soundfile.write(file, y, 44100, format=kind)
     return pybase64.b64encode_as_string(file.getvalue())
 
 
 def _registered_version(folder: Path) -> str | None:
-    """Name and version by which MLflow fetched the model from a registry; it writes them beside what it fetched."""
+    """Return the registered name and version of a model, which MLflow writes beside the files it downloads."""
     path = folder / "registered_model_meta"
-    known = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    return f"{known['model_name']}/{known['model_version']}" if known.get("model_name") else None
+    meta = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    return f"{meta['model_name']}/{meta['model_version']}" if meta.get("model_name") else None
 
 
 set_model(GenreModel())

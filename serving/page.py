@@ -1,6 +1,6 @@
-"""A page that asks a served model: ``python -m serving.page [--url URL] [--port PORT]``.
+"""Web page that classifies audio with a served model: ``python -m serving.page [--url URL] [--port PORT]``.
 
-Streamlit runs this file as a script, anew for each visitor and each thing done on the page.
+Streamlit runs this file as a script, once per visitor and again after every action on the page.
 """
 
 import argparse
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Largest file that the page takes, MB, as the served model does; and the stretch of it that is drawn, seconds.
-MAX_MB, MAX_DRAWN_S = 128, 600.0
+#: Largest file that the page accepts, MB: the limit of the served model.
+MAX_MB = 128
 
-#: Columns of the drawing: about the pixels it gets.
+#: Length of the stretch of a file that is drawn, seconds.
+MAX_DRAWN_S = 600.0
+
+#: Columns of the drawing, about as many as the pixels it is shown with.
 COLUMNS = 1600
 
-#: Nothing leaves this machine, nothing is fetched from another, and a visitor sees no code.
+#: Settings of Streamlit: nothing leaves this machine, nothing is loaded from another, and visitors see no code.
 SETTINGS = {
     "server.address": "127.0.0.1",
     "server.headless": "true",
@@ -42,54 +45,56 @@ SETTINGS = {
 
 
 def draw_page(url: str) -> None:
-    """Draw the page, as far as its visitor has come.
+    """Draw the page: the uploader, and the prediction of a file that was uploaded or recorded.
 
     Parameters
     ----------
     url : str
-        Where the model is served.
+        Address of the served model.
     """
     import streamlit as st
 
-    st.set_page_config(page_title="Genre")  # with an icon of its own, the browser would fetch it from the net
+    st.set_page_config(page_title="Genre")  # no icon: Streamlit would have the browser load it from the internet
     st.title("What genre is this?")
     kind = st.segmented_control("Source", ["A file", "A recording"], default="A file", label_visibility="collapsed")
     if kind == "A recording":
-        given = st.audio_input("Record some seconds of music")
+        upload = st.audio_input("Record a few seconds of music")
     else:
-        given = st.file_uploader("Drop an audio file: any format, rate and length")
-    if given is None:
-        st.caption(f"It goes to the model served at {url}, and nowhere else.")
+        upload = st.file_uploader("Drop an audio file: any format, rate and length")
+    if upload is None:
+        st.caption(f"Your audio is sent only to the model at {url}.")
         return
-    data = given.getvalue()
+    data = upload.getvalue()
     st.audio(data)
     try:
-        with st.spinner("Listening ..."):
-            [answer] = predict_audio([data], url, {"timeline": True})
+        with st.spinner("Classifying ..."):
+            [prediction] = predict_audio([data], url, {"timeline": True})
     except GenreError as error:
         st.error(str(error))
         return
-    if answer["error"]:
-        st.error(f"{answer['error']['message']} ({answer['error']['code']})")
+    if prediction["error"]:
+        st.error(f"{prediction['error']['message']} ({prediction['error']['code']})")
         return
-    _show_prediction(answer)
+    _show_prediction(prediction)
     try:
-        st.image(_track_png(data, answer), width="stretch")
+        st.image(_track_png(data, prediction), width="stretch")
     except AudioError as error:
-        st.caption(f"No picture of it: {error}")
+        st.caption(f"The waveform and spectrogram cannot be drawn: {error}")
 
 
-def _show_prediction(answer: dict[str, Any]) -> None:
-    """Genre, confidence and version, and all genres as bars."""
+def _show_prediction(prediction: dict[str, Any]) -> None:
+    """Show genre, confidence and version, and all genres as bars."""
     import altair as alt
     import pandas as pd
     import streamlit as st
 
-    genre, version = answer["genre"], answer["model_version"]
+    genre = prediction["genre"]
+    version = prediction["model_version"]
     st.header("Not sure" if genre == UNKNOWN else genre, anchor=False)
-    said = f"{answer['confidence']:.0%} confident" + (", too little to name a genre" if genre == UNKNOWN else "")
-    st.caption(f"{said} · model {version}" if version else said)
-    table = pd.DataFrame(answer["probabilities"].items(), columns=["genre", "probability"])
+    caption = f"{prediction['confidence']:.0%} confident"
+    caption += ", too little to name a genre" if genre == UNKNOWN else ""
+    st.caption(f"{caption} · model {version}" if version else caption)
+    table = pd.DataFrame(prediction["probabilities"].items(), columns=["genre", "probability"])
     bars = alt.Chart(table).encode(
         x=alt.X("probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5), title=None),
         y=alt.Y("genre", sort=None, title=None),
@@ -99,22 +104,22 @@ def _show_prediction(answer: dict[str, Any]) -> None:
     st.altair_chart(bars.mark_bar(color=style.COLOURS[0]) + labels, width="stretch")
 
 
-def _track_png(data: bytes, answer: dict[str, Any]) -> bytes:
-    """Picture of a track: `plot_track` as the bytes of a PNG file."""
+def _track_png(data: bytes, prediction: dict[str, Any]) -> bytes:
+    """Return the figure of `plot_track` as the bytes of a PNG file."""
     file = io.BytesIO()
-    plot_track(data, answer["timeline"] or []).savefig(file, format="png", dpi=style.DPI)
+    plot_track(data, prediction["timeline"] or []).savefig(file, format="png", dpi=style.DPI)
     return file.getvalue()
 
 
 def plot_track(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
-    """Waveform of a track with the best genre of each window, above its spectrogram.
+    """Plot the waveform of a track with the best genre of each window, above its spectrogram.
 
     Parameters
     ----------
     data : bytes
-        An audio file; what lies beyond `MAX_DRAWN_S` is not drawn.
+        An audio file; only its first `MAX_DRAWN_S` seconds are drawn.
     timeline : list of dict
-        ``start_s``, ``end_s`` and ``probabilities`` of each window, as in an answer; may be empty.
+        ``start_s``, ``end_s`` and ``probabilities`` of each window, as in a prediction; may be empty.
 
     Returns
     -------
@@ -127,25 +132,26 @@ def plot_track(data: bytes, timeline: list[dict[str, Any]]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    config, windows = AudioConfig(), []
+    config = AudioConfig()
+    windows = []
     for start_s, y in decoding.decode_windows(data, config):
         if start_s >= MAX_DRAWN_S:
             break
         windows.append(y)
     y = np.concatenate(windows)
-    out = Figure(figsize=(9, 4.6), layout="constrained")
-    above, below = out.subplots(2, sharex=True, height_ratios=(2, 3))
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(2, 3))
     _draw_wave(above, y, config)
     _draw_timeline(above, timeline)
-    # as a model sees it: each window below its own maximum
-    width = [round(w.size / config.hop_length) for w in windows]
-    S = np.hstack([spectrogram.log_mel(w, config)[:, :n] for w, n in zip(windows, width, strict=True)])
+    # as a model gets it: each window in dB below its own maximum
+    n_frames = [round(w.size / config.hop_length) for w in windows]
+    S = np.hstack([spectrogram.log_mel(w, config)[:, :n] for w, n in zip(windows, n_frames, strict=True)])
     S = S[:, :: max(1, S.shape[1] // COLUMNS)]
     below.imshow(
         S, aspect="auto", origin="lower", cmap="magma", extent=(0, y.size / config.sr, 0, len(S)), rasterized=True
     )
     below.set(xlabel="Seconds", ylabel="Mel band")
-    return out
+    return figure
 
 
 def _draw_wave(axes: "Axes", y: np.ndarray, config: AudioConfig) -> None:
@@ -158,7 +164,7 @@ def _draw_wave(axes: "Axes", y: np.ndarray, config: AudioConfig) -> None:
 
 
 def _draw_timeline(axes: "Axes", timeline: list[dict[str, Any]]) -> None:
-    """Each window in the colour of its best genre, the paler the less sure."""
+    """Shade each window in the colour of its best genre, paler where the model is less confident."""
     from matplotlib.patches import Patch
 
     best = [max(w["probabilities"].items(), key=lambda item: item[1]) for w in timeline]
@@ -171,16 +177,19 @@ def _draw_timeline(axes: "Axes", timeline: list[dict[str, Any]]) -> None:
 
 
 def main() -> int:
-    """Serve the page until Ctrl-C; as the script that Streamlit runs, draw it."""
-    parser = argparse.ArgumentParser(prog="python -m serving.page", description="A page that asks a served model.")
-    parser.add_argument("--url", default=URL, help="where the model is served (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=5002, help="of the page (default: %(default)s)")
+    """Serve the page until Ctrl-C; draw it when Streamlit runs this file as its script."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.page", description="Web page that classifies audio with a served model."
+    )
+    parser.add_argument("--url", default=URL, help="address of the served model (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5002, help="port of the page (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         from streamlit import runtime
         from streamlit.web import cli
     except ModuleNotFoundError:
-        print("error: the page needs Streamlit: pip install -c requirements.txt '.[page]'", file=sys.stderr)
+        install = 'pip install -c requirements.txt -e ".[page]"'
+        print(f"error: the page needs Streamlit; install it with: {install}", file=sys.stderr)
         return 1
     if runtime.exists():
         draw_page(arguments.url)

@@ -1,4 +1,4 @@
-"""Ask a served model for the genre of some files: ``python -m serving.request FILE... [--url URL]``."""
+"""Classify files with a served model: ``python -m serving.request FILE... [--url URL]``."""
 
 import argparse
 import base64
@@ -11,88 +11,99 @@ import requests
 
 from genre.errors import GenreError
 
-#: Where the commands of the documentation serve.
+#: Address at which the commands of the documentation serve the model.
 URL = "http://127.0.0.1:5001"
 
-#: At most so much is sent at once, so that memory stays small and each request ends well within MLflow's 60 seconds;
-#: a larger file goes alone.
-BATCH_BYTES, BATCH_FILES = 16 * 2**20, 16
+#: Most bytes and files of one request, so that memory stays small and each request ends well within MLflow's 60
+#: seconds; a larger file is sent alone.
+BATCH_BYTES = 16 * 2**20
+BATCH_FILES = 16
 
-#: Patience with one request, seconds.
+#: Longest wait for the response to one request, seconds.
 TIMEOUT_S = 300
 
-#: Exit codes beside 0: some file has no answer; nothing could be asked, which argparse's wrong usage is too.
-SOME_FAILED, REQUEST_FAILED = 1, 2
+#: Exit codes other than 0: a file could not be classified; the server could not be reached. argparse also exits with 2
+#: when the arguments are wrong.
+SOME_FAILED = 1
+REQUEST_FAILED = 2
 
 Prediction = dict[str, Any]
 
 
 class NoServerError(GenreError):
-    """Nothing that serves a model is at the address given."""
+    """No server of a genre model at the given address."""
 
 
 class RefusedError(GenreError):
-    """A served model that refuses a whole request, or fails at it."""
+    """A request that the served model refused as a whole or failed to answer."""
 
 
 def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None = None) -> list[Prediction]:
-    """What a served model answers to some audio files, in one request.
+    """Classify some audio files with a served model, in one request.
 
     Parameters
     ----------
     audio : sequence of bytes
         Contents of the files.
     url : str
-        Where the model is served, without ``/invocations``.
+        Address of the served model, without ``/invocations``.
     params : mapping, optional
-        ``timeline`` (bool), ``top_k`` (int), ``min_confidence`` (0..1). A model logged before there were any ignores
-        them.
+        ``timeline`` (bool), ``top_k`` (int), ``min_confidence`` (0..1). Models logged before these existed ignore them.
 
     Returns
     -------
     list of dict
         For each file ``genre``, ``confidence``, ``probabilities`` (best first), ``error`` (None or ``code`` and
-        ``message``), ``model_version`` and ``timeline``, the last two None where there is none; also from a model
-        logged when errors were plain text.
+        ``message``), ``model_version`` and ``timeline``, the last two None where the response has none; the same form
+        for models logged when errors were plain text.
 
     Raises
     ------
     NoServerError
-        If `url` is no address, nothing answers there, or what answers serves no model of ours.
+        If `url` is not an address, no server answers there, or it does not serve one of this project's models.
     RefusedError
-        If the request as a whole is refused.
+        If the request is refused as a whole.
     """
     rows = [{"audio": base64.b64encode(data).decode()} for data in audio]
     body = {"dataframe_records": rows} | ({"params": dict(params)} if params else {})
+    response = _post(url, body)
+    if response.status_code in (404, 405):
+        raise NoServerError(f"the server at {url} does not serve a model: it has no /invocations; check --url")
+    if not response.ok:
+        raise RefusedError(f"the server at {url} responded with {response.status_code}: {_error_message(response)}")
     try:
-        response = requests.post(f"{url.rstrip('/')}/invocations", json=body, timeout=TIMEOUT_S)
+        return [_normalise(prediction) for _, prediction in zip(audio, response.json()["predictions"], strict=True)]
+    except (ValueError, KeyError, TypeError):
+        raise NoServerError(
+            f"the server at {url} does not serve a genre model; check --url (it responded with: {response.text[:200]})"
+        ) from None
+
+
+def _post(url: str, body: Mapping[str, Any]) -> requests.Response:
+    """Send a request for predictions, turning the exceptions of requests into this project's errors."""
+    try:
+        return requests.post(f"{url.rstrip('/')}/invocations", json=body, timeout=TIMEOUT_S)
     except requests.Timeout:
         raise RefusedError(
-            f"{url} did not answer within {TIMEOUT_S} s; send less at once, or look at its log"
+            f"{url} did not respond within {TIMEOUT_S} s; send less audio per request, or check the server's log"
         ) from None
     except requests.exceptions.ProxyError:
-        raise NoServerError(f"the proxy of your environment does not reach {url}; name its host in NO_PROXY") from None
+        raise NoServerError(
+            f"the proxy set in your environment cannot reach {url}; add the server's host to NO_PROXY"
+        ) from None
     except requests.ConnectionError:
         raise NoServerError(
-            f'nothing answers at {url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
-            '--env-manager local", or name it with --url'
+            f'no server answers at {url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
+            '--env-manager local", or give its address with --url'
         ) from None
-    except ValueError:  # of requests: no address
-        raise NoServerError(f"the address of a served model looks like {URL}, got {url!r}") from None
+    except ValueError:  # requests raises a subclass of it for an invalid URL
+        raise NoServerError(f"{url!r} is not a valid address; the address of a served model looks like {URL}") from None
     except requests.RequestException as error:
-        raise RefusedError(f"{url} broke off its answer ({type(error).__name__}); look at its log") from None
-    if response.status_code in (404, 405):
-        raise NoServerError(f"{url} serves no model, it has no /invocations; check --url")
-    if not response.ok:
-        raise RefusedError(f"{url} answered {response.status_code}: {_error_message(response)}")
-    try:
-        return [_normalise(answer) for _, answer in zip(audio, response.json()["predictions"], strict=True)]
-    except (ValueError, KeyError, TypeError):
-        raise NoServerError(f"what answers at {url} is no genre model: {response.text[:200]}") from None
+        raise RefusedError(f"{url} broke off its response ({type(error).__name__}); check the server's log") from None
 
 
 def _error_message(response: requests.Response) -> str:
-    """The sentence in a response that is an error; MLflow puts the whole request before it."""
+    """Return the message of an error response; MLflow puts the whole request before it."""
     try:
         text = str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
@@ -100,18 +111,18 @@ def _error_message(response: requests.Response) -> str:
     return text.rpartition("Error: ")[2].strip()[:500]
 
 
-def _normalise(answer: Prediction) -> Prediction:
-    """An answer of any version of the model in the form of the newest."""
-    error = answer["error"]
+def _normalise(prediction: Prediction) -> Prediction:
+    """Convert a prediction of any version of the model to the form of the newest."""
+    error = prediction["error"]
     if isinstance(error, str):
         error = failed_prediction("failed", error)["error"]
-    proba = answer["probabilities"]
+    proba = prediction["probabilities"]
     ranked = proba and dict(sorted(proba.items(), key=lambda item: -item[1]))
-    return {"model_version": None, "timeline": None} | answer | {"error": error, "probabilities": ranked}
+    return {"model_version": None, "timeline": None} | prediction | {"error": error, "probabilities": ranked}
 
 
 def failed_prediction(code: str, message: str) -> Prediction:
-    """Answer to a file that has none.
+    """Return the prediction of a file that could not be classified.
 
     Parameters
     ----------
@@ -125,15 +136,14 @@ def failed_prediction(code: str, message: str) -> Prediction:
     dict
         As from `predict_audio`.
     """
-    error = {"code": code, "message": message}
     empty = ("genre", "confidence", "probabilities", "model_version", "timeline")
-    return dict.fromkeys(empty) | {"error": error}
+    return dict.fromkeys(empty) | {"error": {"code": code, "message": message}}
 
 
 def predict_files(
     names: Sequence[str], url: str = URL, params: Mapping[str, Any] | None = None
 ) -> Iterator[dict[str, Prediction]]:
-    """What a served model answers to files, several in one request as far as that stays small.
+    """Classify files with a served model, several per request as long as the request stays small.
 
     Parameters
     ----------
@@ -145,7 +155,7 @@ def predict_files(
     Yields
     ------
     dict
-        Some of the names, in their order, each with its answer. A file that cannot be read has the error
+        Some of the names, in their order, each with its prediction. A file that cannot be read has the error
         ``unreadable``, one whose request is refused ``refused``.
 
     Raises
@@ -169,51 +179,53 @@ def predict_files(
 def _predict_batch(
     batch: Mapping[str, bytes | Prediction], url: str, params: Mapping[str, Any] | None
 ) -> dict[str, Prediction]:
-    """The batch with answers in place of audio; where it is refused as a whole, each file is asked for alone."""
+    """Replace the audio of a batch by predictions; if the server refuses the batch, each file is sent alone."""
     audio = {name: data for name, data in batch.items() if isinstance(data, bytes)}
+    predictions: dict[str, Prediction] = {}
     try:
-        found = dict(zip(audio, predict_audio(list(audio.values()), url, params), strict=True)) if audio else {}
+        if audio:
+            predictions = dict(zip(audio, predict_audio(list(audio.values()), url, params), strict=True))
     except RefusedError as error:
         if len(audio) > 1:
-            found = {name: _predict_batch({name: data}, url, params)[name] for name, data in audio.items()}
+            predictions = {name: _predict_batch({name: data}, url, params)[name] for name, data in audio.items()}
         else:
-            found = {name: failed_prediction("refused", str(error)) for name in audio}
-    return {name: found[name] if isinstance(data, bytes) else data for name, data in batch.items()}
+            predictions = {name: failed_prediction("refused", str(error)) for name in audio}
+    return {name: predictions[name] if isinstance(data, bytes) else data for name, data in batch.items()}
 
 
 def format_prediction(name: str, answer: Prediction, *, width: int, top_k: int | None = None) -> list[str]:
-    """One answer as lines of a table.
+    """Format one prediction as lines of a table.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     answer : dict
         From `predict_audio`.
     width : int
-        Characters for the names of files.
+        Width of the column of file names, characters.
     top_k : int, optional
-        At most so many genres are shown; by default all.
+        Largest number of genres to show; by default all.
 
     Returns
     -------
     list of str
-        File, genre, confidence and the other genres, best first; then one line for each window of its timeline.
+        File, genre, confidence and the other genres, best first; then one line per window of the timeline.
     """
     if error := answer["error"]:
         return [_format_row(name, "error", "", f"{error['code']}: {error['message']}", width)]
     others = {k: p for k, p in list(answer["probabilities"].items())[:top_k] if k != answer["genre"]}
-    out = [_format_row(name, answer["genre"], f"{answer['confidence']:.2f}", _format_probabilities(others), width)]
+    lines = [_format_row(name, answer["genre"], f"{answer['confidence']:.2f}", _format_probabilities(others), width)]
     for window in answer["timeline"] or []:
         ranked = sorted(window["probabilities"].items(), key=lambda item: -item[1])[:top_k]
         best, p = ranked[0]
         span = f"  {_format_time(window['start_s'])} - {_format_time(window['end_s'])}"
-        out.append(_format_row(span, best, f"{p:.2f}", _format_probabilities(dict(ranked[1:])), width))
-    return out
+        lines.append(_format_row(span, best, f"{p:.2f}", _format_probabilities(dict(ranked[1:])), width))
+    return lines
 
 
-def _format_row(name: str, genre: str, confidence: str, rest: str, width: int) -> str:
-    return f"{name:<{width}}  {genre:<16}  {confidence:>10}  {rest}".rstrip()
+def _format_row(name: str, genre: str, confidence: str, remark: str, width: int) -> str:
+    return f"{name:<{width}}  {genre:<16}  {confidence:>10}  {remark}".rstrip()
 
 
 def _format_probabilities(proba: Mapping[str, float]) -> str:
@@ -221,37 +233,40 @@ def _format_probabilities(proba: Mapping[str, float]) -> str:
 
 
 def _format_time(seconds: float) -> str:
-    """Time within a track: minutes and seconds."""
+    """Format a time within a track as minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.request",
-        description="Ask a served model for the genre of some files.",
-        epilog="Exit code: 0 if every file has an answer, 1 if one has none, 2 if nothing could be asked.",
+        description="Classify audio files with a served model.",
+        epilog=(
+            "Exit code: 0 if every file was classified, 1 if one could not be, 2 if the server could not be reached "
+            "or the arguments are wrong."
+        ),
     )
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="audio; - is standard input, also read if none is named"
+        "files", nargs="*", metavar="FILE", help="audio file; - is standard input, which is also read without any FILE"
     )
-    parser.add_argument("--url", default=URL, help="where the model is served (default: %(default)s)")
-    parser.add_argument("--timeline", action="store_true", help="also each ten-second window")
-    parser.add_argument("--top-k", type=int, metavar="N", help="only so many genres (default: all)")
+    parser.add_argument("--url", default=URL, help="address of the served model (default: %(default)s)")
+    parser.add_argument("--timeline", action="store_true", help="add a line for each ten-second window")
+    parser.add_argument("--top-k", type=int, metavar="N", help="list only the N likeliest genres (default: all)")
     return parser
 
 
 def main() -> int:
-    """Print the genre of each file named on the command line, or of standard input; see the exit codes above."""
+    """Print the genre of each file named on the command line, or of standard input, and return the exit code."""
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.top_k is not None and arguments.top_k < 1:
         parser.error(f"--top-k must be 1 or more, got {arguments.top_k}")
     if not arguments.files and sys.stdin.isatty():
-        parser.error("name some files, or pipe one in")
+        parser.error("no audio to classify; name one or more files, or pipe one in")
     names = arguments.files or ["-"]
     params = {"timeline": True} if arguments.timeline else {}
     params |= {"top_k": arguments.top_k} if arguments.top_k else {}
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file may be called anything
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be any bytes
     try:
         return _print_table(names, arguments.url, params)
     except GenreError as error:
@@ -260,18 +275,20 @@ def main() -> int:
 
 
 def _print_table(names: Sequence[str], url: str, params: Mapping[str, Any]) -> int:
-    """Print each answer as it comes; returns the exit code."""
+    """Print each prediction as it arrives, and return the exit code."""
     width = max(map(len, [*names, "  10:00 - 10:10"]))
-    versions, n_failed, header = set(), 0, _format_row("file", "genre", "confidence", "other genres", width)
+    header = [_format_row("file", "genre", "confidence", "other genres", width)]
+    versions = set()
+    n_failed = 0
     for batch in predict_files(names, url, params):
-        for name, answer in batch.items():
-            table = format_prediction(name, answer, width=width, top_k=params.get("top_k"))
-            print(*([header] if header else []), *table, sep="\n", flush=True)
-            header = ""
-            versions.add(answer["model_version"])
-            n_failed += answer["error"] is not None
-    if known := sorted(versions - {None}):
-        print(f"\nmodel: {', '.join(known)}")
+        for name, prediction in batch.items():
+            lines = format_prediction(name, prediction, width=width, top_k=params.get("top_k"))
+            print(*header, *lines, sep="\n", flush=True)
+            header = []  # printed once, with the first prediction
+            versions.add(prediction["model_version"])
+            n_failed += prediction["error"] is not None
+    if named_versions := sorted(versions - {None}):
+        print(f"\nmodel: {', '.join(named_versions)}")
     return SOME_FAILED if n_failed else 0
 
 

@@ -1,4 +1,4 @@
-"""What a flow costs: how long each stage took, how many clips a second, and the peak of its memory."""
+"""Cost of a flow: duration of each stage, clips per second, and peak memory."""
 
 import functools
 import threading
@@ -15,22 +15,23 @@ import psutil
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Seconds between two looks at the memory.
+#: Seconds between two samples of the memory.
 SAMPLE_INTERVAL_S = 1.0
 
 
 @dataclass
 class ResourceUsage:
-    """What was measured of one flow, with all that it started.
+    """Time and memory of one flow and of all processes it started.
 
     Attributes
     ----------
     seconds : dict
-        Stage to its duration; what is done several times is added up.
+        Stage to its duration; the sum if it ran several times.
     clips : dict
-        Stage to how many clips it worked on, where it said so.
+        Stage to the number of clips it processed, for stages that call `count_clips`.
     peak_mb : float
-        Largest resident memory of this process and all below it together, MB. What they share counts in each.
+        Largest resident memory of this process and all its descendants together, MB. Memory that they share is counted
+        in each.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -39,14 +40,14 @@ class ResourceUsage:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """As MLflow's metrics."""
+        """Measurements as metrics for MLflow."""
         rates = {f"clips_per_second_{k}": n / self.seconds[k] for k, n in self.clips.items() if self.seconds.get(k)}
         return {f"seconds_{k}": v for k, v in self.seconds.items()} | rates | {"peak_memory_mb": self.peak_mb}
 
     @property
     def text(self) -> str:
-        """For a terminal."""
-        memory = f"memory at most {self.peak_mb:,.0f} MB, all processes together"
+        """Measurements as a table for the terminal."""
+        memory = f"peak memory {self.peak_mb:,.0f} MB, all processes together"
         rows = [(k, f"{v:.1f}", self._clips_per_second(k)) for k, v in self.seconds.items()]
         if not rows:
             return memory
@@ -57,19 +58,20 @@ class ResourceUsage:
         return f"{self.clips[stage] / self.seconds[stage]:.1f}" if self.clips.get(stage) else ""
 
 
-_usage: ContextVar[ResourceUsage | None] = ContextVar("bill", default=None)
+_usage: ContextVar[ResourceUsage | None] = ContextVar("usage", default=None)
 _stage: ContextVar[str] = ContextVar("stage", default="")
 
 
 @contextmanager
 def measure_usage() -> Iterator[ResourceUsage]:
-    """Measure what is done inside, until it ends or fails."""
-    bill, stop_event = ResourceUsage(), threading.Event()
-    watcher = threading.Thread(target=_sample_memory, args=(bill, stop_event), daemon=True)
-    token = _usage.set(bill)
+    """Measure time and memory of everything inside the block, until it ends or fails."""
+    usage = ResourceUsage()
+    stop_event = threading.Event()
+    watcher = threading.Thread(target=_sample_memory, args=(usage, stop_event), daemon=True)
+    token = _usage.set(usage)
     watcher.start()
     try:
-        yield bill
+        yield usage
     finally:
         _usage.reset(token)
         stop_event.set()
@@ -77,35 +79,37 @@ def measure_usage() -> Iterator[ResourceUsage]:
 
 
 def timed(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function a stage of the flow that calls it, known by its name; to be put below ``@task``."""
+    """Measure a function as a stage, named after it, of the flow that calls it; a decorator to put below ``@task``."""
 
     @functools.wraps(function)
     def stage(*args: P.args, **kwargs: P.kwargs) -> R:
-        name, token, started = function.__name__, _stage.set(function.__name__), time.perf_counter()
+        name = function.__name__
+        token = _stage.set(name)
+        started = time.perf_counter()
         try:
             return function(*args, **kwargs)
         finally:
             _stage.reset(token)
-            if bill := _usage.get():
-                bill.seconds[name] = bill.seconds.get(name, 0.0) + time.perf_counter() - started
+            if usage := _usage.get():
+                usage.seconds[name] = usage.seconds.get(name, 0.0) + time.perf_counter() - started
 
     return stage
 
 
 def count_clips(n_clips: int) -> None:
-    """Say that the stage under way worked on some clips."""
-    if (bill := _usage.get()) and (stage := _stage.get()):
-        bill.clips[stage] = bill.clips.get(stage, 0) + n_clips
+    """Add to the number of clips that the current stage has processed."""
+    if (usage := _usage.get()) and (stage := _stage.get()):
+        usage.clips[stage] = usage.clips.get(stage, 0) + n_clips
 
 
-def _sample_memory(bill: ResourceUsage, stop_event: threading.Event) -> None:
-    """Look at the memory now and then."""
+def _sample_memory(usage: ResourceUsage, stop_event: threading.Event) -> None:
+    """Record the peak memory every `SAMPLE_INTERVAL_S` seconds, until the event is set."""
     this = psutil.Process()
     while True:
         sizes = []
         for process in [this, *this.children(recursive=True)]:
-            with suppress(psutil.Error):  # it has ended
+            with suppress(psutil.Error):  # the process has ended
                 sizes.append(process.memory_info().rss / 1e6)
-        bill.peak_mb = max(bill.peak_mb, sum(sizes))
+        usage.peak_mb = max(usage.peak_mb, sum(sizes))
         if stop_event.wait(SAMPLE_INTERVAL_S):
             return

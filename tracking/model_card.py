@@ -1,4 +1,4 @@
-"""What a person reads on the page of a registered version, in Markdown."""
+"""Model card of a registered version, as Markdown: the description on its page in MLflow."""
 
 import numpy as np
 import pandas as pd
@@ -7,13 +7,16 @@ from genre import evaluate
 from genre.probabilities import tables
 from genre.training.selection import ChosenEnsemble
 
-#: The registry's description column is this long in the databases that enforce it.
+#: Longest description of a version, characters: the length of its column in databases that enforce it.
 MAX_LENGTH = 5000
 
-#: Below these a genre is named among the weaknesses: share of its clips found, clips to judge it by.
-POOR_RECALL, FEW_CLIPS = 0.5, 30
+#: Recall below which a genre is listed among the weaknesses.
+POOR_RECALL = 0.5
 
-#: As many genres are listed one by one, the worst first, so that the description fits.
+#: Number of test clips below which a genre is listed among the weaknesses.
+FEW_CLIPS = 30
+
+#: Largest number of genres listed one by one, the worst first, so that the description fits.
 MAX_GENRES = 25
 
 
@@ -30,7 +33,7 @@ def render_model_card(
     ms_per_clip: float,
     megabytes: float,
 ) -> str:
-    """Description of a version.
+    """Write the model card of a version.
 
     Parameters
     ----------
@@ -38,20 +41,22 @@ def render_model_card(
         Probability table of the ensemble, as it is served.
     clips : pd.DataFrame
         The clips table it was trained on.
-    choice : Choice
-        How the ensemble was calibrated.
+    choice : ChosenEnsemble
+        Calibration of the ensemble.
     label : str
-        What the ensemble is, in words.
+        Description of the ensemble, such as ``weighted mean of svm, catboost``.
     data_set : str
         Name of the data set.
     synthetic : bool
-        Whether that is the demo.
+        Whether the data set is the demo.
     uri : str
         ``models:/NAME/VERSION``.
     run_url : str
-        Page of its run below the address of MLflow's pages.
-    ms_per_clip, megabytes : float
-        What an answer takes, and the size of the members' files.
+        Address of the figures of its run, relative to MLflow's pages.
+    ms_per_clip : float
+        Time of a prediction, milliseconds.
+    megabytes : float
+        Size of the members' files.
 
     Returns
     -------
@@ -60,24 +65,26 @@ def render_model_card(
     """
     test = table[table["split"] == "test"]
     genres = metrics_per_genre(test)
+    n_recordings = test["recording"].nunique()
     parts = [
-        "**Trained on the synthetic demo corpus: it has heard no real music.**" if synthetic else "",
-        f"{label[0].upper()}{label[1:]}. {_describe_data(clips, data_set)}",
-        f"## On {len(test)} test clips of {test['recording'].nunique()} recordings\n\n{_format_scores(test)}",
+        "**Trained on the synthetic demo corpus: do not use it on real music.**" if synthetic else "",
+        f"Model: {label}. {_describe_data(clips, data_set)}",
+        f"## Scores on {len(test)} test clips of {n_recordings} recordings\n\n{_format_scores(test)}",
         _genre_table(genres),
         f"Confusion matrix, ROC and reliability: [figures of the run]({run_url}).",
         f"## Confidence\n\n{_describe_confidence(test, choice)}",
-        f"## Cost\n\n{ms_per_clip:.0f} ms a clip of ten seconds, decoding and all, where it was promoted; "
+        f"## Cost\n\n{ms_per_clip:.0f} ms per ten-second clip, decoding included, on the machine that promoted it; "
         f"{megabytes:.1f} MB.",
         f"## Known weaknesses\n\n{_list_weaknesses(genres, choice, synthetic)}",
         f"## How to call it\n\n`mlflow models serve -m {uri} -p 5001 --env-manager local`, then "
-        "`python -m serving.request FILE...`. Column `audio`: a file's bytes in base64, any format, rate and length.",
+        "`python -m serving.request FILE...`. A request has the column `audio`: each file's bytes in base64, any "
+        "format, sampling rate and length.",
     ]
     return "\n\n".join(part for part in parts if part)[:MAX_LENGTH]
 
 
 def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
-    """AUC with interval, recall, precision and the commonest confusion of each genre.
+    """Compute AUC with interval, recall, precision and the most frequent confusion of each genre.
 
     Parameters
     ----------
@@ -88,17 +95,18 @@ def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
     -------
     pd.DataFrame
         Indexed by genre: ``clips``, ``auc``, ``low``, ``high``, ``recall``, ``precision``, ``taken_for`` (a genre, or
-        empty) and ``taken_share``; NaN where a genre has no clip or is never answered.
+        empty) and ``taken_share``; NaN where a genre has no clip or is never predicted.
     """
-    genres, y_true = tables.genres_of(test), tables.labels_of(test)
-    predicted = tables.proba_of(test).argmax(axis=1)
-    values, bounds = (
-        evaluate.compute_metrics(y_true, tables.proba_of(test), genres),
-        evaluate.confidence_intervals(test),
-    )
-    counts = np.zeros((len(genres), len(genres)))
-    np.add.at(counts, (y_true, predicted), 1)
-    n_true, n_predicted, hits = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    genres = tables.genres_of(test)
+    y_true = tables.labels_of(test)
+    proba = tables.proba_of(test)
+    values = evaluate.compute_metrics(y_true, proba, genres)
+    bounds = evaluate.confidence_intervals(test)
+    counts = np.zeros((len(genres), len(genres)))  # confusion matrix: true genre by predicted genre
+    np.add.at(counts, (y_true, proba.argmax(axis=1)), 1)
+    n_true = counts.sum(axis=1)
+    n_predicted = counts.sum(axis=0)
+    hits = np.diag(counts)
     wrong = counts - np.diag(hits)
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
@@ -122,7 +130,7 @@ def _describe_data(clips: pd.DataFrame, data_set: str) -> str:
     more = f" and {len(counts) - MAX_GENRES} more" if len(counts) > MAX_GENRES else ""
     splits = ", ".join(f"{name} {n}" for name, n in clips["split"].value_counts().items())
     n_recordings = clips["recording"].nunique()
-    return f"Data set {data_set}: {len(clips)} clips of {n_recordings} recordings ({listed}{more}); {splits}."
+    return f"Data: {data_set}, {len(clips)} clips of {n_recordings} recordings ({listed}{more}); {splits}."
 
 
 def _format_scores(test: pd.DataFrame) -> str:
@@ -135,50 +143,45 @@ def _format_scores(test: pd.DataFrame) -> str:
 
 def _genre_table(genres: pd.DataFrame) -> str:
     lines = [
-        "| genre | clips | AUC | found | right when answered | most often taken for |",
+        "| genre | clips | AUC | recall | precision | most often taken for |",
         "|---|---|---|---|---|---|",
     ]
     for genre, row in genres.sort_values("auc").head(MAX_GENRES).iterrows():
         taken = f"{row['taken_for']}, {row['taken_share']:.0%}" if row["taken_for"] else ""
         auc = f"{row['auc']:.3f} [{_format_interval(row['low'], row['high'])}]"
-        cells = [
-            str(genre),
-            str(row["clips"]),
-            auc,
-            _format_share(row["recall"]),
-            _format_share(row["precision"]),
-            taken,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        shares = f"{_format_share(row['recall'])} | {_format_share(row['precision'])}"
+        lines.append(f"| {genre} | {row['clips']} | {auc} | {shares} | {taken} |")
     return "\n".join(lines)
 
 
 def _describe_confidence(test: pd.DataFrame, choice: ChosenEnsemble) -> str:
-    """What the threshold promises and keeps."""
-    found, error = choice.threshold, evaluate.calibration_error(test)
-    precision, coverage = evaluate.selective_precision(test, found["confidence"])
-    reached = "" if found["reached"] else " That is the highest that could be reached; what was wanted is higher."
+    """Describe the calibration and the threshold for ``unknown``: as learnt, and on test."""
+    threshold = choice.threshold
+    precision, coverage = evaluate.selective_precision(test, threshold["confidence"])
     before = evaluate.calibration_error(evaluate.apply_temperature(test, 1 / choice.temperature))
+    after = evaluate.calibration_error(test)
+    missed = "" if threshold["reached"] else " The requested precision could not be reached; this is the highest found."
     return (
         f"Temperature {choice.temperature:.2f}, learnt on {choice.n_clips} clips that no member was fitted on; "
-        f"calibration error on test {before:.3f} before, {error:.3f} after. Below a confidence of "
-        f"{found['confidence']:.2f} the answer is `unknown`: {found['coverage']:.0%} of those clips were answered, "
-        f"{found['precision']:.0%} of the answers right.{reached} On test: {_format_share(coverage)} answered, "
-        f"{_format_share(precision)} right."
+        f"calibration error on test {before:.3f} before, {after:.3f} after. Below a confidence of "
+        f"{threshold['confidence']:.2f} the prediction is `unknown`. On the clips it was learnt on, "
+        f"{threshold['coverage']:.0%} get a genre, which is right for {threshold['precision']:.0%} of them.{missed} "
+        f"On test, {_format_share(coverage)} get a genre, which is right for {_format_share(precision)}."
     )
 
 
 def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble, synthetic: bool) -> str:
-    poor, few = genres[genres["recall"] < POOR_RECALL], genres[genres["clips"] < FEW_CLIPS]
-    found = [f"{genre}: only {row['recall']:.0%} are found" for genre, row in poor.iterrows()]
+    poor = genres[genres["recall"] < POOR_RECALL]
+    few = genres[genres["clips"] < FEW_CLIPS]
+    weaknesses = [f"{genre}: only {row['recall']:.0%} of its clips are recognised" for genre, row in poor.iterrows()]
     if len(few):
-        found.append(f"judged by fewer than {FEW_CLIPS} test clips: {', '.join(map(str, few.index))}")
+        weaknesses.append(f"tested on fewer than {FEW_CLIPS} clips: {', '.join(map(str, few.index))}")
     if not choice.threshold["reached"]:
-        found.append("never as often right as was wanted, however sure it is")
+        weaknesses.append("the requested precision is not reached at any confidence")
     if synthetic:
-        found.append("says nothing about real music")
-    found.append("music of a genre that is not on its list gets one that is, or `unknown`")
-    return "\n".join(f"- {weakness}" for weakness in found)
+        weaknesses.append("trained on synthetic music only: do not use it on real music")
+    weaknesses.append("music of any other genre is given one of these genres, or `unknown`")
+    return "\n".join(f"- {weakness}" for weakness in weaknesses)
 
 
 def _format_interval(low: float, high: float) -> str:

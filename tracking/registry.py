@@ -1,4 +1,4 @@
-"""All of MLflow's registry: the logged model, its versions and aliases, and scoring a version in a fresh process."""
+"""MLflow's registry: names and versions of registered models, found by alias or digest, and registered."""
 
 import re
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from genre.files import write_atomically
 
 
 def check_name(name: str) -> str:
-    """Name of a registered model, if it can be one.
+    """Return the name of a registered model after checking it.
 
     Raises
     ------
     UsageError
-        If it has other characters than those that MLflow, a URI and a shell all take as they are.
+        If it has characters other than those that MLflow, a URI and a shell all accept unquoted.
     """
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
@@ -30,7 +30,7 @@ def check_name(name: str) -> str:
 
 
 def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:
-    """The version that an alias of a registered model points to; None where there is none."""
+    """Return the version that an alias of a registered model points to, or None."""
     try:
         aliases = MlflowClient().get_registered_model(name).aliases
     except MlflowException as error:
@@ -41,15 +41,15 @@ def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:
 
 
 def find_version_by_digest(name: str, digest: str) -> ModelVersion | None:
-    """The version registered for the very same ensemble, if there is one."""
-    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.ensemble_digest = '{digest}'")
-    return found[0] if found else None
+    """Return the version registered for exactly the same ensemble, or None."""
+    versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.ensemble_digest = '{digest}'")
+    return versions[0] if versions else None
 
 
 def register_version(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
-    """Make a logged model a new version of a registered one, which is made where it is missing."""
+    """Register a logged model as a new version of a registered model, which is created if it is missing."""
     client = MlflowClient()
-    with suppress(MlflowException):  # it may be there
+    with suppress(MlflowException):  # it exists already
         client.create_registered_model(name)
     return client.create_model_version(
         name, model_uri, tags=dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
@@ -88,8 +88,6 @@ def download_model(uri: str, directory: Path) -> Path:
 
 
 def size_mb(trainings: Mapping[str, Path]) -> float:
-    """Size of the files of an ensemble's members, in millions of bytes."""
-    return (
-        sum((path / "model" / models.get_model(name).file_name).stat().st_size for name, path in trainings.items())
-        / 1e6
-    )
+    """Return the size of the files of an ensemble's members, in millions of bytes."""
+    files = [path / "model" / models.get_model(name).file_name for name, path in trainings.items()]
+    return sum(file.stat().st_size for file in files) / 1e6

@@ -1,8 +1,6 @@
-"""What is logged of trainings and evaluations: metrics, figures, tables."""
+"""Results logged to runs: metrics, figures and tables of trainings and evaluations, data sets."""
 
 import io
-import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,32 +18,22 @@ from genre.files import read_json
 from genre.plots import evaluation, training
 from genre.training.job import read_job, read_result
 from genre.workspace import Workspace
-from tracking.runs import _workspace_id, log_metrics, set_tags
+from tracking.runs import log_metrics, set_tags, workspace_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Columns of the view of models, in this order; and the longest tag that MLflow takes of an experiment.
-LEADERBOARD_METRICS = (
-    "test_macro_auc",
-    "test_accuracy",
-    "test_macro_f1",
-    "test_log_loss",
-    "fit_seconds",
-    "test_macro_auc_low",
-    "test_macro_auc_high",
-)
-MAX_DESCRIPTION = 5000
-
 
 def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Log one epoch's metrics in one call, so that the curve grows while the training runs."""
+    """Log one epoch's metrics in one call, so that the curves grow during training."""
     log_metrics(run_id, {f"epoch_{k}": v for k, v in metrics.items()}, step=epoch)
 
 
 def log_training(run_id: str, directory: Path) -> None:
-    """Log a finished training: what it was asked for, how it went, its scores, figures and tables."""
-    job, result, client = read_job(directory), read_result(directory) or {}, MlflowClient()
+    """Log a finished training: its parameters, duration and cost, scores, figures and tables."""
+    job = read_job(directory)
+    result = read_result(directory) or {}
+    client = MlflowClient()
     client.log_param(run_id, "model", job.model)
     client.log_param(run_id, "seed", job.seed)
     for prefix, values in (("hp", job.params), ("audio", job.config)):
@@ -54,7 +42,8 @@ def log_training(run_id: str, directory: Path) -> None:
     digests = {k: v for k, v in asdict(job).items() if k.endswith("_digest")}
     set_tags(run_id, digests | {k: v for k, v in result.items() if isinstance(v, str)})
     log_metrics(run_id, {k: v for k, v in result.items() if not isinstance(v, str)})
-    table, scores = pd.read_parquet(directory / "probabilities.parquet"), read_json(directory / "scores.json")
+    table = pd.read_parquet(directory / "probabilities.parquet")
+    scores = read_json(directory / "scores.json")
     log_evaluation(run_id, table, scores, {"calibrated": evaluate.apply_temperature(table, scores["temperature"])})
     _log_importances(run_id, directory, job.model)
     history = directory / "history.parquet"
@@ -67,7 +56,7 @@ def log_evaluation(
 ) -> None:
     """Log the scores of a probability table, its figures on the test split, and the table.
 
-    `recalibrated` holds the same table at other temperatures, by what the figure of reliability is to call them.
+    `recalibrated` holds the same table at other temperatures, each under its label in the reliability diagram.
     """
     log_metrics(run_id, scores)
     test = table[table["split"] == "test"]
@@ -83,65 +72,20 @@ def log_evaluation(
 
 
 def log_lead(workspace: Workspace, key: str, first: str, row: pd.Series) -> None:
-    """Log to a model's run what the first of its experiment leads it by on test, and which that is."""
+    """Log to a model's run the lead of the best model of its experiment on test, and the name of that model."""
     client = MlflowClient()
-    query = f"tags.work = '{key}' and tags.workspace = '{_workspace_id(workspace)}'"
+    query = f"tags.work = '{key}' and tags.workspace = '{workspace_id(workspace)}'"
     for run in client.search_runs([e.experiment_id for e in client.search_experiments()], query, max_results=1):
         set_tags(run.info.run_id, {"compared_with": first})
         log_metrics(run.info.run_id, {f"first_{k}": row[k] for k in row.index if k.startswith("lead")})
 
 
-def set_experiment_page(run_id: str, note: str, *, replace: bool) -> None:
-    """Describe the experiment of a run on its page, and give that a view "Leaderboard": models only, the best first.
-
-    A description that is there stays, unless it is to be replaced.
-
-    MLflow's pages have no setting for what they show first. What their menu "Views" saves is an experiment's tag, which
-    can be set from here, and is opened by ``?viewStateShareKey=leaderboard`` in the address; its page "Chart view" then
-    has the models' scores as bars.
-    """
-    client = MlflowClient()
-    experiment_id, now_ms = client.get_run(run_id).info.experiment_id, int(time.time() * 1000)
-    columns = [f"metrics.`{name}`" for name in LEADERBOARD_METRICS]
-    state = {
-        "searchFilter": "metrics.test_macro_auc > 0",
-        "orderByKey": columns[0],
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "modelVersionFilter": "All Runs",
-        "datasetsFilter": [],
-        "selectedColumns": columns,
-        "columnOrder": columns,
-        "compareRunSections": [{"uuid": "board", "name": "Leaderboard", "display": True, "isReordered": False}],
-        "compareRunCharts": [
-            {
-                "uuid": name,
-                "type": "BAR",
-                "metricKey": name,
-                "metricSectionId": "board",
-                "runsCountToCompare": 20,
-                "isGenerated": False,
-                "deleted": False,
-            }
-            for name in LEADERBOARD_METRICS
-            if not name.endswith(("_low", "_high"))
-        ],
-    }
-    view = {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
-    client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.leaderboard", json.dumps(view))
-    if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_DESCRIPTION])
-
-
 def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> None:
-    """Log the clips that an experiment works on as MLflow's data set, by digest; no audio and no path."""
+    """Log the clips of an experiment as an MLflow data set with their digest, without audio or paths."""
     table = clips[["clip_id", "genre", "recording", "split"]].astype(str)
-    entity = mlflow.data.pandas_dataset.from_pandas(
-        table, targets="genre", name=name, digest=digest
-    )._to_mlflow_entity()
+    dataset = mlflow.data.pandas_dataset.from_pandas(table, targets="genre", name=name, digest=digest)
     context = InputTag("mlflow.data.context", "training")
-    MlflowClient().log_inputs(run_id, [DatasetInput(entity, [context])])
+    MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), [context])])
     log_table(run_id, table, "clips")
 
 
@@ -156,21 +100,22 @@ def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
 
 
 def read_table(run_id: str, name: str) -> pd.DataFrame:
-    """A table that `log_table` logged, every column as text.
+    """Read a table that `log_table` logged, every column as text.
 
     Raises
     ------
     GenreError
-        If it cannot be had.
+        If it cannot be downloaded.
     """
     try:
         text = mlflow.artifacts.load_text(f"runs:/{run_id}/tables/{name}.csv")
     except (MlflowException, OSError) as error:
-        raise GenreError(f"the table {name} of run {run_id} cannot be had: {error}") from error
+        raise GenreError(f"cannot download the table {name} of run {run_id}: {error}") from error
     return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:
+    """Log the feature importances of a training, if it has any."""
     path = directory / "importances.parquet"
     if not path.exists():
         return

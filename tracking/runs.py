@@ -1,4 +1,4 @@
-"""All of MLflow's tracking: which store, which runs, what is logged. The registry is in `tracking.registry`."""
+"""MLflow's store, experiments and runs: connecting to the store, opening and ending runs, logging metrics."""
 
 import errno
 import hashlib
@@ -22,22 +22,24 @@ from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR, WorkspaceFolder
 from tracking import cost
 
-#: MLflow's store unless MLFLOW_TRACKING_URI names another: found from the project, not from the current folder.
+#: MLflow's store unless MLFLOW_TRACKING_URI names another: in the project folder, not in the current one.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
 
-#: What MLflow calls it when its server is away, or its database locked or full.
+#: Error codes of MLflow when its server is unreachable, or its database locked or full.
 OUTAGE_CODES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
 
 _current: ContextVar[tuple[WorkspaceFolder, str] | None] = ContextVar("experiment", default=None)
 
 
 def connect() -> str:
-    """Point MLflow at its store and use it once, since first uses by several processes spoil it; returns its URI.
+    """Point MLflow at its store, use it once, and return its URI.
+
+    The store is used here because several processes that make its first use at the same time corrupt it.
 
     Raises
     ------
     GenreError
-        If the store does not answer.
+        If the store does not respond.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
@@ -48,24 +50,24 @@ def connect() -> str:
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GenreError(
-            f"MLflow at {hide_credentials(uri)} does not answer ({reason}); check MLFLOW_TRACKING_URI"
+            f"MLflow at {hide_credentials(uri)} does not respond ({reason}); check MLFLOW_TRACKING_URI"
         ) from error
     return uri
 
 
 def hide_credentials(uri: str) -> str:
-    """An address without the name and password in it."""
+    """Remove user name and password from an address."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextmanager
 def short_timeouts() -> Iterator[None]:
-    """Have MLflow say within seconds that its server does not answer; by default it goes on trying for minutes."""
-    patience = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
-    before = {variable: variable.get_raw() for variable in patience}
+    """Let MLflow's calls fail within seconds when its server does not respond; by default they retry for minutes."""
+    limits = {MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1, MLFLOW_HTTP_REQUEST_TIMEOUT: 10}
+    before = {variable: variable.get_raw() for variable in limits}
     try:
-        for variable, value in patience.items():
-            variable.set(value)
+        for variable, limit in limits.items():
+            variable.set(limit)
         yield
     finally:
         for variable, value in before.items():
@@ -74,21 +76,21 @@ def short_timeouts() -> Iterator[None]:
 
 @contextmanager
 def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """One run that holds everything a flow does; inside another such block, that one.
+    """Open one run for everything a flow does; inside another such block, use the run of that block.
 
-    Under ``mlflow run`` it is the project's own run where the user named an experiment. Otherwise it is a run of the
-    data set's experiment, and the project's run, which MLflow opened before knowing the data set, points to it. The
-    caller holds the data set's lock, so any run of it that is still open was killed: it is ended, and what it had
-    trained is taken over.
+    If the user named an experiment on the command line of ``mlflow run``, this is the project's own run. Otherwise it
+    is a run in the data set's experiment, and the project's run, which MLflow opened before the data set was known,
+    gets a note with a link to it. The caller holds the data set's lock, so a run of the data set that is still open
+    was killed: it is ended, and its finished trainings are moved below the new run.
 
     Parameters
     ----------
     workspace : WorkspaceFolder
-        Of the data set, or of the music library.
+        Folder of the data set or of the music library.
     title : str
         Name of the run.
     settings : mapping
-        What the flow was asked for; logged as ``settings.*``.
+        Options of the flow; logged as ``settings.*``.
 
     Yields
     ------
@@ -98,7 +100,7 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
     Raises
     ------
     GenreError
-        If MLflow does not answer, or stops to, or the disk is full. What is open then is ended by the next run.
+        If MLflow does not respond, or stops responding, or the disk is full. Runs left open are ended by the next run.
     """
     if current := _current.get():
         yield current[1]
@@ -111,59 +113,67 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
         _adopt_children(killed, run_id)
         for key, value in settings.items():
             MlflowClient().log_param(run_id, f"settings.{key}", str(value))
-        with cost.measure_usage() as bill:
+        with cost.measure_usage() as usage:
             yield run_id
-        log_metrics(run_id, bill.metrics)
-        print(f"\n{title}\n\n{bill.text}\n", flush=True)
+        log_metrics(run_id, usage.metrics)
+        print(f"\n{title}\n\n{usage.text}\n", flush=True)
     except BaseException as error:
-        with suppress(MlflowException), short_timeouts():  # the first error is the one to tell
+        with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
-        if isinstance(error, MlflowException) and error.error_code in OUTAGE_CODES:
-            reason = str(error).splitlines()[0]
-            raise GenreError(f"MLflow stopped answering ({reason}); the same command goes on from there") from error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise GenreError(f"the disk is full ({error}); make room, the same command goes on from there") from error
+        if explained := _explain_outage(error):
+            raise explained from error
         raise
     else:
         MlflowClient().set_terminated(run_id, "FINISHED")
-        _end_open_runs(workspace, "FAILED", "MLflow did not answer when this ended")
+        _end_open_runs(workspace, "FAILED", "MLflow did not respond when this run ended")
     finally:
         _current.reset(token)
 
 
+def _explain_outage(error: BaseException) -> GenreError | None:
+    """Return the error to show for an outage of MLflow or a full disk; None for any other error."""
+    if isinstance(error, MlflowException) and error.error_code in OUTAGE_CODES:
+        reason = str(error).splitlines()[0]
+        return GenreError(f"MLflow stopped responding ({reason}); run the same command again to continue")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return GenreError(f"the disk is full ({error}); free some space and run the same command again to continue")
+    return None
+
+
 def end_own_runs() -> None:
-    """End every run that this process has open, as killed."""
+    """End every run that this process has open, with the status ``KILLED``."""
     if current := _current.get():
         _end_open_runs(current[0], "KILLED", "interrupted")
 
 
 def open_run(parent: str, workspace: WorkspaceFolder, name: str, key: str, *, is_done: bool) -> tuple[str, bool]:
-    """Run below `parent` for one piece of work: the one it has where it has one, and whether all is logged in that.
+    """Open the run of one piece of work below `parent`: a new run, or the one it already has.
 
     Parameters
     ----------
     parent : str
-        Id of the experiment's run.
+        Id of the flow's run.
     workspace : WorkspaceFolder
-        Of the data set, or of the music library.
+        Folder of the data set or of the music library.
     name : str
         Name of the run.
     key : str
-        What the work is known by, in letters, digits, ``-`` and ``_``.
+        Identifier of the work, in letters, digits, ``-`` and ``_``.
     is_done : bool
-        Whether its results are at hand; where they are lost, a finished run is left alone and a new one opened.
+        Whether the results of the work are on disk. If they are lost, a finished run is left alone and a new one is
+        opened.
 
     Returns
     -------
     run_id : str
     is_logged : bool
+        Whether the run is finished, with everything logged in it.
     """
     client = MlflowClient()
     experiment_id = client.get_run(parent).info.experiment_id
-    query = f"tags.work = '{key}' and tags.workspace = '{_workspace_id(workspace)}'"
+    query = f"tags.work = '{key}' and tags.workspace = '{workspace_id(workspace)}'"
     query += "" if is_done else " and attributes.status != 'FINISHED'"
-    if found := client.search_runs([experiment_id], query, max_results=1):
-        run = found[0]
+    for run in client.search_runs([experiment_id], query, max_results=1):
         if run.info.status != "FINISHED":
             client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
             if "reason" in run.data.tags:
@@ -175,7 +185,7 @@ def open_run(parent: str, workspace: WorkspaceFolder, name: str, key: str, *, is
 
 
 def finish_run(run_id: str) -> None:
-    """Mark a run as finished: everything is logged in it."""
+    """Mark a run as finished, once everything is logged in it."""
     MlflowClient().set_terminated(run_id, "FINISHED")
 
 
@@ -193,7 +203,7 @@ def fail_run(run_id: str, reason: str) -> None:
 
 
 def failed_models(parent: str) -> dict[str, str]:
-    """Models below `parent` whose run failed, each with the reason."""
+    """Return the models below `parent` whose run failed, each with the reason."""
     client = MlflowClient()
     query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FAILED'"
     runs = client.search_runs([client.get_run(parent).info.experiment_id], query)
@@ -201,14 +211,14 @@ def failed_models(parent: str) -> dict[str, str]:
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-    """Log many metrics in one call; undefined ones are left out."""
+    """Log many metrics in one call, leaving out undefined ones."""
     now = int(pd.Timestamp.now().timestamp() * 1000)
     defined = [Metric(_metric_name(k), float(v), now, step) for k, v in metrics.items() if pd.notna(v)]
     MlflowClient().log_batch(run_id, metrics=defined)
 
 
 def run_url(run_id: str) -> str:
-    """Address of a run's page; empty where MLflow is a database and has no pages of its own."""
+    """Return the address of a run's page; empty if MLflow is only a database, without a server that has pages."""
     uri = mlflow.get_tracking_uri()
     if not uri.startswith("http"):
         return ""
@@ -216,9 +226,15 @@ def run_url(run_id: str) -> str:
     return f"{hide_credentials(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
+def workspace_id(workspace: WorkspaceFolder) -> str:
+    """Return an identifier of a data set in a workspace, for the tags of its runs, that reveals no path."""
+    return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
+
+
 def _open_parent(workspace: WorkspaceFolder, title: str) -> str:
-    """The project's run, or a new one in the data set's experiment."""
-    client, launcher = MlflowClient(), os.environ.pop("MLFLOW_RUN_ID", None)
+    """Return the id of the project's run, or of a new run in the data set's experiment."""
+    client = MlflowClient()
+    launcher = os.environ.pop("MLFLOW_RUN_ID", None)  # set by ``mlflow run``
     launched = _run_or_none(launcher) if launcher else None
     if launched:
         set_tags(launched.info.run_id, _origin_tags(workspace))
@@ -232,32 +248,33 @@ def _open_parent(workspace: WorkspaceFolder, title: str) -> str:
 
 
 def _experiment_id(name: str) -> str:
+    """Return the id of an experiment, which is created if it is missing and restored if it was deleted."""
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # beside the database; MLflow's own choice would be below whatever folder the command was started in
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # artifacts go beside the database; MLflow would put them below the folder in which the command was started
         database = re.fullmatch(r"sqlite:///(.+)", mlflow.get_tracking_uri())
         location = (Path(database[1]).resolve().parent / "mlruns" / name).as_uri() if database else None
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(name, artifact_location=location, tags=tags)
-    if found.lifecycle_stage != "active":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
 
 
 def _end_open_runs(workspace: WorkspaceFolder, status: str, reason: str) -> list[Run]:
-    """End all runs of a data set that are still open, and return them as they were."""
+    """End all runs of a data set that are still open, and return them as they were before."""
     client = MlflowClient()
-    query = f"attributes.status = 'RUNNING' and tags.workspace = '{_workspace_id(workspace)}'"
-    found = list(client.search_runs([e.experiment_id for e in client.search_experiments()], query))
-    for run in found:
+    query = f"attributes.status = 'RUNNING' and tags.workspace = '{workspace_id(workspace)}'"
+    open_runs = list(client.search_runs([e.experiment_id for e in client.search_experiments()], query))
+    for run in open_runs:
         client.set_tag(run.info.run_id, "reason", reason)
         client.set_terminated(run.info.run_id, status)
-    return found
+    return open_runs
 
 
 def _adopt_children(killed: list[Run], run_id: str) -> None:
-    """Move what killed experiments had trained below the run that goes on with it."""
+    """Move the model runs of killed flows below the run that continues their work."""
     client = MlflowClient()
     for run in killed:
         query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
@@ -266,6 +283,7 @@ def _adopt_children(killed: list[Run], run_id: str) -> None:
 
 
 def _run_or_none(run_id: str) -> Run | None:
+    """Return a run, or None if the store does not have it."""
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as error:
@@ -274,19 +292,17 @@ def _run_or_none(run_id: str) -> Run | None:
         return None
 
 
-def _workspace_id(workspace: WorkspaceFolder) -> str:
-    """What tells the runs of one data set in one workspace from all others, without naming a path."""
-    return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
-
-
 def _origin_tags(workspace: WorkspaceFolder) -> dict[str, str]:
-    """Data set and workspace; user, file and git commit as MLflow finds them."""
+    """Return the tags of a run's origin: data set and workspace; user, file and git commit as MLflow finds them."""
     source = dict(mlflow.tracking.context.registry.resolve_tags())
-    return source | {"data_set": workspace.name, "workspace": _workspace_id(workspace)}
+    return source | {"data_set": workspace.name, "workspace": workspace_id(workspace)}
 
 
 def _metric_name(name: str) -> str:
-    """A genre may be called anything; MLflow's metric names may not. What had to change gets a hash, to stay apart."""
+    """Return a valid name for a metric of a genre: genres may have any name, MLflow's metrics may not.
+
+    A name that had to be changed gets a hash, so that different genres keep different names.
+    """
     metric, slash, genre = name.partition("/")
     plain = re.sub(r"[^\w\- ]", "_", genre)[:100]
     if plain != genre:

@@ -30,7 +30,7 @@ def coverage_table(segments: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     segments : pd.DataFrame
-        As `genre.acquisition.ledger.Ledger.segments` gives them.
+        Segments from `genre.acquisition.ledger.Ledger.read_segments`.
 
     Returns
     -------

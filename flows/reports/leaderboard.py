@@ -13,7 +13,7 @@ from genre import evaluate
 from genre.files import read_json
 from genre.plots import training
 from genre.training.job import read_result
-from tracking import results, runs
+from tracking import experiment_page, results, runs
 
 #: Columns that come from the scores, and how they are named.
 SCORE_COLUMNS = {
@@ -126,7 +126,7 @@ def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mappi
         results.log_figure(run_id, training.leaderboard_plot(long), "leaderboard")
     description = f"{note}\n\n{tables.to_markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
-    results.set_experiment_page(run_id, description, replace=len(chosen) > 0)
+    experiment_page.set_experiment_page(run_id, description, replace=len(chosen) > 0)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 

@@ -1,1 +1,1 @@
-"""Clips of AudioSet's segments, from YouTube."""
+"""Download of AudioSet's clips from YouTube: segment lists, ontology, downloads, and the ledger of segments."""

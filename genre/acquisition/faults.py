@@ -1,4 +1,4 @@
-"""What can go wrong when a segment is asked for, told apart by the words of yt-dlp, and what each calls for."""
+"""Classes of download faults, recognised by yt-dlp's messages, and the consequence of each."""
 
 import re
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from typing import Literal
 
 from genre.errors import GenreError
 
-#: ``session``: nothing else will be answered either, ask no more for a while. ``permanent``: never ask again.
-#: ``transient``: ask again later. ``machine``: nothing can be stored, stop.
+#: Consequence of a fault. ``session``: every request is refused, so pause all downloads for a while. ``permanent``:
+#: never request the segment again. ``transient``: request it again later. ``machine``: nothing can be stored, so stop.
 FaultKind = Literal["session", "permanent", "transient", "machine"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A class of error.
+    """One class of faults.
 
     Attributes
     ----------
     name : str
-        What the ledger records.
+        Name of the class, as recorded in the ledger.
     kind : {"session", "permanent", "transient", "machine"}
-        What it calls for.
+        Consequence.
     pattern : str
-        Regular expression of its words, in any case; empty where it is told otherwise than by words.
+        Regular expression that finds it in a message, in any case; empty if no message of yt-dlp shows it.
     attempts : int
-        How often a segment is asked for before a transient fault is taken for permanent.
+        Number of attempts after which a transient fault counts as permanent.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Fault:
     attempts: int = 5
 
 
-#: The first that matches counts. What concerns the session comes first: YouTube's rate limit begins like a video that
-#: is gone. Words of yt-dlp 2026.8 and 2026.10, and of its public threads.
+#: The first that matches counts. Faults of the session come first, because the message of YouTube's rate limit begins
+#: like that of a removed video. Messages are those of yt-dlp 2026.8 and 2026.10 and of its public threads.
 FAULTS = (
     Fault("bot_check", "session", r"confirm you.{1,8}re not a bot"),
     Fault("rate_limit", "session", r"rate-limited by YouTube|content isn.{1,8}t available, try again later"),
@@ -72,12 +72,12 @@ FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
 class DownloadError(GenreError):
-    """A segment that could not be had, with the class of the error.
+    """Failed download of a segment, with the class of its fault.
 
     Attributes
     ----------
     fault : Fault
-        Its class.
+        Class of the fault.
     """
 
     def __init__(self, fault: str, message: str) -> None:
@@ -89,6 +89,6 @@ class DownloadError(GenreError):
 
 
 def classify_error(message: str) -> str:
-    """Name of the first of `FAULTS` whose words are in a message; ``unknown`` where there are none."""
-    found = (f.name for f in FAULTS if f.pattern and re.search(f.pattern, message, re.I))
-    return next(found, "unknown")
+    """Return the name of the first of `FAULTS` whose pattern matches a message, or ``unknown``."""
+    matches = (fault.name for fault in FAULTS if fault.pattern and re.search(fault.pattern, message, re.I))
+    return next(matches, "unknown")

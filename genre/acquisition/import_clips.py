@@ -1,8 +1,8 @@
-"""Clips that are there already: in the workspace after a kill, or in a folder that other tools filled."""
+"""Import of existing clips: from the workspace after a kill, or from files that other tools downloaded."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +16,50 @@ from genre.audio import decoding
 from genre.audio.listing import AUDIO_SUFFIXES
 from genre.errors import AudioError, DataError
 
-#: ``YTID``, ``YTID_START`` or ``YTID_START_END``, in seconds or milliseconds; some tools put a Y before the id.
+#: ``YTID``, ``YTID_START`` or ``YTID_START_END``, times in seconds or milliseconds. Some tools put a Y before the id.
 _VIDEO_NAME = re.compile(r"Y?([\w-]{11})(?:_(\d+(?:\.\d+)?))?(?:_\d+(?:\.\d+)?)?")
 
-#: ``NUMBER_Genre``, as the paper's files are named.
+#: ``NUMBER_Genre``, the names of the paper's files.
 _NUMBERED_NAME = re.compile(r"(\d+)_[A-Za-z].*")
 
-#: Columns of a mirror in Parquet, by the names that such data sets use.
+#: Names that published Parquet copies of AudioSet give to the columns of ids and of start times.
 _ID_COLUMNS = ("video_id", "ytid", "youtube_id", "id")
 _START_COLUMNS = ("start_s", "start_seconds", "start_time_seconds", "start_time")
 
-#: A file longer than its segment by more than this is taken for the whole video, seconds.
+#: A file that is longer than its segment by more than this counts as the whole video, seconds.
 _CUT_TOLERANCE_S = 0.5
 
+#: Name, matching segments and audio of one file or Parquet row.
 Item = tuple[str, list[dict[str, Any]], decoding.AudioSource]
 
 
 def reconcile_ledger(ledger: Ledger, folder: Path) -> tuple[int, int]:
-    """Hold the ledger against the folder of the clips: a kill may fall between the two, a user may delete files.
+    """Update the ledger to the clips that exist, as after a kill between two writes or when files were deleted.
 
     Parameters
     ----------
     ledger : Ledger
-        Segments wanted.
+        Wanted segments.
     folder : Path
-        Of the clips.
+        Folder of the clips.
 
     Returns
     -------
     n_adopted, n_missing : int
-        Clips found that the ledger did not know, and clips that it knew and that are gone: those wait again.
+        Number of clips that were not in the ledger and now are, and number of those in the ledger whose file is
+        missing. The latter are set to be downloaded again.
     """
-    there = {f"{p.parent.name}/{p.name}": p for p in folder.glob("*/*") if p.suffix in (".flac", ".wav")}
-    known = ledger.read_segments().set_index("clip_id")
-    done = known[known["status"] == "done"]
-    missing = done.index[~done["path"].isin(there.keys())]
+    files = {f"{p.parent.name}/{p.name}": p for p in folder.glob("*/*") if p.suffix in (".flac", ".wav")}
+    segments = ledger.read_segments().set_index("clip_id")
+    done = segments[segments["status"] == "done"]
+    missing = done.index[~done["path"].isin(files.keys())]
     for clip_id in missing:
         ledger.update_segment(clip_id, status="waiting", path="", next_try=0, attempts=0)
     n_adopted = 0
-    for name in sorted(there.keys() - set(done["path"])):
-        path = there[name]
-        if path.stem in known.index:
-            segment = {"clip_id": path.stem, **known.loc[path.stem, ["start_s", "end_s"]]}
+    for name in sorted(files.keys() - set(done["path"])):
+        path = files[name]
+        if path.stem in segments.index:
+            segment = {"clip_id": path.stem, **segments.loc[path.stem, ["start_s", "end_s"]]}
             if _import_clip(ledger, segment, path, path) == "adopted":
                 ledger.update_segment(path.stem, padded_s=_padding_s(path))
                 n_adopted += 1
@@ -67,64 +69,67 @@ def reconcile_ledger(ledger: Ledger, folder: Path) -> tuple[int, int]:
 def import_files(
     ledger: Ledger, source: Path, folder: Path, sr: int, extension: str, on_progress: Callable[[], object]
 ) -> Counter[str]:
-    """Keep the clips of a folder of files, or of a mirror in Parquet, that other tools downloaded.
+    """Import clips that other tools downloaded, as files or in Parquet.
 
-    Files are named ``YTID.ext``, ``YTID_START.ext`` or, where AudioSet's unbalanced list is among the lists, as the
-    paper's are, ``NUMBER_Genre.wav``; a file longer than its segment is the whole video, and cut. A Parquet file has a
-    column of ids and one called ``audio``: bytes, or a structure with ``bytes``. Nothing of the source is changed.
+    Files are named ``YTID.ext``, ``YTID_START.ext`` or, if AudioSet's unbalanced list is among the lists, as the
+    paper's are, ``NUMBER_Genre.wav``. A file longer than its segment counts as the whole video, out of which the
+    segment is cut. A Parquet file has a column of ids and a column ``audio`` that holds bytes or a structure with
+    ``bytes``. The source itself is not changed.
 
     Parameters
     ----------
     ledger : Ledger
-        Segments wanted; those that are done are left alone.
+        Wanted segments; clips of those already done are not replaced.
     source : Path
-        The folder, searched to any depth, or one Parquet file.
+        Folder, searched to any depth, or one file.
     folder : Path
-        Of the clips.
+        Folder of the clips.
     sr : int
         Sampling rate of the clips, Hz.
     extension : {"flac", "wav"}
-        Their format.
+        Format of the clips.
     on_progress : callable
         Called after each file.
 
     Returns
     -------
     Counter
-        How many were ``adopted``, ``known`` already, ``not wanted``, or refused, by class of error.
+        Number of files that were ``adopted``, ``known`` already or ``not wanted``, or were refused, by class of fault.
 
     Raises
     ------
     DataError
-        If there is no such folder, or nothing in it that could be clips.
+        If the source does not exist, holds no audio and no Parquet, or a Parquet file lacks the columns.
     """
     if not source.exists():
         raise DataError(
-            f"there is no {source}; -P files= takes a folder of audio, or of Parquet files, or one of those"
+            f"there is no {source}; -P files= takes a folder of audio files or Parquet files, or one such file"
         )
-    found: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for _, segments, content in _iter_items(ledger, source):
         for segment in segments:
             outcome = "known"
             if segment["status"] != "done":
                 outcome = _import_clip(ledger, segment, content, clip_path(folder, segment, extension), sr)
-            found[outcome] += 1
-        found["not wanted"] += not segments
+            outcomes[outcome] += 1
+        outcomes["not wanted"] += not segments
         on_progress()
-    if not found:
-        raise DataError(f"no audio and no Parquet file in {source}; audio ends in {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return +found
+    if not outcomes:
+        raise DataError(
+            f"no audio and no Parquet file in {source}; audio files end in {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
+    return +outcomes  # without the outcomes that did not occur
 
 
 def _padding_s(path: Path) -> float:
-    """Seconds of digital silence at the end of a clip, which is what it was padded with."""
+    """Return the seconds of digital silence at the end of a clip, which is what clips are padded with."""
     y, sr = soundfile.read(path, dtype="int16")
     silent_s = (y.size - 1 - np.flatnonzero(y)[-1]) / sr
     return silent_s if silent_s > TOLERANCE_S else 0.0
 
 
 def _iter_items(ledger: Ledger, source: Path) -> Iterator[Item]:
-    """Name, segments and audio of everything below a folder."""
+    """Yield name, segments and audio of every file, or Parquet row, of the source."""
     paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for path in paths:
         if path.suffix == ".parquet":
@@ -134,35 +139,54 @@ def _iter_items(ledger: Ledger, source: Path) -> Iterator[Item]:
 
 
 def _iter_parquet_items(ledger: Ledger, path: Path) -> Iterator[Item]:
-    """The same of every row of a Parquet file."""
+    """Yield name, segments and audio of every row of a Parquet file."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
-    ids = next((c for c in _ID_COLUMNS if c in names), "")
-    start = next((c for c in _START_COLUMNS if c in names), "")
-    if not ids or "audio" not in names:
+    id_column = _first_present(_ID_COLUMNS, names)
+    start_column = _first_present(_START_COLUMNS, names)
+    if not id_column or "audio" not in names:
         raise DataError(
-            f"{path} has the columns {', '.join(names)}; a mirror needs audio, and one of {', '.join(_ID_COLUMNS)}"
+            f"{path} has the columns {', '.join(names)}; "
+            f"it needs a column audio, and one of {', '.join(_ID_COLUMNS)} for the ids"
         )
-    for batch in file.iter_batches(batch_size=32, columns=[c for c in (ids, start, "audio") if c]):
+    columns = [column for column in (id_column, start_column, "audio") if column]
+    for batch in file.iter_batches(batch_size=32, columns=columns):
         for row in batch.to_pylist():
-            stem = f"{row[ids]}_{row[start]:g}" if start and row[start] is not None else str(row[ids])
-            content = row["audio"]["bytes"] if isinstance(row["audio"], Mapping) else row["audio"]
-            yield stem, _match_segments(ledger, stem), content or b""
+            stem = _row_stem(row[id_column], row.get(start_column))
+            yield stem, _match_segments(ledger, stem), _audio_bytes(row["audio"])
+
+
+def _first_present(candidates: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first candidate among the names, or empty text."""
+    return next((candidate for candidate in candidates if candidate in names), "")
+
+
+def _row_stem(video_id: object, start_s: float | None) -> str:
+    """Return the file name, without suffix, that a Parquet row would have as a file."""
+    return str(video_id) if start_s is None else f"{video_id}_{start_s:g}"
+
+
+def _audio_bytes(audio: Mapping[str, bytes | None] | bytes | None) -> bytes:
+    """Return the bytes of a Parquet cell, which may be a structure with ``bytes``; no bytes if it is null."""
+    content = audio["bytes"] if isinstance(audio, Mapping) else audio
+    return content or b""
 
 
 def _match_segments(ledger: Ledger, stem: str) -> list[dict[str, Any]]:
-    """Wanted segments that a name stands for."""
+    """Find the wanted segments that a file name, without suffix, stands for."""
     columns = ("clip_id", "ytid", "start_s", "end_s", "status", "first_try")
-    if by_video := _VIDEO_NAME.fullmatch(stem):
-        found = ledger.find(columns, ytid=by_video[1])
-        starts = (float(by_video[2] or 0), float(by_video[2] or 0) / 1000)
-        found = found if by_video[2] is None else [s for s in found if s["start_s"] in starts]
-        if found:
-            return found
-    by_number = _NUMBERED_NAME.fullmatch(stem)
-    return ledger.find(columns, number=int(by_number[1])) if by_number else []
+    if video_name := _VIDEO_NAME.fullmatch(stem):
+        segments = ledger.find(columns, ytid=video_name[1])
+        if video_name[2] is not None:
+            start = float(video_name[2])
+            segments = [s for s in segments if s["start_s"] in (start, start / 1000)]  # seconds or milliseconds
+        if segments:
+            return segments
+    # a name such as 1000_Reggae has eleven letters, as a video's id, so numbers are tried after ids
+    numbered_name = _NUMBERED_NAME.fullmatch(stem)
+    return ledger.find(columns, number=int(numbered_name[1])) if numbered_name else []
 
 
 def _import_clip(
@@ -172,10 +196,16 @@ def _import_clip(
     target: Path,
     sr: int | None = None,
 ) -> str:
-    """Keep one clip and write it down, at its own rate if none is asked for; returns what became of it."""
+    """Write one clip and its row of the ledger, at the file's own rate if `sr` is None.
+
+    Returns
+    -------
+    str
+        "adopted", or the class of the fault.
+    """
     try:
-        whole_s = decoding.read_duration_s(content)
-        is_cut = whole_s <= segment["end_s"] - segment["start_s"] + _CUT_TOLERANCE_S
+        duration_s = decoding.read_duration_s(content)
+        is_cut = duration_s <= segment["end_s"] - segment["start_s"] + _CUT_TOLERANCE_S
         offset_s = 0.0 if is_cut else segment["start_s"]
         sr = sr or soundfile.info(str(content)).samplerate
         values = save_clip(content, segment, target, sr=sr, may_be_short=True, offset_s=offset_s)
@@ -184,6 +214,6 @@ def _import_clip(
             raise
         return error.fault.name if isinstance(error, DownloadError) else "undecodable"
     path = f"{target.parent.name}/{target.name}"
-    told = {"path": path, "format": "adopted", "bytes": target.stat().st_size, "error": "", "message": ""}
-    ledger.update_segment(segment["clip_id"], status="done", **values, **told)
+    values |= {"path": path, "format": "adopted", "bytes": target.stat().st_size, "error": "", "message": ""}
+    ledger.update_segment(segment["clip_id"], status="done", **values)
     return "adopted"

@@ -1,4 +1,4 @@
-"""The ledger of an acquisition: one row a segment, in SQLite, written the moment something is known of it."""
+"""Ledger of an acquisition: an SQLite table with one row per segment, updated as soon as its state changes."""
 
 import sqlite3
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-#: What a segment can be: still to be got, got, or never to be asked for again.
+#: States of a segment: still to be downloaded, downloaded, or never to be requested again.
 STATUSES = ("waiting", "done", "gone")
 
 _SCHEMA = """
@@ -31,14 +31,15 @@ _SELECTED_COLUMNS = ("clip_id", "ytid", "start_s", "end_s", "genre", "genre_orde
 
 
 class Ledger:
-    """What is known of every segment of one data set.
+    """State of every segment of one data set.
 
-    Every change is committed before the call returns: a process may be killed at any time.
+    Every change is committed before the call returns, because a process may be killed at any time. A ledger is for one
+    thread at a time, in one process at a time.
 
     Parameters
     ----------
     path : Path
-        The database; made where it is missing. For one thread at a time, in one process at a time.
+        The database; created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,20 +49,27 @@ class Ledger:
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         self._db.close()
 
     def enroll(self, chosen: pd.DataFrame) -> None:
-        """Want exactly the segments that `genre.acquisition.segments.select_segments` returned; known ones stay."""
-        fields, marks = ", ".join(_SELECTED_COLUMNS), ", ".join("?" * len(_SELECTED_COLUMNS))
-        renewed = ", ".join(f"{c} = excluded.{c}" for c in _SELECTED_COLUMNS[4:])
+        """Mark exactly these segments as wanted; the state of segments already in the ledger is kept.
+
+        Parameters
+        ----------
+        chosen : pd.DataFrame
+            As returned by `genre.acquisition.segments.select_segments`.
+        """
+        fields = ", ".join(_SELECTED_COLUMNS)
+        marks = ", ".join("?" * len(_SELECTED_COLUMNS))
+        updates = ", ".join(f"{c} = excluded.{c}" for c in _SELECTED_COLUMNS[4:])  # id, video and times never change
         rows = chosen[list(_SELECTED_COLUMNS)].astype(object).itertuples(index=False, name=None)
         with self._db:
             self._db.execute("BEGIN")
             self._db.execute("UPDATE segments SET wanted = 0")
             self._db.executemany(
                 f"INSERT INTO segments ({fields}) VALUES ({marks}) "
-                f"ON CONFLICT (clip_id) DO UPDATE SET wanted = 1, {renewed}",
+                f"ON CONFLICT (clip_id) DO UPDATE SET wanted = 1, {updates}",
                 rows,
             )
 
@@ -71,7 +79,17 @@ class Ledger:
         self._db.execute(f"UPDATE segments SET {pairs} WHERE clip_id = ?", (*values.values(), clip_id))
 
     def next_due(self, genres: Sequence[str], now: float, busy: Sequence[str] = ()) -> dict[str, Any] | None:
-        """The segment to ask for next: of the first of `genres` that has one waiting whose time has come."""
+        """Return the segment to download next, or None if none is due.
+
+        Parameters
+        ----------
+        genres : sequence of str
+            Genres by priority: the segment is of the first that has one due.
+        now : float
+            Unix time. A segment is due if it waits and its ``next_try`` is not later than this.
+        busy : sequence of str
+            Clip ids that are left out, because they are being downloaded.
+        """
         excluded = f"AND clip_id NOT IN ({', '.join('?' * len(busy))})" if busy else ""
         for genre in genres:
             row = self._db.execute(
@@ -84,43 +102,43 @@ class Ledger:
         return None
 
     def next_try_time(self) -> float | None:
-        """When the first of the waiting segments may be asked for; None where none waits."""
+        """Return the Unix time at which the first waiting segment is due, or None if none is waiting."""
         row = self._db.execute("SELECT min(next_try) FROM segments WHERE wanted = 1 AND status = 'waiting'").fetchone()
         return row[0]
 
     def done_by_genre(self) -> dict[str, int]:
-        """Clips that are there by genre, in the order of the genres."""
+        """Count the downloaded clips of each genre, in the order of the genres."""
         rows = self._db.execute(
             "SELECT genre, sum(status = 'done') FROM segments WHERE wanted = 1 GROUP BY genre ORDER BY min(genre_order)"
         )
         return {genre: int(n) for genre, n in rows}
 
     def count_by_status(self) -> dict[str, int]:
-        """Number of wanted segments by status."""
+        """Count the wanted segments of each status."""
         rows = self._db.execute("SELECT status, count(*) FROM segments WHERE wanted = 1 GROUP BY status")
         return dict.fromkeys(STATUSES, 0) | dict(rows.fetchall())
 
     def read_segments(self) -> pd.DataFrame:
-        """All that is known of the wanted segments, in turn."""
+        """Return all columns of the wanted segments, in turn."""
         return pd.read_sql_query("SELECT * FROM segments WHERE wanted = 1 ORDER BY turn, genre_order", self._db)
 
     def find(self, columns: Sequence[str], **values: Any) -> list[dict[str, Any]]:
-        """Wanted segments with these values in these columns."""
-        where = " AND ".join(f"{column} = ?" for column in values)
-        query = f"SELECT {', '.join(columns)} FROM segments WHERE wanted = 1 AND {where}"
+        """Return some columns of the wanted segments that have the given values."""
+        conditions = " AND ".join(f"{column} = ?" for column in values)
+        query = f"SELECT {', '.join(columns)} FROM segments WHERE wanted = 1 AND {conditions}"
         return [dict(row) for row in self._db.execute(query, tuple(values.values()))]
 
     def add_break(self, until: float, error: str, message: str) -> None:
-        """Ask for nothing before this time."""
+        """Record that nothing may be requested before the Unix time `until`."""
         self._db.execute("INSERT INTO breaks VALUES (?, ?, ?, ?)", (time.time(), until, error, message))
 
     def current_break(self, now: float) -> Mapping[str, Any] | None:
-        """The rest that is not over yet: ``until``, ``error``, ``message``."""
+        """Return ``until``, ``error`` and ``message`` of the break that is not over yet, or None."""
         row = self._db.execute("SELECT * FROM breaks WHERE until > ? ORDER BY until DESC LIMIT 1", (now,)).fetchone()
         return dict(row) if row else None
 
     def n_breaks_since_success(self) -> int:
-        """Rests since the last clip that was got: each makes the next one longer."""
+        """Count the breaks since the last downloaded clip; each makes the next one longer."""
         query = (
             "SELECT count(*) FROM breaks WHERE at > "
             "(SELECT coalesce(max(last_try), 0) FROM segments WHERE status = 'done' AND attempts > 0)"

@@ -1,4 +1,4 @@
-"""AudioSet's classes: their names, and what lies below them."""
+"""AudioSet's classes: their names, ids and descendants."""
 
 import difflib
 import json
@@ -22,44 +22,56 @@ PAPER_GENRES = {
     "Techno": "/m/07gxw",
 }
 
-#: Where AudioSet publishes its class names (CC BY 4.0), and its ontology (CC BY-SA 4.0).
+#: Name and URL of AudioSet's class names (CC BY 4.0), and URL of its ontology (CC BY-SA 4.0).
 LABELS_FILE = "class_labels_indices.csv"
 LABELS_URL = f"http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/{LABELS_FILE}"
 ONTOLOGY_URL = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
 
 
 def resolve_genres(genres: str, labels: str = "", list_path: str = "") -> dict[str, set[str]]:
-    """Each genre's name with the id that stands for it, in the order asked for.
+    """Map the name of each requested genre to its id, in the order of the request.
 
     Parameters
     ----------
     genres : str
-        Names, in any case, or ids of classes; separated by ``;`` or, where there is none, by commas. Empty for the
+        Names, in any case, or ids of classes; separated by ``;`` or, if it contains no ``;``, by commas. Empty for the
         paper's seven.
     labels : str
-        Path or URL of AudioSet's class names. Not read while the paper's names suffice. Empty for the file beside a
-        list, or else the official one.
+        Path or URL of AudioSet's class names, read only if a genre is not one of the paper's. Empty for the file next
+        to the segment list or, if it does not exist, the official one.
     list_path : str
-        Path or URL of that list.
+        Path or URL of that segment list.
+
+    Returns
+    -------
+    dict
+        Name to a set of one id.
 
     Raises
     ------
     UsageError
-        If a genre is unknown; the message lists names near it.
+        If a genre is unknown; the message lists similar names.
     DataError
         If the class names cannot be read.
     """
-    asked = [part.strip() for part in re.split(";" if ";" in genres else ",", genres) if part.strip()]
-    known = dict(PAPER_GENRES)
-    if set(asked) - known.keys() - set(known.values()):
-        known = class_names(labels or _labels_path(list_path))
-    by_mid, by_name = {mid: name for name, mid in known.items()}, {name.lower(): name for name in known}
-    names = [_match_class_name(genre, by_mid, by_name) for genre in asked] or list(PAPER_GENRES)
-    return {name: {known[name]} for name in dict.fromkeys(names)}
+    requested = _split_genres(genres)
+    mid_by_name = dict(PAPER_GENRES)
+    if set(requested) - mid_by_name.keys() - set(mid_by_name.values()):
+        mid_by_name = class_names(labels or _labels_path(list_path))
+    name_by_mid = {mid: name for name, mid in mid_by_name.items()}
+    name_by_lower = {name.lower(): name for name in mid_by_name}
+    names = [_match_class_name(genre, name_by_mid, name_by_lower) for genre in requested] or list(PAPER_GENRES)
+    return {name: {mid_by_name[name]} for name in dict.fromkeys(names)}
+
+
+def _split_genres(genres: str) -> list[str]:
+    """Split at ``;`` or, if there is no such character, at commas; a class name may contain commas."""
+    parts = genres.split(";" if ";" in genres else ",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def class_names(path: str) -> dict[str, str]:
-    """Name to id of AudioSet's 527 classes, from the path or URL of its CSV.
+    """Read the names and ids of AudioSet's 527 classes from the path or URL of its CSV.
 
     Raises
     ------
@@ -71,12 +83,18 @@ def class_names(path: str) -> dict[str, str]:
         return dict(zip(table["display_name"], table["mid"], strict=True))
     except (ValueError, OSError, KeyError) as error:
         raise DataError(
-            f"{path} cannot be read as AudioSet's class names ({error}); give -P labels=PATH of its {LABELS_FILE}"
+            f"{path} cannot be read as AudioSet's class names ({error}); "
+            f"set -P labels= to the path or URL of its {LABELS_FILE}"
         ) from None
 
 
 def class_ids(labels: str = "", list_path: str = "") -> list[str]:
-    """Ids of AudioSet's 527 classes, in the order of their indices; from where `resolve_genres` takes the names.
+    """Return the ids of AudioSet's 527 classes in the order of their indices.
+
+    Parameters
+    ----------
+    labels, list_path
+        As for `resolve_genres`.
 
     Raises
     ------
@@ -87,36 +105,37 @@ def class_ids(labels: str = "", list_path: str = "") -> list[str]:
 
 
 def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str, set[str]]:
-    """Each genre with the ids of everything below it, except below what was asked for by itself.
+    """Add to each genre the ids of its descendants, except of those under another requested genre.
 
     Parameters
     ----------
     genres : mapping
-        As `resolve_genres` gives them.
+        As returned by `resolve_genres`.
     path : str
         Path or URL of AudioSet's ``ontology.json``; empty for the official one.
 
     Raises
     ------
     DataError
-        If it cannot be read.
+        If the ontology cannot be read.
     """
     path = path or ONTOLOGY_URL
     try:
         children = {c["id"]: c["child_ids"] for c in json.loads(_read_bytes(path))}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path} cannot be read as AudioSet's ontology ({error}); give -P ontology=PATH of its ontology.json"
+            f"{path} cannot be read as AudioSet's ontology ({error}); "
+            "set -P ontology= to the path or URL of its ontology.json"
         ) from None
-    asked = {mid for group in genres.values() for mid in group}
-    return {
-        name: {below for mid in group for below in _iter_descendants(mid, children, asked)}
-        for name, group in genres.items()
-    }
+    requested = {mid for mids in genres.values() for mid in mids}
+    expanded: dict[str, set[str]] = {}
+    for name, mids in genres.items():
+        expanded[name] = {below for mid in mids for below in _iter_descendants(mid, children, requested)}
+    return expanded
 
 
 def mids_pattern(mids: Sequence[str] | set[str]) -> str:
-    """Regular expression of a list's labels in which one of the ids is: ids between commas."""
+    """Return a regular expression that finds any of the ids in a list's comma-separated labels."""
     return f"(?:^|,)(?:{'|'.join(map(re.escape, sorted(mids)))})(?:,|$)"
 
 
@@ -128,25 +147,29 @@ def _read_bytes(path: str) -> bytes:
 
 
 def _labels_path(path: str) -> str:
-    """Class names in the folder of a list, or the official ones."""
-    beside = Path(path).parent / LABELS_FILE
-    return str(beside) if path and "://" not in path and beside.exists() else LABELS_URL
+    """Return the path of the class names in the folder of a list, or their official URL."""
+    local_path = Path(path).parent / LABELS_FILE
+    return str(local_path) if path and "://" not in path and local_path.exists() else LABELS_URL
 
 
-def _match_class_name(genre: str, by_mid: Mapping[str, str], by_name: Mapping[str, str]) -> str:
-    """Name of a class given by id or by name, in any case."""
-    if genre in by_mid:
-        return by_mid[genre]
-    if genre.lower() in by_name:
-        return by_name[genre.lower()]
-    near = [by_name[n] for n in difflib.get_close_matches(genre.lower(), by_name, n=5, cutoff=0.5)]
-    near += [name for low, name in by_name.items() if genre.lower() in low and name not in near][:5]
-    hint = f"near it: {'; '.join(near)}" if near else f"AudioSet has {len(by_name)} classes, listed in {LABELS_FILE}"
+def _match_class_name(genre: str, name_by_mid: Mapping[str, str], name_by_lower: Mapping[str, str]) -> str:
+    """Return the name of a class given by id or, in any case, by name."""
+    if genre in name_by_mid:
+        return name_by_mid[genre]
+    lower = genre.lower()
+    if lower in name_by_lower:
+        return name_by_lower[lower]
+    similar = [name_by_lower[n] for n in difflib.get_close_matches(lower, name_by_lower, n=5, cutoff=0.5)]
+    similar += [name for key, name in name_by_lower.items() if lower in key and name not in similar][:5]
+    hint = f"AudioSet's {len(name_by_lower)} classes are listed in {LABELS_FILE}"
+    if similar:
+        hint = f"similar names: {'; '.join(similar)}"
     raise UsageError(f"unknown genre {genre!r}; {hint}")
 
 
-def _iter_descendants(mid: str, children: Mapping[str, Sequence[str]], asked: set[str]) -> Iterator[str]:
+def _iter_descendants(mid: str, children: Mapping[str, Sequence[str]], excluded: set[str]) -> Iterator[str]:
+    """Yield an id and those of its descendants that are not below an excluded id."""
     yield mid
     for child in children.get(mid, ()):
-        if child not in asked:
-            yield from _iter_descendants(child, children, asked)
+        if child not in excluded:
+            yield from _iter_descendants(child, children, excluded)

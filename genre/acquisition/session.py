@@ -1,4 +1,4 @@
-"""Asking for segments in turn, at a rate that is tolerated, until there are enough of them or it is wiser to stop."""
+"""One run of downloads: segments in turn, at a rate that YouTube tolerates, until a limit or a refusal ends it."""
 
 import random
 import sqlite3
@@ -15,34 +15,34 @@ from genre.acquisition.faults import DownloadError
 from genre.acquisition.ledger import Ledger
 from genre.errors import GenreError, UsageError
 
-#: The longest delay before a segment is asked for again, and the longest rest, seconds.
+#: Longest delay before a segment is requested again, and longest break, seconds.
 DAY_S = 86_400.0
 
-#: How long a run waits for the next segment that may be asked for again, before it leaves it to the next run, seconds.
+#: Longest time a run waits until the next segment is due, seconds; if it is longer, the next run does the rest.
 MAX_IDLE_S = 600.0
 
-_DISK_HINT = "see that the disk has room and may be written to, then run it again: it goes on from there"
+_DISK_HINT = "make sure that the disk has space and is writable, then run it again: finished clips are kept"
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How many segments are asked for, and how fast.
+    """Limits and rate of the downloads.
 
     Attributes
     ----------
     max_clips : int
-        Stop when the data set has so many clips; 0 for no bound.
+        Stop when the data set has this many clips; 0 for no limit.
     max_hours : float
-        Stop after so many hours.
+        Stop after this many hours.
     interval_s : float
-        Seconds between the starts of two segments, give or take a quarter. YouTube allows a guest about 300 videos an
-        hour, whatever the number of workers.
+        Seconds between the starts of two downloads, give or take a quarter. Without an account YouTube allows about 300
+        videos per hour, regardless of the number of workers.
     retry_s : float
-        Delay before a segment is asked for a second time; doubled from time to time, give or take a half.
+        Delay before the second attempt at a segment, seconds; doubled with each further attempt, give or take a half.
     rest_s : float
-        How long to ask for nothing when the session is refused; doubled while it stays refused.
+        Break after the session is refused, seconds; doubled each time as long as it stays refused.
     failures : int
-        So many transient failures in a row are taken for a refusal of the session.
+        This many transient failures in a row count as a refusal of the session.
     """
 
     max_clips: int = 1000
@@ -53,7 +53,7 @@ class Pace:
     failures: int = 10
 
     def check_values(self) -> None:
-        """See whether the numbers make sense.
+        """Check the numbers.
 
         Raises
         ------
@@ -64,19 +64,19 @@ class Pace:
             min(self.max_clips, self.interval_s, self.retry_s, self.rest_s) < 0
             or min(self.max_hours, self.failures) <= 0
         ):
-            raise UsageError(f"{self}: none may be negative, and max_hours and failures must be positive")
+            raise UsageError(f"{self}: no number may be negative, and max_hours and failures must be positive")
 
 
 @dataclass(frozen=True)
 class StopReason:
-    """Why an acquisition stopped.
+    """Reason why an acquisition stopped.
 
     Attributes
     ----------
     name : str
         ``Complete``, ``Enough``, ``OutOfTime``, ``Waiting`` or ``Resting``.
     message : str
-        The same as a sentence, with the time at which to go on.
+        The same as a sentence, with the time from which it can continue.
     """
 
     name: str
@@ -89,15 +89,15 @@ class Acquisition:
     Parameters
     ----------
     ledger : Ledger
-        Segments wanted, and what is known of them.
-    fetchers : sequence of Fetcher
-        One for each worker.
+        Wanted segments and their state.
+    fetchers : sequence of SegmentDownloader
+        One per worker.
     folder : Path
-        Of the clips.
+        Folder of the clips.
     pace : Pace
-        How many and how fast.
+        Limits and rate.
     on_progress : callable
-        Called in the calling thread whenever something became of a segment.
+        Called in the calling thread after each attempt at a segment.
     """
 
     def __init__(
@@ -108,26 +108,34 @@ class Acquisition:
         pace: Pace,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self._ledger, self._folder, self._pace, self._on_progress = ledger, folder, pace, on_progress
+        self._ledger = ledger
+        self._folder = folder
+        self._pace = pace
+        self._on_progress = on_progress
         self._free_workers = list(fetchers)
         self._in_flight: dict[Future[dict[str, Any]], tuple[dict[str, Any], SegmentDownloader]] = {}
         self._n_done_by_genre = ledger.done_by_genre()
         self._deadline = time.time() + 3600 * pace.max_hours
-        self._next_start = self._failures = 0.0
+        self._next_start = 0.0
+        self._n_failures = 0
         self._stop_reason: StopReason | None = None
         self._machine_error: str = ""
 
     def run(self) -> StopReason:
-        """Ask until there is a reason to stop; what is under way is waited for.
+        """Download until there is a reason to stop, and wait for downloads that have begun.
+
+        Returns
+        -------
+        StopReason
 
         Raises
         ------
         GenreError
-            If the disk takes no more.
+            If the clips or the ledger cannot be written.
         """
         try:
-            if rest := self._ledger.current_break(time.time()):
-                return _resting_reason(rest["until"], rest["message"])
+            if current_break := self._ledger.current_break(time.time()):
+                return _resting_reason(current_break["until"], current_break["message"])
             return self._run_until_stopped()
         except sqlite3.OperationalError as error:
             raise GenreError(f"the ledger cannot be written ({error}); {_DISK_HINT}") from None
@@ -148,7 +156,7 @@ class Acquisition:
                     time.sleep(pause_s or 0)
 
     def _submit_segments(self, pool: ThreadPoolExecutor) -> float | None:
-        """Give free workers their segments; returns seconds until there may be one for another worker."""
+        """Give segments to free workers; return the seconds until another can start, or None to wait for a result."""
         while self._free_workers and not self._stop_reason and not self._machine_error:
             now = time.time()
             self._stop_reason = self._reached_limit(now)
@@ -156,52 +164,53 @@ class Acquisition:
                 return None
             if now < self._next_start:
                 return self._next_start - now
-            segment = self._ledger.next_due(
-                self._genres_by_need(), now, [s["clip_id"] for s, _ in self._in_flight.values()]
-            )
+            busy = [active["clip_id"] for active, _ in self._in_flight.values()]
+            segment = self._ledger.next_due(self._genres_by_need(), now, busy)
             if segment is None:
                 return None if self._in_flight else self._wait_time_s(now)
-            fetcher = self._free_workers.pop()
-            self._in_flight[pool.submit(fetcher.download_segment, segment, self._folder)] = (segment, fetcher)
+            downloader = self._free_workers.pop()
+            future = pool.submit(downloader.download_segment, segment, self._folder)
+            self._in_flight[future] = (segment, downloader)
             self._next_start = now + self._pace.interval_s * random.uniform(0.75, 1.25)
         return None
 
     def _reached_limit(self, now: float) -> StopReason | None:
-        n, most = sum(self._n_done_by_genre.values()), self._pace.max_clips
-        if most and n >= most:
-            return StopReason("Enough", f"the data set has the {most} clips asked for; a larger max_clips gets more")
+        max_clips = self._pace.max_clips
+        if max_clips and sum(self._n_done_by_genre.values()) >= max_clips:
+            return StopReason("Enough", f"the data set has the requested {max_clips} clips; raise max_clips for more")
         if now >= self._deadline:
-            return StopReason("OutOfTime", f"{self._pace.max_hours:g} hours are over; the next run goes on")
+            return StopReason("OutOfTime", f"{self._pace.max_hours:g} hours are over; the next run continues")
         return None
 
     def _is_enough_in_flight(self) -> bool:
-        """Whether what is under way may be the last that is needed."""
+        """Return whether the downloads that have begun would, if they succeed, reach the limit."""
         return 0 < self._pace.max_clips <= sum(self._n_done_by_genre.values()) + len(self._in_flight)
 
     def _genres_by_need(self) -> list[str]:
-        """Genres by the clips they have or may soon have, so that losses in one do not leave it behind."""
-        n = dict(self._n_done_by_genre)
+        """Sort the genres by their number of clips, including those in flight, so that genres with losses catch up."""
+        n_clips = dict(self._n_done_by_genre)
         for segment, _ in self._in_flight.values():
-            n[segment["genre"]] += 1
-        return sorted(n, key=n.__getitem__)
+            n_clips[segment["genre"]] += 1
+        return sorted(n_clips, key=n_clips.__getitem__)
 
     def _wait_time_s(self, now: float) -> float:
-        """How long to wait where no segment may be asked for now; ends the run where that is too long."""
-        at = self._ledger.next_try_time()
-        if at is None:
-            self._stop_reason = StopReason("Complete", "every segment is there or gone")
-        elif at - now > MAX_IDLE_S:
-            self._stop_reason = StopReason(
-                "Waiting", f"the rest may be asked for again from {_format_time(at)}; the next run goes on"
-            )
-        return 0 if self._stop_reason or at is None else max(0.0, at - now)
+        """Return the seconds until a segment is due, or set the reason to stop if none waits or that is too long."""
+        next_try = self._ledger.next_try_time()
+        if next_try is None:
+            self._stop_reason = StopReason("Complete", "every segment is downloaded or unavailable")
+            return 0
+        if next_try - now > MAX_IDLE_S:
+            message = f"the remaining segments can be requested again from {_format_time(next_try)}; run it again then"
+            self._stop_reason = StopReason("Waiting", message)
+            return 0
+        return max(0.0, next_try - now)
 
     def _record_outcome(self, future: Future[dict[str, Any]]) -> None:
-        """Write down what became of a segment."""
-        segment, fetcher = self._in_flight.pop(future)
-        self._free_workers.append(fetcher)
+        """Record the result of a download in the ledger."""
+        segment, downloader = self._in_flight.pop(future)
+        self._free_workers.append(downloader)
         now = time.time()
-        seen = {"last_try": now, "first_try": segment["first_try"] or now}
+        times = {"last_try": now, "first_try": segment["first_try"] or now}
         error = future.exception()
         if error is None:
             values = future.result() | {
@@ -210,47 +219,48 @@ class Acquisition:
                 "message": "",
                 "attempts": segment["attempts"] + 1,
             }
-            self._ledger.update_segment(segment["clip_id"], **values, **seen)
+            self._ledger.update_segment(segment["clip_id"], **values, **times)
             self._n_done_by_genre[segment["genre"]] += 1
-            self._failures = 0
+            self._n_failures = 0
         elif isinstance(error, DownloadError):
-            self._ledger.update_segment(segment["clip_id"], error=error.fault.name, message=str(error), **seen)
+            self._ledger.update_segment(segment["clip_id"], error=error.fault.name, message=str(error), **times)
             self._handle_failure(segment, error, now)
         else:
             raise error
         self._on_progress()
 
     def _handle_failure(self, segment: dict[str, Any], error: DownloadError, now: float) -> None:
-        """Draw the consequence of a failure: for the session, for the machine, or for the segment."""
-        fault, attempts = error.fault, segment["attempts"] + 1
+        """Apply the consequence of a fault to the run, the session or the segment."""
+        fault = error.fault
+        attempts = segment["attempts"] + 1
         if fault.kind == "machine":
             self._machine_error = str(error)
         elif fault.kind == "session":
             self._start_break(fault.name, str(error), now)
         elif fault.kind == "permanent" or attempts >= fault.attempts:
             self._ledger.update_segment(segment["clip_id"], status="gone", attempts=attempts)
-            self._failures = 0 if fault.kind == "permanent" else self._failures + 1
+            self._n_failures = 0 if fault.kind == "permanent" else self._n_failures + 1
         else:
             delay_s = min(DAY_S, self._pace.retry_s * 2 ** (attempts - 1)) * random.uniform(0.5, 1.5)
             self._ledger.update_segment(segment["clip_id"], attempts=attempts, next_try=now + delay_s)
-            self._failures += 1
-        if self._failures >= self._pace.failures:
-            self._start_break(fault.name, f"{self._failures:.0f} failures in a row, the last: {error}", now)
+            self._n_failures += 1
+        if self._n_failures >= self._pace.failures:
+            self._start_break(fault.name, f"{self._n_failures} failures in a row, the last: {error}", now)
 
     def _start_break(self, fault: str, message: str, now: float) -> None:
-        """Open the circuit: ask for nothing for a while, longer each time."""
-        if self._stop_reason and self._stop_reason.name == "Resting":  # the other worker met the same refusal
+        """Stop all requests for a while, longer each time, and end the run."""
+        if self._stop_reason and self._stop_reason.name == "Resting":  # another worker got the same refusal
             return
         until = now + min(DAY_S, self._pace.rest_s * 2 ** self._ledger.n_breaks_since_success())
         self._ledger.add_break(until, fault, message)
         self._stop_reason = _resting_reason(until, message)
-        self._failures = 0
+        self._n_failures = 0
 
 
 def _resting_reason(until: float, message: str) -> StopReason:
-    return StopReason("Resting", f"asking for nothing until {_format_time(until)}: {message}; a run after that goes on")
+    return StopReason("Resting", f"no requests until {_format_time(until)}: {message}; a run after that continues")
 
 
-def _format_time(at: float) -> str:
-    """Local date and time to the minute, rounded up."""
-    return datetime.fromtimestamp(at + 59).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+def _format_time(time_s: float) -> str:
+    """Format a Unix time as local date and time, rounded up to the minute."""
+    return datetime.fromtimestamp(time_s + 59).astimezone().strftime("%Y-%m-%d %H:%M %Z")

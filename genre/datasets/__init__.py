@@ -1,7 +1,7 @@
-"""Sources of clips: one module each, every one yielding the same clips table.
+"""Data sets: one module per source of clips, all of which return the same clips table.
 
-A module has ``clips(source, directory, *, option=default, ...)``. A source that brings features instead of audio
-has ``features(source)`` too. To add a source: write its module, add its line to `DATASETS`.
+A module has ``load_clips(source, directory, *, option=default, ...)``. A source that brings features instead of audio
+also has ``load_features(source)``. To add a data set, write its module and add its line to `DATASETS`.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ CLIP_COLUMNS = [
     "reason",
 ]
 
-
-#: What a genre cannot be called: columns that stand beside the genres' in tables, and the served model's own answers.
+#: Names that no genre may have: columns of the tables that also have one column per genre, and labels that the served
+#: model uses itself.
 RESERVED_NAMES = {"clip_id", "split", "genre", "recording", "error", UNKNOWN}
 
 
@@ -46,15 +46,15 @@ class Dataset:
     Attributes
     ----------
     name : str
-        What ``-P dataset=`` takes; the module of this package.
+        Value of ``-P dataset=``, and name of the module in this package.
     source : str or None
-        What ``-P source=`` must be, for the error message; None where the project makes the clips itself.
+        Description of what ``-P source=`` must be, for error messages; None if the project makes the clips itself.
     has_audio : bool
-        Whether clips can be decoded; otherwise the source brings the features, and its models cannot be served.
+        Whether there is audio to decode. Otherwise the source brings the features, and its models cannot be served.
     synthetic : bool
-        Whether it is music that nobody made.
+        Whether the music is synthetic.
     acquired : bool
-        Whether the flow ``acquire`` brings its clips; the source, lists of them by path or URL, may then be left out.
+        Whether the flow ``acquire`` downloads the clips. The source, paths or URLs of lists of them, is then optional.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Dataset:
 
     @property
     def module(self) -> ModuleType:
-        """The module, imported when asked for."""
+        """Module of the data set, imported on first use."""
         return importlib.import_module(f"{__name__}.{self.name}")
 
 
@@ -86,12 +86,12 @@ DATASETS = {
 
 
 def get_dataset(name: str) -> Dataset:
-    """Data set called `name`.
+    """Return the data set called `name`.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If the name is unknown.
     """
     if name not in DATASETS:
         raise UsageError(f"unknown data set {name!r}; choose from {', '.join(sorted(DATASETS))}")
@@ -99,12 +99,19 @@ def get_dataset(name: str) -> Dataset:
 
 
 def dataset_id(name: str, source: str | None) -> str:
-    """Name that keeps two sources apart in the workspace and in MLflow: kind, file name, and a hash of the whole path.
+    """Return a name that identifies a source in the workspace and in MLflow: kind, file name, hash of the whole path.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    source : str or None
+        Path or URL of the source; not needed by every data set.
 
     Raises
     ------
     UsageError
-        If the data set is unknown, or needs a source and has none.
+        If the data set is unknown, or needs a source and gets none.
     """
     dataset = get_dataset(name)
     if dataset.source is None or (dataset.acquired and not source):
@@ -117,14 +124,14 @@ def dataset_id(name: str, source: str | None) -> str:
 
 
 def load_clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
-    """Clips table of a source as it is now.
+    """Load the clips table of a source in its present state.
 
     Parameters
     ----------
     name, source
         As for `dataset_id`.
     directory : Path
-        Folder of the data set, for what has to be made or downloaded.
+        Folder of the data set, for files that have to be synthesised or downloaded.
     options : mapping
         Overrides of the keyword defaults of the module's `load_clips`.
 
@@ -138,7 +145,7 @@ def load_clips(name: str, source: str | None, directory: Path, options: Mapping[
     UsageError
         If an option is unknown or of the wrong type.
     DataError
-        If the source is not there, is empty, holds one genre only, or one whose name is taken.
+        If the source does not exist, is empty, lists a clip twice, holds a single genre, or uses a reserved name.
     """
     module = get_dataset(name).module
     options = parameters.override_defaults(
@@ -148,19 +155,24 @@ def load_clips(name: str, source: str | None, directory: Path, options: Mapping[
     if path is not None and not path.exists():
         raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
     table = module.load_clips(path, directory, **options)[CLIP_COLUMNS]
-    twice = table.loc[table["clip_id"].duplicated(), "clip_id"]
-    if len(twice):
-        raise DataError(f"clip {twice.iloc[0]!r} is listed twice, and {len(twice) - 1} more; name each clip once")
-    if table["genre"].nunique() < 2:
-        found = ", ".join(map(str, table["genre"].unique())) or "none"
-        raise DataError(f"only one genre in {path or name}: {found}; a classifier needs at least two")
-    if taken := sorted(RESERVED_NAMES & set(table["genre"])):
-        raise DataError(
-            f"a genre cannot be called {taken[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED_NAMES))}"
-        )
+    _check_table(table, str(path or name))
     return table.reset_index(drop=True)
 
 
+def _check_table(table: pd.DataFrame, source: str) -> None:
+    """Raise an error if a clip is listed twice, or the genres are too few or have a reserved name."""
+    repeated = table.loc[table["clip_id"].duplicated(), "clip_id"]
+    if len(repeated):
+        raise DataError(f"clip {repeated.iloc[0]!r} is listed twice, and {len(repeated) - 1} more; list each clip once")
+    if table["genre"].nunique() < 2:
+        genres = ", ".join(map(str, table["genre"].unique())) or "none"
+        raise DataError(f"only one genre in {source}: {genres}; a classifier needs at least two")
+    if reserved := sorted(RESERVED_NAMES & set(table["genre"])):
+        raise DataError(
+            f"a genre cannot be called {reserved[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED_NAMES))}"
+        )
+
+
 def load_source_features(name: str, source: str) -> pd.DataFrame:
-    """Features that a source without audio brings, indexed by ``clip_id``: the 97, or columns of its own."""
+    """Load the features of a source without audio, indexed by ``clip_id``: the 97, or columns of its own."""
     return get_dataset(name).module.load_features(Path(source).expanduser().resolve())

@@ -1,4 +1,4 @@
-"""AudioSet's clips, as far as the flow ``acquire`` has got them."""
+"""AudioSet's clips that the flow ``acquire`` has downloaded so far."""
 
 from pathlib import Path
 
@@ -10,25 +10,25 @@ from genre.workspace import Workspace
 
 
 def load_clips(source: None, directory: Path) -> pd.DataFrame:
-    """Clips that are there, and those that never will be; what still waits is not listed.
+    """List the downloaded clips and those that are unavailable; segments still waiting are left out.
 
     Parameters
     ----------
     source : None
-        Not used: the lists were read when segments were chosen.
+        Not used: the lists were read when the segments were selected.
     directory : Path
         Folder of the data set, with the ledger.
 
     Returns
     -------
     pd.DataFrame
-        Clips table. The video is the recording. A clip that was padded ends where its audio does. One that cannot be
-        had has the class of the error as its status.
+        Clips table. The video is the recording. A padded clip ends where its audio does. An unavailable clip has the
+        class of its download fault as status.
 
     Raises
     ------
     DataError
-        If nothing was acquired yet.
+        If no clip has been downloaded yet.
     """
     workspace = Workspace(directory.name)
     if not workspace.ledger_path.exists():
@@ -38,13 +38,17 @@ def load_clips(source: None, directory: Path) -> pd.DataFrame:
         )
     ledger = Ledger(workspace.ledger_path)
     try:
-        genres, table = list(ledger.done_by_genre()), ledger.read_segments()
+        genres = list(ledger.done_by_genre())
+        table = ledger.read_segments()
     finally:
         ledger.close()
     table = table[table["status"] != "waiting"]
     done = table["status"] == "done"
     if not done.any():
-        raise DataError(f'none of the {len(table)} segments asked for so far could be had; see "-e acquire"')
+        raise DataError(
+            f"none of the {len(table)} segments requested so far could be downloaded; "
+            'run "mlflow run . --env-manager local -e acquire" again, or choose other genres there'
+        )
     return pd.DataFrame(
         {
             "clip_id": table["clip_id"],

@@ -1,7 +1,7 @@
-"""The embedded demo corpus: synthetic music in seven styles, so that nobody needs a download to see the pipeline work.
+"""Demo corpus: synthetic music in seven styles, so that the pipeline can be tried without a download.
 
-It is nobody's music and says nothing about how well a model hears real genres. Each style has a rhythm, a timbre and a
-harmony as its genre has them; tempo, key, levels, equaliser, noise and distortion vary from recording to recording.
+Scores on it do not show how well a model recognises real genres. Each style has the rhythm, timbre and harmony of its
+genre. Tempo, key, levels, equaliser, noise and distortion vary from recording to recording.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ SR = 22050
 CLIP_S = 10.0
 CLIPS_PER_RECORDING = 3
 N = round(SR * CLIP_S * CLIPS_PER_RECORDING)
-STEPS = 16  # of a bar in four-four time
-#: Raised by hand whenever the same seed gives other samples: files of an older version are then made anew.
+STEPS = 16  # per bar in four-four time
+#: Raised by hand whenever the same seed gives other samples, so that files of an older version are replaced.
 VERSION = 1
 
-# Difficulty. With all of these off, a random forest on the 97 features scores a test macro AUC of 1.00, and the best
-# single feature 0.86. As they are, classical models score 0.90 to 0.99, about 0.95 on average, and no single feature
-# over 0.80, so that a broken model shows.
+# Difficulty. Without any of these, a random forest on the 97 features scores a test macro AUC of 1.00, and the best
+# single feature 0.86. With these values, classical models score 0.90 to 0.99, about 0.95 on average, and no single
+# feature over 0.80, so that a broken model is noticed.
 BORROW = 0.06  # share of recordings that take their rhythm, timbre or harmony from another genre
 MISSING = 0.22  # chance that a part is silent during a section of four bars
 LEVEL_DB = 1.7  # standard deviation of a part's level
@@ -43,7 +43,7 @@ Samples = np.ndarray
 Instrument = Callable[[float, int], Samples]
 
 
-# Instruments: a pitch in Hz and a length in samples in, samples within about -1..1 out.
+# Instruments: functions of a pitch in Hz and a length in samples that return samples within about -1..1.
 
 
 def _seconds(n: int) -> Samples:
@@ -51,7 +51,7 @@ def _seconds(n: int) -> Samples:
 
 
 def _envelope(n: int, attack_s: float, decay_s: float) -> Samples:
-    """Linear attack, exponential decay and 10 ms of release, so that no note ends in a click."""
+    """Return an envelope: linear attack, exponential decay and 10 ms of release, so that no note ends in a click."""
     t = _seconds(n)
     return np.minimum(1, t / attack_s) * np.exp(-t / decay_s) * np.minimum(1, (t[-1] - t) / 0.01)
 
@@ -134,7 +134,7 @@ def _choir(hz: float, n: int) -> Samples:
 
 
 def _speech(hz: float, n: int) -> Samples:
-    """A spoken syllable: low, falling pitch and breath through a vowel."""
+    """Synthesise a spoken syllable: a low, falling pitch and breath through a vowel."""
     t = _seconds(n)
     breath = np.random.default_rng(round(hz)).normal(0, 0.5, n)
     glottis = signal.sawtooth(2 * np.pi * (90 + hz / 12) * t * (1 - 0.3 * t))
@@ -142,10 +142,11 @@ def _speech(hz: float, n: int) -> Samples:
 
 
 def _kick(rng: np.random.Generator, depth: float) -> Samples:
-    """A sine that falls to about 50 Hz; `depth` 0 is soft and short, 1 long and hard."""
+    """Synthesise a sine that falls to about 50 Hz; `depth` 0 is soft and short, 1 long and hard."""
     n = round(SR * 0.35)
     t = _seconds(n)
-    fall, floor = rng.uniform(20, 40), rng.uniform(42, 62)
+    fall = rng.uniform(20, 40)
+    floor = rng.uniform(42, 62)
     sweep = floor * t + (60 + 120 * depth) / fall * (1 - np.exp(-fall * t))
     return np.sin(2 * np.pi * sweep) * _envelope(n, 0.002, 0.06 + 0.12 * depth)
 
@@ -162,12 +163,12 @@ def _hat(rng: np.random.Generator, depth: float) -> Samples:
     return 0.8 * _band(rng.normal(0, 0.5, n), 6000, 10500) * _envelope(n, 0.001, 0.015 + 0.06 * depth * rng.random())
 
 
-# Recipes: a pattern has sixteen steps, x is a hit, o a soft one. Where there are several, a recording draws one.
+# Recipes. A pattern has sixteen steps: x is a hit, o a soft hit. If there are several patterns, a recording draws one.
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """When things sound; `bpm` in beats a minute, `swing` as the share of a step by which every second one is late."""
+    """Tempo, swing (the share of a step by which every second step is late), and the patterns of each part."""
 
     bpm: tuple[float, float]
     swing: tuple[float, float]
@@ -181,7 +182,7 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class Timbre:
-    """What they sound like; `cutoff_hz` of chords, levels in dB, `kit` from soft (0) to hard (1), `reverb` 0 to 1."""
+    """Instruments, `cutoff_hz` of the chords, drum `kit` from soft (0) to hard (1), `reverb` 0 to 1, and levels."""
 
     bass: tuple[Instrument, ...]
     chords: tuple[Instrument, ...]
@@ -194,18 +195,33 @@ class Timbre:
 
 @dataclass(frozen=True)
 class Harmony:
-    """Which notes; scales in semitones, chords and progressions (one degree a bar) in degrees of the scale."""
+    """Scales in semitones, and chords and progressions (one degree per bar) in degrees of the scale."""
 
     scales: tuple[tuple[int, ...], ...]
     chords: tuple[tuple[int, ...], ...]
     progressions: tuple[tuple[int, ...], ...]
 
 
-MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-DORIAN, PHRYGIAN, MIXOLYDIAN = (0, 2, 3, 5, 7, 9, 10), (0, 1, 3, 5, 7, 8, 10), (0, 2, 4, 5, 7, 9, 10)
-TRIAD, SEVENTH, NINTH, FIFTH = (0, 2, 4), (0, 2, 4, 6), (0, 2, 6, 8), (0, 4, 7)
-FOUR, BACKBEAT, EIGHTHS, OFFBEATS = "x...x...x...x...", "....x.......x...", "x.o.x.o.x.o.x.o.", "..x...x...x...x."
-HALVES, NONE = "x.......x.......", "................"
+# Scales, semitones above the root.
+MAJOR = (0, 2, 4, 5, 7, 9, 11)
+MINOR = (0, 2, 3, 5, 7, 8, 10)
+DORIAN = (0, 2, 3, 5, 7, 9, 10)
+PHRYGIAN = (0, 1, 3, 5, 7, 8, 10)
+MIXOLYDIAN = (0, 2, 4, 5, 7, 9, 10)
+
+# Chords, degrees of the scale above their root.
+TRIAD = (0, 2, 4)
+SEVENTH = (0, 2, 4, 6)
+NINTH = (0, 2, 6, 8)
+FIFTH = (0, 4, 7)
+
+# Patterns that several genres share.
+FOUR = "x...x...x...x..."
+BACKBEAT = "....x.......x..."
+EIGHTHS = "x.o.x.o.x.o.x.o."
+OFFBEATS = "..x...x...x...x."
+HALVES = "x.......x......."
+NONE = "................"
 
 # fmt: off
 GENRES: dict[str, tuple[Rhythm, Timbre, Harmony]] = {
@@ -284,7 +300,7 @@ GENRES: dict[str, tuple[Rhythm, Timbre, Harmony]] = {
 # fmt: on
 
 
-# The renderer.
+# Rendering.
 
 
 def _pick(rng: np.random.Generator, options: tuple) -> Any:
@@ -292,15 +308,16 @@ def _pick(rng: np.random.Generator, options: tuple) -> Any:
 
 
 def _hits(pattern: str) -> list[tuple[int, float, int]]:
-    """Step, loudness and length in steps (until the next hit) of each note of a pattern."""
-    steps = [i for i, c in enumerate(pattern) if c != "."]
+    """Return step, loudness and length in steps (until the next hit) of each note of a pattern."""
+    steps = [step for step, symbol in enumerate(pattern) if symbol != "."]
     ends = [*steps, len(pattern)][1:]
-    return [(i, 1.0 if pattern[i] == "x" else 0.4, end - i) for i, end in zip(steps, ends, strict=True)]
+    loudness = {"x": 1.0, "o": 0.4}
+    return [(step, loudness[pattern[step]], end - step) for step, end in zip(steps, ends, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Song:
-    """What all parts of one recording share; `audible` holds whether a part plays in a section of four bars."""
+    """Settings that all parts of one recording share; `audible` marks the four-bar sections in which a part plays."""
 
     rng: np.random.Generator
     step_n: float
@@ -312,14 +329,14 @@ class _Song:
     audible: dict[str, np.ndarray]
 
     def midi(self, degree: int) -> int:
-        """MIDI number of a degree of the scale, counted from the root."""
+        """Return the MIDI number of a degree of the scale, counted from the root."""
         octave, index = divmod(degree, len(self.scale))
         return self.root + 12 * octave + self.scale[index]
 
     def play(self, part: str, patterns: tuple[str, ...], sound: Callable[[int, int], Samples]) -> Samples:
-        """A part: ``sound(degree of the bar's chord, length)`` at each hit of a pattern drawn for each bar.
+        """Render a part: ``sound(degree of the bar's chord, length)`` at each hit of a pattern drawn for each bar.
 
-        Every second step is late by the swing, and all are off by a few milliseconds and uneven, as players are.
+        Every second step is late by the swing. All steps vary by a few milliseconds and in loudness, as players do.
         """
         y = np.zeros(N, np.float32)
         for bar in range(int(np.ceil(N / (STEPS * self.step_n)))):
@@ -338,22 +355,28 @@ def _drums(song: _Song, rhythm: Rhythm, timbre: Timbre) -> Samples:
     y = np.zeros(N, np.float32)
     depth = song.rng.uniform(*timbre.kit)
     for drum, patterns, loudness in ((_kick, rhythm.kick, 1), (_snare, rhythm.snare, 0.8), (_hat, rhythm.hat, 0.4)):
-        pattern, hit = _pick(song.rng, patterns), drum(song.rng, depth)
+        pattern = _pick(song.rng, patterns)
+        hit = drum(song.rng, depth)
         level = loudness * 10 ** (song.rng.normal(0, LEVEL_DB / 2) / 20)
         y += level * song.play("drums", (pattern,), lambda *_, hit=hit: hit)
     return y
 
 
 def _parts(song: _Song, rhythm: Rhythm, timbre: Timbre) -> dict[str, Samples]:
-    """Drums, bass, chords and lead, each alone."""
-    rng, octave = song.rng, len(song.scale)
+    """Render drums, bass, chords and lead separately."""
+    rng = song.rng
+    octave = len(song.scale)
 
     def tuned(instruments: tuple[Instrument, ...]) -> Callable[[int, int], Samples]:
         instrument = _pick(rng, instruments)
         return cache(lambda degree, n: instrument(440 * 2 ** ((song.midi(degree) - 69) / 12), n))
 
-    bass, chords, lead = tuned(timbre.bass), tuned(timbre.chords), tuned(timbre.lead)
-    bass_pattern, chord_pattern = _pick(rng, rhythm.bass), _pick(rng, rhythm.chords)
+    # the order of the draws from rng determines the samples
+    bass = tuned(timbre.bass)
+    chords = tuned(timbre.chords)
+    lead = tuned(timbre.lead)
+    bass_pattern = _pick(rng, rhythm.bass)
+    chord_pattern = _pick(rng, rhythm.chords)
 
     def bass_line(degree: int, n: int) -> Samples:
         return bass(degree - 2 * octave + (int(rng.choice(song.chord)) if rng.random() < 0.3 else 0), n)
@@ -374,18 +397,18 @@ def _parts(song: _Song, rhythm: Rhythm, timbre: Timbre) -> dict[str, Samples]:
 
 
 def _mix(parts: dict[str, Samples], levels_db: dict[str, float], rng: np.random.Generator) -> Samples:
-    """The parts at their levels, each measured where it sounds."""
+    """Add up the parts at their levels, each measured only where it sounds."""
     y = np.zeros(N, np.float32)
     for name, part in parts.items():
         level = 10 ** ((levels_db[name] + rng.normal(0, LEVEL_DB)) / 20)
-        # No dot product here: BLAS adds up in an order that depends on its threads, and the last digit with it.
+        # No dot product here: the order in which BLAS adds up, and so the last digit, depends on its threads.
         rms = np.sqrt(np.square(part).sum() / max(1, np.count_nonzero(part)))
         y += part * np.float32(level / max(rms, 1e-6))
     return y
 
 
 def _master(y: Samples, reverb: float, rng: np.random.Generator) -> Samples:
-    """Room, equaliser, band limit, saturation, background noise and a level, as recordings come from many hands."""
+    """Apply room, equaliser, band limit, saturation, background noise and level, which differ between recordings."""
     hz = np.maximum(fft.rfftfreq(N, 1 / SR), 60).astype(np.float32)
     echo = rng.standard_normal(SR, np.float32) * _envelope(SR, 0.001, rng.uniform(0.1, 0.35)).astype(np.float32)
     room = 1 - reverb + reverb / np.sqrt(np.square(echo).sum()) * fft.rfft(echo, N)
@@ -400,11 +423,12 @@ def _master(y: Samples, reverb: float, rng: np.random.Generator) -> Samples:
 
 
 def _style(genre: str, rng: np.random.Generator) -> tuple[Rhythm, Timbre, Harmony]:
-    """The recipe of a genre, in some recordings with one of its three traits from another."""
+    """Return the recipe of a genre, in some recordings with one of its three traits from another genre."""
     traits: list[Any] = list(GENRES[genre])
     if rng.random() < BORROW:
-        trait, other = rng.integers(len(traits)), _pick(rng, tuple(g for g in GENRES if g != genre))
-        traits[trait] = GENRES[other][trait]
+        trait = rng.integers(len(traits))
+        other_genre = _pick(rng, tuple(g for g in GENRES if g != genre))
+        traits[trait] = GENRES[other_genre][trait]
     return traits[0], traits[1], traits[2]
 
 
@@ -416,9 +440,9 @@ def render_recording(genre: str, number: int, *, seed: int = 0) -> np.ndarray:
     genre : str
         One of `GENRES`.
     number : int
-        Which recording of that genre, from 0.
+        Number of the recording within the genre, from 0.
     seed : int, default 0
-        Seed of the corpus, not negative. The samples depend on these three alone.
+        Seed of the corpus, not negative. The samples depend on these three arguments only.
 
     Returns
     -------
@@ -428,12 +452,12 @@ def render_recording(genre: str, number: int, *, seed: int = 0) -> np.ndarray:
     Raises
     ------
     UsageError
-        If there is no such genre, or a number is negative.
+        If the genre is unknown, or a number is negative.
     """
     if genre not in GENRES or min(number, seed) < 0:
         raise UsageError(
-            f"no demo recording {number} of {genre!r} with seed {seed}; genres are {', '.join(GENRES)}, "
-            "numbers and seeds begin at 0"
+            f"no demo recording {number} of {genre!r} with seed {seed}; the genres are {', '.join(GENRES)}, "
+            "and numbers and seeds must not be negative"
         )
     rng = np.random.default_rng([seed, list(GENRES).index(genre), number])
     rhythm, timbre, harmony = _style(genre, rng)
@@ -458,12 +482,12 @@ def render_recording(genre: str, number: int, *, seed: int = 0) -> np.ndarray:
 
 
 def _label(seed: int) -> str:
-    """Comment inside each file: says what it is, and tells a file of another seed or version."""
+    """Return the comment inside each file, by which files of another seed or version are recognised."""
     return f"synthetic demo corpus of the project genre, version {VERSION}, seed {seed}"
 
 
 def _is_done(path: Path, seed: int) -> bool:
-    """Whether there is a file of this seed and version, readable up to its last sample."""
+    """Return whether the file exists, is of this seed and version, and can be read up to its last sample."""
     if not path.exists():
         return False
     try:
@@ -473,7 +497,7 @@ def _is_done(path: Path, seed: int) -> bool:
         return False
 
 
-def _write(path: Path, genre: str, number: int, seed: int) -> None:
+def _write_recording(path: Path, genre: str, number: int, seed: int) -> None:
     def write(temporary: Path) -> None:
         with sf.SoundFile(temporary, "w", SR, 1, "PCM_16", format="FLAC") as f:
             f.comment = _label(seed)
@@ -485,24 +509,25 @@ def _write(path: Path, genre: str, number: int, seed: int) -> None:
 def load_clips(source: None, directory: Path, *, recordings_per_genre: int = 20, seed: int = 0) -> pd.DataFrame:
     """Synthesise the demo corpus and list its clips.
 
-    One FLAC file a recording, 30 s, mono, 22,050 Hz, 16 bits: ``<directory>/audio/<genre>/<nn>.flac``. A whole file of
-    the same seed and version is kept, so that a killed run goes on where it was; any other is made anew.
+    There is one FLAC file per recording, 30 s, mono, 22,050 Hz, 16 bits: ``<directory>/audio/<genre>/<nn>.flac``. A
+    complete file of the same seed and version is kept, so that a killed run resumes where it left off. Any other file
+    is replaced.
 
     Parameters
     ----------
     source : None
         The corpus has no source.
     directory : Path
-        Folder of the data set; made when absent.
+        Folder of the data set; created if missing.
     recordings_per_genre : int, default 20
-        At least 1. A recording does not depend on how many others there are.
+        At least 1. The samples of a recording do not depend on this number.
     seed : int, default 0
         Not negative; the same seed gives the same samples.
 
     Returns
     -------
     pd.DataFrame
-        The clips table: three clips of ten seconds a recording, all "pending".
+        The clips table: three clips of ten seconds per recording, all "pending".
 
     Raises
     ------
@@ -516,18 +541,18 @@ def load_clips(source: None, directory: Path, *, recordings_per_genre: int = 20,
             f"got recordings_per_genre={recordings_per_genre} and seed={seed}; the first must be at least 1, "
             "the second at least 0"
         )
-    wanted = {
+    paths = {
         (genre, n): directory.resolve() / "audio" / genre / f"{n:02d}.flac"
         for genre in GENRES
         for n in range(recordings_per_genre)
     }
-    missing = {key: path for key, path in wanted.items() if not _is_done(path, seed)}
+    missing = {key: path for key, path in paths.items() if not _is_done(path, seed)}
     for (genre, n), path in tqdm(missing.items(), desc="demo corpus", unit="recording", disable=not missing):
-        _write(path, genre, n, seed)
-    return _table(wanted, seed)
+        _write_recording(path, genre, n, seed)
+    return _clips_table(paths, seed)
 
 
-def _table(paths: dict[tuple[str, int], Path], seed: int) -> pd.DataFrame:
+def _clips_table(paths: dict[tuple[str, int], Path], seed: int) -> pd.DataFrame:
     rows = [
         {
             "clip_id": f"{genre}/{n:02d}@{start_s:.0f}",

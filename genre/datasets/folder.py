@@ -1,4 +1,4 @@
-"""A person's own music: one sub-folder per genre, or a CSV that lists the files."""
+"""Music of your own: a folder with one sub-folder per genre, or a CSV that lists the files."""
 
 import os
 from collections.abc import Hashable, Iterable, Mapping
@@ -15,7 +15,7 @@ from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
 from genre.config import AudioConfig
 from genre.errors import AudioError, DataError
 
-#: Rows put into a table at a time: as records they take several times the memory.
+#: Rows put into a table at a time, because as records they take several times the memory.
 ROWS_PER_TABLE = 4096
 
 
@@ -30,17 +30,17 @@ def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -
     directory : Path
         Not used: the files stay where they are.
     max_clips_per_track : int
-        At most so many clips of one track, spread evenly over it.
+        Largest number of clips per track; they are spread evenly over it.
 
     Returns
     -------
     pd.DataFrame
-        Clips table; genres in alphabetical order. The track is the recording, unless the CSV says otherwise.
+        Clips table; genres in alphabetical order. The track is the recording, unless the CSV has that column.
 
     Raises
     ------
     DataError
-        If there is no audio, a file named in the CSV has no genre, or the CSV lacks a column.
+        If there is no audio, the CSV lacks a column or has an invalid line, or `max_clips_per_track` is less than 1.
     """
     if max_clips_per_track < 1:
         raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
@@ -53,34 +53,34 @@ def cut_tracks(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_
     Parameters
     ----------
     tracks : iterable of mapping
-        Each with ``path`` (Path), ``listed`` (what its clips are called after), ``recording``, ``genre``, and
+        Each has ``path`` (Path), ``listed`` (the name that begins its clip ids), ``recording``, ``genre``, and
         optionally ``split``, ``start_s`` and ``end_s``.
     dataset : str
         Name of the data set.
     max_clips_per_track : int
-        At most so many of one track, spread evenly over it.
+        Largest number of clips per track; they are spread evenly over it.
 
     Returns
     -------
     pd.DataFrame
         Clips table; genres in alphabetical order.
     """
-    # Threads, since a far disk answers several at once, and the frames of MP3s are counted on every core.
-    several = Parallel(n_jobs=4, prefer="threads", batch_size=16, return_as="generator")
-    rows = chain.from_iterable(several(delayed(_cut_track)(dict(track), max_clips_per_track) for track in tracks))
-    tables = [pd.DataFrame(some) for some in iter(lambda: list(islice(rows, ROWS_PER_TABLE)), [])]
+    # Threads, because a network drive serves several requests at once, and MP3 frames are counted on all cores.
+    parallel = Parallel(n_jobs=4, prefer="threads", batch_size=16, return_as="generator")
+    rows = chain.from_iterable(parallel(delayed(_cut_track)(dict(track), max_clips_per_track) for track in tracks))
+    tables = [pd.DataFrame(records) for records in iter(lambda: list(islice(rows, ROWS_PER_TABLE)), [])]
     table = pd.concat(tables, ignore_index=True).assign(dataset=dataset)
     table["genre"] = pd.Categorical(table["genre"], categories=sorted(table["genre"].unique()))
     return table
 
 
 def find_tracks(source: Path) -> list[dict[str, Any]]:
-    """Tracks of a folder with one sub-folder per genre, searched to any depth.
+    """Find the tracks of a folder with one sub-folder per genre, searched to any depth.
 
     Returns
     -------
     list of dict
-        As `cut_tracks` takes them: ``path``, ``listed``, ``recording`` (both the path within the folder), ``genre``.
+        Tracks for `cut_tracks`: ``path``, ``listed`` and ``recording`` (both the path within the folder), ``genre``.
 
     Raises
     ------
@@ -98,13 +98,16 @@ def find_tracks(source: Path) -> list[dict[str, Any]]:
 
 
 def _make_track(path: Path, genre: str, source: Path) -> dict[str, Any]:
-    """Record of one file; a name that is not UTF-8, which no table can hold, is spelt out and the file left out."""
+    """Return the record of one file.
+
+    A name that is not UTF-8 cannot be stored in a table. Its bytes are written as escapes, and `_cut_track` refuses it.
+    """
     name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
     return {"path": path, "listed": name, "recording": name, "genre": genre}
 
 
 def _read_csv(source: Path) -> list[dict[str, Any]]:
-    """One record per row: path, genre, recording, and the optional columns where given."""
+    """Read one record per row of a CSV: path, genre, recording, and the optional columns that are not empty."""
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -113,60 +116,64 @@ def _read_csv(source: Path) -> list[dict[str, Any]]:
     if missing:
         raise DataError(f"{source} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(table.columns)}")
     if table.empty:
-        raise DataError(f"{source} lists no file")
+        raise DataError(f"{source} lists no file; add a line per file below path,genre")
     _refuse_lines(source, table["path"].isna() | table["genre"].isna(), "path or genre is empty")
-    spans = table.reindex(columns=["start_s", "end_s"]).apply(pd.to_numeric, errors="coerce")
-    given = table.reindex(columns=["start_s", "end_s"]).notna()
-    start, end = spans["start_s"].fillna(0), spans["end_s"]
-    wrong = (given & spans.isna()).any(axis=1) | (start < 0) | (end <= start)
-    _refuse_lines(source, wrong, "start_s and end_s must be seconds, 0 <= start_s < end_s")
-    known = table[[c for c in ("path", "genre", "recording", "split") if c in table]].join(spans)
-    return [_make_record(record, source.parent) for record in known.to_dict("records")]
+    texts = table.reindex(columns=["start_s", "end_s"])
+    spans = texts.apply(pd.to_numeric, errors="coerce")
+    start_s = spans["start_s"].fillna(0)
+    end_s = spans["end_s"]
+    is_invalid = (texts.notna() & spans.isna()).any(axis=1) | (start_s < 0) | (end_s <= start_s)
+    _refuse_lines(source, is_invalid, "start_s and end_s must be seconds, 0 <= start_s < end_s")
+    used = table[[c for c in ("path", "genre", "recording", "split") if c in table]].join(spans)
+    return [_make_record(record, source.parent) for record in used.to_dict("records")]
 
 
-def _refuse_lines(source: Path, wrong: pd.Series, what: str) -> None:
-    """Name the first wrong line of a CSV."""
-    if wrong.any():
-        raise DataError(f"{source}, line {wrong.to_numpy().argmax() + 2}: {what} ({wrong.sum()} such lines)")
+def _refuse_lines(source: Path, is_invalid: pd.Series, problem: str) -> None:
+    """Raise an error that names the first invalid line of a CSV."""
+    if is_invalid.any():
+        line = is_invalid.to_numpy().argmax() + 2  # lines count from 1, and the header is the first
+        raise DataError(f"{source}, line {line}: {problem} ({is_invalid.sum()} such lines)")
 
 
 def _make_record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
-    """One line of the CSV without its empty fields."""
-    given = {str(k): v for k, v in record.items() if not pd.isna(v)}
-    name = given["path"]
-    return {"recording": name, "listed": name, **given, "path": (base / name).expanduser().resolve()}
+    """Return one line of the CSV as a track, without its empty fields."""
+    fields = {str(column): value for column, value in record.items() if not pd.isna(value)}
+    name = fields["path"]
+    return {"recording": name, "listed": name, **fields, "path": (base / name).expanduser().resolve()}
 
 
 def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
-    """Rows of the clips table for one track, or for one listed stretch of it."""
-    path, config, offset_s, starts, end_s, stamp = (
-        track["path"],
-        AudioConfig(),
-        track.get("start_s", 0.0),
-        [0.0],
-        0.0,
-        "",
-    )
+    """Return the rows of the clips table for one track, or for the listed stretch of it."""
+    path = track["path"]
+    config = AudioConfig()
+    offset_s = track.get("start_s", 0.0)
+    # a file that cannot be read gets one row, of no length
+    starts = [0.0]
+    end_s = 0.0
+    stamp = ""
     row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
         path.name.encode()
-        stat, whole_s = path.stat(), decoding.read_duration_s(path)
-        stamp, end_s = f"{stat.st_size}-{stat.st_mtime_ns}", min(whole_s, track.get("end_s", whole_s))
+        stat = path.stat()
+        duration_s = decoding.read_duration_s(path)
+        stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
+        end_s = min(duration_s, track.get("end_s", duration_s))
         if end_s <= offset_s:
-            raise AudioError("too_short", f"{path} ends after {whole_s:.1f} s, before start_s {offset_s:g}")
+            raise AudioError("too_short", f"{path} ends after {duration_s:.1f} s, before start_s {offset_s:g}")
         starts = window_starts(end_s - offset_s, config, max_windows=max_clips)
     except AudioError as error:
         row |= {"status": error.status, "reason": error.reason}
     except OSError as error:
         row |= {"status": "undecodable", "reason": f"{path}: {error.strerror}"}
     except UnicodeEncodeError:
-        row |= {
-            "path": track["listed"],
-            "status": "undecodable",
-            "reason": f"rename {track['listed']}: it is not UTF-8",
-        }
-    spans = [(offset_s + start, min(end_s, offset_s + start + config.clip_s)) for start in starts]
-    return [
-        row | {"clip_id": f"{track['listed']}@{a:g}", "start_s": a, "end_s": b, "stamp": f"{stamp}-{b:g}"}
-        for a, b in spans
-    ]
+        reason = f"the name {track['listed']} is not UTF-8; rename the file"
+        row |= {"path": track["listed"], "status": "undecodable", "reason": reason}
+    rows = []
+    for start in starts:
+        start_s = offset_s + start
+        clip_end_s = min(end_s, start_s + config.clip_s)
+        clip_id = f"{track['listed']}@{start_s:g}"
+        rows.append(
+            row | {"clip_id": clip_id, "start_s": start_s, "end_s": clip_end_s, "stamp": f"{stamp}-{clip_end_s:g}"}
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""The features table as published with the paper: 98 columns, the file name first, the label in it."""
+"""Features table published with the paper: 98 columns, of which the first is the file name, which holds the label."""
 
 from pathlib import Path
 
@@ -10,24 +10,24 @@ from genre.inputs.features import FEATURE_NAMES
 
 
 def load_clips(source: Path, directory: Path) -> pd.DataFrame:
-    """One clip per row of the table; the genre is what stands behind the number in the file name.
+    """List one clip per row of the table; the genre is read from the file name.
 
-    Names have the form ``NUMBER_Genre_name.wav`` (PAPER: the published scripts read the label back from there, and it
-    is nowhere else). Each AudioSet video gave one clip, so each file is a recording of its own.
+    Names have the form ``NUMBER_Genre_name.wav`` (PAPER: the published scripts read the label from there, and the table
+    has no other). Each AudioSet video gave one clip, so each file is a recording of its own.
 
     Parameters
     ----------
     source : Path
-        CSV, gzip allowed.
+        CSV, which may be compressed with gzip.
     directory : Path
         Not used.
 
     Raises
     ------
     DataError
-        If the table has other columns, or a name no genre.
+        If the table has other columns, or a name has no genre.
     """
-    names = _read(source).index.to_series()
+    names = _read_table(source).index.to_series()
     genre = parse_genres(names)
     return pd.DataFrame(
         {
@@ -47,12 +47,12 @@ def load_clips(source: Path, directory: Path) -> pd.DataFrame:
 
 
 def parse_genres(names: pd.Series) -> pd.Series:
-    """Genre of each published file name ``NUMBER_Genre_name.wav``, blanks for underscores.
+    """Return the genre of each published file name ``NUMBER_Genre_name.wav``, with spaces for underscores.
 
     Raises
     ------
     DataError
-        If a name has none.
+        If a name has no genre.
     """
     genre = names.str.extract(r"^[^_]+_(.+?)(?:\.\w+)?$", expand=False)
     if genre.isna().any():
@@ -61,35 +61,40 @@ def parse_genres(names: pd.Series) -> pd.Series:
 
 
 def load_features(source: Path) -> pd.DataFrame:
-    """The 97 columns, float32, indexed by file name.
+    """Load the 97 features, float32, indexed by file name.
 
     Raises
     ------
     DataError
         If the table has other columns or values that are not finite numbers.
     """
-    return _read(source)
+    return _read_table(source)
 
 
-def _read(source: Path) -> pd.DataFrame:
+def _read_table(source: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(source)
         table = table.set_index(table.columns[0])
         table.index = table.index.astype(str)
     except (ValueError, OSError, pd.errors.ParserError) as error:
         raise DataError(f"{source} cannot be read as CSV: {error}") from None
-    if list(table.columns) != list(FEATURE_NAMES):
-        odd = [c for c in table.columns if c not in FEATURE_NAMES][:3]
-        raise DataError(
-            f"{source} has {len(table.columns) + 1} columns{', among them ' + ', '.join(odd) if odd else ''}; "
-            f"expected 98: the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
-        )
+    _check_columns(source, table)
     try:
         table = table.astype("float32")
     except ValueError as error:
-        raise DataError(f"{source} holds something that is no number: {error}") from None
+        raise DataError(f"{source} holds a value that is not a number: {error}; correct or remove its row") from None
     bad = table.index[~np.isfinite(table.to_numpy()).all(axis=1)]
     if len(bad):
         raise DataError(f"{source}: {len(bad)} rows have missing or infinite values, {bad[0]!r} the first; remove them")
-    # a row that stands twice is one clip; the same name over other values stays and is refused as a clip listed twice
+    # identical rows are one clip; rows of one name with different values are kept, and `load_clips` refuses them
     return table.rename_axis("clip_id").reset_index().drop_duplicates().set_index("clip_id")
+
+
+def _check_columns(source: Path, table: pd.DataFrame) -> None:
+    if list(table.columns) != list(FEATURE_NAMES):
+        unknown = [column for column in table.columns if column not in FEATURE_NAMES][:3]
+        among_them = f", among them {', '.join(unknown)}" if unknown else ""
+        raise DataError(
+            f"{source} has {len(table.columns) + 1} columns{among_them}; "
+            f"expected 98: the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
+        )

@@ -358,7 +358,8 @@ def _choose_engine(requested: str, n_clips: int) -> str:
     if requested not in (SKLEARN, INTELEX):
         raise UsageError(f"unknown engine {requested!r} of the svm; choose from auto, {SKLEARN}, {INTELEX}")
     if requested == INTELEX and not installed:
-        raise TrainingError(f"svm: {INTELEX} is not installed; pip install '.[accelerated]', or leave engine at auto")
+        install = 'pip install -c requirements.txt -e ".[accelerated]"'
+        raise TrainingError(f"svm: {INTELEX} is not installed; install it with: {install}, or leave engine at auto")
     return requested
 
 

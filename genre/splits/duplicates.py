@@ -38,10 +38,11 @@ CELL_CLIPS = 5_000
 #: Number of cells below which all clips are searched as one.
 MIN_CELLS = 10
 
-#: Number of nearest cells that a clip belongs to: 99.9 % of the duplicates planted by benchmarks/leaks.py share a cell.
+#: Nearest cells in which a clip is searched for: 99.9 % of the duplicates that benchmarks/quality/leaks.py plants share
+#: one with their original.
 CELLS_OF_CLIP = 2
 
-#: Correlation of residuals from which two clips are duplicates; benchmarks/leaks.py measures what it finds and misses.
+#: Correlation of residuals from which two clips are duplicates; benchmarks/quality/leaks.py measures what is found.
 MIN_SIMILARITY = 0.75
 
 #: Maximum number of frames by which one of two duplicates begins later: two seconds.

@@ -1,1 +1,1 @@
-"""Worker processes that may crash without ending the run."""
+"""Worker processes, on this machine or on a Dask cluster, whose crashes do not end the run."""

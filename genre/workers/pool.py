@@ -1,13 +1,14 @@
-"""Processes that work through batches, and whoever watches over them: one may die of any file and take nothing with it.
+"""Process pool that survives crashing workers: a file that kills its decoder costs one process, not the run.
 
-A process says of each row when it begins it. When it dies, of a segmentation fault in a decoder or for memory, the
-batch is tried once more in a new process; when that dies too, the row it was at goes on alone, and the others without
-it. A row that twice ends a process that has nothing else to do is given up.
+A worker process reports each row before it begins it. If the process dies, of a segmentation fault in a decoder or for
+lack of memory, the batch is tried once more in a new process. If that dies too, the row it was working on is split off
+into a batch of its own. A row that, alone in its batch, ends two processes is left to `Work.on_crash`.
 
-A process is a Python program that is handed the descriptor of a pipe. It receives `Work.initial_message`, answers
-``("ready", None)``, and then, for each table of rows, ``("at", position)`` before each row and ``("done", answer)``;
-``("refused", why)`` at any time ends it, `why` being an exception or a sentence. It ends by itself when nothing comes
-for long, or when whoever started it is gone. What a process computes may need code that this one must not load.
+A worker process is a Python program whose last argument is the descriptor of a pipe. It receives
+`Work.initial_message` and sends ``("ready", None)``. Then, for each table of rows it receives, it sends
+``("at", position)`` before each row and ``("done", result)`` at the end. At any time it may end itself with
+``("refused", reason)``, where `reason` is an exception or a sentence. It also ends when nothing arrives for a long
+time or its parent process is gone. The program may use code that the parent process must not load.
 """
 
 import os
@@ -25,15 +26,17 @@ import pandas as pd
 from genre.errors import GenreError
 from genre.workspace import PROJECT_DIR
 
-#: Seconds in which a process must come to its next row; a decoder that hangs is a decoder that died.
+#: A process that does not reach its next row within this time is killed, seconds: its decoder hangs.
 ROW_LIMIT_S = 120.0
 
+#: Attempts at a batch before the row that crashes is split off.
 _MAX_ATTEMPTS = 2
 
-#: Have glibc keep the memory of one clip for the next: the computation is a third faster without the page faults.
+#: Settings with which glibc keeps the memory of one clip for the next. The computation is a third faster without the
+#: page faults.
 MALLOC_ENV = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
-#: One thread a process is twice as fast as all of them in each. (The last one is what joblib counts cores by.)
+#: One thread per process is twice as fast as all threads in each. LOKY_MAX_CPU_COUNT is what joblib reads.
 _ONE_THREAD_ENV = {
     f"{name}_THREADS": "1" for name in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")
 }
@@ -41,35 +44,35 @@ _ONE_THREAD_ENV |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"
 
 
 class Work(Protocol):
-    """What processes are to do with batches: a small frozen dataclass, which can be sent to another machine."""
+    """Work that processes do with batches: a small frozen dataclass, which can be sent to another machine."""
 
     @property
     def python_args(self) -> tuple[str, ...]:
-        """Arguments of Python, from the project's folder; the pipe's descriptor is added."""
+        """Arguments with which Python is run in the project's folder; the pipe's descriptor is appended."""
 
     @property
     def initial_message(self) -> Any:
-        """What a process is told first."""
+        """First message sent to a process."""
 
     @property
     def directory(self) -> Path:
-        """What must be there, under this name, wherever a process runs."""
+        """Folder that must exist, under this path, on every machine that runs a process."""
 
     @property
     def name(self) -> str:
-        """What it is, for messages: a process for ``name``."""
+        """Name of the work in messages such as "a process for ``name``"."""
 
     def on_crash(self, row: pd.DataFrame, reason: str) -> Any:
-        """Answer for a table of one row that no process survives; `reason` says how they ended."""
+        """Return the result for a table of one row that no process survives; `reason` is how they ended, in words."""
 
 
 class Worker:
-    """A process that works through batches, started when first needed and replaced when it dies; for one thread.
+    """Process that works through batches, started when first needed and replaced when it dies; for one thread.
 
     Parameters
     ----------
     work : Work
-        What it is to do.
+        Work to do.
     """
 
     def __init__(self, work: Work) -> None:
@@ -78,77 +81,78 @@ class Worker:
         self._is_ended = False
 
     def start(self) -> None:
-        """Have a process that is ready.
+        """Start the process, if it is not running, and wait until it is ready.
 
         Raises
         ------
         GenreError
-            If it cannot be started, or refuses.
+            If the process cannot be started, or refuses to work.
         """
         if self._process and self._process.poll() is None:
             return
-        for _ in range(2):  # what killed it may not be there again
+        for _ in range(2):  # the cause of a kill, such as lack of memory, may be gone the second time
             try:
                 self._launch()
                 return
             except (EOFError, OSError):
-                death = self._describe_exit()
+                exit_reason = self._describe_exit()
                 was_killed = self._process is not None and self._process.returncode < 0
                 self._kill()
             if not was_killed:
                 break
-        raise GenreError(f"a process for {self._work.name} {death} before it was ready; its last words are above")
+        raise GenreError(f"a process for {self._work.name} {exit_reason} before it was ready; see its output above")
 
     def _launch(self) -> None:
         """Start a process and wait until it is ready."""
         self._kill()
-        self._pipe, theirs = Pipe()
-        with theirs:
+        self._pipe, worker_end = Pipe()
+        with worker_end:
             self._process = subprocess.Popen(
-                [sys.executable, *self._work.python_args, str(theirs.fileno())],
+                [sys.executable, *self._work.python_args, str(worker_end.fileno())],
                 cwd=PROJECT_DIR,
-                env=MALLOC_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"} | _ONE_THREAD_ENV,
+                env=_worker_environment(),
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,  # Ctrl-C is for whoever started it
+                pass_fds=[worker_end.fileno()],
+                process_group=0,  # Ctrl-C goes to the parent process only
             )
-        if self._is_ended:  # meanwhile
+        if self._is_ended:  # by another thread, while the process was started
             self._kill()
         self._pipe.send(self._work.initial_message)
         self._receive()
 
     def compute_batch(self, batch: pd.DataFrame) -> list[Any]:
-        """Work through a batch, whatever its rows do to the process.
+        """Work through a batch, replacing the process each time a row kills it.
 
         Parameters
         ----------
         batch : pd.DataFrame
-            Rows, as the process takes them.
+            Rows in the form that the process takes.
 
         Returns
         -------
         list
-            The process's answer, or, where it died, one for each of the pieces the batch was cut into, in any order.
+            One result or, if a process died, one for each of the pieces into which the batch was cut, in any order.
 
         Raises
         ------
         GenreError
-            If no process can be started, or it refuses.
+            If no process can be started, or it refuses to work.
         """
-        waiting, answers = [batch], []
+        waiting = [batch]
+        results = []
         while waiting:
             rows = waiting.pop()
             for _ in range(_MAX_ATTEMPTS):
-                at, death, answer = self._try_batch(rows)
-                if not death:
-                    answers.append(answer)
+                position, exit_reason, result = self._try_batch(rows)
+                if not exit_reason:
+                    results.append(result)
                     break
-            else:
+            else:  # every attempt ended with a dead process
                 if len(rows) == 1:
-                    answers.append(self._work.on_crash(rows, death))
+                    results.append(self._work.on_crash(rows, exit_reason))
                 else:
-                    waiting += [rows.drop(rows.index[at]), rows.iloc[[at]]]
-        return answers
+                    waiting += [rows.drop(rows.index[position]), rows.iloc[[position]]]
+        return results
 
     def end(self) -> None:
         """End the process for good, from any thread."""
@@ -156,68 +160,85 @@ class Worker:
         self._kill()
 
     def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str, Any]:
-        """Try a batch once: the position of the last row begun, how the process died, if it did, and its answer."""
-        at = 0
+        """Try a batch once.
+
+        Returns
+        -------
+        position : int
+            The last row begun.
+        exit_reason : str
+            How the process ended; empty if it finished the batch.
+        result
+            Result of the batch, None if the process ended.
+        """
+        position = 0
         try:
             self.start()
             self._pipe.send(rows)
             while self._pipe.poll(ROW_LIMIT_S):
-                word, value = self._receive()
-                if word == "done":
-                    return at, "", value
-                at = value
-            death = f"took more than {ROW_LIMIT_S:g} s"
+                message, value = self._receive()
+                if message == "done":
+                    return position, "", value
+                position = value
+            exit_reason = f"took more than {ROW_LIMIT_S:g} s"
         except (EOFError, OSError):
-            death = self._describe_exit()
+            exit_reason = self._describe_exit()
         self._kill()
         if self._is_ended:
-            raise GenreError("this was interrupted; what is finished is kept")
-        return at, death, None
+            raise GenreError("interrupted; finished work is kept")
+        return position, exit_reason, None
 
     def _receive(self) -> tuple[str, Any]:
-        """Next message of the process, if it is no refusal."""
-        word, value = self._pipe.recv()
-        if word == "refused":
+        """Return the next message of the process and its value; raise an error if it refuses to work."""
+        message, value = self._pipe.recv()
+        if message == "refused":
             self._kill()
             raise value if isinstance(value, GenreError) else GenreError(str(value))
-        return word, value
+        return message, value
 
     def _describe_exit(self) -> str:
-        """How the process ended."""
-        code = self._process.wait() if self._process else 0
-        return f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+        """Wait for the end of the process and describe it in words."""
+        status = self._process.wait() if self._process else 0
+        return f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
     def _kill(self) -> None:
-        process, self._process = self._process, None
+        process = self._process
+        self._process = None
         if process:
             process.kill()
             process.wait()
 
 
+def _worker_environment() -> dict[str, str]:
+    """Return the environment of a worker process: one thread, and no MLflow run, which is the parent's."""
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    return MALLOC_ENV | inherited | _ONE_THREAD_ENV
+
+
 def run_local(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Iterator[tuple[int, list[Any]]]:
-    """Work through batches in processes of this machine.
+    """Run batches on worker processes of this machine.
 
     Parameters
     ----------
     batches : iterable of pd.DataFrame
-        Rows, as the processes take them.
+        Rows in the form that the processes take.
     work : Work
-        What is to be done with them.
+        Work to do.
     n_jobs : int
-        Number of processes. The first is ready before the others start: two that write numba's cache at once can
-        spoil it for every later one.
+        Number of processes. The first is ready before the others start, because two that write numba's cache at once
+        can spoil it for every later one.
 
     Yields
     ------
     n_rows : int
-        Of each batch as it is finished, in any order.
-    answers : list
-        To this batch; see `Worker.compute`.
+        Number of rows of a finished batch; batches finish in any order.
+    results : list
+        Results of the batch, see `Worker.compute_batch`.
 
     Raises
     ------
     GenreError
-        If a process cannot be started, or refuses.
+        If a process cannot be started, or refuses to work.
     """
     workers = [Worker(work) for _ in range(n_jobs)]
     idle: SimpleQueue[Worker] = SimpleQueue()

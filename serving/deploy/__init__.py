@@ -1,1 +1,1 @@
-"""Serve the version that a registry alias points to, and follow the alias without dropping a request."""
+"""Deployment: serves the version that an alias points to, and follows the alias without losing a request."""

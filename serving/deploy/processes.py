@@ -1,4 +1,4 @@
-"""Processes that end with whoever started them, and take their own children along."""
+"""Processes that end with their parent, and take their own children along."""
 
 import ctypes
 import os
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def in_own_group() -> dict[str, Any]:
-    """Arguments of `subprocess.Popen` for a process that Ctrl-C does not reach, and that dies with its parent."""
+    """Return arguments of `subprocess.Popen` for a process that Ctrl-C does not reach and that dies with its parent."""
     return {"start_new_session": True, "preexec_fn": _die_with_parent() if sys.platform == "linux" else None}
 
 
 def terminate_group(process: subprocess.Popen[Any], timeout_s: float) -> None:
-    """End a process of its own group and all of that group: asked first, after `timeout_s` seconds killed."""
+    """Terminate the leader of a process group and the whole group; kill what is left after `timeout_s` seconds."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -33,8 +33,9 @@ def terminate_group(process: subprocess.Popen[Any], timeout_s: float) -> None:
 
 
 def _die_with_parent() -> Callable[[], int]:
-    """What has Linux end a process when its parent is gone, even killed; PR_SET_PDEATHSIG is 1 in ``sys/prctl.h``.
+    """Return a function that has Linux terminate the calling process when its parent dies, even if it was killed.
 
-    Loaded here: after the fork of a process with threads, loading may wait for ever.
+    The library is loaded here: after the fork of a process with threads, loading it may block for ever.
     """
+    # 1 is PR_SET_PDEATHSIG in sys/prctl.h
     return partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM)

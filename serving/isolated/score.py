@@ -13,12 +13,12 @@ from typing import Any
 import mlflow.pyfunc
 import pandas as pd
 
-#: Files sent to the model at once: some tens of megabytes.
+#: Files per batch: some tens of megabytes.
 BATCH_FILES = 32
 
 
 def score_files(model: str, files: dict[str, str]) -> pd.DataFrame:
-    """Probabilities of some files.
+    """Predict the probabilities of some files.
 
     Parameters
     ----------
@@ -32,20 +32,22 @@ def score_files(model: str, files: dict[str, str]) -> pd.DataFrame:
     pd.DataFrame
         Indexed by ``clip_id``; one column per genre, and ``error``. Its ``attrs`` hold ``ms_per_clip``.
     """
-    loaded, ids, rows = mlflow.pyfunc.load_model(model), list(files), []
+    loaded = mlflow.pyfunc.load_model(model)
+    ids = list(files)
+    rows = []
     started = time.perf_counter()
     for start in range(0, len(ids), BATCH_FILES):
         batch = ids[start : start + BATCH_FILES]
         audio = [base64.b64encode(Path(files[i]).read_bytes()).decode() for i in batch]
-        answers = loaded.predict(pd.DataFrame({"audio": audio}))
-        rows += [(a.probabilities or {}) | {"error": _error_message(a.error)} for a in answers.itertuples()]
+        predictions = loaded.predict(pd.DataFrame({"audio": audio}))
+        rows += [(p.probabilities or {}) | {"error": _error_message(p.error)} for p in predictions.itertuples()]
     table = pd.DataFrame(rows, index=pd.Index(ids, name="clip_id"))
     table.attrs["ms_per_clip"] = 1000 * (time.perf_counter() - started) / max(len(ids), 1)
     return table
 
 
 def _error_message(error: Any) -> str | None:
-    """Why there is no answer; models logged by older versions say it without a code."""
+    """Return the reason for a missing prediction as text; models logged by older versions give text without a code."""
     return f"{error['code']}: {error['message']}" if isinstance(error, dict) else error
 
 

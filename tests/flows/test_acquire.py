@@ -149,7 +149,7 @@ def logged(place: Place, run: Run) -> set[str]:
 def test_a_refusal_ends_completed_and_says_until_when(place, refused):
     assert "20 segments wanted: 10 Reggae, 10 Techno" in refused
     assert "files: 1 adopted" in refused
-    assert "asking for nothing until" in refused
+    assert "no requests until" in refused
     assert place.states()[0] == ("COMPLETED", "Resting")
     table = place.ledger.read_segments().set_index("ytid")
     assert table.loc["-video00000", "format"] == "adopted"
@@ -162,7 +162,7 @@ def test_every_parameter_arrives_and_what_is_there_is_logged(place, refused):
     assert not [name for name in declared if given[name] == declared[name]["default"]]
     assert dict(run.data.params) == {f"settings.{k}": v for k, v in given.items()}
     assert logged(place, run) == {run.data.tags["clips_digest"]}
-    assert "asking for nothing" in run.data.tags["ending"]
+    assert "no requests until" in run.data.tags["ending"]
     assert SECRET not in refused + str(run.data.to_dictionary())
 
 

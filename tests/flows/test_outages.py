@@ -97,7 +97,8 @@ def test_a_database_that_stays_locked_is_said_and_the_next_run_completes(place: 
         code, _, err = finish(process)
         database.execute("ROLLBACK")
     assert code == 1
-    assert "error: MLflow stopped answering ((sqlite3.OperationalError) database is locked); the same command" in err
+    message = "error: MLflow stopped responding ((sqlite3.OperationalError) database is locked); run the same command"
+    assert message in err
     assert finish(place.retrain())[0] == 0
     place.check_champion()
 

@@ -145,7 +145,7 @@ def test_who_was_killed_while_the_aliases_moved_blocks_nobody_for_long(client, m
 def test_rolling_back_twice_leaves_all_as_it_was(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
     aliases.promote_version("genre", first, None)
-    with pytest.raises(GenreError, match="version 1 of genre had no champion before it"):
+    with pytest.raises(GenreError, match="no champion of genre before version 1 to roll back to; nothing was changed"):
         aliases.roll_back("genre")
     aliases.promote_version("genre", second, first)
     assert "version 1 of genre is champion again" in aliases.roll_back("genre")
@@ -373,8 +373,8 @@ def described(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic
 def test_the_description_says_all_that_a_person_needs(tables):
     text = described(tables)
     for part in (
-        "Weighted mean of svm, catboost.",
-        "Data set folder-music: 240 clips of 120 recordings (genre 0 80, genre 1 80, genre 2 80); test 240.",
+        "Model: weighted mean of svm, catboost.",
+        "Data: folder-music, 240 clips of 120 recordings (genre 0 80, genre 1 80, genre 2 80); test 240.",
         "macro AUC 0.",
         "95 % intervals",
         "| genre 1 | 80 | 0.",
@@ -382,10 +382,10 @@ def test_the_description_says_all_that_a_person_needs(tables):
         "Temperature ",
         "learnt on 240 clips",
         "Below a confidence of 0.",
-        "42 ms a clip",
+        "42 ms per ten-second clip",
         "3.2 MB",
         "`mlflow models serve -m models:/genre/7 -p 5001",
-        "- music of a genre that is not on its list",
+        "- music of any other genre is given one of these genres",
     ):
         assert part in text
     assert "synthetic" not in text and "cannot" not in text and "only" not in text
@@ -398,9 +398,9 @@ def test_the_description_tells_the_weaknesses(tables):
     }
     text = described(poor, precision=0.9, synthetic=True)
     assert text.startswith("**Trained on the synthetic demo corpus")
-    assert "- genre 0: only 0% are found" in text
-    assert "judged by fewer than 30 test clips: genre 0, genre 1, genre 2" in text
-    assert "That is the highest that could be reached; what was wanted is higher." in text
+    assert "- genre 0: only 0% of its clips are recognised" in text
+    assert "tested on fewer than 30 clips: genre 0, genre 1, genre 2" in text
+    assert "The requested precision could not be reached; this is the highest found." in text
     assert "genre 1, 100%" in text
 
 

@@ -164,7 +164,7 @@ REFUSED = [
     ("published-folder", "build --dataset published --source {0}/empty", ["{0}/empty", "CSV"]),
     ("published-columns", "build --dataset published --source {0}/97_columns.csv", ["97 columns", "expected 98"]),
     ("published-blank", "build --dataset published --source {0}/blank.csv", ["{0}/blank.csv", "CSV"]),
-    ("published-words", "build --dataset published --source {0}/words.csv", ["{0}/words.csv", "no number", "loud"]),
+    ("published-words", "build --dataset published --source {0}/words.csv", ["{0}/words.csv", "not a number", "loud"]),
     ("published-gap", "build --dataset published --source {0}/gap.csv", ["{0}/gap.csv", "0_low.wav", "remove"]),
     ("published-genre", "build --dataset published --source {0}/no_genre.csv", ["'low.wav'", "NUMBER_Genre"]),
     ("no-source", "build --dataset folder", ["needs -P source=PATH", "sub-folder per genre"]),

@@ -336,6 +336,8 @@ def test_every_name_in_the_code_exists(doc: Path):
 def test_every_benchmark_that_is_named_exists(doc: Path):
     for name in re.findall(r"\bbenchmarks/[\w/]+\.py", doc.read_text()):
         assert (ROOT / name).exists(), name
+    for name in re.findall(r"\bpython -m (benchmarks\.[\w.]+)", doc.read_text()):
+        assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
 
 
 @cache

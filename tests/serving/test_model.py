@@ -1,7 +1,6 @@
 """The logged model, loaded and served as MLflow does it, away from the repository."""
 
 import base64
-import importlib
 import io
 import json
 import shutil
@@ -19,14 +18,12 @@ import pytest
 import requests
 import soundfile as sf
 
+from benchmarks.endurance import fuzz
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
 from tests.support.project import ROOT
 from tests.support.servers import served
 from tests.support.sounds import tone
-
-sys.path.append(str(ROOT / "benchmarks"))
-fuzz = importlib.import_module("fuzz")
 
 GENRES = ["high", "low"]
 
@@ -44,7 +41,7 @@ def ask(url: str, rows: list, form: str = "dataframe_records", **params: Any) ->
     return json.loads(response.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
 
 
-def test_each_row_has_its_answer_or_its_reason(url):
+def test_each_row_has_a_prediction_or_an_error(url):
     wrapped = base64.encodebytes(base64.b64decode(encoded(tone(10, hz=112)))).decode()
     rows = [encoded(tone(10, hz=900)), "not base64!", "n\u00e4in", encoded(np.zeros(220500)), wrapped]
     high, bad, foreign, silent, low = ask(url, rows)
@@ -57,14 +54,14 @@ def test_each_row_has_its_answer_or_its_reason(url):
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
 
 
-def test_every_form_of_request_gives_the_same(url):
+def test_every_form_of_request_gives_the_same_prediction(url):
     row = encoded(tone(4, hz=300), kind="FLAC")
     [records], [instances] = ask(url, [row]), ask(url, [row], "instances")
     response = requests.post(f"{url}/invocations", json={"inputs": {"audio": [row]}}, timeout=60).json()
     assert records == instances == response["predictions"][0]
 
 
-def test_a_long_track_is_the_mean_of_its_windows(url):
+def test_a_long_track_has_the_mean_probabilities_of_its_windows(url):
     parts = [tone(10, hz=900, seed=1), tone(10, hz=110, seed=2)]
     whole, *windows = [
         a["probabilities"]["high"] for a in ask(url, [encoded(np.concatenate(parts)), *map(encoded, parts)])
@@ -73,21 +70,21 @@ def test_a_long_track_is_the_mean_of_its_windows(url):
     assert whole == pytest.approx(np.mean(windows), abs=1e-6)
 
 
-def test_silence_within_a_track_is_passed_over(url):
+def test_silent_windows_of_a_track_are_skipped(url):
     part = tone(10, hz=900)
     with_gap = np.concatenate([part, np.zeros_like(part)])
     alone, gap = [a["probabilities"]["high"] for a in ask(url, [encoded(part), encoded(with_gap)])]
     assert gap == pytest.approx(alone, abs=1e-6)
 
 
-def test_any_rate_and_channels(url):
+def test_any_sampling_rate_and_number_of_channels_is_accepted(url):
     stereo = np.stack([tone(10, hz=900, sr=48000)] * 2, axis=1)
     answers = ask(url, [encoded(stereo, 48000), encoded(tone(10, hz=900, sr=8000), 8000), encoded(tone(1.2, hz=900))])
     assert [a["error"] for a in answers] == [None] * 3
     assert answers[0]["genre"] == "high"
 
 
-def test_the_timeline_is_the_windows_that_could_be_judged(url):
+def test_the_timeline_has_the_windows_that_could_be_classified(url):
     parts = [tone(10, hz=900), np.zeros(220500, np.float32), tone(10, hz=110), tone(7, hz=900)]
     (answer,) = ask(url, [encoded(np.concatenate(parts))], timeline=True)
     assert [(w["start_s"], w["end_s"]) for w in answer["timeline"]] == [(0, 10), (20, 30), (30, 37)]
@@ -98,7 +95,7 @@ def test_the_timeline_is_the_windows_that_could_be_judged(url):
     assert refused["timeline"] is None
 
 
-def test_parameters_change_what_is_told_and_what_is_unknown(url):
+def test_parameters_change_the_listed_genres_and_the_threshold(url):
     row = encoded(tone(10, hz=900))
     (plain,) = ask(url, [row])
     (short,) = ask(url, [row], top_k=1, timeline=True)
@@ -112,7 +109,7 @@ def test_parameters_change_what_is_told_and_what_is_unknown(url):
 
 
 def by_code() -> dict[str, str]:
-    """A row for each error but ``too_large`` and ``failed``."""
+    """One row for each error code except ``too_large`` and ``failed``."""
     return {
         "undecodable": base64.b64encode(b"no music").decode(),
         "too_long": encoded(np.full(2 * 3600 * 1000, 0.5), sr=1000, kind="FLAC"),
@@ -124,7 +121,8 @@ def by_code() -> dict[str, str]:
 
 
 def test_every_error_has_a_code_and_a_sentence(url):
-    rows, infinite = by_code(), encoded(np.array([np.inf] * 44100), kind="WAV", subtype="FLOAT")
+    rows = by_code()
+    infinite = encoded(np.array([np.inf] * 44100), kind="WAV", subtype="FLOAT")
     assert len(rows["too_long"]) < 50_000
     started = time.monotonic()
     errors = [answer["error"] for answer in ask(url, [*rows.values(), " \n", encoded(np.zeros(0)), infinite])]
@@ -150,22 +148,22 @@ def test_a_malformed_request_gets_400_with_a_sentence(url):
         assert len(response.json()["message"].split()) > 4
 
 
-#: What goes wrong inside a model of whose features one has a bug.
+#: Code that gives the features of a model a bug.
 BUG = """
 
-_extract = extract
+_extract_features = extract_features
 
 
-def extract(y, config):
+def extract_features(y, config):
     if y.size < 2 * config.sr:
-        raise ZeroDivisionError("a bug of ours")
-    return _extract(y, config)
+        raise ZeroDivisionError("a bug in the features")
+    return _extract_features(y, config)
 """
 
 
 @pytest.fixture(scope="module")
 def poor(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The same model with limits that a test can reach and a bug in its copy of the code, served; and its log."""
+    """The same model, served with limits that a test can reach and a bug in its copy of the code; and its log."""
     folder = tmp_path_factory.mktemp("poor")
     model = shutil.copytree(model_path, folder / "model", ignore=shutil.ignore_patterns("__pycache__"))
     code = (model / "model.py").read_text()
@@ -173,67 +171,74 @@ def poor(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert code.count(f"{limit} * 2**20") == 1
         code = code.replace(limit, less)
     (model / "model.py").write_text(code)
-    with (model / "code" / "genre" / "features.py").open("a") as file:
+    with (model / "code" / "genre" / "inputs" / "features.py").open("a") as file:
         file.write(BUG)
     with served(str(model), folder) as url:
         yield url, folder / "server.log"
 
 
-def test_a_bug_of_ours_costs_its_row_and_only_the_log_says_what_it_was(poor):
+def test_a_bug_costs_one_row_and_only_the_log_names_it(poor):
     url, log = poor
     good, bad, last = ask(url, [encoded(tone(seconds, hz=900)) for seconds in (10, 1.5, 10)])
-    assert bad["error"] == {"code": "failed", "message": "this file could not be analysed; the server's log says why"}
+    assert bad["error"] == {
+        "code": "failed",
+        "message": "this file could not be analysed; the reason is in the server's log",
+    }
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
     assert good == last and good["genre"] == "high" and good["error"] is None
-    assert "ZeroDivisionError: a bug of ours" in log.read_text()
+    assert "ZeroDivisionError: a bug in the features" in log.read_text()
 
 
-def test_a_file_that_is_too_large_is_refused_and_the_others_are_answered(poor):
+def test_a_file_that_is_too_large_is_refused_and_the_others_are_classified(poor):
     url, _ = poor
     fits, beyond, within = (base64.b64encode(bytes(2**20 + more)).decode() for more in (0, 4, -(2**19)))
     *errors, answer = ask(url, [fits, beyond, within, encoded(tone(3, hz=110))])
     assert [row["error"]["code"] for row in errors] == ["undecodable", "too_large", "undecodable"]
-    assert errors[1]["error"]["message"].startswith("the file is larger than 1 MB, the most that is accepted; send it")
+    assert errors[1]["error"]["message"].startswith("the file is larger than the limit of 1 MB; send it")
     assert answer["genre"] == "low"
 
 
 def test_a_request_that_is_too_large_gets_400_with_a_sentence(poor, url):
-    sent = {"bytes": (poor[0], [{"audio": "A" * 2**20}] * 4 + [{"audio": "A"}]), "rows": (url, [{"audio": "A"}] * 257)}
-    said = {}
-    for what, (to, rows) in sent.items():
-        response = requests.post(f"{to}/invocations", json={"dataframe_records": rows}, timeout=60)
+    too_many_bytes = [{"audio": "A" * 2**20}] * 4 + [{"audio": "A"}]
+    too_many_rows = [{"audio": "A"}] * 257
+    messages = []
+    for address, rows in ((poor[0], too_many_bytes), (url, too_many_rows)):
+        response = requests.post(f"{address}/invocations", json={"dataframe_records": rows}, timeout=60)
         assert response.status_code == 400 and "stack_trace" not in response.text
-        said[what] = response.json()["message"].splitlines()[-1].removeprefix("Error: ")  # after MLflow's own words
-    assert said["bytes"] == "the request is larger than 4 MB, the most that is accepted; send fewer files at once"
-    assert said["rows"] == "the request has 257 rows; send at most 256, and the others in another"
+        # MLflow puts its own words before the message
+        messages.append(response.json()["message"].splitlines()[-1].removeprefix("Error: "))
+    assert messages == [
+        "the request is larger than the limit of 4 MB; send fewer files per request",
+        "the request has 257 rows; at most 256 are accepted; send the others in another request",
+    ]
     assert len(ask(poor[0], ["A" * 2**20] * 4)) == 4
     assert len(ask(url, ["A"] * 256)) == 256
 
 
 def test_hostile_requests_get_neither_a_500_nor_a_traceback(url):
-    counts, faults = fuzz.fuzz(url.removeprefix("http://"), 200)
+    counts, faults = fuzz.send_hostile_requests(url.removeprefix("http://"), 200)
     assert faults == []
     assert {status for kind, status in counts if kind in ("bits flipped", "hostile header", "whole file")} == {200}
     assert requests.get(f"{url}/ping", timeout=10).ok
 
 
-def test_every_format_is_answered_as_the_wav_is(url):
-    files = fuzz.files(seconds=10)
+def test_every_format_gets_the_prediction_of_the_wav(url):
+    files = fuzz.encode_formats(seconds=10)
     answers = ask(url, [base64.b64encode(data).decode() for data in files.values()])
     high = dict(zip(files, (answer["probabilities"]["high"] for answer in answers), strict=True))
     assert high["flac"] == pytest.approx(high["wav"], abs=1e-6)
     assert all(p == pytest.approx(high["wav"], abs=0.3) for p in high.values()), high
 
 
-def test_requests_at_once_get_their_own_answers(url):
+def test_concurrent_requests_get_their_own_predictions(url):
     rows = [encoded(tone(10, hz=hz, seed=n)) for n, hz in enumerate((900, 110) * 6)]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda row: ask(url, [row])[0], rows))
     assert together == [ask(url, [row])[0] for row in rows]
 
 
-def test_the_model_stands_alone(model_path, tmp_path):
-    """Its code, its configuration and its requirements come with it: neither repository nor Prefect nor yt-dlp."""
+def test_the_model_needs_neither_repository_nor_prefect_nor_yt_dlp(model_path, tmp_path):
+    """Its code, its configuration and its requirements are logged with it."""
     script = (
         "import sys, mlflow.pyfunc, pandas as pd, pathlib\n"
         f"m = mlflow.pyfunc.load_model({str(model_path)!r})\n"
@@ -251,7 +256,7 @@ def test_the_model_stands_alone(model_path, tmp_path):
 
 
 @pytest.mark.parametrize("kernels", ["compiled", "plain"])
-def test_scoring_in_a_fresh_process_gives_what_was_measured(model_path, tmp_path, monkeypatch, kernels):
+def test_scoring_in_a_fresh_process_gives_the_measured_probabilities(model_path, tmp_path, monkeypatch, kernels):
     from tracking import scoring
 
     monkeypatch.setenv("GENRE_KERNELS", kernels)

@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def page_for(url: str, folder: Path) -> Iterator[str]:
-    """The page that asks `url`, as people start it; its address."""
+    """Start the page for the model at `url`, as a user does; its address."""
     port = free_port()
     command = [sys.executable, "-m", "serving.page", "--url", url, "--port", str(port)]
     with (folder / "page.log").open("w") as log:
@@ -57,16 +57,17 @@ def address(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.fixture
 def tab(browser: Any, address: str) -> Iterator[Any]:
-    """The page in a new window, which must ask for nothing from elsewhere."""
+    """The page in a new window, which must load nothing from other machines."""
     context = browser.new_context(viewport={"width": 1000, "height": 1300}, permissions=["microphone"])
-    tab, asked = context.new_page(), []
-    tab.on("request", lambda request: asked.append(request.url))
+    tab = context.new_page()
+    links = []
+    tab.on("request", lambda request: links.append(request.url))
     tab.set_default_timeout(60_000)
     tab.goto(address)
     yield tab
     context.close()
     local = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
-    assert [link for link in asked if not link.startswith(local)] == []
+    assert [link for link in links if not link.startswith(local)] == []
 
 
 def drop(tab: Any, path: Path) -> None:
@@ -79,19 +80,18 @@ def test_a_dropped_file_shows_genre_bars_timeline_spectrogram_and_version(tab, t
     tab.get_by_role("heading", name="low").wait_for()
     assert "model genre/1" in tab.content()
     tab.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").first.wait_for()
-    picture = tab.locator("[data-testid=stImage] img")
-    picture.wait_for()
+    tab.locator("[data-testid=stImage] img").wait_for()
     tab.wait_for_function("document.querySelector('[data-testid=stImage] img').naturalWidth > 1000")
 
 
-def test_what_is_no_music_is_a_sentence(tab, tmp_path):
+def test_a_file_that_is_not_audio_is_an_error_message(tab, tmp_path):
     (tmp_path / "text.mp3").write_text("no music")
     drop(tab, tmp_path / "text.mp3")
     tab.get_by_role("alert").get_by_text("(undecodable)").wait_for()
     assert "Traceback" not in tab.content()
 
 
-def test_a_recording_is_judged(tab):
+def test_a_recording_is_classified(tab):
     tab.get_by_text("A recording").click()
     tab.get_by_role("button", name="Record", exact=True).click()
     tab.wait_for_timeout(2500)
@@ -99,7 +99,7 @@ def test_a_recording_is_judged(tab):
     tab.get_by_text("confident").wait_for()
 
 
-def test_without_a_server_it_says_what_to_do(browser, tmp_path):
+def test_without_a_server_the_page_gives_the_next_step(browser, tmp_path):
     sf.write(tmp_path / "high.wav", tone(2, hz=900), 22050)
     with page_for(f"http://127.0.0.1:{free_port()}", tmp_path) as address:
         tab = browser.new_page()
@@ -109,7 +109,7 @@ def test_without_a_server_it_says_what_to_do(browser, tmp_path):
         tab.close()
 
 
-def test_the_picture_follows_the_timeline():
+def test_the_figure_follows_the_timeline():
     from serving.page import plot_track
 
     file = io.BytesIO()
@@ -122,5 +122,5 @@ def test_the_picture_follows_the_timeline():
     assert [text.get_text() for text in above.get_legend().get_texts()] == ["high", "low"]
     (S,) = (image.get_array() for image in below.images)
     peak = [np.asarray(half).mean(axis=1).argmax() for half in np.array_split(S, 2, axis=1)]
-    assert peak[0] > peak[1]  # the high half lies in higher bands
+    assert peak[0] > peak[1]  # the half with the high tone has its peak in a higher mel band
     assert below.get_xlim() == pytest.approx((0, 20), abs=0.1)

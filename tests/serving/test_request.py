@@ -1,4 +1,4 @@
-"""The client, as people run it, against a served model; and what it makes of servers that are none, or older."""
+"""The client as a command and from Python, against a served model, other servers, and models of older versions."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ OLD = {"genre": "low", "confidence": 0.7, "probabilities": {"high": 0.3, "low": 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A high one, a low one of two windows, and one that is no music."""
+    """A high tone, a low tone of two windows, and a text file."""
     folder = tmp_path_factory.mktemp("files")
     sf.write(folder / "high.wav", tone(10, hz=900), 22050)
     sf.write(folder / "low.flac", tone(20, hz=110), 22050)
@@ -40,13 +40,13 @@ def run(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
 
 @contextmanager
 def answering(*replies: tuple[int, object]) -> Iterator[tuple[str, list[dict]]]:
-    """A server that gives these replies in turn, the last for ever; its address and the bodies it got."""
-    got: list[dict] = []
+    """A server that gives these replies in turn, the last one repeatedly; its address and the bodies it received."""
+    received: list[dict] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            code, reply = replies[min(len(got), len(replies)) - 1]
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            code, reply = replies[min(len(received), len(replies)) - 1]
             self.send_response(code)
             self.end_headers()
             self.wfile.write(json.dumps(reply).encode())
@@ -57,13 +57,13 @@ def answering(*replies: tuple[int, object]) -> Iterator[tuple[str, list[dict]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", got
+        yield f"http://127.0.0.1:{server.server_port}", received
     finally:
         server.shutdown()
         server.server_close()
 
 
-def test_a_table_has_a_row_a_file_and_the_version(url, files):
+def test_the_table_has_one_row_per_file_and_the_version(url, files):
     done = run("--url", url, *files)
     header, high, low, text, _, version = done.stdout.decode().splitlines()
     assert done.returncode == 1  # text.mp3
@@ -74,7 +74,7 @@ def test_a_table_has_a_row_a_file_and_the_version(url, files):
     assert version == "model: genre/1"
 
 
-def test_all_answered_is_0_and_a_missing_file_is_1(url, files, tmp_path):
+def test_the_exit_code_is_0_for_predictions_and_1_for_a_missing_file(url, files, tmp_path):
     assert run("--url", url, files[0]).returncode == 0
     done = run("--url", url, files[0], str(tmp_path / "absent.wav"), str(tmp_path))
     assert done.returncode == 1
@@ -89,13 +89,13 @@ def test_standard_input_is_read(url, files, words):
     assert done.stdout.decode().splitlines()[1].split()[:2] == ["-", "high"]
 
 
-def test_a_timeline_has_a_line_a_window(url, files):
-    shown = run("--url", url, "--timeline", "--top-k", "1", files[1]).stdout.decode().splitlines()
-    assert [line.split()[:4] for line in shown[2:4]] == [["0:00", "-", "0:10", "low"], ["0:10", "-", "0:20", "low"]]
-    assert "high" not in "".join(shown[1:])
+def test_a_timeline_has_one_line_per_window(url, files):
+    lines = run("--url", url, "--timeline", "--top-k", "1", files[1]).stdout.decode().splitlines()
+    assert [line.split()[:4] for line in lines[2:4]] == [["0:00", "-", "0:10", "low"], ["0:10", "-", "0:20", "low"]]
+    assert "high" not in "".join(lines[1:])
 
 
-def test_the_library_gives_what_was_asked_for(url, files):
+def test_predict_audio_passes_the_parameters_on(url, files):
     data = [Path(name).read_bytes() for name in files[:2]]
     high, low = request.predict_audio(data, url, {"timeline": True, "min_confidence": 1.0})
     assert high["genre"] == low["genre"] == "unknown"
@@ -103,7 +103,7 @@ def test_the_library_gives_what_was_asked_for(url, files):
     assert [w["start_s"] for w in low["timeline"]] == [0, 10]
 
 
-def test_where_nothing_answers_it_says_what_to_do(files):
+def test_without_a_server_the_message_gives_the_next_step(files):
     done = run("--url", f"http://127.0.0.1:{free_port()}", files[0])
     assert done.returncode == 2
     assert b"mlflow models serve" in done.stderr
@@ -112,12 +112,12 @@ def test_where_nothing_answers_it_says_what_to_do(files):
 
 
 @pytest.mark.parametrize("reply", [(404, {}), (200, {"predictions": [3]}), (200, "hello"), (200, {"predictions": []})])
-def test_a_server_of_something_else_is_told_apart(files, reply):
+def test_a_server_of_something_else_is_recognised(files, reply):
     with answering(reply) as (url, _), pytest.raises(request.NoServerError):
         request.predict_audio([b"x"], url)
 
 
-def test_a_model_of_an_older_version_is_understood(files):
+def test_predictions_of_an_older_model_are_understood(files):
     refused = dict.fromkeys(OLD) | {"error": "neither soundfile nor PyAV can read it"}
     with answering((200, {"predictions": [OLD, refused]})) as (url, _):
         done = run("--url", url, *files[:2])
@@ -127,7 +127,7 @@ def test_a_model_of_an_older_version_is_understood(files):
     assert "neither soundfile" in second
 
 
-def test_many_files_go_in_few_requests_and_large_ones_alone(tmp_path):
+def test_small_files_share_requests_and_large_ones_are_sent_alone(tmp_path):
     small = [tmp_path / f"{n}" for n in range(20)]
     for path in small:
         path.write_bytes(b"x")
@@ -139,25 +139,25 @@ def test_many_files_go_in_few_requests_and_large_ones_alone(tmp_path):
 
 
 def batches(paths: list[Path]) -> list[list]:
-    """The rows of each request that asking for these files makes."""
+    """Classify these files; returns the rows of each request."""
     replies = [(200, {"predictions": [OLD] * n}) for n in (16, 5, 1)]
-    with answering(*replies) as (url, got):
-        found = [name for batch in request.predict_files(list(map(str, paths)), url) for name in batch]
-    assert found == list(map(str, paths))
-    return [body["dataframe_records"] for body in got]
+    with answering(*replies) as (url, received):
+        names = [name for batch in request.predict_files(list(map(str, paths)), url) for name in batch]
+    assert names == list(map(str, paths))
+    return [body["dataframe_records"] for body in received]
 
 
-def test_a_batch_that_is_refused_is_asked_for_file_by_file(files):
-    complaint = (400, {"message": "Failed to predict data 'AAAA'. \nError: too much at once"})
-    with answering(complaint, (200, {"predictions": [OLD]}), complaint) as (url, got):
-        [found] = request.predict_files(files[:2], url)
-    assert len(got) == 3
-    assert found[files[0]]["genre"] == "low"
-    assert found[files[1]]["error"]["message"].endswith("400: too much at once")
+def test_the_files_of_a_refused_request_are_sent_one_by_one(files):
+    refusal = (400, {"message": "Failed to predict data 'AAAA'. \nError: too much at once"})
+    with answering(refusal, (200, {"predictions": [OLD]}), refusal) as (url, received):
+        [predictions] = request.predict_files(files[:2], url)
+    assert len(received) == 3
+    assert predictions[files[0]]["genre"] == "low"
+    assert predictions[files[1]]["error"]["message"].endswith("400: too much at once")
 
 
 def test_names_of_any_bytes_and_genres_of_any_script_are_printed(tmp_path):
-    name = str(tmp_path) + "/caf\udce9.wav"  # latin-1, as old collections have it
+    name = str(tmp_path) + "/caf\udce9.wav"  # latin-1, as in old collections
     Path(name).write_bytes(np.zeros(4).tobytes())
     with answering((200, {"predictions": [OLD | {"probabilities": {"演歌": 1.0}, "genre": "演歌"}]})) as (url, _):
         done = run("--url", url, name)

@@ -1,4 +1,4 @@
-"""The logged model elsewhere: in an environment of its own, in a container, on the other engine, in every format."""
+"""The logged model elsewhere: in its own environment, in a container, with plain kernels, for every file format."""
 
 import json
 import subprocess
@@ -27,10 +27,11 @@ SCORE = str(ROOT / "serving" / "isolated" / "score.py")
 
 
 def scored(model: Path, files: dict[str, Path], folder: Path, python: str = sys.executable) -> pd.DataFrame:
-    """Probabilities from a fresh process that finds nothing of this project but what was logged."""
-    listed, out = folder / "files.json", folder / "out.parquet"
-    listed.write_text(json.dumps({name: str(path) for name, path in files.items()}))
-    command = [python, "-I", SCORE, str(model), str(listed), str(out)]
+    """Probabilities from a fresh process, which has nothing of this project except what was logged."""
+    file_list = folder / "files.json"
+    out = folder / "out.parquet"
+    file_list.write_text(json.dumps({name: str(path) for name, path in files.items()}))
+    command = [python, "-I", SCORE, str(model), str(file_list), str(out)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_parquet(out)
@@ -40,7 +41,7 @@ def scored(model: Path, files: dict[str, Path], folder: Path, python: str = sys.
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_its_requirements_are_all_that_it_needs(model_path, tmp_path):
+def test_the_logged_requirements_suffice_to_load_the_model(model_path, tmp_path):
     files = {str(hz): tmp_path / f"{hz}.wav" for hz in (110, 300, 500, 900)}
     for hz, path in files.items():
         sf.write(path, tone(15, hz=int(hz), sr=44100), 44100)
@@ -56,29 +57,29 @@ def test_its_requirements_are_all_that_it_needs(model_path, tmp_path):
     assert np.ptp(here["high"]) > 0.5
 
 
-def test_the_dockerfile_takes_the_model_and_its_requirements(model_path, tmp_path):
+def test_the_dockerfile_copies_the_model_and_installs_its_requirements(model_path, tmp_path):
     command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile", "-m", str(model_path), "-d", "image"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "image" / "Dockerfile").read_text().splitlines()
-    _, copied, there = next(line for line in lines if line.startswith("COPY")).split()
+    _, copied, target = next(line for line in lines if line.startswith("COPY")).split()
     packed = tmp_path / "image" / copied
     for name in ("MLmodel", "model.py", "requirements.txt", "artifacts/ensemble/ensemble.json"):
         assert (packed / name).read_bytes() == (model_path / name).read_bytes()
     assert (packed / "code" / "genre" / "ensemble.py").is_file()
-    # what installs the model's requirements, and what the base image is of
-    assert any(f"_install_pyfunc_deps('{there}'" in line for line in lines)
+    # the model's requirements are installed, on a base image of this Python version
+    assert any(f"_install_pyfunc_deps('{target}'" in line for line in lines)
     version = ".".join(map(str, sys.version_info[:2]))
     assert any(line.startswith("FROM python:") and version in line for line in lines)
 
 
-#: Tracks of each genre that a model learns from; it is asked about the others.
-LEARNT = 14
+#: Tracks per genre that the model is trained on; it is tested on the others.
+N_TRAINING_TRACKS = 14
 
 
 @dataclass(frozen=True)
 class Music:
-    """A model of real music, and a hundred clips that it has not heard, as WAV files by their name."""
+    """A model trained on real music, and a hundred clips it was not trained on, as WAV files by their name."""
 
     model: Path
     files: dict[str, Path]
@@ -86,22 +87,27 @@ class Music:
 
 @pytest.fixture(scope="module")
 def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Music:
-    folder, config = tmp_path_factory.mktemp("real"), AudioConfig()
+    folder = tmp_path_factory.mktemp("real")
+    config = AudioConfig()
     genres = sorted(path.name for path in (shared / "emotify_160").iterdir())
-    rows, labels, recordings, files = [], [], [], {}
+    rows = []
+    labels = []
+    recordings = []
+    files = {}
     for code, genre in enumerate(genres):
         tracks = sorted((shared / "emotify_160" / genre).iterdir())
-        for path in tracks[:LEARNT]:
+        for path in tracks[:N_TRAINING_TRACKS]:
             for start_s in (0, 10):
                 y = decoding.decode_audio(path, sr=config.sr, start_s=start_s, duration_s=10)
                 rows.append(features.extract_features(prepare_clip(y, config), config))
                 labels.append(code)
                 recordings.append(path.stem)
-        for path in tracks[LEARNT:]:
+        for path in tracks[N_TRAINING_TRACKS:]:
             y, sr = sf.read(path, frames=10 * 44100)
             files[f"{genre}-{path.stem}"] = folder / f"{genre}-{path.stem}.wav"
             sf.write(files[f"{genre}-{path.stem}"], y, sr, subtype="PCM_16")
-    X, codes = np.stack(rows), np.array(labels)
+    X = np.stack(rows)
+    codes = np.array(labels)
     data = models.TrainingData(genres, X, codes, np.array(recordings), X, codes)
     before = mlflow.get_tracking_uri()
     model = log_champion(folder, data, {"catboost": {"iterations": 200}, "svm": {"C": 10.0}})
@@ -111,50 +117,51 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Music:
 
 
 def same_genre(one: pd.DataFrame, other: pd.DataFrame) -> float:
-    """Share of clips that both give the same genre."""
+    """Share of clips with the same genre in both tables."""
     return float((one.idxmax(axis=1) == other.idxmax(axis=1)).mean())
 
 
 @pytest.fixture(scope="module")
 def as_wav(real: Music, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """What the model says of the clips; that it knows music is what makes the rest worth asking."""
-    answers = scored(real.model, real.files, tmp_path_factory.mktemp("wav"))
-    right = (answers.idxmax(axis=1) == answers.index.str.split("-").str[0]).mean()
-    print(f"\n{len(answers)} clips, accuracy {right:.2f}")
-    assert right > 0.5
-    return answers
+    """Probabilities of the clips; the other tests mean little unless the model is often right."""
+    table = scored(real.model, real.files, tmp_path_factory.mktemp("wav"))
+    accuracy = (table.idxmax(axis=1) == table.index.str.split("-").str[0]).mean()
+    print(f"\n{len(table)} clips, accuracy {accuracy:.2f}")
+    assert accuracy > 0.5
+    return table
 
 
 @pytest.mark.slow
-def test_both_engines_give_the_same_genre(real, as_wav, tmp_path, monkeypatch):
+def test_compiled_and_plain_kernels_give_the_same_genre(real, as_wav, tmp_path, monkeypatch):
     monkeypatch.setenv("GENRE_KERNELS", "plain")
     plain = scored(real.model, real.files, tmp_path)
-    same, apart = same_genre(plain, as_wav), (plain - as_wav).abs().to_numpy()
-    print(f"same genre {same:.3f}, probabilities differ by up to {apart.max():.1e}, median {np.median(apart):.1e}")
+    same = same_genre(plain, as_wav)
+    difference = (plain - as_wav).abs().to_numpy()
+    print(f"same genre {same:.3f}, probabilities differ by {difference.max():.1e}, median {np.median(difference):.1e}")
     assert same >= 0.99
-    assert apart.max() > 0  # or it was the same engine twice
+    assert difference.max() > 0  # otherwise the same kernels ran twice
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["flac", "mp3", "ogg", "opus", "m4a"])
-def test_a_format_keeps_the_genre(real, as_wav, tmp_path, suffix):
+def test_the_genre_does_not_depend_on_the_file_format(real, as_wav, tmp_path, suffix):
     files = {name: tmp_path / f"{name}.{suffix}" for name in real.files}
     for name, path in files.items():
         encode(real.files[name], path)
-    answers = scored(real.model, files, tmp_path)
-    same, apart = same_genre(answers, as_wav), (answers - as_wav).abs().to_numpy().max()
-    moved = (answers.max(axis=1) - as_wav.max(axis=1)).abs().median()
-    print(
-        f"{suffix}: same genre {same:.2f}, largest probability moves by {moved:.3f} (median), any by up to {apart:.2g}"
-    )
+    table = scored(real.model, files, tmp_path)
+    same = same_genre(table, as_wav)
+    difference = (table - as_wav).abs().to_numpy().max()
+    median_change = (table.max(axis=1) - as_wav.max(axis=1)).abs().median()
+    print(f"{suffix}: same genre {same:.2f}, confidence changes by {median_change:.3f} (median)")
+    print(f"{suffix}: probabilities differ by up to {difference:.2g}")
     if suffix == "flac":
-        assert apart <= 1e-6
+        assert difference <= 1e-6
     assert same >= 0.9
-    assert moved <= 0.1
+    assert median_change <= 0.1
 
 
 def encode(wav: Path, path: Path) -> None:
-    """A copy of a WAV file in the format of the other's suffix, at the bit rate that its encoder has by default."""
+    """Encode a WAV file in the format of the other path's suffix, at the encoder's default bit rate."""
     y, sr = sf.read(wav, dtype="float32")
     if path.suffix == ".m4a":
         with av.open(str(path), "w") as out:
@@ -162,9 +169,9 @@ def encode(wav: Path, path: Path) -> None:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y.T), format="fltp", layout="stereo")
             frame.sample_rate = sr
             out.mux([*stream.encode(frame), *stream.encode(None)])
-    elif path.suffix == ".opus":  # which knows no 44.1 kHz
+    elif path.suffix == ".opus":  # Opus has no sampling rate of 44.1 kHz
         sf.write(path, soxr.resample(y, sr, 48000), 48000, format="OGG", subtype="OPUS")
-    elif path.suffix == ".flac":  # of the very samples: libsndfile rounds floats otherwise than for WAV
+    elif path.suffix == ".flac":  # from the integer samples: libsndfile rounds floats differently than for WAV
         sf.write(path, sf.read(wav, dtype="int16")[0], sr)
-    else:  # as floats: libsndfile makes noise of stereo integers in an MP3 file
+    else:  # from floats: libsndfile turns stereo integers into noise in an MP3 file
         sf.write(path, y, sr)

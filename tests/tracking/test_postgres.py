@@ -1,4 +1,4 @@
-"""MLflow on PostgreSQL, artifacts behind the server: nothing but MLFLOW_TRACKING_URI, from music to an answer."""
+"""MLflow on PostgreSQL with artifacts behind its server, chosen by MLFLOW_TRACKING_URI alone."""
 
 import os
 import shutil
@@ -21,26 +21,28 @@ from tests.support.servers import free_port, wait_until_up
 from tests.support.sounds import write_music
 from tracking import aliases, runs
 
-#: PostgreSQL refuses to run as the superuser; one of these runs it then.
-OTHERS = ("postgres", "nobody")
+#: Users that can run PostgreSQL where the tests run as the superuser, whom it refuses.
+UNPRIVILEGED_USERS = ("postgres", "nobody")
 
 
 def program(name: str) -> str:
-    """A program of PostgreSQL, also where Debian puts it."""
-    places = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
-    if not (found := shutil.which(name, path=os.pathsep.join([*places, os.environ.get("PATH", "")]))):
-        pytest.skip(f"no {name} here; install PostgreSQL, such as the package postgresql of Debian")
-    return found
+    """Path of a program of PostgreSQL, on PATH or where Debian installs it."""
+    folders = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    if not (path := shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))):
+        pytest.skip(f"{name} is not installed; install PostgreSQL, such as Debian's package postgresql")
+    return path
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
     """URI of an empty database on a server of its own."""
     pytest.importorskip("psycopg2", reason="no psycopg2; install the extra postgres")
-    initdb, server = program("initdb"), program("postgres")
-    # not pytest's own folder: only its owner may enter that
-    folder, port = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp")), free_port()
-    user = next((name for name in OTHERS if os.geteuid() == 0 and _exists(name)), None)
+    initdb = program("initdb")
+    server = program("postgres")
+    # not pytest's own folder, which only its owner may enter
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    port = free_port()
+    user = next((name for name in UNPRIVILEGED_USERS if os.geteuid() == 0 and _exists(name)), None)
     if user:
         shutil.chown(folder, user)
     as_other = {"user": user, "group": "nogroup" if user == "nobody" else user} if user else {}
@@ -62,7 +64,7 @@ def postgres() -> Iterator[str]:
             time.sleep(0.2)
         yield f"postgresql+psycopg2://genre@127.0.0.1:{port}/mlflow"
     finally:
-        process.send_signal(signal.SIGINT)  # without waiting for who is connected
+        process.send_signal(signal.SIGINT)  # fast shutdown: does not wait for connections to close
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -70,7 +72,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow server that keeps everything in PostgreSQL and in its own folder of artifacts."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", postgres, "--port", str(port)]
     command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--serve-artifacts", "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -84,8 +87,8 @@ def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> It
         process.wait(30)
 
 
-def test_aliases_move_and_one_at_a_time_only(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The lock rests on what a database says of a name that is taken, which each says in its own way."""
+def test_the_alias_lock_holds_on_postgresql(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The lock relies on the error for a name that is taken, which differs between databases."""
     monkeypatch.setattr(aliases, "LOCK_TIMEOUT_S", 0.5)
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres)
@@ -106,7 +109,7 @@ def test_aliases_move_and_one_at_a_time_only(postgres: str, tmp_path: Path, monk
 
 
 @pytest.mark.slow
-def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_server: str, tmp_path: Path):
+def test_a_retraining_ends_in_a_champion_that_can_be_served(mlflow_server: str, prefect_server: str, tmp_path: Path):
     music = write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=8)
     env = os.environ | {
         "GENRE_HOME": str(tmp_path / "home"),
@@ -114,9 +117,9 @@ def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_s
         "PREFECT_API_URL": prefect_server,
         "PYTHONPATH": str(ROOT),
     }
-    said = ["--dataset", "folder", "--source", str(music), "--model", "logistic_regression,catboost", "--folds", "0"]
-    said += ["--params", '{"catboost": {"iterations": 20}}']
-    retrain = [sys.executable, "-m", "flows.retrain", *said]
+    options = ["--dataset", "folder", "--source", str(music), "--model", "logistic_regression,catboost", "--folds", "0"]
+    options += ["--params", '{"catboost": {"iterations": 20}}']
+    retrain = [sys.executable, "-m", "flows.retrain", *options]
     done = subprocess.run(retrain, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "version 1 of genre: promoted" in done.stdout
@@ -129,12 +132,13 @@ def test_a_retrain_ends_in_a_champion_that_answers(mlflow_server: str, prefect_s
     assert not list(tmp_path.glob("mlflow.db")) and not list(tmp_path.glob("mlruns"))
     serve = ["-m", "mlflow", "models", "serve", "-m", "models:/genre@champion", "--env-manager", "local", "-p"]
     for command in (serve, ["-m", "serving.deploy", "--port"]):
-        _ask_served(command, env, tmp_path, music / "high" / "0.wav")
+        _check_served(command, env, tmp_path, music / "high" / "0.wav")
 
 
-def _ask_served(command: list[str], env: dict[str, str], folder: Path, file: Path) -> None:
-    """Serve with one of the commands of the documentation, and ask with the client."""
-    port, log = free_port(), folder / "serve.log"
+def _check_served(command: list[str], env: dict[str, str], folder: Path, file: Path) -> None:
+    """Serve with one of the commands of the documentation, and classify a file with the client."""
+    port = free_port()
+    log = folder / "serve.log"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -147,10 +151,10 @@ def _ask_served(command: list[str], env: dict[str, str], folder: Path, file: Pat
         )
     try:
         wait_until_up(f"http://127.0.0.1:{port}/ping", process, log)
-        ask = [sys.executable, "-m", "serving.request", "--url", f"http://127.0.0.1:{port}", str(file)]
-        said = subprocess.run(ask, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
-        assert said.returncode == 0, said.stdout + said.stderr
-        assert said.stdout.splitlines()[1].split()[:2] == [str(file), "high"]
+        request = [sys.executable, "-m", "serving.request", "--url", f"http://127.0.0.1:{port}", str(file)]
+        done = subprocess.run(request, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[1].split()[:2] == [str(file), "high"]
         assert requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok
     finally:
         os.killpg(process.pid, signal.SIGTERM)

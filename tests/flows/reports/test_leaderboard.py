@@ -1,12 +1,8 @@
-import json
-
-import mlflow
 import numpy as np
 
 from flows.reports import leaderboard
 from genre import evaluate
 from tests.support.simulation import two_models
-from tracking import results, runs
 
 
 def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
@@ -34,25 +30,3 @@ def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
 def test_nobody_to_compare_with():
     board = leaderboard.rank_models({}, {"svm": "failed: no memory"})
     assert leaderboard.add_leads(board, evaluate.compare_models({}))["lead"].isna().all()
-
-
-def test_the_experiment_opens_on_its_leaderboard(tmp_path, monkeypatch):
-    """As MLflow's page reads it: an envelope with a name, times and a state, whose columns are metrics that we log."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = mlflow.MlflowClient(uri)
-    run_id = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path))).info.run_id
-    monkeypatch.setattr(runs, "MlflowClient", lambda: client)
-    results.set_experiment_page(run_id, "note " * 2000, replace=True)
-    results.set_experiment_page(run_id, "of one model", replace=False)
-    tags = client.get_experiment_by_name("mine").tags
-    assert tags["mlflow.note.content"].startswith("note ")
-    view = json.loads(tags["mlflow.sharedViewState.leaderboard"])
-    assert view["name"] == "Leaderboard" and isinstance(view["createdAt"], int)
-    state = json.loads(view["state"])
-    _, model = two_models(np.random.default_rng(0), n_clips=60, n_genres=3, skills=(0.5, 2.5))
-    logged = {f"metrics.`{name}`" for name in [*evaluate.summarise_scores(model), "fit_seconds"]}
-    assert {c for c in state["selectedColumns"] if c.startswith("metrics.")} <= logged
-    assert state["orderByKey"] in state["selectedColumns"] and state["orderByAsc"] is False
-    sections = [section["uuid"] for section in state["compareRunSections"]]
-    assert {f"metrics.`{chart['metricKey']}`" for chart in state["compareRunCharts"]} <= logged
-    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == set(sections)

@@ -1,4 +1,4 @@
-"""Every text of yt-dlp that was seen is of the right class."""
+"""Classes of yt-dlp's messages."""
 
 import pickle
 
@@ -6,7 +6,8 @@ import pytest
 
 from genre.acquisition.faults import FAULTS, FAULTS_BY_NAME, DownloadError, classify_error
 
-SEEN = {
+#: Class: messages of yt-dlp, as seen.
+MESSAGES = {
     "bot_check": [
         "[youtube] x: Sign in to confirm you’re not a bot. Use --cookies-from-browser",
         "confirm you're not a bot",
@@ -48,22 +49,24 @@ SEEN = {
         "unable to open for writing: [Errno 13] Permission denied: 'media.wav.part'",
         "unable to write data: [Errno 28] No space left on device",
     ],
-    "unknown": ["something that nobody has seen before"],
+    "unknown": ["a message that yt-dlp does not have"],
 }
 
 
-@pytest.mark.parametrize(("fault", "text"), [(fault, text) for fault, texts in SEEN.items() for text in texts])
-def test_a_text_is_told_by_its_words(fault, text):
-    assert classify_error(text) == fault
-    assert classify_error(text.upper()) == fault
+@pytest.mark.parametrize(
+    ("fault", "message"), [(fault, message) for fault, messages in MESSAGES.items() for message in messages]
+)
+def test_a_message_gets_its_class_in_any_case(fault, message):
+    assert classify_error(message) == fault
+    assert classify_error(message.upper()) == fault
 
 
-def test_what_concerns_the_session_is_looked_for_first():
+def test_faults_of_the_session_come_before_permanent_ones():
     kinds = [fault.kind for fault in FAULTS]
     assert kinds.index("permanent") > max(n for n, kind in enumerate(kinds) if kind == "session")
     assert {f.name for f in FAULTS if f.kind == "session"} == {"bot_check", "rate_limit"}
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(DownloadError("geo", "not here")))
     assert (error.fault, str(error)) == (FAULTS_BY_NAME["geo"], "not here")

@@ -1,4 +1,4 @@
-"""What the ledger keeps and whom it lets go first."""
+"""State that the ledger keeps, and the order in which segments are due."""
 
 import time
 
@@ -15,7 +15,7 @@ def ledger(tmp_path):
     return ledger
 
 
-def test_the_next_is_the_first_in_turn_of_the_first_genre_that_has_one_due(ledger):
+def test_the_next_segment_is_the_first_due_one_of_the_first_genre_that_has_any(ledger):
     now = time.time()
     assert ledger.next_due(["a", "b"], now)["ytid"] == "a1"
     assert ledger.next_due(["b", "a"], now)["ytid"] == "b1"
@@ -30,19 +30,19 @@ def test_the_next_is_the_first_in_turn_of_the_first_genre_that_has_one_due(ledge
     assert ledger.next_due(["a"], now + 61)["ytid"] == "a1"
 
 
-def test_everything_is_there_after_opening_it_anew(ledger, tmp_path):
+def test_everything_is_kept_when_the_ledger_is_opened_again(ledger, tmp_path):
     ledger.update_segment("b1_5", status="done", sha256="abc", peak=0.5, last_try=1.0, attempts=1)
     ledger.add_break(2e9, "bot_check", "no")
-    again = Ledger(tmp_path / "new" / "ledger.sqlite")  # the first was not closed, as after a kill
-    row = again.read_segments().set_index("clip_id").loc["b1_5"]
+    reopened = Ledger(tmp_path / "new" / "ledger.sqlite")  # the first was not closed, as after a kill
+    row = reopened.read_segments().set_index("clip_id").loc["b1_5"]
     assert (row["status"], row["sha256"], row["peak"], row["start_s"], row["end_s"]) == ("done", "abc", 0.5, 5, 15)
-    assert again.count_by_status() == {"waiting": 5, "done": 1, "gone": 0}
-    assert again.done_by_genre() == {"a": 0, "b": 1}
-    assert again.current_break(time.time())["error"] == "bot_check"
-    assert again.current_break(2e9) is None
+    assert reopened.count_by_status() == {"waiting": 5, "done": 1, "gone": 0}
+    assert reopened.done_by_genre() == {"a": 0, "b": 1}
+    assert reopened.current_break(time.time())["error"] == "bot_check"
+    assert reopened.current_break(2e9) is None
 
 
-def test_another_choice_keeps_what_is_known(ledger):
+def test_another_selection_keeps_the_state_of_known_segments(ledger):
     ledger.update_segment("a1_5", status="done", sha256="abc")
     ledger.update_segment("b1_5", status="gone", error="geo")
     ledger.enroll(videos.listed("b1", "a1", "c1", genres="xy"))
@@ -55,7 +55,7 @@ def test_another_choice_keeps_what_is_known(ledger):
     assert ledger.count_by_status() == {"waiting": 1, "done": 1, "gone": 1}
 
 
-def test_rests_are_counted_until_the_next_success(ledger):
+def test_breaks_are_counted_until_the_next_success(ledger):
     assert ledger.n_breaks_since_success() == 0
     ledger.add_break(0, "bot_check", "no")
     ledger.add_break(0, "bot_check", "no")

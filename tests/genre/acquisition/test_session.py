@@ -1,4 +1,4 @@
-"""Whole acquisitions against a real server: order, attempts, rests, and what is left after a kill."""
+"""Whole acquisitions from a local server: order, attempts, breaks, and recovery after a kill."""
 
 import io
 import os
@@ -22,7 +22,7 @@ from genre.errors import GenreError, UsageError
 from tests.support import videos
 from tests.support.project import ROOT
 
-#: Nothing is waited for but what a test waits for.
+#: A pace without waiting times; each test sets those it is about.
 AT_ONCE = {"max_clips": 0, "interval_s": 0.0, "retry_s": 0.01, "failures": 100}
 
 
@@ -43,20 +43,20 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def acquire(server: videos.Videos, ledger: Ledger, folder: Path, workers: int = 1, **pace: float) -> StopReason:
-    source = DownloadSettings(url=server.url, sr=8000, timeout_s=4.0)
-    fetchers = [SegmentDownloader(source, folder / "unfinished" / str(n)) for n in range(workers)]
-    return Acquisition(ledger, fetchers, folder / "audio", Pace(**(AT_ONCE | pace))).run()
+    settings = DownloadSettings(url=server.url, sr=8000, timeout_s=4.0)
+    downloaders = [SegmentDownloader(settings, folder / "unfinished" / str(n)) for n in range(workers)]
+    return Acquisition(ledger, downloaders, folder / "audio", Pace(**(AT_ONCE | pace))).run()
 
 
-def by_video(ledger: Ledger) -> pd.DataFrame:
+def rows_by_video(ledger: Ledger) -> pd.DataFrame:
     return ledger.read_segments().set_index("ytid")
 
 
-def names(n: int, word: str = "v") -> list[str]:
-    return [f"-{word}{i:09d}" for i in range(n)]
+def video_ids(n: int) -> list[str]:
+    return [f"-v{i:09d}" for i in range(n)]
 
 
-#: Fault to status, class and attempts at the end.
+#: Fault of the server: status, class and attempts at the end.
 OUTCOMES = {
     "": ("done", "", 1),
     "404": ("gone", "gone", 1),
@@ -73,130 +73,130 @@ OUTCOMES = {
 }
 
 
-def test_every_fault_is_retried_as_often_as_its_class_says_and_leaves_no_file(server, ledger, tmp_path):
-    videos_of = dict(zip(names(len(OUTCOMES)), OUTCOMES, strict=True))
-    server.faults.update(videos_of)
-    ledger.enroll(videos.listed(*videos_of))
+def test_each_fault_is_retried_as_often_as_its_class_allows_and_leaves_no_file(server, ledger, tmp_path):
+    fault_by_video = dict(zip(video_ids(len(OUTCOMES)), OUTCOMES, strict=True))
+    server.faults.update(fault_by_video)
+    ledger.enroll(videos.listed(*fault_by_video))
     assert acquire(server, ledger, tmp_path, workers=2).name == "Complete"
-    table = by_video(ledger)
-    for ytid, fault in videos_of.items():
+    table = rows_by_video(ledger)
+    for ytid, fault in fault_by_video.items():
         row = table.loc[ytid]
         assert (row["status"], row["error"], row["attempts"]) == OUTCOMES[fault], fault
         assert row["message"] if fault else row["sha256"]
         assert row["first_try"] <= row["last_try"]
     files = [p.name for p in (tmp_path / "audio").rglob("*") if p.is_file()]
-    assert files == [f"{next(iter(videos_of))}_5.flac"]
+    assert files == [f"{next(iter(fault_by_video))}_5.flac"]
     assert not (tmp_path / "unfinished" / "0").exists()
 
 
-def test_what_passes_is_had_in_the_end(server, ledger, tmp_path):
+def test_a_segment_whose_fault_passes_is_downloaded_in_the_end(server, ledger, tmp_path):
     server.faults.update({"-once": "429", "-twice": "reset", "-late": "stall"})
     server.until.update({"-once": 1, "-twice": 4, "-late": 1})
     ledger.enroll(videos.listed("-once", "-twice", "-late"))
     acquire(server, ledger, tmp_path)
-    table = by_video(ledger)
+    table = rows_by_video(ledger)
     assert set(table["status"]) == {"done"}
     assert set(table["error"]) == {""}
     assert table.loc[["-once", "-twice", "-late"], "attempts"].tolist() == [2, 3, 2]
 
 
-def test_the_next_try_is_put_off_further_each_time(server, ledger, tmp_path):
+def test_the_delay_doubles_with_each_attempt(server, ledger, tmp_path):
     server.faults["-v"] = "429"
     ledger.enroll(videos.listed("-v"))
     delays = []
     for _ in range(3):
-        ending = acquire(server, ledger, tmp_path, retry_s=2000)
-        row = by_video(ledger).loc["-v"]
+        reason = acquire(server, ledger, tmp_path, retry_s=2000)
+        row = rows_by_video(ledger).loc["-v"]
         delays.append(row["next_try"] - row["last_try"])
         ledger.update_segment("-v_5", next_try=0)
-    assert ending.name == "Waiting"
-    assert "may be asked for again from 20" in ending.message
+    assert reason.name == "Waiting"
+    assert "can be requested again from 20" in reason.message
     for n, delay in enumerate(delays):
         assert 1000 * 2**n <= delay <= 3000 * 2**n
 
 
 @pytest.mark.parametrize(("fault", "error"), [("bot", "bot_check"), ("rate", "rate_limit")])
-def test_a_refusal_of_the_session_ends_the_run_and_the_next_one_goes_on(server, ledger, tmp_path, fault, error):
-    ids = names(12)
+def test_a_refused_session_ends_the_run_and_a_run_after_the_break_continues(server, ledger, tmp_path, fault, error):
+    ids = video_ids(12)
     server.faults.update(dict.fromkeys(ids, fault))
     ledger.enroll(videos.listed(*ids))
-    ending = acquire(server, ledger, tmp_path, workers=2, rest_s=1000)
-    assert ending.name == "Resting"
-    assert "asking for nothing until 20" in ending.message
-    assert sum(server.asked.values()) <= 2  # one a worker
-    table = by_video(ledger)
+    reason = acquire(server, ledger, tmp_path, workers=2, rest_s=1000)
+    assert reason.name == "Resting"
+    assert "no requests until 20" in reason.message
+    assert sum(server.asked.values()) <= 2  # one per worker
+    table = rows_by_video(ledger)
     assert set(table["status"]) == {"waiting"}
     assert set(table["attempts"]) == {0}
     assert set(table["error"]) == {"", error}
     until = ledger.current_break(time.time())["until"]
     assert until - time.time() == pytest.approx(1000, abs=5)
-    # a run before that asks for nothing
+    # a run before that makes no request
     assert acquire(server, ledger, tmp_path).name == "Resting"
     assert sum(server.asked.values()) <= 2
-    # a run after it goes on
+    # a run after it continues
     server.faults.clear()
     ledger._db.execute("UPDATE breaks SET until = 0")
     assert acquire(server, ledger, tmp_path, workers=2).name == "Complete"
     assert ledger.count_by_status() == {"waiting": 0, "done": 12, "gone": 0}
-    assert set(by_video(ledger)["attempts"]) == {1}
+    assert set(rows_by_video(ledger)["attempts"]) == {1}
 
 
-def test_each_refusal_makes_the_rest_longer_until_something_is_had(server, ledger, tmp_path):
+def test_each_refusal_makes_the_break_longer(server, ledger, tmp_path):
     server.faults["-v"] = "rate"
     ledger.enroll(videos.listed("-v"))
-    rests = []
+    breaks_s = []
     for _ in range(3):
         acquire(server, ledger, tmp_path, rest_s=100)
-        rests.append(round(ledger.current_break(time.time())["until"] - time.time(), -2))
+        breaks_s.append(round(ledger.current_break(time.time())["until"] - time.time(), -2))
         ledger._db.execute("UPDATE breaks SET until = 0")
-    assert rests == [100, 200, 400]
+    assert breaks_s == [100, 200, 400]
 
 
-def test_many_failures_in_a_row_are_a_refusal_too(server, ledger, tmp_path):
-    ids = names(30)
+def test_many_failures_in_a_row_count_as_a_refusal(server, ledger, tmp_path):
+    ids = video_ids(30)
     server.faults.update(dict.fromkeys(ids, "403"))
     ledger.enroll(videos.listed(*ids))
-    ending = acquire(server, ledger, tmp_path, failures=7, retry_s=60)
-    assert ending.name == "Resting"
-    assert "7 failures in a row" in ending.message
+    reason = acquire(server, ledger, tmp_path, failures=7, retry_s=60)
+    assert reason.name == "Resting"
+    assert "7 failures in a row" in reason.message
     assert sum(server.asked.values()) == 7
 
 
-def test_genres_stay_balanced_although_one_loses_half(server, ledger, tmp_path):
-    ids = names(40)
+def test_genres_stay_balanced_when_one_loses_half_its_segments(server, ledger, tmp_path):
+    ids = video_ids(40)
     server.faults.update(dict.fromkeys(ids[::4], "404"))  # every other one of the first genre
     ledger.enroll(videos.listed(*ids))
-    ending = acquire(server, ledger, tmp_path, workers=2, max_clips=16)
-    assert ending.name == "Enough"
+    reason = acquire(server, ledger, tmp_path, workers=2, max_clips=16)
+    assert reason.name == "Enough"
     assert ledger.done_by_genre() == {"a": 8, "b": 8}
-    asked = sum(server.asked.values())
+    n_requests = sum(server.asked.values())
     assert acquire(server, ledger, tmp_path, max_clips=16).name == "Enough"
-    assert sum(server.asked.values()) == asked
+    assert sum(server.asked.values()) == n_requests
     acquire(server, ledger, tmp_path, max_clips=18)
     assert ledger.done_by_genre() == {"a": 9, "b": 9}
 
 
-def test_segments_are_asked_for_at_the_pace_given_and_no_longer_than_allowed(server, ledger, tmp_path):
-    ledger.enroll(videos.listed(*names(50)))
-    begun = time.time()
-    ending = acquire(server, ledger, tmp_path, workers=2, interval_s=0.25, max_hours=1.2 / 3600)
-    assert ending.name == "OutOfTime"
-    assert 1 <= time.time() - begun < 5
+def test_downloads_keep_the_interval_and_stop_at_the_time_limit(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*video_ids(50)))
+    start = time.time()
+    reason = acquire(server, ledger, tmp_path, workers=2, interval_s=0.25, max_hours=1.2 / 3600)
+    assert reason.name == "OutOfTime"
+    assert 1 <= time.time() - start < 5
     starts = np.sort(ledger.read_segments().query("status == 'done'")["first_try"])
     assert 2 <= len(starts) <= 7  # in 1.2 s, 0.19 to 0.31 s apart
 
 
-def test_a_full_disk_stops_the_run_and_blames_no_segment(server, ledger, tmp_path):
-    ledger.enroll(videos.listed(*names(3)))
+def test_a_full_disk_stops_the_run_and_counts_no_attempt(server, ledger, tmp_path):
+    ledger.enroll(videos.listed(*video_ids(3)))
     (tmp_path / "audio").write_text("a file where the folder should be")
-    with pytest.raises(GenreError, match=r"cannot write .*see that the disk has room"):
+    with pytest.raises(GenreError, match=r"cannot write .*make sure that the disk has space"):
         acquire(server, ledger, tmp_path)
     assert ledger.count_by_status() == {"waiting": 3, "done": 0, "gone": 0}
     assert set(ledger.read_segments()["attempts"]) == {0}
 
 
 def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path):
-    ledger.enroll(videos.listed(*names(3)))
+    ledger.enroll(videos.listed(*video_ids(3)))
     ledger._db.execute(f"PRAGMA max_page_count = {ledger._db.execute('PRAGMA page_count').fetchone()[0]}")
     growing = "INSERT INTO breaks VALUES (0, 0, '', hex(zeroblob(99999)))"
     ledger._db.execute(f"CREATE TRIGGER fill AFTER UPDATE ON segments BEGIN {growing}; END")
@@ -204,14 +204,14 @@ def test_a_ledger_that_cannot_be_written_stops_the_run(server, ledger, tmp_path)
         acquire(server, ledger, tmp_path)
 
 
-def test_numbers_that_make_no_sense_are_refused():
+def test_a_pace_out_of_range_is_refused():
     for pace in (Pace(max_clips=-1), Pace(max_hours=0), Pace(interval_s=-1), Pace(failures=0)):
-        with pytest.raises(UsageError, match="none may be negative"):
+        with pytest.raises(UsageError, match="no number may be negative"):
             pace.check_values()
     Pace().check_values()
 
 
-def test_the_clock_never_tells_a_time_before_the_rest_is_over():
+def test_times_in_messages_are_rounded_up_to_the_minute():
     assert session._format_time(0) == session._format_time(-59)
     assert session._format_time(0) < session._format_time(1)
 
@@ -223,23 +223,26 @@ from genre.acquisition import import_clips
 from genre.acquisition.session import Acquisition, Pace
 from genre.acquisition.download import DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
-url, folder = sys.argv[1], Path(sys.argv[2])
+url = sys.argv[1]
+folder = Path(sys.argv[2])
 ledger = Ledger(folder / "ledger.sqlite")
 import_clips.reconcile_ledger(ledger, folder / "audio")
-source = DownloadSettings(url=url, sr=8000, timeout_s=4.0)
-fetchers = [SegmentDownloader(source, folder / "unfinished" / str(n)) for n in range(2)]
+settings = DownloadSettings(url=url, sr=8000, timeout_s=4.0)
+downloaders = [SegmentDownloader(settings, folder / "unfinished" / str(n)) for n in range(2)]
 pace = Pace(max_clips=0, interval_s=0, retry_s=0.05, failures=10**6)
-print(Acquisition(ledger, fetchers, folder / "audio", pace).run().name)
+print(Acquisition(ledger, downloaders, folder / "audio", pace).run().name)
 """
 
-#: A fifth of the segments, a mixture; some of them pass after a while.
+#: Faults of a fifth of the segments.
 MIXTURE = ("404", "403", "429", "private", "reset", "truncated", "empty", "garbage", "503")
+#: Those that pass after a few requests in half of the cases.
 PASSING = ("403", "429", "reset", "truncated", "503")
 
 
-def killed_again_and_again(server: videos.Videos, folder: Path, n: int, kills: int, seed: int = 0) -> dict[str, str]:
-    """Acquire n segments, a fifth of them faulty, with a number of kills; returns the lasting faults by id."""
-    rng, ids = random.Random(seed), names(n)
+def acquire_with_kills(server: videos.Videos, folder: Path, n: int, kills: int, seed: int = 0) -> dict[str, str]:
+    """Acquire n segments, a fifth of them faulty, with a number of kills; return the lasting faults by video."""
+    rng = random.Random(seed)
+    ids = video_ids(n)
     faulty = rng.sample(ids, n // 5)
     server.faults.update({ytid: MIXTURE[i % len(MIXTURE)] for i, ytid in enumerate(faulty)})
     server.until.update({ytid: 3 for ytid in faulty[::2] if server.faults[ytid] in PASSING})
@@ -259,9 +262,9 @@ def killed_again_and_again(server: videos.Videos, folder: Path, n: int, kills: i
     return {ytid: fault for ytid, fault in server.faults.items() if ytid not in server.until}
 
 
-def check_whole(server: videos.Videos, folder: Path, lasting: dict[str, str], kills: int) -> pd.DataFrame:
-    """Every segment in its right status, none fetched twice, none missing, none corrupt."""
-    table = by_video(Ledger(folder / "ledger.sqlite"))
+def check_result(server: videos.Videos, folder: Path, lasting: dict[str, str], kills: int) -> pd.DataFrame:
+    """Assert that every segment has its status and every clip its samples, and that no clip was downloaded twice."""
+    table = rows_by_video(Ledger(folder / "ledger.sqlite"))
     assert dict(table.loc[list(lasting), "status"]) == dict.fromkeys(lasting, "gone")
     done = table[~table.index.isin(lasting)]
     assert set(done["status"]) == {"done"}
@@ -272,22 +275,22 @@ def check_whole(server: videos.Videos, folder: Path, lasting: dict[str, str], ki
         expected, _ = sf.read(io.BytesIO(server.audio_of(ytid)), dtype="int16", start=5 * 8000, stop=15 * 8000)
         assert sr == 8000
         assert np.array_equal(y, expected)
-    # served whole: a look and a fetch; a worker's clip that was under way may be fetched again
-    again = sum(max(0, server.served[ytid] - 2) for ytid in done.index if ytid not in server.faults)
-    assert again <= 2 * 2 * kills
+    # a clip is served twice, to yt-dlp's probe and for the download; each kill may repeat one clip per worker
+    n_repeated = sum(max(0, server.served[ytid] - 2) for ytid in done.index if ytid not in server.faults)
+    assert n_repeated <= 2 * 2 * kills
     assert not any(server.served[ytid] > 2 + 2 * kills for ytid in done.index)
     return table
 
 
-def test_killed_twice_it_completes_and_repeats_nothing(server, tmp_path):
-    lasting = killed_again_and_again(server, tmp_path, n=45, kills=2)
-    check_whole(server, tmp_path, lasting, kills=2)
+def test_an_acquisition_killed_twice_completes_and_repeats_no_finished_clip(server, tmp_path):
+    lasting = acquire_with_kills(server, tmp_path, n=45, kills=2)
+    check_result(server, tmp_path, lasting, kills=2)
 
 
-def test_a_clip_whose_file_was_deleted_is_fetched_again(server, ledger, tmp_path):
+def test_a_clip_whose_file_was_deleted_is_downloaded_again(server, ledger, tmp_path):
     ledger.enroll(videos.listed("-a", "-b"))
     acquire(server, ledger, tmp_path)
-    path = tmp_path / "audio" / by_video(ledger).loc["-a", "path"]
+    path = tmp_path / "audio" / rows_by_video(ledger).loc["-a", "path"]
     path.unlink()
     assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (0, 1)
     acquire(server, ledger, tmp_path)
@@ -295,10 +298,10 @@ def test_a_clip_whose_file_was_deleted_is_fetched_again(server, ledger, tmp_path
     assert (server.asked["-a"], server.asked["-b"]) == (4, 2)
 
 
-def test_a_file_that_the_ledger_does_not_know_is_adopted_if_it_is_whole(server, ledger, tmp_path):
+def test_a_file_missing_from_the_ledger_is_adopted_if_it_is_complete(server, ledger, tmp_path):
     ledger.enroll(videos.listed("-a", "-b"))
     acquire(server, ledger, tmp_path)
-    digests = by_video(ledger)["sha256"]
+    digests = rows_by_video(ledger)["sha256"]
     for ytid in ("-a", "-b"):
         ledger.update_segment(f"{ytid}_5", status="waiting", path="", sha256="")
     path = tmp_path / "audio" / "000" / "-b_5.flac"
@@ -306,23 +309,23 @@ def test_a_file_that_the_ledger_does_not_know_is_adopted_if_it_is_whole(server, 
     assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (1, 0)
     acquire(server, ledger, tmp_path)
     assert (server.asked["-a"], server.asked["-b"]) == (2, 4)
-    pd.testing.assert_series_equal(by_video(ledger)["sha256"], digests)
+    pd.testing.assert_series_equal(rows_by_video(ledger)["sha256"], digests)
 
 
-def test_a_file_that_is_no_audio_is_no_obstacle(server, ledger, tmp_path):
+def test_a_file_that_is_not_audio_is_replaced_by_the_clip(server, ledger, tmp_path):
     ledger.enroll(videos.listed("-a"))
     (tmp_path / "audio" / "000").mkdir(parents=True)
     (tmp_path / "audio" / "000" / "-a_5.flac").write_bytes(b"rubbish")
     (tmp_path / "audio" / "000" / "another.flac").write_bytes(b"rubbish")
     assert import_clips.reconcile_ledger(ledger, tmp_path / "audio") == (0, 0)
     acquire(server, ledger, tmp_path)
-    assert by_video(ledger).loc["-a", "status"] == "done"
+    assert rows_by_video(ledger).loc["-a", "status"] == "done"
     assert sf.info(tmp_path / "audio" / "000" / "-a_5.flac").duration == 10
 
 
-def test_what_is_adopted_is_still_known_to_be_padded(server, ledger, tmp_path):
+def test_an_adopted_clip_keeps_its_padding(server, ledger, tmp_path):
     ledger.enroll(videos.listed("-a", start_s=10, end_s=20))
     acquire(server, ledger, tmp_path)
     ledger.update_segment("-a_10", status="waiting", padded_s=None)
     import_clips.reconcile_ledger(ledger, tmp_path / "audio")
-    assert by_video(ledger).loc["-a", ["status", "padded_s"]].tolist() == ["done", pytest.approx(4, abs=0.01)]
+    assert rows_by_video(ledger).loc["-a", ["status", "padded_s"]].tolist() == ["done", pytest.approx(4, abs=0.01)]

@@ -1,3 +1,5 @@
+"""Contract of every data set, and the data sets ``folder`` and ``published``."""
+
 import gzip
 import os
 
@@ -7,12 +9,13 @@ import pytest
 import soundfile as sf
 
 from genre import datasets
+from genre.datasets import folder
 from genre.errors import DataError, UsageError
 from genre.inputs.features import FEATURE_NAMES
 from tests.support.sounds import tone, write_music
 
 
-def scan(source, tmp_path, name="folder", **options) -> pd.DataFrame:
+def load(source, tmp_path, name="folder", **options) -> pd.DataFrame:
     return datasets.load_clips(name, str(source), tmp_path, options)
 
 
@@ -26,7 +29,7 @@ def write_published(path, names, n_columns=97):
 
 
 @pytest.mark.parametrize("name", sorted(datasets.DATASETS))
-def test_every_source_yields_the_same_table(name, music, tmp_path):
+def test_every_data_set_returns_the_same_columns(name, music, tmp_path):
     sources = {
         "demo": "",
         "folder": str(music),
@@ -45,81 +48,81 @@ def test_every_source_yields_the_same_table(name, music, tmp_path):
     assert table["stamp"].notna().all()
 
 
-def test_an_unknown_source_or_option_lists_the_known_ones(music, tmp_path):
+def test_an_unknown_data_set_or_option_is_refused_with_a_list_of_the_known_ones(music, tmp_path):
     with pytest.raises(UsageError, match=r"choose from .*demo, .*folder, .*published"):
         datasets.dataset_id("fodler", None)
     with pytest.raises(UsageError, match=r"needs -P source=PATH"):
         datasets.dataset_id("folder", "")
     with pytest.raises(UsageError, match="accepted: max_clips_per_track"):
-        scan(music, tmp_path, max_clips=3)
+        load(music, tmp_path, max_clips=3)
 
 
-def test_two_sources_of_one_name_lie_apart():
+def test_two_sources_of_the_same_file_name_get_different_ids():
     assert datasets.dataset_id("folder", "/a/music") != datasets.dataset_id("folder", "/b/music")
     assert datasets.dataset_id("folder", "/a/music").startswith("folder-music-")
 
 
 def test_tracks_are_cut_into_clips_that_share_a_recording(tmp_path):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
-    table = scan(folder, tmp_path)
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
+    table = load(music_dir, tmp_path)
     a = table[table["genre"] == "a"]
     assert a["start_s"].tolist() == [0, 10, 20, 30, 40]
     assert a["end_s"].tolist() == [10, 20, 30, 40, 47]
     assert a["recording"].unique().tolist() == ["a/0.wav"]
 
 
-def test_a_table_put_together_in_pieces_is_the_same(tmp_path, monkeypatch):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
+def test_a_table_built_in_several_pieces_is_the_same(tmp_path, monkeypatch):
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=47)
     (tmp_path / "list.csv").write_text("path,genre,split\nm/a/0.wav,a,\nm/b/0.wav,b,test\n")
-    for source in (folder, tmp_path / "list.csv"):
-        whole = scan(source, tmp_path)
+    for source in (music_dir, tmp_path / "list.csv"):
+        whole = load(source, tmp_path)
         monkeypatch.setattr(folder, "ROWS_PER_TABLE", 3)
-        pieces = scan(source, tmp_path)
+        pieces = load(source, tmp_path)
         pd.testing.assert_frame_equal(pieces.fillna({"split": ""}), whole.fillna({"split": ""}), check_dtype=False)
         monkeypatch.undo()
 
 
-def test_a_cap_spreads_the_clips_over_the_track(tmp_path):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=90)
-    starts = scan(folder, tmp_path, max_clips_per_track=3)["start_s"][:3].tolist()
+def test_a_limit_spreads_the_clips_over_the_track(tmp_path):
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=90)
+    starts = load(music_dir, tmp_path, max_clips_per_track=3)["start_s"][:3].tolist()
     assert len(starts) == 3
     assert starts[0] < 30 <= starts[1] < 60 <= starts[2]
 
 
-def test_deep_folders_count_and_hidden_files_and_texts_do_not(tmp_path):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
-    (folder / "a" / "album").mkdir()
-    sf.write(folder / "a" / "album" / "deep.flac", tone(10, hz=100), 22050)
-    (folder / "a" / "._0.wav").write_bytes(b"resource fork")
-    (folder / "a" / "notes.txt").write_text("no music")
-    (folder / ".trash").mkdir()
-    assert set(scan(folder, tmp_path)["recording"]) == {"a/0.wav", "b/0.wav", "a/album/deep.flac"}
+def test_nested_folders_are_searched_and_hidden_files_and_texts_are_ignored(tmp_path):
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
+    (music_dir / "a" / "album").mkdir()
+    sf.write(music_dir / "a" / "album" / "deep.flac", tone(10, hz=100), 22050)
+    (music_dir / "a" / "._0.wav").write_bytes(b"resource fork")
+    (music_dir / "a" / "notes.txt").write_text("no music")
+    (music_dir / ".trash").mkdir()
+    assert set(load(music_dir, tmp_path)["recording"]) == {"a/0.wav", "b/0.wav", "a/album/deep.flac"}
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_a_source_without_music_or_with_one_genre_is_refused(tmp_path):
     with pytest.raises(DataError, match="there is no"):
-        scan(tmp_path / "nowhere", tmp_path)
+        load(tmp_path / "nowhere", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="one sub-folder per genre"):
-        scan(tmp_path / "empty", tmp_path)
+        load(tmp_path / "empty", tmp_path)
     with pytest.raises(DataError, match="only one genre"):
-        scan(write_music(tmp_path / "one", genres={"a": 200}), tmp_path)
+        load(write_music(tmp_path / "one", genres={"a": 200}), tmp_path)
 
 
-def test_a_csv_may_give_recordings_splits_and_stretches(tmp_path):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=30)
+def test_a_csv_can_set_recordings_splits_starts_and_ends(tmp_path):
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1, seconds=30)
     (tmp_path / "list.csv").write_text(
         "path,genre,recording,split,start_s,end_s\n"
         "m/a/0.wav,rock,artist 1,train,2.5,9\n"
         "m/a/0.wav,rock,artist 1,train,12,\n"
-        f"{folder / 'b' / '0.wav'},pop,,test,,\n"
+        f"{music_dir / 'b' / '0.wav'},pop,,test,,\n"
     )
-    table = scan(tmp_path / "list.csv", tmp_path).set_index("clip_id")
+    table = load(tmp_path / "list.csv", tmp_path).set_index("clip_id")
     first = table.loc["m/a/0.wav@2.5"]
     assert table.loc[["m/a/0.wav@2.5", "m/a/0.wav@12"], "recording"].tolist() == ["artist 1"] * 2
     assert (first["start_s"], first["end_s"], first["split"], first["genre"]) == (2.5, 9.0, "train", "rock")
     assert table.loc["m/a/0.wav@12", "end_s"] == 22
-    assert table[table["genre"] == "pop"]["recording"].unique().tolist() == [str(folder / "b" / "0.wav")]
+    assert table[table["genre"] == "pop"]["recording"].unique().tolist() == [str(music_dir / "b" / "0.wav")]
 
 
 @pytest.mark.parametrize(
@@ -135,91 +138,91 @@ def test_a_csv_may_give_recordings_splits_and_stretches(tmp_path):
         ("path,genre,start_s\nx.wav,a,-1\ny.wav,b,\n", "line 2: start_s and end_s must be seconds"),
     ],
 )
-def test_a_bad_csv_says_what_is_wrong(tmp_path, text, message):
+def test_an_invalid_csv_is_refused_with_its_line(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        scan(tmp_path / "list.csv", tmp_path)
+        load(tmp_path / "list.csv", tmp_path)
 
 
 def test_tracks_of_one_artist_share_a_recording_and_keep_their_own_clips(tmp_path, music):
     lines = [f"{music / 'low' / f'{n}.wav'},NA,artist" for n in range(2)] + [f"{music / 'high' / '0.wav'},b,other"]
     (tmp_path / "list.csv").write_text("\n".join(["path,genre,recording", *lines]))
-    table = scan(tmp_path / "list.csv", tmp_path)
+    table = load(tmp_path / "list.csv", tmp_path)
     assert table["recording"].tolist() == ["artist", "artist", "other"]
-    assert table["genre"].tolist() == ["NA", "NA", "b"]  # a name like any other
+    assert table["genre"].tolist() == ["NA", "NA", "b"]  # "NA" is a name, not a missing value
 
 
-def test_a_stretch_beyond_the_end_is_a_row_with_its_reason(tmp_path, music):
+def test_a_start_beyond_the_end_of_the_file_is_a_row_with_its_reason(tmp_path, music):
     path = music / "low" / "0.wav"
     (tmp_path / "list.csv").write_text(f"path,genre,start_s\n{path},a,100\n{path},b,1\n")
-    row = scan(tmp_path / "list.csv", tmp_path).iloc[0]
+    row = load(tmp_path / "list.csv", tmp_path).iloc[0]
     assert row["status"] == "too_short"
     assert "ends after 12.0 s" in row["reason"]
 
 
-def test_another_stretch_is_another_clip(tmp_path, music):
+def test_another_end_changes_the_stamp(tmp_path, music):
     path = music / "low" / "0.wav"
     stamps = []
     for end in (5, 8):
         (tmp_path / "list.csv").write_text(f"path,genre,end_s\n{path},a,{end}\n{music / 'high' / '0.wav'},b,\n")
-        stamps.append(scan(tmp_path / "list.csv", tmp_path)["stamp"][0])
+        stamps.append(load(tmp_path / "list.csv", tmp_path)["stamp"][0])
     assert stamps[0] != stamps[1]
 
 
-def test_a_name_that_is_not_utf8_is_spelt_out_and_left_out(tmp_path):
-    folder = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
-    (folder / "a" / "0.wav").rename(os.fsdecode(os.fsencode(folder / "a") + b"/caf\xe9.wav"))
-    row = scan(folder, tmp_path).set_index("genre").loc["a"]
+def test_a_file_name_that_is_not_utf8_is_escaped_and_refused(tmp_path):
+    music_dir = write_music(tmp_path / "m", genres={"a": 200, "b": 300}, tracks=1)
+    (music_dir / "a" / "0.wav").rename(os.fsdecode(os.fsencode(music_dir / "a") + b"/caf\xe9.wav"))
+    row = load(music_dir, tmp_path).set_index("genre").loc["a"]
     assert row["recording"] == r"a/caf\xe9.wav"
     assert row["status"] == "undecodable"
     assert "not UTF-8" in row["reason"]
 
 
 @pytest.mark.parametrize("name", ["split", "genre", "unknown"])
-def test_a_genre_cannot_bear_a_name_that_tables_need(tmp_path, name):
+def test_a_genre_with_a_reserved_name_is_refused(tmp_path, name):
     with pytest.raises(DataError, match=f"cannot be called '{name}'"):
-        scan(write_music(tmp_path / "m", genres={name: 200, "b": 300}, tracks=1), tmp_path)
+        load(write_music(tmp_path / "m", genres={name: 200, "b": 300}, tracks=1), tmp_path)
 
 
-def test_a_listed_file_that_is_not_there_is_a_row_with_its_reason(tmp_path, music):
+def test_a_listed_file_that_does_not_exist_is_a_row_with_its_reason(tmp_path, music):
     (tmp_path / "list.csv").write_text(f"path,genre\n{music / 'low' / '0.wav'},a\ngone.wav,b\n")
-    row = scan(tmp_path / "list.csv", tmp_path).set_index("recording").loc["gone.wav"]
+    row = load(tmp_path / "list.csv", tmp_path).set_index("recording").loc["gone.wav"]
     assert row["status"] == "undecodable"
     assert "gone.wav" in row["reason"]
 
 
-def test_the_published_table_names_its_genres(tmp_path):
+def test_genres_of_the_published_table_are_read_from_the_file_names(tmp_path):
     path = write_published(tmp_path / "t.csv", ["38359_Rock_music.wav", "53#_Reggae.wav", "7_Rhythm_blues.wav"])
-    table = scan(path, tmp_path, "published")
+    table = load(path, tmp_path, "published")
     assert table["genre"].tolist() == ["Rock music", "Reggae", "Rhythm blues"]
     values = datasets.load_source_features("published", str(path))
     assert values.loc["53#_Reggae.wav"].tolist() == list(range(97, 194))
 
 
-def test_a_published_table_may_be_zipped_and_must_be_whole(tmp_path):
+def test_a_published_table_may_be_compressed_and_must_be_complete(tmp_path):
     path = write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
-    assert len(scan(tmp_path / "t.csv.gz", tmp_path, "published")) == 2
+    assert len(load(tmp_path / "t.csv.gz", tmp_path, "published")) == 2
     with pytest.raises(DataError, match="has 97 columns; expected 98"):
-        scan(write_published(tmp_path / "u.csv", ["1_a.wav", "2_b.wav"], 96), tmp_path, "published")
+        load(write_published(tmp_path / "u.csv", ["1_a.wav", "2_b.wav"], 96), tmp_path, "published")
     with pytest.raises(DataError, match=r"no genre in the file name '1.wav'"):
-        scan(write_published(tmp_path / "v.csv", ["1.wav", "2_b.wav"]), tmp_path, "published")
+        load(write_published(tmp_path / "v.csv", ["1.wav", "2_b.wav"]), tmp_path, "published")
     (tmp_path / "w.csv").write_text(path.read_text().replace(",5,", ",,"))
     with pytest.raises(DataError, match="missing or infinite values"):
-        scan(tmp_path / "w.csv", tmp_path, "published")
+        load(tmp_path / "w.csv", tmp_path, "published")
 
 
-def test_a_row_that_stands_twice_is_one_clip_and_one_name_over_two_rows_is_refused(tmp_path):
+def test_identical_rows_are_one_clip_and_different_rows_of_one_name_are_refused(tmp_path):
     path = write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1]]))
-    assert len(scan(path, tmp_path, "published")) == 2
+    assert len(load(path, tmp_path, "published")) == 2
     assert len(datasets.load_source_features("published", str(path))) == 2
     with pytest.raises(DataError, match=r"'1_a\.wav' is listed twice"):
-        scan(write_published(tmp_path / "u.csv", ["1_a.wav", "1_a.wav", "2_b.wav"]), tmp_path, "published")
+        load(write_published(tmp_path / "u.csv", ["1_a.wav", "1_a.wav", "2_b.wav"]), tmp_path, "published")
 
 
-def test_the_real_published_style_table(shared, tmp_path):
-    table = scan(shared / "audioset_4_genres_features.csv.gz", tmp_path, "published")
-    counts = {"Pop music": 1095, "Hip hop music": 1071, "Mbalax": 984, "Reggae": 984}  # one row stands twice
+def test_a_real_table_of_the_published_form_is_loaded(shared, tmp_path):
+    table = load(shared / "audioset_4_genres_features.csv.gz", tmp_path, "published")
+    counts = {"Pop music": 1095, "Hip hop music": 1071, "Mbalax": 984, "Reggae": 984}  # one row is repeated
     assert table["genre"].value_counts().to_dict() == counts

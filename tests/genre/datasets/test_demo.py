@@ -1,4 +1,4 @@
-"""The demo corpus: the same for the same seed, whole or absent on disk, and fit to be listened to."""
+"""Demo corpus: reproducible by its seed, complete or absent on disk, and audible."""
 
 from pathlib import Path
 
@@ -21,15 +21,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
 
 @pytest.fixture
 def two_genres(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A smaller corpus, for the sake of time."""
+    """Restrict the corpus to two genres, to save time."""
     monkeypatch.setattr(demo, "GENRES", {genre: demo.GENRES[genre] for genre in PAPER_ORDER[:2]})
 
 
-def contents(directory: Path) -> dict[str, bytes]:
+def file_bytes(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
-def test_table_lists_three_clips_a_recording(corpus):
+def test_the_table_lists_three_clips_per_recording(corpus):
     directory, table = corpus
     assert list(table["genre"].cat.categories) == PAPER_ORDER
     assert table["genre"].value_counts().to_dict() == dict.fromkeys(PAPER_ORDER, 6)
@@ -43,7 +43,7 @@ def test_table_lists_three_clips_a_recording(corpus):
     assert Path(row["path"]) == directory.resolve() / "audio" / "Rhythm and blues" / "01.flac"
 
 
-def test_files_are_mono_half_minutes_that_say_they_are_synthetic(corpus):
+def test_files_are_30_s_mono_and_marked_as_synthetic(corpus):
     _, table = corpus
     for path in table["path"].unique():
         with sf.SoundFile(path) as f:
@@ -51,7 +51,7 @@ def test_files_are_mono_half_minutes_that_say_they_are_synthetic(corpus):
             assert "synthetic" in f.comment
 
 
-def test_every_clip_sounds_and_none_is_clipped(corpus):
+def test_every_clip_is_audible_and_not_clipped(corpus):
     _, table = corpus
     for row in table.itertuples():
         y, _ = sf.read(row.path, start=round(row.start_s * 22050), stop=round(row.end_s * 22050))
@@ -61,59 +61,59 @@ def test_every_clip_sounds_and_none_is_clipped(corpus):
 
 
 @pytest.mark.parametrize("genre", PAPER_ORDER)
-def test_recordings_are_finite_and_start_and_end_in_range(genre):
+def test_recordings_have_their_length_and_finite_samples_in_range(genre):
     y = demo.render_recording(genre, 5, seed=1)
     assert y.shape == (661500,) and np.isfinite(y).all() and np.abs(y).max() <= 0.951
 
 
-def test_same_seed_same_samples_other_seed_others():
+def test_the_same_seed_gives_the_same_samples_and_another_seed_others():
     y = demo.render_recording("Techno", 4, seed=11)
     assert np.array_equal(y, demo.render_recording("Techno", 4, seed=11))
     others = [("Techno", 4, 12), ("Techno", 5, 11), ("Rock", 4, 11)]
     assert not any(np.array_equal(y, demo.render_recording(g, n, seed=s)) for g, n, s in others)
 
 
-def test_a_recording_does_not_depend_on_how_many_there_are(corpus, tmp_path):
+def test_a_recording_does_not_depend_on_the_size_of_the_corpus(corpus, tmp_path):
     directory, table = corpus
     fewer = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=3)
-    assert contents(tmp_path).items() <= contents(directory).items()
+    assert file_bytes(tmp_path).items() <= file_bytes(directory).items()
     stamps = table.set_index("clip_id")["stamp"]
     assert (fewer.set_index("clip_id")["stamp"] == stamps[fewer["clip_id"]]).all()
 
 
-def test_finished_files_are_kept_and_broken_ones_made_anew(tmp_path, two_genres):
+def test_complete_files_are_kept_and_damaged_ones_replaced(tmp_path, two_genres):
     table = demo.load_clips(None, tmp_path, recordings_per_genre=3)
-    before = contents(tmp_path)
+    before = file_bytes(tmp_path)
     paths = [Path(p) for p in table["path"].unique()]
-    cut, garbage, empty, gone, *whole = paths
-    cut.write_bytes(cut.read_bytes()[:50_000])
+    truncated, garbage, empty, missing, *complete = paths
+    truncated.write_bytes(truncated.read_bytes()[:50_000])
     garbage.write_bytes(b"not audio")
     empty.write_bytes(b"")
-    gone.unlink()
-    (gone.parent / "00.flac.77.tmp").write_bytes(b"left by a killed run")
-    times = [p.stat().st_mtime_ns for p in whole]
-    again = demo.load_clips(None, tmp_path, recordings_per_genre=3)
-    pd.testing.assert_frame_equal(table, again)
-    assert {k: v for k, v in contents(tmp_path).items() if not k.endswith(".tmp")} == before
-    assert [p.stat().st_mtime_ns for p in whole] == times
+    missing.unlink()
+    (missing.parent / "00.flac.77.tmp").write_bytes(b"left by a killed run")
+    times = [p.stat().st_mtime_ns for p in complete]
+    repeated = demo.load_clips(None, tmp_path, recordings_per_genre=3)
+    pd.testing.assert_frame_equal(table, repeated)
+    assert {k: v for k, v in file_bytes(tmp_path).items() if not k.endswith(".tmp")} == before
+    assert [p.stat().st_mtime_ns for p in complete] == times
 
 
 def test_files_of_another_seed_are_replaced_and_their_stamp_changes(tmp_path, two_genres):
     first = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=0)
-    before = contents(tmp_path)
+    before = file_bytes(tmp_path)
     second = demo.load_clips(None, tmp_path, recordings_per_genre=1, seed=1)
-    assert all(before[k] != v for k, v in contents(tmp_path).items())
+    assert all(before[k] != v for k, v in file_bytes(tmp_path).items())
     assert (first["stamp"] != second["stamp"]).all()
 
 
-def test_no_half_file_when_writing_fails(tmp_path, monkeypatch):
-    def broken(genre: str, number: int, *, seed: int) -> np.ndarray:
+def test_no_partial_file_is_left_when_writing_fails(tmp_path, monkeypatch):
+    def interrupted(genre: str, number: int, *, seed: int) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "render_recording", broken)
+    monkeypatch.setattr(demo, "render_recording", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.load_clips(None, tmp_path, recordings_per_genre=1)
-    assert contents(tmp_path) == {}
+    assert file_bytes(tmp_path) == {}
 
 
 def test_no_note_ends_in_a_click():
@@ -131,15 +131,15 @@ def test_patterns_fill_a_bar():
             assert all(len(p) == 16 and set(p) <= set("xo.") for p in getattr(rhythm, part))
 
 
-def test_unknown_genre_is_refused():
+def test_an_unknown_genre_is_refused():
     with pytest.raises(UsageError, match="'Jazz'"):
         demo.render_recording("Jazz", 0)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"source": "music"}, {"recordings_per_genre": 0}, {"recordings_per_genre": -1}, {"seed": -1}]
+    "argument", [{"source": "music"}, {"recordings_per_genre": 0}, {"recordings_per_genre": -1}, {"seed": -1}]
 )
-def test_wrong_arguments_are_refused(tmp_path, wrong):
-    with pytest.raises(UsageError, match=str(*wrong.values())):
-        demo.load_clips(**{"source": None, "directory": tmp_path, **wrong})
+def test_arguments_out_of_range_are_refused(tmp_path, argument):
+    with pytest.raises(UsageError, match=str(*argument.values())):
+        demo.load_clips(**{"source": None, "directory": tmp_path, **argument})
     assert not list(tmp_path.iterdir())

@@ -1,3 +1,5 @@
+"""The Free Music Archive's data set, from a small imitation."""
+
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpus, tmp_path):
+def test_a_subset_is_loaded_with_its_split_artists_and_known_bad_tracks(corpus, tmp_path):
     table = datasets.load_clips("fma", str(corpus), tmp_path, {})
     by_track = table.assign(track=table["clip_id"].str[:6]).drop_duplicates("track").set_index("track")
     assert set(by_track.index) == {"000002", "000003", "000005", "000010", "000020", "000030", "133297", "001000"}
@@ -45,8 +47,8 @@ def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpu
     assert by_track.loc["001000", "status"] == "undecodable"
     good = table[table["status"] == "pending"]
     assert len(good) == 6 * 3
-    sides = assignment.published_splits(good).set_index("recording")["split"].to_dict()
-    assert sides == {
+    splits = assignment.published_splits(good).set_index("recording")["split"].to_dict()
+    assert splits == {
         "artist 1": "train",
         "artist 2": "validation",
         "artist 3": "test",
@@ -55,7 +57,7 @@ def test_a_subset_comes_with_its_split_its_artists_and_its_known_bad_files(corpu
     }
 
 
-def test_what_is_wrong_is_named(corpus, tmp_path):
+def test_an_unknown_subset_and_missing_files_are_refused(corpus, tmp_path):
     with pytest.raises(UsageError, match="choose from small, medium, large"):
         datasets.load_clips("fma", str(corpus), tmp_path, {"subset": "tiny"})
     with pytest.raises(DataError, match=r"no tracks.csv in"):
@@ -68,7 +70,7 @@ def test_what_is_wrong_is_named(corpus, tmp_path):
         datasets.load_clips("fma", str(tmp_path), tmp_path, {})
 
 
-def test_a_larger_subset_holds_the_smaller_ones(corpus, tmp_path):
+def test_a_larger_subset_includes_the_smaller_ones(corpus, tmp_path):
     small = datasets.load_clips("fma", str(corpus), tmp_path, {})
     (tmp_path / "fma_medium").symlink_to(corpus / "fma_small")
     (tmp_path / "fma_metadata").symlink_to(corpus / "fma_metadata")

@@ -1,4 +1,4 @@
-"""Records of AudioSet's published features."""
+"""AudioSet's published VGGish features, from small TFRecord files."""
 
 import struct
 import subprocess
@@ -14,8 +14,9 @@ from genre.datasets import vggish
 from genre.errors import DataError
 from genre.store import contents
 
-REGGAE, TECHNO = PAPER_GENRES["Reggae"], PAPER_GENRES["Techno"]
-CLASSES = ["/m/09x0r", REGGAE, *[f"/m/0{n}" for n in range(200)], TECHNO]  # an index that needs two bytes
+REGGAE = PAPER_GENRES["Reggae"]
+TECHNO = PAPER_GENRES["Techno"]
+CLASSES = ["/m/09x0r", REGGAE, *[f"/m/0{n}" for n in range(200)], TECHNO]  # techno's index needs two bytes
 
 
 def varint(n: int) -> bytes:
@@ -31,7 +32,7 @@ def entry(name: str, message: bytes) -> bytes:
 
 
 def example(ytid: str, start_s: float, labels: list[int], seconds: np.ndarray, *, is_packed: bool = True) -> bytes:
-    """A tf.train.SequenceExample, as the published files have it."""
+    """Encode a tf.train.SequenceExample as in the published files."""
     numbers = field(1, b"".join(map(varint, labels))) if is_packed else b"".join(b"\x08" + varint(n) for n in labels)
     context = entry("video_id", field(1, field(1, ytid.encode()))) + entry("labels", field(3, numbers))
     for name, value in (("start_time_seconds", start_s), ("end_time_seconds", start_s + 10)):
@@ -40,13 +41,13 @@ def example(ytid: str, start_s: float, labels: list[int], seconds: np.ndarray, *
     return field(1, context) + field(2, entry("audio_embedding", frames))
 
 
-def write(path: Path, *examples: bytes) -> None:
+def write_records(path: Path, *examples: bytes) -> None:
     import tensorflow as tf
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for e in examples:
-            writer.write(e)
+        for serialised in examples:
+            writer.write(serialised)
 
 
 def some_seconds(seed: int, n: int = 10) -> np.ndarray:
@@ -56,7 +57,7 @@ def some_seconds(seed: int, n: int = 10) -> np.ndarray:
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
     folder = tmp_path / "audioset_v1_embeddings"
-    write(
+    write_records(
         folder / "bal_train" / "-a.tfrecord",
         example("-abcdefghij", 30, [0, 1], some_seconds(0)),
         example("ABCDEFGHIJK", 0.5, [CLASSES.index(TECHNO)], some_seconds(1, 3), is_packed=False),
@@ -64,13 +65,13 @@ def records(tmp_path: Path) -> Path:
         example("both1234567", 0, [1, CLASSES.index(TECHNO)], some_seconds(3)),
         example("silent12345", 0, [1], some_seconds(4, 0)),
     )
-    write(folder / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)))
+    write_records(folder / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)))
     lines = [f'{n},{mid},"class {n}"' for n, mid in enumerate(CLASSES)]
     (folder / LABELS_FILE).write_text("\n".join(["index,mid,display_name", *lines]) + "\n")
     return folder
 
 
-def test_records_become_clips_and_a_table_of_256_columns(records, tmp_path):
+def test_records_become_clips_and_256_features(records, tmp_path):
     table = datasets.load_clips("vggish", str(records), tmp_path, {}).set_index("clip_id")
     assert set(table.index) == {"-abcdefghij_30", "ABCDEFGHIJK_0.5", "evaluation1_70"}
     assert table.loc["ABCDEFGHIJK_0.5", ["genre", "recording"]].tolist() == ["Techno", "ABCDEFGHIJK"]
@@ -83,12 +84,12 @@ def test_records_become_clips_and_a_table_of_256_columns(records, tmp_path):
     np.testing.assert_allclose(values.loc["ABCDEFGHIJK_0.5"][128:], seconds.std(axis=0), atol=1e-5)
 
 
-def test_the_policy_is_that_of_segments(records, tmp_path):
+def test_records_with_several_genres_follow_the_policy(records, tmp_path):
     table = datasets.load_clips("vggish", str(records), tmp_path, {"policy": "first"}).set_index("clip_id")
     assert table.loc["both1234567_0", "genre"] == "Reggae"
 
 
-def test_a_store_keeps_the_columns_that_the_source_brought(records, tmp_path):
+def test_a_store_keeps_the_columns_of_the_source(records, tmp_path):
     clips = datasets.load_clips("vggish", str(records), tmp_path, {})
     values = datasets.load_source_features("vggish", str(records))
     contents.write_source_features(clips, values, tmp_path / "store")
@@ -105,11 +106,11 @@ def test_a_damaged_file_is_refused(records, tmp_path, cut):
         datasets.load_clips("vggish", str(records), tmp_path, {})
 
 
-def test_a_file_with_the_beginning_of_one_more_record_is_refused(records, tmp_path):
+def test_a_file_that_ends_within_the_head_of_a_record_is_refused(records, tmp_path):
     path = records / "bal_train" / "-a.tfrecord"
     path.write_bytes(path.read_bytes() + path.read_bytes()[:7])
     with pytest.raises(DataError, match=r"a.tfrecord is damaged.*ends within a record"):
-        datasets.clips("vggish", str(records), tmp_path, {})
+        datasets.load_clips("vggish", str(records), tmp_path, {})
 
 
 def test_a_changed_byte_is_refused(records, tmp_path):
@@ -118,31 +119,31 @@ def test_a_changed_byte_is_refused(records, tmp_path):
     data[-100] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"aa.tfrecord is damaged.*checksum"):
-        datasets.clips("vggish", str(records), tmp_path, {})
+        datasets.load_clips("vggish", str(records), tmp_path, {})
 
 
-def test_records_that_lack_something_are_refused(records, tmp_path):
+def test_records_that_lack_a_field_are_refused(records, tmp_path):
     whole = example("evaluation1", 70, [1], some_seconds(5))
     for name in ("video_id", "labels", "end_time_seconds", "audio_embedding"):
-        write(records / "eval" / "aa.tfrecord", whole.replace(name.encode(), b"x" * len(name)))
+        write_records(records / "eval" / "aa.tfrecord", whole.replace(name.encode(), b"x" * len(name)))
         with pytest.raises(DataError, match=f"aa.tfrecord is damaged.*a record without {name}"):
-            datasets.clips("vggish", str(records), tmp_path, {})
+            datasets.load_clips("vggish", str(records), tmp_path, {})
 
 
-def test_files_without_a_record_and_folders_are_refused(records, tmp_path):
-    write(tmp_path / "empty" / "aa.tfrecord")
+def test_a_file_without_records_and_a_folder_are_refused(records, tmp_path):
+    write_records(tmp_path / "empty" / "aa.tfrecord")
     with pytest.raises(DataError, match=r"no record with features in"):
-        vggish.features(tmp_path / "empty")
+        vggish.load_features(tmp_path / "empty")
     (records / "folder.tfrecord").mkdir()
-    with pytest.raises(DataError, match=r"cannot read .*folder.tfrecord.*must be a file"):
-        vggish.features(records)
+    with pytest.raises(DataError, match=r"cannot read .*folder.tfrecord.*must be a readable file"):
+        vggish.load_features(records)
 
 
-def test_reading_writes_nothing_to_the_terminal_and_takes_no_device(records):
+def test_reading_prints_nothing_and_initialises_no_device(records):
     code = (
         "import sys; from pathlib import Path; from genre.datasets import vggish\n"
         "assert 'tensorflow' not in sys.modules\n"
-        f"vggish.features(Path({str(records)!r}))\n"
+        f"vggish.load_features(Path({str(records)!r}))\n"
         "import tensorflow as tf\n"
         "tf.config.threading.set_inter_op_parallelism_threads(1)  # refused once devices are in use\n"
     )
@@ -150,18 +151,18 @@ def test_reading_writes_nothing_to_the_terminal_and_takes_no_device(records):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_what_is_something_else_is_refused(records, tmp_path):
-    write(records / "eval" / "aa.tfrecord", b"\xff\xff not a message")
+def test_files_of_other_content_are_refused(records, tmp_path):
+    write_records(records / "eval" / "aa.tfrecord", b"\xff\xff not a message")
     with pytest.raises(DataError, match=r"aa.tfrecord is damaged, or holds no VGGish features"):
         datasets.load_clips("vggish", str(records), tmp_path, {})
-    write(records / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)[:, :64]))
+    write_records(records / "eval" / "aa.tfrecord", example("evaluation1", 70, [1], some_seconds(5)[:, :64]))
     with pytest.raises(DataError, match=r"seconds of \[64\] values, not 128"):
         datasets.load_clips("vggish", str(records), tmp_path, {})
     with pytest.raises(DataError, match=r"no .tfrecord file in"):
         vggish.load_features(tmp_path / "nothing")
 
 
-def test_tensorflow_writes_what_is_read_here(records, tmp_path):
+def test_records_that_tensorflow_builds_are_read(records, tmp_path):
     import tensorflow as tf
 
     def feature(**kind: list) -> tf.train.Feature:

@@ -17,7 +17,8 @@ import psutil
 import pytest
 import soundfile as sf
 
-from benchmarks import bad_files
+from benchmarks._shared import music as synthetic
+from benchmarks.endurance import bad_files
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
 from genre.store import building, contents
@@ -172,7 +173,7 @@ def test_a_cluster_that_loses_a_worker_leaves_the_same_bytes(tmp_path, fragile, 
             building.build_store(slow, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
         assert parts(tmp_path / "s") == whole
         elsewhere = slow.assign(path="/not/on/this/machine.wav", stamp="2")
-        with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must lie"):
+        with pytest.raises(GenreError, match=r"has no /not/on/this/machine.wav; the music and GENRE_HOME must be on"):
             building.build_store(elsewhere, CONFIG, tmp_path / "s", dask=cluster.scheduler_address)
 
 
@@ -213,9 +214,9 @@ def test_bad_files_of_every_kind_among_good_ones(tmp_path):
     folder = tmp_path / "music"
     good = [f"good-{n}.wav" for n in range(4)]
     folder.mkdir()
-    expected = bad_files.write(folder, len(bad_files.CONTENTS) + len(bad_files.NOT_FILES))
+    expected = bad_files.write_files(folder, len(bad_files.CONTENTS) + len(bad_files.NOT_FILES))
     for name in good:
-        sf.write(folder / name, bad_files.music(), bad_files.SR)
+        sf.write(folder / name, synthetic.make_chord(), synthetic.SR)
     clips = listed([folder / name for name in [*expected, *good]]).sample(frac=1, random_state=0)
     building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=2)
     built = contents.with_outcomes(clips, tmp_path / "s").set_index("clip_id")

@@ -1,4 +1,4 @@
-"""From the alias to what answers: the real command, real MLflow servers, a real proxy, and clients that count."""
+"""`serving.deploy` as a command, with real MLflow servers, a real proxy, and clients that count their responses."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from tests.support.project import ROOT
 from tests.support.servers import free_port
 
-#: A model that answers as ours do, in a moment: its genre tells the versions apart.
+#: A quick model whose predictions have the form of this project's; its genre identifies the version.
 MODEL = """
 import time
 import pandas as pd
@@ -38,20 +38,20 @@ class Model(PythonModel):
 
     def predict(self, context, model_input, params=None):
         time.sleep(0.15)
-        answer = {"genre": "GENRE", "confidence": 1.0, "probabilities": {"GENRE": 1.0}, "error": None}
-        return pd.DataFrame([answer] * len(model_input), dtype=object)
+        row = {"genre": "GENRE", "confidence": 1.0, "probabilities": {"GENRE": 1.0}, "error": None}
+        return pd.DataFrame([row] * len(model_input), dtype=object)
 
 
 set_model(Model())
 """
 
-#: Six rows of this are a request of two megabytes.
+#: A row of a request; six of them make two megabytes.
 ROW = {"audio": "x" * 350_000}
 
 
 @dataclass
 class Place:
-    """A registry with versions that answer ``one``, ``two`` and ``three``, one that cannot load, one that errs."""
+    """A registry: versions 1 to 3 predict ``one``, ``two``, ``three``; 4 fails to load; 5 returns an error."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -99,7 +99,8 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("deploy")
-    place, before = Place(folder), mlflow.get_tracking_uri()
+    place = Place(folder)
+    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(place.uri)
     client = MlflowClient(place.uri)
     client.create_registered_model("genre")
@@ -129,7 +130,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def command(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     process = place.start()
     try:
-        place.wait("version 1 of genre serves")
+        place.wait("version 1 of genre is now being served")
         yield process
     finally:
         process.kill()
@@ -143,10 +144,13 @@ def deployed(place: Place, command: subprocess.Popen[bytes]) -> Place:
 
 
 class Clients:
-    """Threads that ask again and again; every answer is counted, and everything that is none."""
+    """Threads that send request after request; every prediction is counted, and every failure is listed."""
 
     def __init__(self, place: Place, n: int = 4) -> None:
-        self.place, self.answers, self.lost, self.ending = place, Counter[str](), list[str](), threading.Event()
+        self.place = place
+        self.answers = Counter[str]()
+        self.lost = list[str]()
+        self.ending = threading.Event()
         self.threads = [threading.Thread(target=self._ask, args=(1 if k else 6,)) for k in range(n)]
 
     def _ask(self, n_rows: int) -> None:
@@ -171,14 +175,15 @@ class Clients:
             thread.join()
 
     def wait_for(self, genre: str, n: int = 8) -> None:
-        before, deadline = self.answers[genre], time.monotonic() + 180
+        before = self.answers[genre]
+        deadline = time.monotonic() + 180
         while self.answers[genre] < before + n:
             assert time.monotonic() < deadline, f"{genre} does not answer: {self.answers}, {self.lost}"
             time.sleep(0.05)
 
 
 def processes(command: subprocess.Popen[bytes], word: str = "") -> list[psutil.Process]:
-    """What the command has started, directly or not."""
+    """Processes that the command has started, directly or not, with a word in their command line."""
     return [p for p in psutil.Process(command.pid).children(recursive=True) if word in " ".join(p.cmdline())]
 
 
@@ -189,35 +194,37 @@ def test_no_request_is_lost_while_the_alias_moves_twice(deployed: Place):
         clients.wait_for("two")
         deployed.point(3)
         clients.wait_for("three")
-        deployed.wait("version 2 has ended")
+        deployed.wait("version 2 has been stopped")
         clients.wait_for("three")
     assert clients.lost == []
     assert set(clients.answers) == {"one", "two", "three"}
-    assert deployed.log.index("version 2 of genre serves") < deployed.log.index("version 1 has ended")
+    served = deployed.log.index("version 2 of genre is now being served")
+    assert served < deployed.log.index("version 1 has been stopped")
 
 
 @pytest.mark.parametrize(
-    ("version", "reason"), [(4, "it ended with code 1 while it loaded"), (5, "it answers the example with")]
+    ("version", "reason"),
+    [(4, "it ended with code 1 while loading"), (5, "it returned no genre for the example request")],
 )
 def test_a_version_that_cannot_serve_changes_nothing_and_is_tried_once(deployed: Place, version: int, reason: str):
     with Clients(deployed, 2) as clients:
         deployed.point(version)
-        deployed.wait(f"version {version} of genre cannot serve: {reason}")
+        deployed.wait(f"version {version} of genre cannot be served: {reason}")
         clients.wait_for("three")
         time.sleep(2)
     assert clients.lost == []
     assert set(clients.answers) == {"three"}
-    assert "; version 3 stays" in deployed.log
+    assert "; still serving version 3" in deployed.log
     assert deployed.log.count(f"starting version {version}") == 1
 
 
 def test_a_killed_server_is_started_again_while_requests_wait_and_the_registry_is_locked(deployed: Place, command):
     deployed.point(3)
-    deployed.wait("version 3 of genre serves")
+    deployed.wait("version 3 of genre is now being served")
     [server] = processes(command, "uvicorn")
     with sqlite3.connect(deployed.folder / "mlflow.db", isolation_level=None) as database:
         database.execute("BEGIN EXCLUSIVE")
-        deployed.wait("cannot be had from MLflow, trying again")
+        deployed.wait("cannot get genre@champion from MLflow, trying again")
         server.kill()
         server.wait()
         assert deployed.ask() == "three"
@@ -228,7 +235,7 @@ def test_a_killed_server_is_started_again_while_requests_wait_and_the_registry_i
 def test_a_killed_proxy_is_started_again(deployed: Place, command):
     [proxy] = processes(command, "caddy")
     proxy.kill()
-    deployed.wait("the proxy died; starting it again")
+    deployed.wait("the proxy died; restarting it")
     for _ in range(50):
         with suppress(requests.ConnectionError):
             return_value = deployed.ask()
@@ -237,16 +244,17 @@ def test_a_killed_proxy_is_started_again(deployed: Place, command):
     assert return_value == "three"
 
 
-def test_a_port_in_use_and_a_name_that_is_none_are_said(deployed: Place):
+def test_a_port_in_use_is_an_error_message(deployed: Place):
     second = Place(deployed.folder, deployed.port)
-    said = subprocess.run(second.command, env=second.env, capture_output=True, text=True)
-    assert said.returncode == 1
-    assert said.stderr.startswith(f"error: cannot listen at 127.0.0.1:{deployed.port}")
+    done = subprocess.run(second.command, env=second.env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{deployed.port}")
     assert deployed.ask() == "three"
 
 
-def test_ctrl_c_answers_what_is_open_and_leaves_no_process(deployed: Place, command):
-    started, answers = processes(command), []
+def test_ctrl_c_finishes_open_requests_and_leaves_no_process(deployed: Place, command):
+    started = processes(command)
+    answers = []
     asking = threading.Thread(target=lambda: answers.append(deployed.ask(6)))
     asking.start()
     time.sleep(0.1)
@@ -256,16 +264,16 @@ def test_ctrl_c_answers_what_is_open_and_leaves_no_process(deployed: Place, comm
     assert answers == ["three"]
     assert len(started) == 3
     assert not psutil.wait_procs(started, 5)[1]
-    assert "Traceback" not in deployed.log.split("ending;")[1]
+    assert "Traceback" not in deployed.log.split("stopping;")[1]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent was killed")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children when their parent is killed")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_command_takes_its_processes_along(place: Place, workers: int):
     place = Place(place.folder, workers=workers)
     command = place.start()
-    place.wait("of genre serves")
+    place.wait("of genre is now being served")
     started = processes(command)
     command.kill()
     command.wait()
@@ -273,12 +281,12 @@ def test_a_killed_command_takes_its_processes_along(place: Place, workers: int):
 
 
 @pytest.mark.slow
-def test_of_two_workers_one_may_die(place: Place):
+def test_a_worker_that_dies_beside_another_is_replaced(place: Place):
     two = Place(place.folder, workers=2)
     two.point(1)
     command = two.start()
     try:
-        two.wait("version 1 of genre serves")
+        two.wait("version 1 of genre is now being served")
         first, second = wait_for_workers(command)
         first.kill()
         first.wait()
@@ -295,9 +303,9 @@ def test_of_two_workers_one_may_die(place: Place):
 
 
 def wait_for_workers(command: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Both of uvicorn's workers; it starts another within a second of a death."""
+    """Wait for both of uvicorn's workers; it replaces one that dies within a second."""
     deadline = time.monotonic() + 60
-    while len(found := processes(command, "spawn_main")) < 2:
+    while len(workers := processes(command, "spawn_main")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return found
+    return workers

@@ -1,7 +1,7 @@
-"""The published scripts on today's librosa and matplotlib: every feature by a call of its own, the picture by a figure.
+"""Published scripts on current librosa and matplotlib: a call per feature, and a figure per spectrogram.
 
-Bahuleyan 2018, notebook 5 and `generate_spectrograms.py`, with the names that have changed since (`rmse` is `rms`,
-`beat.tempo` is `feature.tempo`) and no more. Two scripts, so each clip is decoded twice.
+Bahuleyan 2018, notebook 5 and `generate_spectrograms.py`; only names that have changed since are replaced (`rmse` by
+`rms`, `beat.tempo` by `feature.tempo`). Each of the two scripts decodes the clip.
 """
 
 import io
@@ -16,13 +16,16 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-SR, N_FFT, HOP = 22050, 2048, 512
+SR = 22050
+N_FFT = 2048
+HOP = 512
 
 
-def features(path: str) -> np.ndarray:
-    """The row of the published table, shape (97,)."""
+def extract_features(path: str) -> np.ndarray:
+    """Return the row of the published table, shape (97,)."""
     y, sr = librosa.load(path, sr=SR)
-    level, offset = y + 0.0001, y + 0.01
+    level = y + 0.0001
+    offset = y + 0.01
     stft = {"sr": sr, "n_fft": N_FFT, "hop_length": HOP}
     values = [np.mean(abs(y)), np.std(y), scipy.stats.skew(abs(y)), scipy.stats.kurtosis(y)]
     values += _mean_std(librosa.feature.zero_crossing_rate(level, frame_length=N_FFT, hop_length=HOP))
@@ -38,8 +41,8 @@ def features(path: str) -> np.ndarray:
     return np.round(np.array(values), 3)
 
 
-def picture(path: str) -> bytes:
-    """The published picture, a JPEG of 300 × 300."""
+def draw_spectrogram(path: str) -> bytes:
+    """Return the published spectrogram, a JPEG of 300 × 300."""
     y, sr = librosa.load(path, sr=SR)
     emphasised = np.append(y[0], y[1:] - 0.97 * y[:-1])
     S = librosa.feature.melspectrogram(y=emphasised, sr=sr, n_fft=N_FFT, hop_length=HOP, n_mels=96, fmax=sr / 2)
@@ -57,5 +60,5 @@ def picture(path: str) -> bytes:
 
 
 def _mean_std(rows: np.ndarray) -> list[float]:
-    """Means, then standard deviations, over the frames."""
+    """Return the means, then the standard deviations, over the frames."""
     return [*rows.mean(axis=1), *rows.std(axis=1)]

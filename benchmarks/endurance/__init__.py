@@ -1,0 +1,1 @@
+"""Benchmarks of endurance: bad files, hostile requests, killed processes."""

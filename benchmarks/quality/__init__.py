@@ -1,0 +1,1 @@
+"""Benchmarks of quality: scores and detection rates, not times."""

@@ -1,0 +1,1 @@
+"""Benchmarks of speed: a claim, and a script that measures it."""

@@ -1,0 +1,92 @@
+"""Page of an experiment in MLflow's user interface: its description, and a view of the models, best first.
+
+MLflow has no setting for what an experiment's page shows first. A view saved with the menu "Views" of the page is a tag
+of the experiment, which can be set from here. The name of the tag and the form of its value are not documented by
+MLflow: they are those of its front-end code, and `tests/tracking/test_experiment_page.py` checks that it still contains
+them.
+"""
+
+import json
+import time
+from typing import Any
+
+from mlflow import MlflowClient
+
+#: Key of the view: appended to `VIEW_TAG_PREFIX` it is the tag, and after ``?viewStateShareKey=`` in the address of the
+#: experiment's page it opens the view. In the page "Chart view" the models' scores are then shown as bars.
+VIEW_KEY = "leaderboard"
+
+#: Prefix of the tags in which MLflow's pages save views.
+VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+
+#: Name of the view on the page.
+VIEW_NAME = "Leaderboard"
+
+#: Columns of the view, in this order; all but the bounds of the interval have a bar chart too.
+LEADERBOARD_METRICS = (
+    "test_macro_auc",
+    "test_accuracy",
+    "test_macro_f1",
+    "test_log_loss",
+    "fit_seconds",
+    "test_macro_auc_low",
+    "test_macro_auc_high",
+)
+
+#: Longest tag of an experiment that MLflow accepts, characters.
+MAX_DESCRIPTION = 5000
+
+#: Largest number of models in a bar chart.
+MAX_BARS = 20
+
+
+def set_experiment_page(run_id: str, note: str, *, replace: bool) -> None:
+    """Describe the experiment of a run on its page, and give the page the view "Leaderboard".
+
+    Parameters
+    ----------
+    run_id : str
+        A run of the experiment.
+    note : str
+        Description in Markdown; cut to `MAX_DESCRIPTION` characters.
+    replace : bool
+        Whether to replace a description that is already there.
+    """
+    client = MlflowClient()
+    experiment_id = client.get_run(run_id).info.experiment_id
+    client.set_experiment_tag(experiment_id, f"{VIEW_TAG_PREFIX}{VIEW_KEY}", json.dumps(_leaderboard_view()))
+    if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_DESCRIPTION])
+
+
+def _leaderboard_view() -> dict[str, Any]:
+    """Return the view as MLflow's pages save it: models only, ordered by test AUC."""
+    now_ms = int(time.time() * 1000)
+    columns = [f"metrics.`{name}`" for name in LEADERBOARD_METRICS]
+    state = {
+        "searchFilter": "metrics.test_macro_auc > 0",  # leaves out runs that are not of one model
+        "orderByKey": columns[0],
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "compareRunSections": [{"uuid": "board", "name": VIEW_NAME, "display": True, "isReordered": False}],
+        "compareRunCharts": [_bar_chart(m) for m in LEADERBOARD_METRICS if not m.endswith(("_low", "_high"))],
+    }
+    return {"name": VIEW_NAME, "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
+
+
+def _bar_chart(metric: str) -> dict[str, Any]:
+    """Return the bar chart of one metric over the models, in the section of `_leaderboard_view`."""
+    return {
+        "uuid": metric,
+        "type": "BAR",
+        "metricKey": metric,
+        "metricSectionId": "board",
+        "runsCountToCompare": MAX_BARS,
+        "isGenerated": False,
+        "deleted": False,
+    }
