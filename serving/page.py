@@ -27,6 +27,9 @@ MAX_MB, MAX_DRAWN_S = 128, 600.0
 #: Columns of the drawing: about the pixels it gets.
 COLUMNS = 1600
 
+#: Sources to choose from, as the page shows them.
+FROM_FILE, FROM_RECORDING = "A file", "A recording"
+
 #: Nothing leaves this machine, nothing is fetched from another, and a visitor sees no code.
 SETTINGS = {
     "server.address": "127.0.0.1",
@@ -53,8 +56,8 @@ def draw_page(url: str) -> None:
 
     st.set_page_config(page_title="Genre")  # with an icon of its own, the browser would fetch it from the net
     st.title("What genre is this?")
-    kind = st.segmented_control("Source", ["A file", "A recording"], default="A file", label_visibility="collapsed")
-    if kind == "A recording":
+    kind = st.segmented_control("Source", [FROM_FILE, FROM_RECORDING], default=FROM_FILE, label_visibility="collapsed")
+    if kind == FROM_RECORDING:
         given = st.audio_input("Record some seconds of music")
     else:
         given = st.file_uploader("Drop an audio file: any format, rate and length")

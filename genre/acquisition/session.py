@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genre.acquisition.download import SegmentDownloader
 from genre.acquisition.faults import DownloadError
@@ -67,6 +67,10 @@ class Pace:
             raise UsageError(f"{self}: none may be negative, and max_hours and failures must be positive")
 
 
+#: Names of the reasons to stop: of the states that a run of the flow ``acquire`` ends in, too.
+StopName = Literal["Complete", "Enough", "OutOfTime", "Waiting", "Resting"]
+
+
 @dataclass(frozen=True)
 class StopReason:
     """Why an acquisition stopped.
@@ -79,7 +83,7 @@ class StopReason:
         The same as a sentence, with the time at which to go on.
     """
 
-    name: str
+    name: StopName
     message: str
 
 
@@ -115,7 +119,7 @@ class Acquisition:
         self._deadline = time.time() + 3600 * pace.max_hours
         self._next_start = self._failures = 0.0
         self._stop_reason: StopReason | None = None
-        self._machine_error: str = ""
+        self._machine_error: DownloadError | None = None
 
     def run(self) -> StopReason:
         """Ask until there is a reason to stop; what is under way is waited for.
@@ -224,7 +228,7 @@ class Acquisition:
         """Draw the consequence of a failure: for the session, for the machine, or for the segment."""
         fault, attempts = error.fault, segment["attempts"] + 1
         if fault.kind == "machine":
-            self._machine_error = str(error)
+            self._machine_error = error
         elif fault.kind == "session":
             self._start_break(fault.name, str(error), now)
         elif fault.kind == "permanent" or attempts >= fault.attempts:

@@ -140,12 +140,12 @@ class Worker:
             rows = waiting.pop()
             for _ in range(_MAX_ATTEMPTS):
                 at, death, answer = self._try_batch(rows)
-                if not death:
+                if death is None:
                     answers.append(answer)
                     break
             else:
                 if len(rows) == 1:
-                    answers.append(self._work.on_crash(rows, death))
+                    answers.append(self._work.on_crash(rows, str(death)))
                 else:
                     waiting += [rows.drop(rows.index[at]), rows.iloc[[at]]]
         return answers
@@ -155,7 +155,7 @@ class Worker:
         self._is_ended = True
         self._kill()
 
-    def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str, Any]:
+    def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str | None, Any]:
         """Try a batch once: the position of the last row begun, how the process died, if it did, and its answer."""
         at = 0
         try:
@@ -164,7 +164,7 @@ class Worker:
             while self._pipe.poll(ROW_LIMIT_S):
                 word, value = self._receive()
                 if word == "done":
-                    return at, "", value
+                    return at, None, value
                 at = value
             death = f"took more than {ROW_LIMIT_S:g} s"
         except (EOFError, OSError):
