@@ -288,10 +288,10 @@ registry.register_version("genre", uri, {}, "")
 #: A feature that changed between two versions: all of them, so that a model of one is lost with the other.
 CHANGED = """
 
-_extract = extract
+_extract = extract_features
 
 
-def extract(*arguments, **options):
+def extract_features(*arguments, **options):
     return -_extract(*arguments, **options)
 """
 
@@ -332,10 +332,10 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
     uri, measured = f"sqlite:///{folder}/mlflow.db", {}
     for number in ("1", "2"):
         project, trained = folder / f"project {number}", folder / number
-        for part in ("genre", "flows", "serving"):
+        for part in ("genre", "tracking", "flows", "serving"):
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
         if number == "1":
-            with (project / "genre" / "features.py").open("a") as file:
+            with (project / "genre" / "inputs" / "features.py").open("a") as file:
                 file.write(CHANGED)
         trained.mkdir()
         command = [sys.executable, "-c", VERSION, str(folder / "clips.parquet"), str(trained), uri]
