@@ -1,6 +1,8 @@
 """Flow ``drift``: whether what the champion was asked still looks like what it learnt from."""
 
 import json
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,27 @@ from tracking import cost, registry, results, runs
 
 #: So many of the largest shifts are named in a sentence.
 N_NAMED = 3
+
+
+@dataclass(frozen=True)
+class DriftFinding:
+    """Shifts between what the champion was asked and what it was trained on.
+
+    Attributes
+    ----------
+    n_shifted : int
+        Number of features, the genre among them, that shifted.
+    sentence : str
+        The largest shifts, for people; empty where nothing shifted.
+    """
+
+    n_shifted: int
+    sentence: str
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether anything shifted."""
+        return self.n_shifted > 0
 
 
 @flow(name="drift", flow_run_name="drift {registry_name}")
@@ -59,7 +82,7 @@ def drift(
         champion = registry.find_version_by_alias(registry_name, "champion")
         if champion is None:
             raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")
-        return measure_drift(workspace, config, champion, folder, max_drift, run_id)
+        return measure_drift(workspace, config, champion, folder, max_drift, run_id).sentence
 
 
 def check_log_folder(max_drift: float, log: str = "") -> Path:
@@ -82,20 +105,22 @@ def check_log_folder(max_drift: float, log: str = "") -> Path:
 @cost.timed
 def measure_drift(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
-) -> str:
-    """Compare, log the table, and tell who listens; returns what was found in words, empty where nothing shifted."""
+) -> DriftFinding:
+    """Compare, log the table, and send an event if anything shifted."""
     seen = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}", config=config)
     table = measure_shift(load_reference(workspace, config, champion), seen)
     far = select_shifted(table, max_drift)
-    found = ""
+    finding = DriftFinding(0, "")
     if len(far):
         named = ", ".join(f"{row.what} {row.psi:.2f}" for row in far.head(N_NAMED).itertuples())
-        found = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
-        emit_model_event("drift.found", champion.name, found)
-    note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {found or 'none'}."
+        sentence = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
+        finding = DriftFinding(len(far), sentence)
+        emit_model_event("drift.found", champion.name, sentence)
+    shown = finding.sentence if finding.is_shifted else "none"
+    note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {shown}."
     tables.publish_table(run_id, table, "drift", note)
-    (get_run_logger().warning if found else get_run_logger().info)("%s", note)
-    return found
+    get_run_logger().log(logging.WARNING if finding.is_shifted else logging.INFO, "%s", note)
+    return finding
 
 
 def load_reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion) -> pd.DataFrame:

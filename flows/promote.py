@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import Material, load_material
-from flows.reports import leaderboard
+from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
 from genre import datasets, ensemble, evaluate, models
 from genre.config import Variant
 from genre.errors import DataError, UsageError
@@ -27,7 +28,34 @@ from genre.training import selection
 from genre.training.job import code_digest, held_out_probabilities, read_result
 from genre.workspace import PROJECT_DIR, Workspace
 from tracking import aliases, cost, model_card, packaging, registry, results, runs
-from tracking.gate import Verdict, evaluate_version, log_gain
+from tracking.gate import SkipReason, Verdict, evaluate_version, log_gain
+
+
+class PromotionOutcome(StrEnum):
+    """Outcome of a promotion."""
+
+    PROMOTED = "promoted"
+    REFUSED = "refused"
+    #: The ensemble is a version already, and what was decided on that holds.
+    UNCHANGED = "unchanged"
+    #: No version of this data set can stand beside the champion.
+    NOT_REGISTERED = "not registered"
+
+
+@dataclass(frozen=True)
+class PromotionDecision:
+    """Decision of a promotion.
+
+    Attributes
+    ----------
+    outcome : PromotionOutcome
+        The decision.
+    sentence : str
+        The decision and its reasons, for people.
+    """
+
+    outcome: PromotionOutcome
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +77,7 @@ def promote(
     registry_name: str = "genre",
     min_gain: float = 0.0,
     min_precision: float = evaluate.TARGET_PRECISION,
-) -> str:
+) -> PromotionDecision:
     """Choose the best ensemble on clips held out, register it, and make it champion if it is better on test.
 
     Parameters
@@ -66,8 +94,7 @@ def promote(
 
     Returns
     -------
-    str
-        What was decided, in words.
+    PromotionDecision
     """
     settings = dict(locals())
     check_promotion(registry_name, min_gain, min_precision)
@@ -83,12 +110,12 @@ def promote(
         chosen = choose_ensemble(material, candidates, run_id, min_precision)
         decision = decide_promotion(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
-        outcomes = dict.fromkeys(candidates, "trained") | {label: leaderboard.CHOSEN} | runs.failed_models(run_id)
-        leaderboard.publish_leaderboard(
+        outcomes = _model_outcomes(candidates, label, run_id)
+        publish_leaderboard(
             run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table}
         )
-        runs.set_tags(run_id, {"decision": decision})
-        print(f"{decision}\n\n{next_command(registry_name)}", flush=True)
+        runs.set_tags(run_id, {"decision": decision.sentence})
+        print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
 
@@ -126,9 +153,9 @@ def best_trainings(material: Material) -> dict[str, Path]:
 def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
     """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
     held_out = {name: held_out_probabilities(folder) for name, folder in candidates.items()}
-    ranked = selection.search_ensembles(held_out)
-    results.log_table(run_id, ranked.assign(members=ranked["members"].map(", ".join)), "ensembles")
-    best = ranked[ranked["chosen"] != ""].iloc[0]
+    search = selection.search_ensembles(held_out)
+    results.log_table(run_id, search.to_table(), "ensembles")
+    best = search.best
     choice = selection.fit_ensemble(held_out, best["members"], best["mean"], precision=min_precision)
     trainings = {name: candidates[name] for name in choice.members}
     table = choice.ensemble_table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
@@ -144,17 +171,19 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def decide_promotion(material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float) -> str:
-    """Register the candidate unless it is known, and compare it with the champion; returns the decision in words."""
+def decide_promotion(
+    material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float
+) -> PromotionDecision:
+    """Register the candidate unless it is known, and compare it with the champion."""
     champion = registry.find_version_by_alias(name, "champion")
-    if objection := _registration_objection(material, champion, name):
-        return f"not registered: {objection}"
+    if refusal := _registration_refusal(material, champion, name):
+        return refusal
     version = registry.find_version_by_digest(name, candidate.digest)
-    if version and (known := _existing_decision(version, champion)):
-        return f"nothing to register: version {version.version} of {name} is this very ensemble ({known})"
+    if version and (standing := _standing_decision(version, champion)):
+        return standing
     version = version or _log_and_register(material, candidate, name, run_id)
     test = candidate.table[candidate.table["split"] == "test"]
-    way = "over a demo, uncompared" if champion and _is_demo_only(material, champion) else ""
+    is_demo_champion = champion is not None and _is_demo_only(material, champion)
     verdict = evaluate_version(
         version,
         champion,
@@ -162,30 +191,51 @@ def decide_promotion(material: Material, candidate: Candidate, name: str, run_id
         material.clips,
         material.config,
         min_gain=min_gain,
-        skip_reason=way,
+        skip_reason=SkipReason.DEMO_CHAMPION if is_demo_champion else None,
         computed_here=contents.is_made_here(material.workspace.store_dir(material.config)),
     )
+    for note in verdict.notes:
+        get_run_logger().log(note.level, "%s", note.text)
     _write_model_card(material, candidate, version, verdict)
     log_gain(version, champion, verdict)
-    if verdict.reasons:
-        decision = aliases.refuse_version(name, version, champion, verdict.reasons)
-    else:
+    return _apply_verdict(name, version, champion, verdict)
+
+
+def _apply_verdict(
+    name: str, version: ModelVersion, champion: ModelVersion | None, verdict: Verdict
+) -> PromotionDecision:
+    """Promote or refuse a version, and keep the decision with it."""
+    if verdict.may_serve:
         aliases.promote_version(name, version, champion)
-        decision = f"promoted {verdict.remark}".strip()
-    MlflowClient().set_model_version_tag(name, version.version, "decision", decision)
-    get_run_logger().info("version %s of %s: %s", version.version, name, decision)
-    return f"version {version.version} of {name}: {decision}"
+        outcome, words = PromotionOutcome.PROMOTED, f"promoted {verdict.remark}".strip()
+    else:
+        words = aliases.refuse_version(name, version, champion, verdict.reasons)
+        outcome = PromotionOutcome.REFUSED
+    MlflowClient().set_model_version_tag(name, version.version, "decision", words)
+    get_run_logger().info("version %s of %s: %s", version.version, name, words)
+    return PromotionDecision(outcome, f"version {version.version} of {name}: {words}")
 
 
-def _existing_decision(version: ModelVersion, champion: ModelVersion | None) -> str:
-    """What was decided about a version, if that still holds; empty where it must be decided (again)."""
-    if champion and champion.version == version.version:
-        return "the champion"
-    if "rolled_back" in version.tags:
-        return f"rolled back on {version.tags['rolled_back']}"
+def _standing_decision(version: ModelVersion, champion: ModelVersion | None) -> PromotionDecision | None:
+    """Decision on a version that was registered before, if it still holds; None where it must be decided (again)."""
     against = str(champion.version) if champion else ""
-    # whoever was killed between the two tags has decided nothing
-    return version.tags.get("decision", "") if version.tags.get("refused_against") == against else ""
+    if champion and champion.version == version.version:
+        known = "the champion"
+    elif "rolled_back" in version.tags:
+        known = f"rolled back on {version.tags['rolled_back']}"
+    elif "decision" in version.tags and version.tags.get("refused_against") == against:
+        known = version.tags["decision"]
+    else:  # also where the promotion was killed between the two tags
+        return None
+    sentence = f"nothing to register: version {version.version} of {version.name} is this very ensemble ({known})"
+    return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
+
+
+def _model_outcomes(candidates: Mapping[str, Path], chosen: str, run_id: str) -> dict[str, ModelOutcome]:
+    """Outcomes for the leaderboard of all that was trained on a data set."""
+    outcomes = dict.fromkeys(candidates, ModelOutcome(ModelStatus.TRAINED))
+    failed = {name: ModelOutcome(ModelStatus.FAILED, why) for name, why in runs.failed_models(run_id).items()}
+    return outcomes | {chosen: ModelOutcome(ModelStatus.CHOSEN)} | failed
 
 
 def next_command(name: str) -> str:
@@ -214,19 +264,22 @@ def _is_demo_only(material: Material, champion: ModelVersion) -> bool:
     return champion.tags.get("synthetic") == "true" and not material.synthetic
 
 
-def _registration_objection(material: Material, champion: ModelVersion | None, name: str) -> str:
-    """Why no version of this data set may stand beside the champion; empty where one may."""
-    if not material.has_audio:
-        return f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
-    if champion is None or _is_demo_only(material, champion):
-        return ""
-    known = json.loads(champion.tags.get("genres", "[]"))
+def _registration_refusal(material: Material, champion: ModelVersion | None, name: str) -> PromotionDecision | None:
+    """Decision where no version of this data set may stand beside the champion; None where one may."""
+    known = json.loads(champion.tags.get("genres", "[]")) if champion else []
     other = "use -P registry_name= for another name"
-    if champion.tags.get("synthetic") != "true" and material.synthetic:
-        return f"the champion of {name} was trained on real music, this is the demo; {other}"
-    if known != material.genres:
-        return f"the champion of {name} knows {', '.join(known)}, this data set {', '.join(material.genres)}; {other}"
-    return ""
+    if not material.has_audio:
+        objection = f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
+    elif champion is None or _is_demo_only(material, champion):
+        return None
+    elif champion.tags.get("synthetic") != "true" and material.synthetic:
+        objection = f"the champion of {name} was trained on real music, this is the demo; {other}"
+    elif known != material.genres:
+        known_here = ", ".join(material.genres)
+        objection = f"the champion of {name} knows {', '.join(known)}, this data set {known_here}; {other}"
+    else:
+        return None
+    return PromotionDecision(PromotionOutcome.NOT_REGISTERED, f"not registered: {objection}")
 
 
 def _log_and_register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:

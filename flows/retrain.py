@@ -1,5 +1,8 @@
 """Flow ``retrain``, the main job: acquire, build, train and promote, where that is worth it."""
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 from mlflow.entities.model_registry import ModelVersion
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -11,7 +14,7 @@ from flows.build import SplitMethod, build
 from flows.cli import main
 from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
 from flows.material import training_clips
-from flows.promote import check_promotion, promote
+from flows.promote import PromotionDecision, PromotionOutcome, check_promotion, promote
 from flows.reports import tables
 from flows.train import train
 from genre import datasets, evaluate, parameters
@@ -19,6 +22,45 @@ from genre.config import AudioConfig, Variant
 from genre.errors import UsageError
 from genre.workspace import Workspace
 from tracking import cost, registry, runs
+
+
+class RetrainingOutcome(StrEnum):
+    """Outcome of a retraining, which names the state of its flow run."""
+
+    PROMOTED = "Promoted"
+    REFUSED = "Refused"
+    UNCHANGED = "Unchanged"
+    SKIPPED = "Skipped"
+
+
+#: Outcome of a retraining by that of its promotion.
+OUTCOMES = {
+    PromotionOutcome.PROMOTED: RetrainingOutcome.PROMOTED,
+    PromotionOutcome.REFUSED: RetrainingOutcome.REFUSED,
+    PromotionOutcome.NOT_REGISTERED: RetrainingOutcome.REFUSED,
+    PromotionOutcome.UNCHANGED: RetrainingOutcome.UNCHANGED,
+}
+
+
+@dataclass(frozen=True)
+class RetrainingDecision:
+    """Decision at the end of a retraining.
+
+    Attributes
+    ----------
+    outcome : RetrainingOutcome
+        The decision.
+    sentence : str
+        The decision and its reasons, for people.
+    """
+
+    outcome: RetrainingOutcome
+    sentence: str
+
+    @classmethod
+    def from_promotion(cls, decision: PromotionDecision) -> "RetrainingDecision":
+        """Return the decision of a retraining that ended in a promotion."""
+        return cls(OUTCOMES[decision.outcome], decision.sentence)
 
 
 @flow(name="retrain", flow_run_name="retrain {dataset}")
@@ -76,12 +118,12 @@ def retrain(
             options = "{}"
         build(dataset, source, variant, split, options, n_jobs, dask)
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
-        is_idle = bool(decision)
-        if not is_idle:
+        if decision is None:
             train(dataset, source, variant, model, params, seed, folds)
-            decision = promote(dataset, source, variant, registry_name, min_gain, min_precision)
-        name = report_outcome(registry_name, before, decision, run_id, is_idle=is_idle)
-    return Completed(name=name, message=decision)
+            promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision)
+            decision = RetrainingDecision.from_promotion(promotion)
+        report_outcome(registry_name, before, decision, run_id)
+    return Completed(name=decision.outcome.value, message=decision.sentence)
 
 
 def check_thresholds(min_change: float, max_drift: float) -> None:
@@ -107,25 +149,24 @@ def reason_to_skip(
     min_change: float,
     max_drift: float,
     run_id: str,
-) -> str:
-    """Why nothing need be trained, in words; empty where something must."""
+) -> RetrainingDecision | None:
+    """Decide whether nothing need be trained; None where something must."""
     if champion is None or champion.tags.get("data_set") != workspace.dataset_id:
-        return ""
+        return None
     share = changed_share(workspace, champion)
     get_run_logger().info("%.1f %% of the clips changed since the champion was trained", 100 * share)
-    found = (
-        drift.measure_drift(workspace, config, champion, drift.check_log_folder(max_drift), max_drift, run_id)
-        if max_drift
-        else ""
-    )
-    if share >= min_change or (found and share):
-        return ""
+    shift = drift.DriftFinding(0, "")
+    if max_drift:
+        folder = drift.check_log_folder(max_drift)
+        shift = drift.measure_drift(workspace, config, champion, folder, max_drift, run_id)
+    if share >= min_change or (shift.is_shifted and share):
+        return None
     told = (
         f"{share:.1%} of the clips changed since version {champion.version} was trained, {min_change:.1%} are asked for"
     )
-    if found:
-        told += f"; what it was asked has drifted, and music like that must come first ({found})"
-    return f"nothing trained: {told}"
+    if shift.is_shifted:
+        told += f"; what it was asked has drifted, and music like that must come first ({shift.sentence})"
+    return RetrainingDecision(RetrainingOutcome.SKIPPED, f"nothing trained: {told}")
 
 
 def changed_share(workspace: Workspace, champion: ModelVersion) -> float:
@@ -140,24 +181,15 @@ def changed_share(workspace: Workspace, champion: ModelVersion) -> float:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def report_outcome(name: str, before: ModelVersion | None, decision: str, run_id: str, *, is_idle: bool) -> str:
-    """Tell how a retraining ended, as an artifact, as a tag, and to who listens; returns it in one word."""
+def report_outcome(name: str, before: ModelVersion | None, decision: RetrainingDecision, run_id: str) -> None:
+    """Publish how a retraining ended: as an artifact, as tags and, where a version was judged, as an event."""
     after = registry.find_version_by_alias(name, "champion")
-    outcome = _name_outcome(before, after, decision, is_idle=is_idle)
-    runs.set_tags(run_id, {"outcome": outcome, "decision": decision})
-    tables.publish_retraining(name, before, after, outcome, decision, run_id)
-    if outcome in ("Promoted", "Refused"):
-        drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision)
-    get_run_logger().info("%s", decision)
-    return outcome
-
-
-def _name_outcome(before: ModelVersion | None, after: ModelVersion | None, decision: str, *, is_idle: bool) -> str:
-    if is_idle:
-        return "Skipped"
-    if after and (before is None or after.version != before.version):
-        return "Promoted"
-    return "Unchanged" if decision.startswith("nothing to register") else "Refused"
+    outcome = decision.outcome.value
+    runs.set_tags(run_id, {"outcome": outcome, "decision": decision.sentence})
+    tables.publish_retraining(name, before, after, outcome, decision.sentence, run_id)
+    if decision.outcome in (RetrainingOutcome.PROMOTED, RetrainingOutcome.REFUSED):
+        drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision.sentence)
+    get_run_logger().info("%s", decision.sentence)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,37 @@ from tracking import aliases, cost, registry, runs
 
 #: What really writes tags.
 WRITE_PARAMETERS = {"write_tags": "true", "dry_run": "false"}
+
+
+class TagStatus(StrEnum):
+    """Result of tagging a file, as it is counted, printed and, in metrics, named."""
+
+    WRITTEN = "written"
+    WOULD_BE_WRITTEN = "would be written"
+    WOULD_REPLACE = "would replace"
+    THERE_ALREADY = "there already"
+    KEPT = "kept"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class TagOutcome:
+    """Result of tagging a file, and what it depends on.
+
+    Attributes
+    ----------
+    status : TagStatus
+        The result.
+    detail : str
+        The genre that the file has, or why it is refused, for people.
+    """
+
+    status: TagStatus
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """Text of the table's column ``tag``."""
+        return f"{self.status}: {self.detail}" if self.detail else self.status.value
 
 
 @flow(name="tag", flow_run_name="tag {source}{undo}")
@@ -159,7 +192,7 @@ def cached_model(model_version: ModelVersion) -> Path:
 @cost.timed
 def tag_files(
     files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str
-) -> dict[str, str]:
+) -> dict[str, TagOutcome]:
     """Write genres into files, or only see what would be written: what became of each file that has a genre."""
     record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     outcomes = {}
@@ -172,7 +205,7 @@ def tag_files(
             if answer["genre"] not in (None, UNKNOWN):
                 path = Path(answer["path"])
                 outcomes[answer["path"]] = tag_file(path, answer["genre"], settings, record)
-                if outcomes[answer["path"]] == "written":
+                if outcomes[answer["path"]].status is TagStatus.WRITTEN:
                     known.update_stamp(answer["path"], answers.file_stamp(path))
     words = _count_outcomes(outcomes) | {"without a genre": len(files) - len(outcomes)}
     print(f"\n{', '.join(f'{n} {word}' for word, n in words.items() if n)}; the table's column tag says more")
@@ -188,21 +221,21 @@ def tag_files(
     return outcomes
 
 
-def tag_file(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> str:
-    """Write a genre into one file, if that is allowed; what was done, a word or a word and a reason."""
+def tag_file(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> TagOutcome:
+    """Write a genre into one file, if that is allowed."""
     try:
         there = tags.read_genre(path)
         if there == genre:
-            return "there already"
+            return TagOutcome(TagStatus.THERE_ALREADY)
         if there and not settings["overwrite"]:
-            return f"kept: {there}"
+            return TagOutcome(TagStatus.KEPT, there)
         check_replaceable(path)
         if settings["dry_run"]:
-            return f"would replace: {there}" if there else "would be written"
+            return TagOutcome(TagStatus.WOULD_REPLACE, there) if there else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
         tags.write_genre(path, genre, record)
     except DataError as error:
-        return f"refused: {error}"
-    return "written"
+        return TagOutcome(TagStatus.REFUSED, str(error))
+    return TagOutcome(TagStatus.WRITTEN)
 
 
 @task(cache_policy=NO_CACHE)
@@ -227,13 +260,13 @@ def undo_tagging(path: Path) -> dict[str, int]:
 def publish_predictions(
     files: pd.DataFrame,
     model_version: ModelVersion,
-    outcomes: Mapping[str, str] | None,
+    outcomes: Mapping[str, TagOutcome] | None,
     table_path: Path,
     min_confidence: float,
     run_id: str,
 ) -> dict[str, int]:
     """Write the table, and log how many files there are of each genre; numbers of files."""
-    by_genre: Counter[str] = Counter()
+    counts: Counter[tuple[str | None, str | None]] = Counter()  # by genre, or where there is none, by error
     label = f"{model_version.name}/{model_version.version}"
     with closing(PredictionStore(LIBRARY.predictions_path)) as known:
         genres = known.list_genres(_version_key(model_version))
@@ -241,7 +274,7 @@ def publish_predictions(
 
         def rows() -> Iterator[list[Any]]:
             for said in known.iter_predictions(files["path"], _version_key(model_version), min_confidence):
-                by_genre[said["genre"] or f"error: {said['error']}"] += 1
+                counts[said["genre"], said["error"]] += 1
                 proba = said["probabilities"] or {}
                 row = [
                     answers.escape_non_utf8(said["path"]),
@@ -250,26 +283,33 @@ def publish_predictions(
                     *map(proba.get, genres),
                 ]
                 row += [said["error"], answers.escape_non_utf8(said["message"]), label]
-                yield row if outcomes is None else [*row, answers.escape_non_utf8(outcomes.get(said["path"]))]
+                yield row if outcomes is None else [*row, _tag_cell(outcomes.get(said["path"]))]
 
         answers.write_library_table(table_path, rows(), names, genres)
     tables.publish_table(
         run_id,
-        pd.DataFrame(by_genre.most_common(), columns=["genre", "files"]),
+        pd.DataFrame(
+            [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()], columns=["genre", "files"]
+        ),
         "library",
         f"{len(files)} files, by version {model_version.version} of {model_version.name}.",
     )
     runs.set_tags(run_id, {"model_version": label})
     print(f"The table is in {table_path}", flush=True)
-    errors = sum(n for name, n in by_genre.items() if name.startswith("error: "))
-    counts = {"files": len(files), "unknown": by_genre[UNKNOWN], "errors": errors}
-    counts["named"] = len(files) - counts["unknown"] - errors
-    return counts | {f"tags_{word.replace(' ', '_')}": n for word, n in _count_outcomes(outcomes or {}).items()}
+    errors = sum(n for (genre, _), n in counts.items() if genre is None)
+    unknown = sum(n for (genre, _), n in counts.items() if genre == UNKNOWN)
+    numbers = {"files": len(files), "unknown": unknown, "errors": errors, "named": len(files) - unknown - errors}
+    return numbers | {f"tags_{word.replace(' ', '_')}": n for word, n in _count_outcomes(outcomes or {}).items()}
 
 
-def _count_outcomes(outcomes: Mapping[str, str]) -> dict[str, int]:
-    """How many files had each outcome, whatever the reason behind it."""
-    return dict(Counter(outcome.partition(":")[0] for outcome in outcomes.values()))
+def _tag_cell(outcome: TagOutcome | None) -> str | None:
+    """The table's column ``tag`` for one file; None where there was no genre to write."""
+    return None if outcome is None else answers.escape_non_utf8(str(outcome))
+
+
+def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:
+    """How many files had each result, whatever the reason behind it."""
+    return {str(status): n for status, n in Counter(outcome.status for outcome in outcomes.values()).items()}
 
 
 def _mlflow_command(given: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from flows.cli import main
 from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
 from flows.material import Material, load_material, log_material
-from flows.reports.leaderboard import publish_leaderboard
+from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
 from genre import datasets, models
 from genre.config import Variant
 from genre.ensemble import Ensemble
@@ -70,11 +70,11 @@ def train(
             name: _make_job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names
         }
         outcomes = {name: _train_or_skip(material, job, run_id) for name, job in jobs.items()}
-        done = {n: _training_folder(material, jobs[n]) for n in names if outcomes[n] in ("trained", "reused")}
+        done = {n: _training_folder(material, jobs[n]) for n in names if outcomes[n].is_trained}
         publish_leaderboard(run_id, material, done, outcomes)
         if not done:
             raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
-    return outcomes
+    return {name: str(outcome) for name, outcome in outcomes.items()}
 
 
 def n_folds(material: Material, name: str, folds: int) -> int:
@@ -93,13 +93,13 @@ def n_folds(material: Material, name: str, folds: int) -> int:
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
-def train_model(material: Material, job: TrainingJob, parent: str) -> str:
-    """Train one model in its own process, or take the finished one, and log it; returns ``trained`` or ``reused``."""
+def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatus:
+    """Train one model in its own process, or take the finished one, and log it; returns which of the two."""
     folder = _training_folder(material, job)
     result = read_result(folder)
     run_id, is_logged = runs.open_run(parent, material.workspace, job.model, folder.name, is_done=result is not None)
     if is_logged:
-        return "reused"
+        return ModelStatus.REUSED
     runs.set_tags(run_id, material.tags)
     try:
         if not result:
@@ -116,7 +116,7 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> str:
         runs.fail_run(run_id, str(error))
         raise
     runs.finish_run(run_id)
-    return "reused" if result else "trained"
+    return ModelStatus.REUSED if result else ModelStatus.TRAINED
 
 
 def fill_input(material: Material, name: str) -> None:
@@ -165,19 +165,20 @@ def _training_folder(material: Material, job: TrainingJob) -> Path:
     return material.workspace.training_dir(job.model, job.key)
 
 
-def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> str:
-    """What becomes of one model; a failure is told and does not end the experiment."""
+def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> ModelOutcome:
+    """Train one model if that is possible; a failure is logged and does not end the experiment."""
     input_name = models.get_model(job.model).input_name
     if not material.has_audio and input_name != "features":
-        return f"left out: needs {input_name}, and {material.workspace.dataset_id} has no audio"
+        reason = f"needs {input_name}, and {material.workspace.dataset_id} has no audio"
+        return ModelOutcome(ModelStatus.LEFT_OUT, reason)
     log = get_run_logger()
     log.info("%s ...", job.model)
     state = train_model(material, job, parent, return_state=True)
     if state.is_completed():
-        return state.result()
+        return ModelOutcome(state.result())
     error = state.result(raise_on_failure=False)
     log.error("%s failed: %s", job.model, error)
-    return f"failed: {error}"
+    return ModelOutcome(ModelStatus.FAILED, str(error))
 
 
 if __name__ == "__main__":

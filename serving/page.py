@@ -30,6 +30,10 @@ MAX_DRAWN_S = 600.0
 #: Columns of the drawing, about as many as the pixels it is shown with.
 COLUMNS = 1600
 
+#: Sources to choose from, as the page shows them.
+FROM_FILE = "A file"
+FROM_RECORDING = "A recording"
+
 #: Settings of Streamlit: nothing leaves this machine, nothing is loaded from another, and visitors see no code.
 SETTINGS = {
     "server.address": "127.0.0.1",
@@ -56,8 +60,8 @@ def draw_page(url: str) -> None:
 
     st.set_page_config(page_title="Genre")  # no icon: Streamlit would have the browser load it from the internet
     st.title("What genre is this?")
-    kind = st.segmented_control("Source", ["A file", "A recording"], default="A file", label_visibility="collapsed")
-    if kind == "A recording":
+    kind = st.segmented_control("Source", [FROM_FILE, FROM_RECORDING], default=FROM_FILE, label_visibility="collapsed")
+    if kind == FROM_RECORDING:
         upload = st.audio_input("Record a few seconds of music")
     else:
         upload = st.file_uploader("Drop an audio file: any format, rate and length")

@@ -1,10 +1,13 @@
 """Whether a version may serve: scored now, as it would be served, beside the champion on the same test clips."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from prefect import get_run_logger
 
 from genre import evaluate
 from genre.config import AudioConfig
@@ -21,26 +24,67 @@ MAX_DISAGREEMENT = 1e-5
 MIN_GENRE_AGREEMENT = 0.99
 
 
+class Finding(StrEnum):
+    """Outcome of the gate: the first four let a version serve, the others do not."""
+
+    FIRST_VERSION = "first version"
+    UNCOMPARED = "uncompared"
+    CHAMPION_FAILED = "champion failed"
+    BETTER = "better"
+    CHANGED = "changed since it was measured"
+    CHANCE = "no better than chance"
+    SAME_AS_CHAMPION = "same as the champion"
+    NOT_BETTER = "not better"
+
+
+#: Findings that let a version serve.
+ACCEPTED = frozenset({Finding.FIRST_VERSION, Finding.UNCOMPARED, Finding.CHAMPION_FAILED, Finding.BETTER})
+
+
+class SkipReason(StrEnum):
+    """Reason for not comparing a version with the champion, as the remark on it."""
+
+    DEMO_CHAMPION = "over a demo, uncompared"
+
+
+class Note(NamedTuple):
+    """A line for the log, which whoever asked for the verdict writes."""
+
+    level: int
+    text: str
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What is to become of a version.
+    """The decision on a version.
 
     Attributes
     ----------
-    reasons : list of str
-        Why it must not serve; empty where it may.
-    remark : str
-        Why there was no comparison, if there was a champion.
-    gain : PairedGain or None
-        Over the champion, where they were compared.
+    finding : Finding
+        Outcome of the gate.
     ms_per_clip : float
         What an answer of the version takes, in milliseconds.
+    reasons : list of str
+        Why it must not serve, for people.
+    remark : str
+        Why there was no comparison, for people, if there was a champion.
+    gain : PairedGain or None
+        Over the champion, where they were compared.
+    notes : list of Note
+        Lines for the log.
     """
 
-    reasons: list[str]
+    finding: Finding
     ms_per_clip: float
+    reasons: list[str] = field(default_factory=list)
     remark: str = ""
     gain: evaluate.PairedGain | None = None
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether the version may become the champion."""
+        return self.finding in ACCEPTED
 
 
 def evaluate_version(
@@ -51,7 +95,7 @@ def evaluate_version(
     config: AudioConfig,
     *,
     min_gain: float,
-    skip_reason: str = "",
+    skip_reason: SkipReason | None = None,
     computed_here: bool = True,
 ) -> Verdict:
     """Score a version and the champion, each in a fresh process with the code it was logged with, and compare them.
@@ -70,8 +114,8 @@ def evaluate_version(
         Rate at which the clips are handed over.
     min_gain : float
         As in `genre.evaluate.find_objections`.
-    skip_reason : str
-        Why the champion need not be compared with; empty where it must.
+    skip_reason : SkipReason or None
+        Why the champion need not be compared with; None where it must.
     computed_here : bool
         Whether the clips' features were computed by what computes here: then the answers must be those of `test` to
         `MAX_DISAGREEMENT`, else the genres must, but for one in a hundred.
@@ -83,24 +127,31 @@ def evaluate_version(
     """
     clips = clips[clips["clip_id"].isin(test.index)]
     served = scoring.score_clips(_model_uri(version), clips, config)
-    ms_per_clip = served.attrs["ms_per_clip"]
-    if objection := _disagreement(served, test, computed_here=computed_here):
-        return Verdict([f"served, it answers otherwise than when it was measured: {objection}"], ms_per_clip)
+    measured = _compare_with_measured(served, test, computed_here=computed_here)
+    verdict = partial(Verdict, ms_per_clip=served.attrs["ms_per_clip"], notes=measured.notes)
+    if not measured.is_same:
+        reason = f"served, it answers otherwise than when it was measured: {measured.difference}"
+        return verdict(Finding.CHANGED, reasons=[reason])
     low = evaluate.confidence_intervals(test)["macro_auc"][0]
     if not low > 0.5:
         reason = f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"
-        return Verdict([reason], ms_per_clip)
-    if champion is None or skip_reason:
-        return Verdict([], ms_per_clip, skip_reason)
+        return verdict(Finding.CHANCE, reasons=[reason])
+    if champion is None:
+        return verdict(Finding.FIRST_VERSION)
+    if skip_reason is not None:
+        return verdict(Finding.UNCOMPARED, remark=skip_reason.value)
     try:
         answers = scoring.score_clips(_model_uri(champion), clips, config)
     except GenreError as error:
-        get_run_logger().warning("the champion cannot be compared with and gives way: %s", error)
-        return Verdict([], ms_per_clip, f"over version {champion.version}, which cannot be scored: {error}")
+        note = Note(logging.WARNING, f"the champion cannot be compared with and gives way: {error}")
+        remark = f"over version {champion.version}, which cannot be scored: {error}"
+        return verdict(Finding.CHAMPION_FAILED, remark=remark, notes=[*measured.notes, note])
     if _max_difference(answers, test) <= MAX_DISAGREEMENT:
-        return Verdict([f"it answers as version {champion.version}, the champion, does"], ms_per_clip)
+        reason = f"it answers as version {champion.version}, the champion, does"
+        return verdict(Finding.SAME_AS_CHAMPION, reasons=[reason])
     gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in tables.genres_of(test)}))
-    return Verdict(evaluate.find_objections(gain, min_gain=min_gain), ms_per_clip, gain=gain)
+    objections = evaluate.find_objections(gain, min_gain=min_gain)
+    return verdict(Finding.NOT_BETTER if objections else Finding.BETTER, reasons=objections, gain=gain)
 
 
 def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
@@ -115,15 +166,25 @@ def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verd
     runs.set_tags(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
 
 
-def _disagreement(served: pd.DataFrame, test: pd.DataFrame, *, computed_here: bool) -> str:
-    """In what the answers of a packaged model are not those that it was measured with; empty where they are."""
-    apart, genres = _max_difference(served, test), tables.genres_of(test)
+class _Comparison(NamedTuple):
+    """Answers of a packaged model beside those that it was measured with; the difference in words, in any case."""
+
+    is_same: bool
+    difference: str
+    notes: list[Note]
+
+
+def _compare_with_measured(served: pd.DataFrame, test: pd.DataFrame, *, computed_here: bool) -> _Comparison:
+    """Compare the answers of a packaged model with those that it was measured with."""
+    apart = _max_difference(served, test)
+    differ = f"probabilities differ by up to {apart:.1e}"
     if computed_here:
-        return "" if apart <= MAX_DISAGREEMENT else f"probabilities differ by up to {apart:.1e}"
+        return _Comparison(apart <= MAX_DISAGREEMENT, differ, [])
+    genres = tables.genres_of(test)
     same = (served.loc[test.index, genres].idxmax(axis=1) == test[genres].idxmax(axis=1)).mean()
-    message = "features are of another kind of machine: probabilities differ by up to %.1e, genres agree for %.1f %%"
-    get_run_logger().info(message, apart, 100 * same)
-    return "" if same >= MIN_GENRE_AGREEMENT else f"it gives {1 - same:.1%} of the clips another genre"
+    text = f"features are of another kind of machine: {differ}, genres agree for {100 * same:.1f} %"
+    difference = f"it gives {1 - same:.1%} of the clips another genre"
+    return _Comparison(bool(same >= MIN_GENRE_AGREEMENT), difference, [Note(logging.INFO, text)])
 
 
 def _max_difference(answers: pd.DataFrame, test: pd.DataFrame) -> float:

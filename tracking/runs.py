@@ -207,7 +207,7 @@ def failed_models(parent: str) -> dict[str, str]:
     client = MlflowClient()
     query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FAILED'"
     runs = client.search_runs([client.get_run(parent).info.experiment_id], query)
-    return {run.info.run_name: f"failed: {run.data.tags.get('reason', 'no reason known')}" for run in runs}
+    return {run.info.run_name: run.data.tags.get("reason", "no reason known") for run in runs}
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:

@@ -59,7 +59,7 @@ def main(n_clips: int = 2027, n: int = 2000, repeats: int = 5) -> None:
     print(f"{n} resamples: {n * seconds['vectorised'].median():.2f} CPU seconds")
     models = {f"model {seed}": make_table(n_clips, seed) for seed in range(5)}
     start = time.process_time()
-    n_candidates = len(selection.search_ensembles(models))
+    n_candidates = len(selection.search_ensembles(models).candidates)
     print(f"search of {n_candidates} ensembles of five models: {time.process_time() - start:.1f} CPU seconds")
 
 

@@ -1,6 +1,8 @@
 """The models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -28,8 +30,41 @@ SCORE_COLUMNS = {
 #: How what the first model leads the others by is named: in macro AUC, and by McNemar's test.
 LEAD_COLUMNS = ("first leads by", "McNemar")
 
-#: Outcome of the model, or the ensemble, that is the best of all that was trained on a data set.
-CHOSEN = "chosen"
+
+class ModelStatus(StrEnum):
+    """State in which an experiment leaves a model."""
+
+    TRAINED = "trained"
+    REUSED = "reused"
+    #: The model, or the ensemble, that is the best of all that was trained on a data set.
+    CHOSEN = "chosen"
+    LEFT_OUT = "left out"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ModelOutcome:
+    """Status of a model, and the reason where it has no scores.
+
+    Attributes
+    ----------
+    status : ModelStatus
+        State in which the experiment leaves the model.
+    reason : str
+        Why it has no scores, for people.
+    """
+
+    status: ModelStatus
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Text of the column ``outcome``."""
+        return f"{self.status}: {self.reason}" if self.reason else self.status.value
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a finished training, of now or of before."""
+        return self.status in (ModelStatus.TRAINED, ModelStatus.REUSED)
 
 
 def read_scores(folder: Path) -> dict[str, float]:
@@ -41,7 +76,7 @@ def publish_leaderboard(
     run_id: str,
     material: Material,
     folders: Mapping[str, Path],
-    outcomes: Mapping[str, str],
+    outcomes: Mapping[str, ModelOutcome],
     ensemble: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
     """Print the leaderboard and log it to the experiment's run, and to each model's how it compares with the first.
@@ -65,7 +100,7 @@ def publish_leaderboard(
     print(f"\n{to_text(board)}\n", flush=True)
 
 
-def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, str]) -> pd.DataFrame:
+def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, ModelOutcome]) -> pd.DataFrame:
     """One row per model, the best on validation first.
 
     Parameters
@@ -73,12 +108,12 @@ def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str
     scores : mapping
         Model name to its scores, as `genre.evaluate.summarise_scores` names them, with ``fit_seconds``.
     outcomes : mapping
-        Model name to what became of it: trained, reused, or why it has no scores.
+        Model name to its `ModelOutcome`.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by model: the columns of `SCORE_COLUMNS`, the test AUC's interval, ``outcome``.
+        Indexed by model: the columns of `SCORE_COLUMNS`, the test AUC's interval, ``outcome`` (a `ModelOutcome`).
     """
     rows = {name: scores.get(name, {}) for name in outcomes}
     out = pd.DataFrame.from_dict(rows, orient="index")
@@ -117,8 +152,9 @@ def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mappi
 
     A table with a model that was chosen is of all there are, and describes the experiment as well.
     """
-    shown, chosen = format_leaderboard(board), board.index[board["outcome"] == CHOSEN]
-    results.log_table(run_id, board.reset_index(), "leaderboard")
+    shown = format_leaderboard(board)
+    chosen = [name for name, outcome in board["outcome"].items() if outcome.status is ModelStatus.CHOSEN]
+    results.log_table(run_id, board.assign(outcome=board["outcome"].map(str)).reset_index(), "leaderboard")
     best = scores.get(str([*chosen, board.index[0]][0]), {})
     runs.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORE_COLUMNS if key in best})
     long = _long_format(scores)
@@ -144,7 +180,7 @@ def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
         by = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
         p_value = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
         shown = shown.assign(**dict(zip(LEAD_COLUMNS, (by, p_value), strict=True)))
-    return shown.assign(outcome=board["outcome"].to_numpy())
+    return shown.assign(outcome=board["outcome"].map(str).to_numpy())
 
 
 def _long_format(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

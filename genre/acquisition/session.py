@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genre.acquisition.download import SegmentDownloader
 from genre.acquisition.faults import DownloadError
@@ -67,6 +67,10 @@ class Pace:
             raise UsageError(f"{self}: no number may be negative, and max_hours and failures must be positive")
 
 
+#: Names of the reasons to stop: of the states that a run of the flow ``acquire`` ends in, too.
+StopName = Literal["Complete", "Enough", "OutOfTime", "Waiting", "Resting"]
+
+
 @dataclass(frozen=True)
 class StopReason:
     """Reason why an acquisition stopped.
@@ -79,7 +83,7 @@ class StopReason:
         The same as a sentence, with the time from which it can continue.
     """
 
-    name: str
+    name: StopName
     message: str
 
 
@@ -119,7 +123,7 @@ class Acquisition:
         self._next_start = 0.0
         self._n_failures = 0
         self._stop_reason: StopReason | None = None
-        self._machine_error: str = ""
+        self._machine_error: DownloadError | None = None
 
     def run(self) -> StopReason:
         """Download until there is a reason to stop, and wait for downloads that have begun.
@@ -234,7 +238,7 @@ class Acquisition:
         fault = error.fault
         attempts = segment["attempts"] + 1
         if fault.kind == "machine":
-            self._machine_error = str(error)
+            self._machine_error = error
         elif fault.kind == "session":
             self._start_break(fault.name, str(error), now)
         elif fault.kind == "permanent" or attempts >= fault.attempts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import combinations
 from typing import Any
 
@@ -42,6 +43,46 @@ STACK_PENALTY = 100.0
 N_RESAMPLES = 500
 
 
+class ChoiceReason(StrEnum):
+    """Reason for which a candidate is chosen."""
+
+    BEST = "best"
+    FEWER_MEMBERS = "fewer members"
+
+
+@dataclass(frozen=True)
+class EnsembleSearch:
+    """Candidates for an ensemble, scored, and the one chosen.
+
+    Attributes
+    ----------
+    candidates : pd.DataFrame
+        Best first: ``members`` (tuple of str), ``mean``, ``macro_auc``, ``log_loss``, ``n_clips``.
+    chosen : int
+        Position of the chosen candidate.
+    reason : ChoiceReason
+        Reason for the choice.
+    explanation : str
+        The reason for people, with its figures.
+    """
+
+    candidates: pd.DataFrame
+    chosen: int
+    reason: ChoiceReason
+    explanation: str
+
+    @property
+    def best(self) -> pd.Series:
+        """Row of the chosen candidate."""
+        return self.candidates.iloc[self.chosen]
+
+    def to_table(self) -> pd.DataFrame:
+        """Return the candidates for people: members as text, and a column ``chosen`` with the explanation."""
+        members = self.candidates["members"].map(", ".join)
+        chosen = [self.explanation if row == self.chosen else "" for row in range(len(self.candidates))]
+        return self.candidates.assign(members=members, chosen=chosen)
+
+
 @dataclass(frozen=True)
 class ChosenEnsemble:
     """An ensemble chosen and calibrated.
@@ -75,7 +116,7 @@ class ChosenEnsemble:
         return evaluate.apply_temperature(combined, self.temperature)
 
 
-def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> EnsembleSearch:
     """Score subsets of at most three members under every rule, and choose one.
 
     All subsets are scored under the plain means; the best three of each size under the learnt rules as well, whose
@@ -90,9 +131,7 @@ def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns
     -------
-    pd.DataFrame
-        Best first: ``members`` (tuple of str), ``mean``, ``macro_auc``, ``log_loss``, ``n_clips``, and ``chosen``,
-        which says why of one row and is empty for all others.
+    EnsembleSearch
 
     Raises
     ------
@@ -109,8 +148,8 @@ def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         shortlist = several.groupby(several["members"].map(len)).head(N_SHORTLISTED)["members"]
         learnt = [aligned.score_candidate(members, mean) for members in shortlist for mean in LEARNT_MEANS]
         ranked = _rank_candidates(rows + learnt)
-        at, why = _choose_candidate(aligned, ranked)
-    return ranked.assign(chosen=["" if row != at else why for row in range(len(ranked))])
+        chosen, reason, explanation = _choose_candidate(aligned, ranked)
+    return EnsembleSearch(ranked, chosen, reason, explanation)
 
 
 def fit_ensemble(
@@ -244,19 +283,21 @@ def _rank_candidates(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return ranked.reset_index(drop=True)
 
 
-def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[int, str]:
-    """Row that is chosen, and why: the fewest members that are within one standard error of the best."""
+def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[int, ChoiceReason, str]:
+    """Choose the fewest members that are within one standard error of the best: row, reason and explanation."""
     best = ranked.iloc[0]
     sizes = ranked["members"].map(len).tolist()
+    the_best = (0, ChoiceReason.BEST, "the best")
     if sizes[0] == 1:
-        return 0, "the best"
+        return the_best
     top = aligned.bootstrap_auc(best)
     for at in (sizes.index(size) for size in range(1, sizes[0])):
         gain = best["macro_auc"] - ranked["macro_auc"].iloc[at]
         error = np.nanstd(top - aligned.bootstrap_auc(ranked.iloc[at]))
         if gain <= error:
-            return at, f"fewer members, and the best gains {gain:.4f} AUC, within one standard error, {error:.4f}"
-    return 0, "the best"
+            explanation = f"fewer members, and the best gains {gain:.4f} AUC, within one standard error, {error:.4f}"
+            return at, ChoiceReason.FEWER_MEMBERS, explanation
+    return the_best
 
 
 def _fit_weights(parts: Sequence[pd.DataFrame], mean: Mean) -> np.ndarray:

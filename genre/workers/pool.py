@@ -144,12 +144,12 @@ class Worker:
             rows = waiting.pop()
             for _ in range(_MAX_ATTEMPTS):
                 position, exit_reason, result = self._try_batch(rows)
-                if not exit_reason:
+                if exit_reason is None:
                     results.append(result)
                     break
             else:  # every attempt ended with a dead process
                 if len(rows) == 1:
-                    results.append(self._work.on_crash(rows, exit_reason))
+                    results.append(self._work.on_crash(rows, str(exit_reason)))
                 else:
                     waiting += [rows.drop(rows.index[position]), rows.iloc[[position]]]
         return results
@@ -159,15 +159,15 @@ class Worker:
         self._is_ended = True
         self._kill()
 
-    def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str, Any]:
+    def _try_batch(self, rows: pd.DataFrame) -> tuple[int, str | None, Any]:
         """Try a batch once.
 
         Returns
         -------
         position : int
             The last row begun.
-        exit_reason : str
-            How the process ended; empty if it finished the batch.
+        exit_reason : str or None
+            How the process ended; None if it finished the batch.
         result
             Result of the batch, None if the process ended.
         """
@@ -178,7 +178,7 @@ class Worker:
             while self._pipe.poll(ROW_LIMIT_S):
                 message, value = self._receive()
                 if message == "done":
-                    return position, "", value
+                    return position, None, value
                 position = value
             exit_reason = f"took more than {ROW_LIMIT_S:g} s"
         except (EOFError, OSError):

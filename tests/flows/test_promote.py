@@ -15,18 +15,24 @@ import pytest
 import soundfile as sf
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from prefect.logging import disable_run_logger
 
+from flows import promote
+from flows.material import Material
+from flows.promote import PromotionDecision, PromotionOutcome
+from flows.reports.leaderboard import ModelOutcome, ModelStatus
 from genre import models
 from genre.config import AudioConfig
 from genre.errors import GenreError
 from genre.probabilities.tables import probability_table
 from genre.training import selection
+from genre.workspace import Workspace
 from tests.support.place import Place
 from tests.support.project import ROOT
 from tests.support.simulation import two_models
 from tests.support.sounds import tone, write_music
 from tracking import aliases, model_card, scoring
-from tracking.gate import Verdict, evaluate_version
+from tracking.gate import ACCEPTED, Finding, SkipReason, Verdict, evaluate_version
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +168,97 @@ def test_rolling_back_what_is_not_there(client):
             aliases.roll_back(name)
 
 
+def verdict(finding: Finding, words: str) -> Verdict:
+    return Verdict(finding, 1.0, reasons=[] if finding in ACCEPTED else [words], remark=words)
+
+
+@pytest.mark.parametrize("words", ["", "promoted", "nothing to register", "not certain; Pop loses"])
+def test_a_verdict_is_applied_by_its_finding_whatever_its_words(client, words):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    with disable_run_logger():
+        won = promote._apply_verdict("genre", first, None, verdict(Finding.UNCOMPARED, words))
+        lost = promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, words))
+    assert won == PromotionDecision(
+        PromotionOutcome.PROMOTED, f"version 1 of genre: {' '.join(['promoted', *words.split()])}"
+    )
+    assert lost == PromotionDecision(PromotionOutcome.REFUSED, f"version 2 of genre: refused: {words}")
+    assert pointed_at(client) == {"champion": 1, "challenger": 2}
+    kept = [client.get_model_version("genre", n).tags["decision"] for n in ("1", "2")]
+    assert [f"version {n} of genre: {text}" for n, text in enumerate(kept, 1)] == [won.sentence, lost.sentence]
+
+
+def test_a_decision_stands_while_its_champion_does(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    assert promote._standing_decision(first, None) is None
+    aliases.promote_version("genre", first, None)
+    with disable_run_logger():
+        promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, "promoted"))
+    champion, refused = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    known = "nothing to register: version {} of genre is this very ensemble ({})"
+    assert promote._standing_decision(champion, champion) == PromotionDecision(
+        PromotionOutcome.UNCHANGED, known.format(1, "the champion")
+    )
+    assert promote._standing_decision(refused, champion) == PromotionDecision(
+        PromotionOutcome.UNCHANGED, known.format(2, "refused: promoted")
+    )
+    assert promote._standing_decision(refused, client.get_model_version("genre", "3")) is None
+    client.delete_model_version_tag("genre", "2", "decision")  # killed between the two tags
+    assert promote._standing_decision(client.get_model_version("genre", "2"), champion) is None
+
+
+def test_a_version_that_was_rolled_back_is_not_judged_again(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    aliases.promote_version("genre", second, first)
+    aliases.roll_back("genre")
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    standing = promote._standing_decision(second, first)
+    assert standing.outcome is PromotionOutcome.UNCHANGED and "(rolled back on " in standing.sentence
+
+
+def material(*genres: str, has_audio: bool = True, synthetic: bool = False) -> Material:
+    clips = pd.DataFrame({"genre": pd.Categorical(genres)})
+    return Material(Workspace("mine"), AudioConfig(), has_audio, synthetic, clips, "", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "tags", "sentence"),
+    [
+        (material("a", "b"), None, ""),
+        (material("a", "b"), {"genres": '["a", "b"]', "synthetic": "false"}, ""),
+        (material("a", "b"), {"genres": '["x"]', "synthetic": "true"}, ""),
+        (material("a", has_audio=False), None, "not registered: mine brings features and no audio"),
+        (material("a"), {"genres": '["b"]'}, "not registered: the champion of genre knows b, this data set a"),
+        (
+            material("a", synthetic=True),
+            {"genres": '["a"]'},
+            "not registered: the champion of genre was trained on real",
+        ),
+    ],
+)
+def test_a_data_set_that_cannot_stand_beside_the_champion_is_not_registered(client, home, given, tags, sentence):
+    champion = None if tags is None else client.create_model_version("genre", "here", tags=tags)
+    refusal = promote._registration_refusal(given, champion, "genre")
+    assert (refusal is None) == (sentence == "")
+    if refusal:
+        assert refusal.outcome is PromotionOutcome.NOT_REGISTERED and refusal.sentence.startswith(sentence)
+
+
+def test_the_leaderboard_of_a_promotion_has_the_chosen_and_the_failed(client, tmp_path):
+    experiment = client.create_experiment("mine", artifact_location=str(tmp_path))
+    parent = client.create_run(experiment).info.run_id
+    child = client.create_run(experiment, run_name="mel_cnn", tags={"mlflow.parentRunId": parent})
+    client.set_tag(child.info.run_id, "reason", "no memory")
+    client.set_terminated(child.info.run_id, "FAILED")
+    outcomes = promote._model_outcomes({"svm": tmp_path}, "mean of two", parent)
+    assert outcomes == {
+        "svm": ModelOutcome(ModelStatus.TRAINED),
+        "mean of two": ModelOutcome(ModelStatus.CHOSEN),
+        "mel_cnn": ModelOutcome(ModelStatus.FAILED, "no memory"),
+    }
+    assert [str(outcome) for outcome in outcomes.values()] == ["trained", "chosen", "failed: no memory"]
+
+
 #: Trains, logs and registers a model from the project in the current folder; prints what it says of the clips.
 VERSION = """
 import sys
@@ -191,10 +288,10 @@ registry.register_version("genre", uri, {}, "")
 #: A feature that changed between two versions: all of them, so that a model of one is lost with the other.
 CHANGED = """
 
-_extract = extract
+_extract = extract_features
 
 
-def extract(*arguments, **options):
+def extract_features(*arguments, **options):
     return -_extract(*arguments, **options)
 """
 
@@ -235,10 +332,10 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
     uri, measured = f"sqlite:///{folder}/mlflow.db", {}
     for number in ("1", "2"):
         project, trained = folder / f"project {number}", folder / number
-        for part in ("genre", "flows", "serving"):
+        for part in ("genre", "tracking", "flows", "serving"):
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
         if number == "1":
-            with (project / "genre" / "features.py").open("a") as file:
+            with (project / "genre" / "inputs" / "features.py").open("a") as file:
                 file.write(CHANGED)
         trained.mkdir()
         command = [sys.executable, "-c", VERSION, str(folder / "clips.parquet"), str(trained), uri]
@@ -325,23 +422,59 @@ def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
     assert "it answers otherwise than when it was measured" in reason
 
 
-def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored, monkeypatch):
-    monkeypatch.setattr("tracking.gate.get_run_logger", logging.getLogger)
+def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored):
     test = as_scored.test
     shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
     (reason,) = as_scored.judge(shaken).reasons
     assert "probabilities differ by up to" in reason
-    elsewhere = as_scored.judge(shaken, computed_here=False, skip_reason="uncompared")
-    assert not elsewhere.reasons
-    (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"]), computed_here=False).reasons
+    elsewhere = as_scored.judge(shaken, computed_here=False, skip_reason=SkipReason.DEMO_CHAMPION)
+    assert not elsewhere.reasons and elsewhere.may_serve
+    (note,) = elsewhere.notes
+    assert note.level == logging.INFO and note.text.endswith("genres agree for 100.0 %")
+    swapped = as_scored.judge(test.assign(high=test["low"], low=test["high"]), computed_here=False)
+    (reason,) = swapped.reasons
     assert reason.endswith("it gives 100.0% of the clips another genre")
+    assert swapped.finding is Finding.CHANGED and not swapped.may_serve
+
+
+def test_a_champion_that_cannot_be_scored_gives_way_and_the_log_gets_the_reason(as_scored, monkeypatch):
+    def score_clips(uri: str, *arguments: object) -> pd.DataFrame:
+        if uri == "models:/genre/1":
+            raise GenreError("its code is gone")
+        return as_scored.scored[uri]
+
+    monkeypatch.setattr(scoring, "score_clips", score_clips)
+    verdict = as_scored.judge(as_scored.test)
+    assert verdict.finding is Finding.CHAMPION_FAILED and verdict.may_serve and verdict.gain is None
+    assert verdict.remark == "over version 1, which cannot be scored: its code is gone"
+    assert verdict.notes == [
+        (logging.WARNING, "the champion cannot be compared with and gives way: its code is gone"),
+    ]
+
+
+def test_a_first_version_has_nothing_to_be_compared_with(as_scored):
+    verdict = evaluate_version(
+        as_scored.versions[1], None, as_scored.test, as_scored.clips, AudioConfig(), min_gain=0.0
+    )
+    assert verdict.finding is Finding.FIRST_VERSION and verdict.may_serve and verdict.remark == ""
+
+
+@pytest.mark.parametrize("finding", Finding)
+def test_the_finding_and_no_text_lets_a_version_serve(finding):
+    bare, wordy = Verdict(finding, 1.0), Verdict(finding, 1.0, reasons=["why"], remark="so")
+    assert bare.may_serve == wordy.may_serve == (finding in ACCEPTED)
+
+
+def test_the_champion_of_the_demo_is_not_compared_with_real_music(as_scored):
+    verdict = as_scored.judge(as_scored.test, skip_reason=SkipReason.DEMO_CHAMPION)
+    assert verdict.finding is Finding.UNCOMPARED and verdict.may_serve
 
 
 def test_chance_is_refused_and_a_demo_gives_way(as_scored):
     chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
-    uncompared = as_scored.judge(as_scored.test, skip_reason="over a demo, uncompared")
+    uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.DEMO_CHAMPION)
     assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a demo, uncompared", None)
 
 

@@ -10,8 +10,10 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from flows import retrain
+from flows.drift import DriftFinding
+from flows.promote import PromotionDecision, PromotionOutcome
 from flows.reports import tables
-from flows.retrain import changed_share, reason_to_skip
+from flows.retrain import RetrainingDecision, RetrainingOutcome, changed_share, reason_to_skip
 from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.workspace import Workspace
@@ -66,16 +68,62 @@ def test_new_gone_and_renamed_clips_count_among_those_of_then_and_now(champion):
 @pytest.mark.parametrize(("min_change", "is_worth"), [(0.0, True), (1 / 6, True), (0.17, False), (1.0, False)])
 def test_nothing_is_trained_below_the_share_asked_for(champion, min_change, is_worth):
     have(listed(12))
-    said = decision(champion, min_change)
-    assert (said == "") == is_worth
+    skipped = decision(champion, min_change)
+    assert (skipped is None) == is_worth
     if not is_worth:
+        assert skipped.outcome is RetrainingOutcome.SKIPPED
+        said = skipped.sentence
         assert "16.7% of the clips changed since version 1" in said and f"{min_change:.1%} are asked for" in said
 
 
 def test_without_a_champion_of_this_data_set_all_is_worth_it(champion):
-    assert decision(None, 1.0) == ""
+    assert decision(None, 1.0) is None
     champion.tags["data_set"] = "another"
-    assert decision(champion, 1.0) == ""
+    assert decision(champion, 1.0) is None
+
+
+@pytest.mark.parametrize(("n_shifted", "n_clips", "is_worth"), [(0, 12, False), (2, 12, True), (2, 10, False)])
+def test_any_change_is_enough_where_the_music_has_shifted(
+    champion, monkeypatch, tmp_path, n_shifted, n_clips, is_worth
+):
+    have(listed(n_clips))
+    monkeypatch.setenv("GENRE_LOG", str(tmp_path))
+    monkeypatch.setattr(retrain.drift, "measure_drift", lambda *arguments: DriftFinding(n_shifted, "rms 0.40"))
+    with disable_run_logger():
+        skipped = reason_to_skip.fn(Workspace("mine"), AudioConfig(), champion, 1.0, 0.25, "no run")
+    assert (skipped is None) == is_worth
+    if skipped:
+        assert ("has drifted" in skipped.sentence) == (n_shifted > 0) == ("(rms 0.40)" in skipped.sentence)
+
+
+@pytest.mark.parametrize("sentence", ["", "nothing to register", "version 1 of genre: promoted"])
+def test_the_state_is_named_by_the_outcome_whatever_the_sentence(sentence):
+    named = {
+        outcome.name: RetrainingDecision.from_promotion(PromotionDecision(outcome, sentence))
+        for outcome in PromotionOutcome
+    }
+    assert {name: decision.outcome.value for name, decision in named.items()} == {
+        "PROMOTED": "Promoted",
+        "REFUSED": "Refused",
+        "UNCHANGED": "Unchanged",
+        "NOT_REGISTERED": "Refused",
+    }
+    assert {decision.sentence for decision in named.values()} == {sentence}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "events"),
+    [("PROMOTED", ["retrain.promoted"]), ("REFUSED", ["retrain.refused"]), ("UNCHANGED", []), ("SKIPPED", [])],
+)
+def test_an_outcome_is_tagged_published_and_sent_where_a_version_was_judged(champion, monkeypatch, outcome, events):
+    sent, pages = [], []
+    monkeypatch.setattr(retrain.drift, "emit_model_event", lambda event, name, text: sent.append(event))
+    monkeypatch.setattr(retrain.tables, "publish_retraining", lambda *arguments: pages.append(arguments[3:5]))
+    with disable_run_logger():
+        retrain.report_outcome.fn("genre", None, RetrainingDecision(RetrainingOutcome[outcome], "why"), champion.run_id)
+    tags = mlflow.MlflowClient().get_run(champion.run_id).data.tags
+    assert (tags["outcome"], tags["decision"]) == (outcome.capitalize(), "why")
+    assert (sent, pages) == (events, [(outcome.capitalize(), "why")])
 
 
 @pytest.mark.parametrize(("change", "shift"), [(-0.1, 0.0), (1.1, 0.0), (0.0, -1.0)])

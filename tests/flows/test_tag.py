@@ -22,6 +22,7 @@ import soundfile as sf
 from mlflow import MlflowClient
 
 from flows import tag
+from flows.tag import TagOutcome, TagStatus
 from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
@@ -29,6 +30,7 @@ from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
 from genre.library import answers, tags
 from genre.library.answers import PredictionStore
+from genre.library.undo import UndoFile
 from genre.workers import pool
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -278,6 +280,35 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path):
     library(tmp_path, 1)
     with pytest.raises(GenreError, match="the model cannot be loaded"):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=1))
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "outcome", "cell"),
+    [
+        ("", {}, TagOutcome(TagStatus.WOULD_BE_WRITTEN), "would be written"),
+        ("", {"dry_run": False}, TagOutcome(TagStatus.WRITTEN), "written"),
+        ("low", {}, TagOutcome(TagStatus.THERE_ALREADY), "there already"),
+        ("Jazz", {"dry_run": False}, TagOutcome(TagStatus.KEPT, "Jazz"), "kept: Jazz"),
+        ("a: b", {}, TagOutcome(TagStatus.KEPT, "a: b"), "kept: a: b"),
+        ("Jazz", {"overwrite": True}, TagOutcome(TagStatus.WOULD_REPLACE, "Jazz"), "would replace: Jazz"),
+    ],
+)
+def test_the_outcome_of_a_file_is_a_value_and_a_cell_of_the_table(tmp_path, before, settings, outcome, cell):
+    path, record = tmp_path / "a.flac", UndoFile(tmp_path / "undo.jsonl")
+    sf.write(path, tone(2, hz=110), 22050)
+    if before:
+        tags.write_genre(path, before, record)
+    found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, record)
+    assert found == outcome and str(found) == tag._tag_cell(found) == cell
+    assert tag._tag_cell(None) is None
+
+
+def test_a_file_that_is_refused_is_counted_so_whatever_the_reason(tmp_path):
+    (tmp_path / "text.flac").write_text("no music")
+    refused = tag.tag_file(tmp_path / "text.flac", "low", {}, UndoFile(tmp_path / "undo.jsonl"))
+    assert refused.status is TagStatus.REFUSED and str(refused).startswith("refused: ")
+    outcomes = {"a": refused, "b": TagOutcome(TagStatus.REFUSED, "written"), "c": TagOutcome(TagStatus.WRITTEN)}
+    assert tag._count_outcomes(outcomes) == {"refused": 2, "written": 1}
 
 
 @pytest.mark.parametrize(

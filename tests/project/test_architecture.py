@@ -116,9 +116,6 @@ RULES = {
 }
 ALL_RULES = [rule for rules in RULES.values() for rule in rules]
 
-#: Rules that a change under way is to fulfil.
-PENDING = {Rule(("tracking",), ("prefect",))}
-
 
 def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
     bodies = [tree.body, *(n.body for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))]
@@ -126,9 +123,7 @@ def public_functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=str)
-def test_no_import_goes_against_the_layers(rule, request):
-    if rule in PENDING:
-        request.applymarker(pytest.mark.xfail(reason="under way", strict=False))
+def test_no_import_goes_against_the_layers(rule):
     assert rule.violations(IMPORTS) == []
 
 

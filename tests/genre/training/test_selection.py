@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,8 +33,13 @@ def published() -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def ranked(published) -> pd.DataFrame:
+def search(published) -> selection.EnsembleSearch:
     return selection.search_ensembles(published)
+
+
+@pytest.fixture(scope="module")
+def ranked(search) -> pd.DataFrame:
+    return search.candidates
 
 
 def test_every_subset_is_scored_and_the_shortlist_under_learnt_rules_too(ranked):
@@ -42,12 +49,20 @@ def test_every_subset_is_scored_and_the_shortlist_under_learnt_rules_too(ranked)
     assert ranked["macro_auc"].is_monotonic_decreasing and set(ranked["n_clips"]) == {600}
 
 
-def test_the_best_of_the_papers_models_is_an_ensemble_with_its_best_model(ranked):
+def test_the_best_of_the_papers_models_is_an_ensemble_with_its_best_model(search, ranked):
     assert "vgg16_fine_tune" in ranked["members"][0] and len(ranked["members"][0]) > 1
     alone = ranked[ranked["members"].map(len) == 1]
     assert alone["members"].iloc[0] == ("vgg16_fine_tune",)
-    (chosen,) = ranked.loc[ranked["chosen"] != "", "members"]
-    assert len(chosen) == 2
+    assert len(search.best["members"]) == 2
+
+
+def test_the_table_of_a_search_explains_the_row_that_is_chosen(search):
+    table = search.to_table()
+    assert table["chosen"].tolist().count("") == len(table) - 1
+    row = table[table["chosen"] != ""].squeeze()
+    assert row["chosen"] == search.explanation and row["members"] == ", ".join(search.best["members"])
+    silent = dataclasses.replace(search, explanation="")
+    pd.testing.assert_series_equal(silent.best, search.best)
 
 
 def test_scores_are_those_of_the_combined_table(published, ranked):
@@ -64,24 +79,24 @@ def same_but_for_noise(n_clips: int, skills: list[float], seed: int = 0) -> dict
 
 def test_fewer_members_are_chosen_where_more_gain_less_than_a_standard_error():
     good, bad = same_but_for_noise(300, [2.5, 0.0]).values()
-    ranked = selection.search_ensembles({"bad": bad, "good": good, "twin": good})
-    (row,) = ranked.index[ranked["chosen"] != ""]
-    assert ranked["members"][row] in [("good",), ("twin",)]
-    if row:
-        assert "fewer members" in ranked["chosen"][row] and "one standard error" in ranked["chosen"][row]
+    search = selection.search_ensembles({"bad": bad, "good": good, "twin": good})
+    assert search.best["members"] in [("good",), ("twin",)]
+    assert (search.reason is selection.ChoiceReason.FEWER_MEMBERS) == (search.chosen > 0)
+    if search.chosen:
+        assert "fewer members" in search.explanation and "one standard error" in search.explanation
 
 
 def test_more_members_are_chosen_where_they_pay():
-    ranked = selection.search_ensembles(same_but_for_noise(600, [1.0, 1.0, 1.0]))
-    (row,) = ranked.index[ranked["chosen"] != ""]
-    assert len(ranked["members"][row]) == 3
+    search = selection.search_ensembles(same_but_for_noise(600, [1.0, 1.0, 1.0]))
+    assert len(search.best["members"]) == 3
+    assert search.reason is selection.ChoiceReason.BEST and search.chosen == 0
 
 
 def test_equal_auc_is_decided_by_log_loss():
     table = same_but_for_noise(60, [30.0])["model 0"]
     sure = evaluate.apply_temperature(table, 0.9)
     modest = evaluate.apply_temperature(table, 20)
-    ranked = selection.search_ensembles({"modest": modest, "sure": sure})
+    ranked = selection.search_ensembles({"modest": modest, "sure": sure}).candidates
     alone = ranked[ranked["members"].map(len) == 1]
     assert alone["macro_auc"].nunique() == 1 and alone["members"].tolist() == [("sure",), ("modest",)]
 
@@ -154,7 +169,6 @@ def test_poor_tables_have_a_choice():
     constant = {n: t.assign(**dict.fromkeys(genres_of(t), 1 / 3)) for n, t in tables.items()}
     one_genre = {n: t[t["genre"] == "genre 1"] for n, t in tables.items()}
     for poor in ({n: t.iloc[:1] for n, t in tables.items()}, constant, one_genre):
-        ranked = selection.search_ensembles(poor)
-        (row,) = ranked.index[ranked["chosen"] != ""]
-        choice = selection.fit_ensemble(poor, ranked["members"][row], ranked["mean"][row])
+        best = selection.search_ensembles(poor).best
+        choice = selection.fit_ensemble(poor, best["members"], best["mean"])
         assert np.isfinite([choice.temperature, choice.threshold["confidence"]]).all()
