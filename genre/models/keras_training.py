@@ -221,13 +221,9 @@ def train_network(
     """
     if not len(data.y_validation):
         raise TrainingError("no validation clips to choose the best epoch with; add recordings")
-    record_facts(
-        directory,
-        backend=keras.backend.backend(),
-        device=devices.detect_device(),
-        precision=model.dtype_policy.name,
-        class_weights_applied=str(class_weights is not None).lower(),
-    )
+    record_facts(directory, backend=keras.backend.backend(), device=devices.detect_device())
+    class_weights_applied = str(class_weights is not None).lower()
+    record_facts(directory, precision=model.dtype_policy.name, class_weights_applied=class_weights_applied)
     checkpoint = EpochCheckpoint(directory, key, patience, on_epoch, n_clips=len(data.y_train))
     epochs_done = checkpoint.epochs_done
     if epochs_done:

@@ -1,6 +1,7 @@
 """Small convolutional network on the stored spectrogram, in plain Keras 3."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,12 +70,15 @@ def train_mel_cnn(
     TrainingError
         If there is no validation clip or the loss is not finite.
     """
-    if min(epochs, batch_size, width, patience) < 1 or learning_rate <= 0 or not 0 <= dropout < 1:
-        raise UsageError(
-            "mel_cnn: epochs, batch_size, width and patience must be at least 1, learning_rate above 0, "
-            "dropout at least 0 and below 1; "
-            f"got {epochs=}, {batch_size=}, {width=}, {patience=}, {learning_rate=}, {dropout=}"
-        )
+    hp = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "width": width,
+        "dropout": dropout,
+        "patience": patience,
+    }
+    _check_params(hp)
     keras_training = _load_keras_training()
     import keras
 
@@ -84,16 +88,7 @@ def train_mel_cnn(
     steps = epochs * -(-len(data.y_train) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(keras.optimizers.Adam(schedule), "categorical_crossentropy", metrics=["accuracy"])
-    key = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "width": width,
-        "dropout": dropout,
-        "patience": patience,
-        "seed": seed,
-        "labels": keras_training.labels_digest(data),
-    }
+    key = hp | {"seed": seed, "labels": keras_training.labels_digest(data)}
     keras_training.train_network(
         model, data, directory, key=key, epochs=epochs, batch_size=batch_size, patience=patience, on_epoch=on_epoch
     )
@@ -152,6 +147,16 @@ def silence_tensorflow() -> None:
     Errors are still shown where NVIDIA's driver is installed; elsewhere the first error is that it is missing.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/dev/nvidiactl").exists() else "3")
+
+
+def _check_params(hp: Mapping[str, Any]) -> None:
+    """Raise UsageError for hyper-parameters out of range."""
+    counts = [hp[name] for name in ("epochs", "batch_size", "width", "patience")]
+    if min(counts) < 1 or hp["learning_rate"] <= 0 or not 0 <= hp["dropout"] < 1:
+        raise UsageError(
+            "mel_cnn: epochs, batch_size, width and patience must be at least 1, learning_rate above 0, "
+            f"dropout at least 0 and below 1; got {dict(hp)}"
+        )
 
 
 def _mel_network(shape: tuple[int, ...], n_genres: int, width: int, dropout: float) -> Any:

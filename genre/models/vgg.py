@@ -258,6 +258,17 @@ def _fit_every_weight(training: Any, on_epoch: OnEpoch | None) -> Any:
 
 def _check_params(name: str, hp: Mapping[str, Any]) -> None:
     """Raise UsageError for hyper-parameters out of range."""
+    wrong = _range_errors(name, hp)
+    if wrong:
+        raise UsageError(f"{name}: {', '.join(wrong)}; got {dict(hp)}")
+    if hp.get("weights") in ("none", ""):
+        raise UsageError(
+            f"{name} cannot start from random weights; set weights to imagenet or a file, or train vgg16_scratch"
+        )
+
+
+def _range_errors(name: str, hp: Mapping[str, Any]) -> list[str]:
+    """List the hyper-parameters out of range, each with the accepted values."""
     minimum = {"epochs": 1, "head_epochs": 1, "batch_size": 1, "units": 1, "l2": 0}
     minimum["image_size"] = MIN_IMAGE_SIZE if name.startswith("vgg16") else 1
     wrong = [f"{key} must be at least {least}" for key, least in minimum.items() if hp.get(key, least) < least]
@@ -267,9 +278,4 @@ def _check_params(name: str, hp: Mapping[str, Any]) -> None:
     for key, accepted in (("preprocessing", ("paper", "imagenet")), ("precision", ("auto", "float32"))):
         if hp[key] not in accepted:
             wrong.append(f"{key} must be {' or '.join(accepted)}")
-    if wrong:
-        raise UsageError(f"{name}: {', '.join(wrong)}; got {dict(hp)}")
-    if hp.get("weights") in ("none", ""):
-        raise UsageError(
-            f"{name} cannot start from random weights; set weights to imagenet or a file, or train vgg16_scratch"
-        )
+    return wrong
