@@ -38,7 +38,7 @@ class NetworkParams:
     epochs, batch_size : int
         Passes over the data and clips per step, at least 1.
     learning_rate : float
-        Of Adam, constant, above 0.
+        Learning rate of Adam, constant, above 0.
     class_weights : bool
         If True, every genre counts the same in the loss, however many clips it has. The softmax is then shifted back,
         so that probabilities are those of the data's own proportions.
@@ -87,8 +87,8 @@ class TransferParams(PretrainedParams):
     Attributes
     ----------
     learning_rate : float
-        Ten times the paper's 1e-5, which is for weights that are good already: with it a fresh head moves too little in
-        ten epochs of a few hundred clips.
+        Ten times the paper's 1e-5, which suits trained weights: with it a new head changes too little in ten epochs of
+        a few hundred clips.
     """
 
     preprocessing: str = "imagenet"
@@ -102,7 +102,7 @@ class FineTuneParams(PretrainedParams):
     Attributes
     ----------
     head_epochs, head_learning_rate : int, float
-        Of the first part, which trains the head alone; at least 1 and above 0.
+        Epochs and learning rate of the first part, which trains the head alone; at least 1 and above 0.
     """
 
     preprocessing: str = "imagenet"
