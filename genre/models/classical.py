@@ -201,17 +201,17 @@ def train_svm(
     """
     n_clips = len(data.y_train)
     engine = _choose_engine(engine, n_clips)
-    folds = _calibration_folds(data, n_folds or (5 if n_clips < MIN_CLIPS_TWO_FOLDS else 2), seed)
+    cv = _calibration_folds(data, n_folds or (5 if n_clips < MIN_CLIPS_TWO_FOLDS else 2), seed)
     svc_class = _IntelexSVC if engine == INTELEX else SVC
     svc = svc_class(C=C, gamma=gamma, class_weight="balanced", cache_size=KERNEL_CACHE_MB)
-    calibrated = CalibratedClassifierCV(_with_scaler(svc), method="sigmoid", cv=folds, ensemble=False)
+    calibrated = CalibratedClassifierCV(_with_scaler(svc), method="sigmoid", cv=cv, ensemble=False)
     # libSVM runs on one core and releases the GIL; scikit-learn-intelex uses all cores for each fold.
     with parallel_config("threading", n_jobs=1 if engine == INTELEX else -1):
         model = _fit_model("svm", calibrated, data)
     for pipeline in (model.estimator, model.calibrated_classifiers_[0].estimator):
         pipeline.set_params(model=_as_plain_svc(pipeline["model"]))
     if directory:
-        write_json(directory / "facts.json", {"engine": _engine_version(engine), "calibration_folds": str(len(folds))})
+        write_json(directory / "facts.json", {"engine": _engine_version(engine), "calibration_folds": str(len(cv))})
     # With its folds, the model would be saved with the positions of all training clips.
     return model.set_params(cv=None)
 
