@@ -22,6 +22,8 @@ from genre.training.job import TrainingJob, code_digest, prepare_training
 from genre.training.process import run_training
 from tests.support.project import ROOT
 
+#: Name of a store's only part.
+PART = f"part-{0:016d}"
 #: Small enough for seconds; the image is the smallest that VGG-16 takes.
 TINY = {"epochs": 3, "batch_size": 8, "units": 8, "image_size": 32, "learning_rate": 1e-3}
 TRANSFER = {**TINY, "preprocessing": "paper"}
@@ -170,8 +172,8 @@ def prepared(vgg_weights, tmp_path):
     store.mkdir()
     data = toy(n=16, n_validation=8)
     index = pd.DataFrame({"clip_id": [f"clip {n:02d}" for n in range(24)], "stamp": "1", "row": range(24)})
-    write_table(store / "part-0.parquet", index)
-    np.save(store / "part-0.npy", np.concatenate([data.X_train, data.X_validation]))
+    write_table(store / f"{PART}.parquet", index)
+    np.save(store / f"{PART}.npy", np.concatenate([data.X_train, data.X_validation]))
     labels = pd.Categorical.from_codes(np.concatenate([data.y_train, data.y_validation]), data.genres)
     splits = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
     clips = index.assign(genre=labels, recording=index["clip_id"], split=splits)
@@ -202,7 +204,7 @@ def test_a_training_reports_its_facts_and_shares_its_outputs(prepared, tmp_path)
     assert result["device"] in ("cpu", "gpu")
     table = pd.read_parquet(folder / "probabilities.parquet")
     model = models.load_model("vgg16_transfer", folder / "model")
-    X = np.load(tmp_path / "store" / "part-0.npy")
+    X = np.load(tmp_path / "store" / f"{PART}.npy")
     np.testing.assert_allclose(table[["Low", "High"]], models.predict_proba("vgg16_transfer", model, X), atol=1e-6)
     assert len(pd.read_parquet(folder / "history.parquet")) == TRANSFER["epochs"]
     cached = {path.name for path in (tmp_path / "store" / "outputs").iterdir()}
