@@ -1,1 +1,1 @@
-"""A person's music library: predictions for its files, genre tags, and their undo."""
+"""Music library of a user: predictions for its files, genre tags, and their undo."""

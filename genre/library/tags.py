@@ -1,4 +1,4 @@
-"""The genre in a music file's own tags: ID3 (mp3, wav, aiff), Vorbis comments (flac, ogg, opus) and MP4 (m4a)."""
+"""Genre in the tags of a music file: ID3 (mp3, wav, aiff), Vorbis comments (flac, ogg, opus) and MP4 (m4a)."""
 
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,28 @@ from mutagen.wave import WAVE
 from genre.errors import DataError
 from genre.library.undo import UndoFile, change_file
 
-#: Where Vorbis comments and MP4 keep the genre.
-_VORBIS_KEY, _MP4_KEY = "genre", "\xa9gen"
+#: Keys of the genre in Vorbis comments and in MP4.
+_VORBIS_KEY = "genre"
+_MP4_KEY = "\xa9gen"
 
 
 def read_genre(path: Path) -> str:
-    """Genre that a file's tags name.
+    """Read the genre in a file's tags.
 
     Parameters
     ----------
     path : Path
-        The file; what it is, is seen from its content.
+        The file; its format is recognised by its content.
 
     Returns
     -------
     str
-        Empty where there is none; several are joined by ``; ``.
+        Empty if there is no genre; several are joined by ``; ``.
 
     Raises
     ------
     DataError
-        If the format holds no tags, or none that are written here, or the file is no such file.
+        If the file cannot be read, or its format has no tags that this module writes.
     """
     file = _open_tags(path)
     if file.tags is None:
@@ -47,67 +48,69 @@ def read_genre(path: Path) -> str:
 
 
 def write_genre(path: Path, genre: str, undo: UndoFile) -> None:
-    """Write the genre into a file's tags, in place of any that it has; everything else in the file stays.
+    """Write a genre into a file's tags, replacing any other genre; everything else in the file stays.
 
     Parameters
     ----------
     path : Path
         The file. A symbolic link is followed.
     genre : str
-        What to write.
+        Genre to write.
     undo : UndoFile
-        Gets what undoes it, before the file is touched.
+        Receives the record that undoes the change, before the file is touched.
 
     Raises
     ------
     DataError
-        If the format holds no tags, or the file cannot be changed (see `genre.library.undo.change_file`).
+        If the format has no tags, or the file cannot be changed (see `genre.library.undo.change_file`).
     GenreError
         If the undo file cannot be written.
     """
     path = path.resolve()
     file = _open_tags(path)
-    put = _write_id3 if _is_id3(file) else _write_comment
+    write = _write_id3 if _is_id3(file) else _write_comment
 
-    def tag(copy: Path) -> None:
+    def write_to_copy(copy: Path) -> None:
         try:
-            put(file, copy, genre)
-        except Exception as error:  # of mutagen, which on broken files has many; only the copy suffers
-            raise DataError(f"{path} cannot be tagged ({type(error).__name__}: {error})") from error
+            write(file, copy, genre)
+        except Exception as error:  # mutagen raises many kinds on broken files; only the copy is affected
+            raise DataError(f"cannot write tags to {path} ({type(error).__name__}: {error})") from error
 
-    change_file(path, tag, undo)
+    change_file(path, write_to_copy, undo)
 
 
 def _open_tags(path: Path) -> Any:
-    """The file as mutagen sees it."""
+    """Open a file with mutagen; DataError if it cannot be read or its tags cannot be written."""
     try:
         file = mutagen.File(path)
-    except Exception as error:  # of mutagen, which on broken files has many
-        raise DataError(f"the tags of {path} cannot be read ({type(error).__name__}: {error})") from error
+    except Exception as error:  # mutagen raises many kinds on broken files
+        raise DataError(f"cannot read the tags of {path} ({type(error).__name__}: {error})") from error
     if not isinstance(file, ID3FileType | WAVE | AIFF | FLAC | OggFileType | MP4):
         raise DataError(
-            f"{path} is of a format whose tags are not written; those of mp3, wav, aiff, flac, ogg, opus and m4a are"
+            f"cannot write tags to {path}: unsupported format (supported: mp3, wav, aiff, flac, ogg, opus, m4a)"
         )
     return file
 
 
 def _is_id3(file: Any) -> bool:
+    """Return True if the format's tags are ID3."""
     return isinstance(file, ID3FileType | WAVE | AIFF)
 
 
 def _write_id3(file: Any, copy: Path, genre: str) -> None:
-    """ID3 in the version the file has, its other frames as they are; 2.3 where there is none: every player reads it."""
+    """Write ID3 in the file's own version, other frames unchanged; in 2.3, which any player reads, if it has none."""
     version = file.tags.version if file.tags is not None else (0,)
     tagged = type(file)(copy, translate=version < (2, 3), v2_version=3)
     if tagged.tags is None:
         tagged.add_tags()
     encoding = Encoding.LATIN1 if genre.isascii() else Encoding.UTF16
     tagged.tags.setall("TCON", [TCON(encoding=encoding, text=[genre])])
-    # Several values stay apart as they were: by default they would be joined by a slash
+    # v23_sep=None keeps several values of a frame separate; by default they would be joined by a slash.
     tagged.save(copy, v2_version=4 if version >= (2, 4) else 3, v23_sep=None)
 
 
 def _write_comment(file: Any, copy: Path, genre: str) -> None:
+    """Write the genre as a Vorbis comment or an MP4 atom."""
     tagged = type(file)(copy)
     if tagged.tags is None:
         tagged.add_tags()

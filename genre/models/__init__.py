@@ -1,9 +1,9 @@
-"""The models by name; the libraries behind one are loaded only when that model is asked for.
+"""Models by name; the libraries of a model are imported only when that model is used.
 
-A family is a module that offers, for each of its models, ``train_NAME(data, seed, directory, on_epoch, *, ...)`` whose
-keyword-only arguments are the hyper-parameters, and for all of them ``save(model, path)``, ``load(name, path)``,
-``predict_proba(model, X)``, ``importances(model)``, ``history(directory)`` and ``facts(directory)``. A new model is
-such a trainer and one line in `MODELS`.
+A family is a module with one function ``train_NAME(data, seed, directory, on_epoch, *, ...)`` per model, whose
+keyword-only arguments are the hyper-parameters, and these functions for all its models: ``save_model(model, path)``,
+``load_model(name, path)``, ``predict_proba(model, X)``, ``feature_importances(model)``, ``training_history(directory)``
+and ``training_facts(directory)``. A new model is such a trainer and one line in `MODELS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,22 +24,22 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model before its libraries are loaded.
+    """Entry of a model, available before its libraries are imported.
 
     Attributes
     ----------
     name : str
-        What the user calls it.
+        Name on the command line and in tables.
     family : str
         Module that trains, saves, loads and runs it.
     input_name : str
-        Name of its ``X`` in `genre.inputs.INPUTS`.
+        Name of its input ``X`` in `genre.inputs.INPUTS`.
     file_name : str
         Name of the file that `save_model` writes.
     requirements : tuple of str
         Distributions needed to load it and predict, besides numpy and pandas.
     fast : bool
-        Whether it trains in minutes on two cores, a few thousand clips. Default True.
+        True (the default) if it trains in minutes on two cores, with a few thousand clips.
     trainer : str
         Name of the model whose ``train_NAME`` it shares, on another input; by default its own.
     """
@@ -62,14 +62,14 @@ class TrainingData:
     genres : list of str
         All genres of the data set, in order.
     X_train, X_validation : np.ndarray or array-like
-        Features [shape=(n, 97), float32], or spectrograms [shape=(n, 96, 431), uint8]: anything, a memory map for one,
-        with ``len`` and ``[indices]``.
+        Features [shape=(n, 97), float32] or spectrograms [shape=(n, 96, 431), uint8]; any object with ``len`` and
+        ``[indices]``, such as a memory map.
     y_train, y_validation : np.ndarray [shape=(n,), dtype=int]
         Codes in ``0 .. len(genres) - 1``.
     recordings_train : np.ndarray [shape=(n,), dtype=str]
-        What each clip was cut from; folds within training never straddle one.
+        Recording of each clip; folds within training never divide one.
     cache_dir : Path, optional
-        Folder for what other trainings on these clips can use again; by default each keeps it to itself.
+        Folder of intermediate results shared with other trainings on these clips; by default nothing is shared.
     """
 
     genres: list[str]
@@ -83,7 +83,8 @@ class TrainingData:
 
 _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
-_VGG, _KERAS = "genre.models.vgg", ("keras", "tensorflow")
+_VGG = "genre.models.vgg"
+_KERAS = ("keras", "tensorflow")
 
 MODELS: dict[str, ModelSpec] = {
     model.name: model
@@ -103,14 +104,14 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def model_names(input_name: str | None = None, *, fast: bool | None = None) -> list[str]:
-    """Names of the models, in order.
+    """List the names of the models, in order.
 
     Parameters
     ----------
     input_name : str, optional
-        Only the models that take this; all of them by default.
+        Only the models with this input; all by default.
     fast : bool, optional
-        Only the models that train in minutes, or only the others; all of them by default.
+        Only the models that train in minutes (True), or only the others (False); all by default.
     """
     return [
         name for name, model in MODELS.items() if input_name in (None, model.input_name) and fast in (None, model.fast)
@@ -118,7 +119,7 @@ def model_names(input_name: str | None = None, *, fast: bool | None = None) -> l
 
 
 def get_model(name: str) -> ModelSpec:
-    """Entry of one model.
+    """Return the entry of a model.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def get_model(name: str) -> ModelSpec:
 
 
 def model_requirements(name: str) -> list[str]:
-    """Distributions needed to load the model and predict, besides numpy and pandas.
+    """List the distributions needed to load a model and predict, besides numpy and pandas.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def model_requirements(name: str) -> list[str]:
 
 
 def default_params(name: str) -> dict[str, Any]:
-    """Hyper-parameters of a model and their default values: the keyword-only arguments of its trainer.
+    """Return the hyper-parameters of a model with their defaults: the keyword-only arguments of its trainer.
 
     Raises
     ------
@@ -153,14 +154,14 @@ def default_params(name: str) -> dict[str, Any]:
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Full hyper-parameters of a model: the defaults, overridden by `params`.
+    """Return all hyper-parameters of a model: the defaults, overridden by `params`.
 
     Parameters
     ----------
     name : str
         A model of `MODELS`.
     params : mapping
-        Some of its hyper-parameters.
+        Hyper-parameters other than the defaults.
 
     Raises
     ------
@@ -184,17 +185,17 @@ def train_model(
     ----------
     name : str
         A model of `MODELS`.
-    data : Data
-        Clips with features or spectrograms, as the model needs.
+    data : TrainingData
+        Clips with the features or spectrograms that the model needs.
     params : mapping
-        Hyper-parameters other than the default.
+        Hyper-parameters other than the defaults.
     seed : int
-        Same data, parameters, seed and machine: same model.
+        The same data, parameters, seed and machine give the same model.
     directory : str or Path
-        Where a training that can be resumed keeps its state; made if missing. Called again with the same arguments and
-        directory, it goes on where it was killed.
+        Folder of the state of a training that can be resumed; made if missing. A call with the same arguments and
+        directory resumes where the previous one was killed.
     on_epoch : callable, optional
-        Called as ``on_epoch(epoch, metrics)``, epochs from 1, by the models that are trained in epochs.
+        Called as ``on_epoch(epoch, metrics)``, epochs from 1, by models that are trained in epochs.
 
     Returns
     -------
@@ -204,24 +205,24 @@ def train_model(
     Raises
     ------
     UsageError
-        If the model or a hyper-parameter is not known, or a value is not accepted.
+        If the model or a hyper-parameter is unknown, or a value is not accepted.
     TrainingError
         If a genre has no training clip, or the model cannot be trained on this data.
     """
-    full = check_params(name, params)
-    present = np.unique(data.y_train)
-    missing = [genre for code, genre in enumerate(data.genres) if code not in present]
+    hyperparameters = check_params(name, params)
+    codes = np.unique(data.y_train)
+    missing = [genre for code, genre in enumerate(data.genres) if code not in codes]
     if missing:
         raise TrainingError(
-            f"{name} cannot learn {', '.join(missing)}: no training clip; add recordings, or leave the genre out"
+            f"{name} cannot learn {', '.join(missing)}: no training clips; add recordings, or leave the genre out"
         )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    return _load_trainer(name)(data, seed, directory, on_epoch, **full)
+    return _load_trainer(name)(data, seed, directory, on_epoch, **hyperparameters)
 
 
 def save_model(name: str, model: Any, directory: str | Path) -> Path:
-    """Write a trained model as one file in `directory`, whole or not at all; returns the file.
+    """Write a trained model as one file in `directory`, whole or not at all, and return its path.
 
     Raises
     ------
@@ -230,21 +231,21 @@ def save_model(name: str, model: Any, directory: str | Path) -> Path:
     """
     path = Path(directory) / get_model(name).file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: Keras tells its format by it.
+    # The suffix stays, since Keras chooses the format by it.
     partial = path.with_name(f"partial-{path.name}")
     _load_family(name).save_model(model, partial)
     return partial.replace(path)
 
 
 def load_model(name: str, directory: str | Path) -> Any:
-    """Read back what `save_model` wrote; no file can make this run code of its own.
+    """Load a model from `save_model`; code in the file is never run.
 
     Raises
     ------
     UsageError
         If there is no model of that name.
     DataError
-        If the file is missing, or holds something other than such a model.
+        If the file is missing, or does not hold such a model.
     """
     path = Path(directory) / get_model(name).file_name
     if not path.is_file():
@@ -253,7 +254,7 @@ def load_model(name: str, directory: str | Path) -> Any:
 
 
 def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
-    """Probabilities of the genres.
+    """Predict the probabilities of the genres.
 
     Parameters
     ----------
@@ -267,7 +268,7 @@ def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n, k), dtype=float64]
-        In the order of the genres that the model was trained on; rows sum to 1.
+        Columns in the order of the genres of the training data; rows sum to 1.
 
     Raises
     ------
@@ -279,10 +280,10 @@ def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
 
 
 def feature_importances(name: str, model: Any, feature_names: Sequence[str]) -> pd.Series | None:
-    """What the model itself says of its features, most important first; None where it says nothing.
+    """Return the model's own importances of its features, highest first; None for models without.
 
-    The forest and CatBoost give shares that sum to 1, logistic regression the mean over genres of its coefficients'
-    size on the features scaled to 0 .. 1.
+    The forest and CatBoost give shares that sum to 1, logistic regression the mean over genres of its absolute
+    coefficients for features scaled to 0 .. 1.
 
     Raises
     ------
@@ -297,14 +298,14 @@ def feature_importances(name: str, model: Any, feature_names: Sequence[str]) -> 
 
 
 def training_history(name: str, directory: str | Path) -> pd.DataFrame | None:
-    """Learning curves of a training in `directory`; None where a model has no epochs.
+    """Return the learning curves of a training in `directory`; None for models without epochs.
 
     Returns
     -------
     pd.DataFrame or None
         Index ``epoch`` from 1; columns ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``,
-        ``seconds``, ``images_per_second`` and what a model adds, as `train_model` passed them to ``on_epoch``, those
-        before a kill too.
+        ``seconds``, ``images_per_second`` and any that a model adds, as `train_model` passed them to ``on_epoch``,
+        including the epochs before a kill.
 
     Raises
     ------
@@ -316,30 +317,30 @@ def training_history(name: str, directory: str | Path) -> pd.DataFrame | None:
 
 
 def training_facts(name: str, directory: str | Path) -> dict[str, str]:
-    """What a training in `directory` says of itself, for tags.
+    """Return facts about the training in `directory`, for tags.
 
     Returns
     -------
     dict
         For networks ``backend``, ``device`` (``cpu`` or ``gpu``), ``precision`` (Keras's dtype policy) and
         ``class_weights_applied``; with VGG-16, ``base_weights_unchanged``, from hashes before and after. For the SVM
-        ``engine`` (library and version that fitted it) and ``calibration_folds``. For others nothing.
+        ``engine`` (library and version that fitted it) and ``calibration_folds``. Empty for other models.
 
     Raises
     ------
     UsageError
         If there is no model of that name.
     """
-    known: dict[str, str] = _load_family(name).training_facts(Path(directory))
-    return known
+    facts: dict[str, str] = _load_family(name).training_facts(Path(directory))
+    return facts
 
 
 def _load_family(name: str) -> ModuleType:
-    """Module of a model, loaded now."""
+    """Import the module of a model."""
     return import_module(get_model(name).family)
 
 
 def _load_trainer(name: str) -> Callable[..., Any]:
-    """Function that trains a model."""
+    """Return the function that trains a model."""
     trainer: Callable[..., Any] = getattr(_load_family(name), f"train_{get_model(name).trainer or name}")
     return trainer

@@ -1,6 +1,6 @@
 """Models on the 97 features, with the paper's hyper-parameters (Bahuleyan 2018, section 5) and its typos corrected.
 
-What scikit-learn fits is scaled to 0 .. 1 inside the model, by the extremes of the training clips only.
+The scikit-learn models scale the features to 0 .. 1, by the minimum and maximum of the training clips only.
 """
 
 from importlib.metadata import version
@@ -28,30 +28,40 @@ from genre.errors import DataError, TrainingError, UsageError
 from genre.files import read_json, write_json
 from genre.models import OnEpoch, TrainingData
 
-#: Types beyond skops' own list that a saved model of ours holds; a file with any other is refused.
+#: Types in our saved models beyond those that skops trusts; a file with any other type is refused.
 TRUSTED_TYPES = {
     "logistic_regression": [],
     "random_forest": ["sklearn.tree._tree.Tree"],
     "svm": ["sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"],
 }
 
-#: What can fit the SVM; both leave the same kind of model. The second is the extra ``accelerated``.
-SKLEARN, INTELEX = "scikit-learn", "scikit-learn-intelex"
+#: Engines that fit the SVM; both give the same kind of model. The second is installed by the extra ``accelerated``.
+SKLEARN = "scikit-learn"
+INTELEX = "scikit-learn-intelex"
 
-#: From so many clips on, two folds calibrate the SVM as well as five. Two and five at 5,000 clips of a table like the
-#: paper's: AUC .8367 and .8366, log-loss 1.366 and 1.366; at 2,000 published ones .812 and .813, 1.035 and 1.029.
+#: From this number of clips on, two folds calibrate the SVM as well as five. Two and five folds at 5,000 clips of a
+#: table like the paper's: AUC .8367 and .8366, log-loss 1.366 and 1.366; at 2,000 clips of the published table .812 and
+#: .813, 1.035 and 1.029.
 MIN_CLIPS_TWO_FOLDS = 5000
 
-#: From so many clips on the accelerator pays: at 4,000 it took half as much again as libSVM, at 36,486 a third.
+#: From this number of clips on, scikit-learn-intelex pays: at 4,000 clips it took half as long again as libSVM, at
+#: 36,486 a third of the time.
 MIN_CLIPS_INTELEX = 20_000
 
-#: What an SVM has learnt, by the names scikit-learn predicts from.
+#: Attributes of a fitted SVC from which scikit-learn predicts.
 FITTED_ATTRIBUTES = (
-    *("support_", "support_vectors_", "_n_support", "dual_coef_", "_dual_coef_", "intercept_", "_intercept_"),
-    *("class_weight_", "n_iter_"),
+    "support_",
+    "support_vectors_",
+    "_n_support",
+    "dual_coef_",
+    "_dual_coef_",
+    "intercept_",
+    "_intercept_",
+    "class_weight_",
+    "n_iter_",
 )
 
-#: Of kernel values that libSVM keeps, where its own 200 are too few for two frequent genres; filled as needed.
+#: Cache of kernel values in libSVM, filled as needed; its default of 200 MB is too small for two frequent genres.
 KERNEL_CACHE_MB = 1000
 
 
@@ -64,14 +74,14 @@ def train_logistic_regression(
     C: float = 1.0,
     max_iter: int = 2000,
 ) -> Pipeline:
-    """Multinomial logistic regression.
+    """Train a multinomial logistic regression.
 
-    The paper's C and penalty (L2). Its scikit-learn of 2018 fitted one genre against the rest with liblinear, which
-    also penalised the intercept; today's lbfgs fits one softmax over all genres.
+    C and penalty (L2) are the paper's. Its scikit-learn of 2018 fitted one genre against all others with liblinear,
+    which also penalised the intercept; today's lbfgs fits one softmax over all genres.
 
     Parameters
     ----------
-    data : Data
+    data : TrainingData
         Features and labels.
     seed : int
         Unused: the optimum is unique.
@@ -80,7 +90,7 @@ def train_logistic_regression(
     C : float
         Inverse strength of the penalty, above 0.
     max_iter : int
-        Iterations at most; the default is far beyond what scaled features need.
+        Maximum of iterations; the default is far more than scaled features need.
 
     Returns
     -------
@@ -92,7 +102,7 @@ def train_logistic_regression(
     TrainingError
         If a hyper-parameter is out of range or the features are not finite.
     """
-    # The matrices are too narrow to be shared out: more threads of BLAS wait for each other, and round differently.
+    # The matrices are too narrow to parallelise: more BLAS threads would wait for each other, and round differently.
     with threadpool_limits(1, "blas"):
         return _fit_model("logistic_regression", _with_scaler(LogisticRegression(C=C, max_iter=max_iter)), data)
 
@@ -106,18 +116,18 @@ def train_random_forest(
     n_estimators: int = 500,
     min_samples_split: int = 5,
 ) -> Pipeline:
-    """Random forest.
+    """Train a random forest.
 
     Parameters
     ----------
-    data : Data
+    data : TrainingData
         Features and labels.
     seed : int
-        Of the bootstrap and of the choice of features.
+        Seed of the bootstrap and of the choice of features.
     directory, on_epoch : optional
         Unused: there is nothing to resume.
     n_estimators : int
-        Trees.
+        Number of trees.
     min_samples_split : int
         Clips that a node must hold to be split, at least 2.
 
@@ -133,7 +143,7 @@ def train_random_forest(
     """
     forest = RandomForestClassifier(n_estimators, min_samples_split=min_samples_split, random_state=seed, n_jobs=-1)
     model = _fit_model("random_forest", _with_scaler(forest), data)
-    # Threads add up the trees in the order they finish, so that the last digits would differ from call to call.
+    # Threads add up the trees in the order in which they finish, so the last digits would differ from call to call.
     return model.set_params(model__n_jobs=1)
 
 
@@ -148,39 +158,39 @@ def train_svm(
     n_folds: int = 0,
     engine: str = "auto",
 ) -> CalibratedClassifierCV:
-    """Support vector machine with a radial kernel, rare genres weighted up, probabilities calibrated afterwards.
+    """Train a support vector machine with a radial kernel, rare genres weighted up, and calibrate its probabilities.
 
-    The published code weighted genres by their frequency, the reverse of what it meant; here the weights balance them.
-    The sigmoid calibration is fitted without weights on out-of-fold decisions, which puts the prior right again; no
-    recording is in two folds. Folds are fitted side by side, one a core.
+    The published code weighted genres by their frequency, the reverse of its intention; here the weights balance them.
+    The sigmoid calibration is fitted without weights on out-of-fold decisions, which restores the prior; no recording
+    is in two folds. Folds are fitted in parallel, one per core.
 
     Parameters
     ----------
-    data : Data
+    data : TrainingData
         Features, labels and recordings.
     seed : int
-        Of the dealing of recordings to folds.
+        Seed of the assignment of recordings to folds.
     directory : Path, optional
-        Where `training_facts` finds which engine fitted it and how many folds calibrated it.
+        Folder in which engine and number of calibration folds are recorded, for `training_facts`.
     on_epoch : optional
         Unused: there are no epochs.
     C : float
         Cost of a misclassified clip, above 0.
     gamma : float
-        Of the kernel, above 0; one over the number of features was scikit-learn's default at the time of the paper.
+        Kernel coefficient, above 0; one over the number of features was scikit-learn's default when the paper appeared.
     n_folds : int
         Folds of the calibration, at least 2; 0 for five, or two from `MIN_CLIPS_TWO_FOLDS` clips on. Fewer if a genre
         has fewer recordings.
     engine : {"auto", "scikit-learn", "scikit-learn-intelex"}
-        What solves it. The second is the same optimisation to the same tolerance on all cores, and needs the extra
-        ``accelerated``; "auto" takes it from `MIN_CLIPS_INTELEX` clips on where it is installed. Decisions and
-        calibration are scikit-learn's either way, and so is the model, which is saved, loaded and run without the
-        extra.
+        Library that fits it. scikit-learn-intelex solves the same optimisation to the same tolerance on all cores, and
+        needs the extra ``accelerated``; "auto" uses it from `MIN_CLIPS_INTELEX` clips on if it is installed. Decisions
+        and calibration are scikit-learn's in both cases, and so is the model, which is saved, loaded and run without
+        the extra.
 
     Returns
     -------
     CalibratedClassifierCV
-        Calibration around scaler and machine.
+        Calibration of a pipeline of scaler and SVC.
 
     Raises
     ------
@@ -190,18 +200,20 @@ def train_svm(
         If a genre has fewer than two recordings, a hyper-parameter is out of range, the features are not finite or the
         engine is not installed.
     """
-    chosen = _choose_engine(engine, len(data.y_train))
-    parts = _calibration_folds(data, n_folds or (5 if len(data.y_train) < MIN_CLIPS_TWO_FOLDS else 2), seed)
-    kind = _IntelexSVC if chosen == INTELEX else SVC
-    machine = _with_scaler(kind(C=C, gamma=gamma, class_weight="balanced", cache_size=KERNEL_CACHE_MB))
-    # libSVM runs on one core and lets other threads run; the accelerator takes all cores for each fold.
-    with parallel_config("threading", n_jobs=1 if chosen == INTELEX else -1):
-        model = _fit_model("svm", CalibratedClassifierCV(machine, method="sigmoid", cv=parts, ensemble=False), data)
+    n_clips = len(data.y_train)
+    engine = _choose_engine(engine, n_clips)
+    cv = _calibration_folds(data, n_folds or (5 if n_clips < MIN_CLIPS_TWO_FOLDS else 2), seed)
+    svc_class = _IntelexSVC if engine == INTELEX else SVC
+    svc = svc_class(C=C, gamma=gamma, class_weight="balanced", cache_size=KERNEL_CACHE_MB)
+    calibrated = CalibratedClassifierCV(_with_scaler(svc), method="sigmoid", cv=cv, ensemble=False)
+    # libSVM runs on one core and releases the GIL; scikit-learn-intelex uses all cores for each fold.
+    with parallel_config("threading", n_jobs=1 if engine == INTELEX else -1):
+        model = _fit_model("svm", calibrated, data)
     for pipeline in (model.estimator, model.calibrated_classifiers_[0].estimator):
         pipeline.set_params(model=_as_plain_svc(pipeline["model"]))
     if directory:
-        write_json(directory / "facts.json", {"engine": _engine_version(chosen), "calibration_folds": str(len(parts))})
-    # Else the positions of all training clips would be saved with the model.
+        write_json(directory / "facts.json", {"engine": _engine_version(engine), "calibration_folds": str(len(cv))})
+    # With its folds, the model would be saved with the positions of all training clips.
     return model.set_params(cv=None)
 
 
@@ -217,30 +229,30 @@ def train_catboost(
     subsample: float = 0.8,
     border_count: int = 64,
 ) -> Any:
-    """Gradient-boosted trees by CatBoost, in place of the paper's XGBoost and with its hyper-parameters.
+    """Train gradient-boosted trees by CatBoost, in place of the paper's XGBoost and with its hyper-parameters.
 
-    The published code misspelt its subsampling, which was therefore never applied; here it is. The trees are symmetric,
-    unlike XGBoost's. They do not depend on the scale of a feature: no scaler.
+    The published code misspelt the parameter of its subsampling, which was never applied; here it is. The trees are
+    symmetric, unlike XGBoost's. They do not depend on the scale of a feature, so there is no scaler.
 
     Parameters
     ----------
-    data : Data
+    data : TrainingData
         Features and labels.
     seed : int
-        Of the subsampling.
+        Seed of the subsampling.
     directory, on_epoch : optional
         Unused: there is nothing to resume.
     iterations : int
-        Trees.
+        Number of trees.
     depth : int
-        Of each tree, 1 to 16.
+        Depth of each tree, 1 to 16.
     learning_rate : float
         Shrinkage of each tree, above 0 and at most 1.
     subsample : float
-        Share of the clips that each tree sees, above 0 and at most 1.
+        Share of the clips that each tree is fitted on, above 0 and at most 1.
     border_count : int
-        Thresholds tried for each feature, 1 to 65535. CatBoost's own 254 take five times as long on a few hundred clips
-        and score no better.
+        Thresholds tried per feature, 1 to 65535. CatBoost's default of 254 takes five times as long on a few hundred
+        clips and scores no better.
 
     Returns
     -------
@@ -263,7 +275,7 @@ def train_catboost(
         border_count=border_count,
         bootstrap_type="Bernoulli",
         random_seed=seed,
-        # What affinity and control group allow this process, as for the forest.
+        # Cores that affinity and control group allow this process, as for the forest.
         thread_count=cpu_count(),
         allow_writing_files=False,
         verbose=False,
@@ -272,7 +284,7 @@ def train_catboost(
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Write a model: CatBoost's own format, or skops for scikit-learn; never a pickle."""
+    """Write a model, in CatBoost's own format or, for scikit-learn, with skops; never as a pickle."""
     if isinstance(model, BaseEstimator | Pipeline):
         skops.io.dump(model, path)
     else:
@@ -280,30 +292,30 @@ def save_model(model: Any, path: Path) -> None:
 
 
 def load_model(name: str, path: Path) -> Any:
-    """Read what `save_model` wrote.
+    """Load a model from `save_model`.
 
     Raises
     ------
     DataError
-        If the file is damaged, or holds a type that a model of that name has no need of.
+        If the file is damaged, or holds a type that a model of that name does not need.
     """
     if name == "catboost":
         return _load_catboost(path)
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES[name])
     except UntrustedTypesFoundException as error:
-        raise DataError(f"{path} is not a {name} of this program and was not loaded: {error}") from error
+        raise DataError(f"{path} holds more than a {name} and was not loaded: {error}") from error
     except BadZipFile as error:
         raise DataError(f"{path} is damaged ({error}); train {name} again") from error
 
 
 def predict_proba(model: Any, X: Any) -> np.ndarray:
-    """Probabilities [shape=(n, k)] of features [shape=(n, 97)]."""
+    """Return probabilities [shape=(n, k)] of features [shape=(n, 97)]."""
     return np.asarray(model.predict_proba(_as_float64(X)))
 
 
 def feature_importances(model: Any) -> np.ndarray | None:
-    """Weight of each feature by the model's own account [shape=(97,)]; None for the SVM, which gives none."""
+    """Return the model's own importance of each feature [shape=(97,)]; None for the SVM, which has none."""
     if isinstance(model, CalibratedClassifierCV):
         return None
     if not isinstance(model, Pipeline):
@@ -314,34 +326,34 @@ def feature_importances(model: Any) -> np.ndarray | None:
 
 
 def training_history(directory: Path) -> None:
-    """None: nothing here is trained in epochs."""
+    """Return None: no model here is trained in epochs."""
 
 
 def training_facts(directory: Path) -> dict[str, str]:
-    """Of an SVM, ``engine`` (library and version that fitted it) and ``calibration_folds``; of others nothing."""
+    """Return ``engine`` (library and version that fitted it) and ``calibration_folds`` of an SVM; {} for others."""
     return read_json(directory / "facts.json") or {}
 
 
 def _as_float64(X: Any) -> np.ndarray:
-    """Features in double precision, so that scaling rounds nothing."""
+    """Convert features to double precision, so that scaling rounds nothing."""
     return np.asarray(X, dtype=np.float64)
 
 
 def _with_scaler(classifier: ClassifierMixin) -> Pipeline:
-    """The classifier behind the paper's scaler, which never sees a clip outside training."""
+    """Put the paper's scaler, fitted on training clips only, before a classifier."""
     return Pipeline([("scale", MinMaxScaler()), ("model", classifier)])
 
 
-def _fit_model(name: str, model: Any, data: TrainingData, refusal: type[Exception] = ValueError) -> Any:
-    """Fit on the training clips; the library's refusal becomes a TrainingError."""
+def _fit_model(name: str, model: Any, data: TrainingData, library_error: type[Exception] = ValueError) -> Any:
+    """Fit a model on the training clips, turning the library's error into a TrainingError."""
     try:
         return model.fit(_as_float64(data.X_train), np.asarray(data.y_train, dtype=np.int64))
-    except refusal as error:
-        raise TrainingError(f"{name} could not be trained: {error}") from error
+    except library_error as error:
+        raise TrainingError(f"cannot train {name}: {error}") from error
 
 
 def _load_catboost(path: Path) -> Any:
-    """A CatBoost model from its file."""
+    """Load a CatBoost model."""
     from catboost import CatBoostClassifier, CatBoostError
 
     try:
@@ -351,51 +363,53 @@ def _load_catboost(path: Path) -> Any:
 
 
 def _choose_engine(requested: str, n_clips: int) -> str:
-    """Library that is to fit the SVM."""
+    """Choose the library that fits the SVM."""
     installed = find_spec("sklearnex") is not None
     if requested == "auto":
         return INTELEX if installed and n_clips >= MIN_CLIPS_INTELEX else SKLEARN
     if requested not in (SKLEARN, INTELEX):
-        raise UsageError(f"unknown engine {requested!r} of the svm; choose from auto, {SKLEARN}, {INTELEX}")
+        raise UsageError(f"unknown engine {requested!r} for svm; choose from auto, {SKLEARN}, {INTELEX}")
     if requested == INTELEX and not installed:
-        install = 'pip install -c requirements.txt -e ".[accelerated]"'
-        raise TrainingError(f"svm: {INTELEX} is not installed; install it with: {install}, or leave engine at auto")
+        raise TrainingError(
+            f"svm: {INTELEX} is not installed; "
+            "run pip install -c requirements.txt -e '.[accelerated]', or set engine to auto"
+        )
     return requested
 
 
 def _engine_version(engine: str) -> str:
-    """The library with its version."""
+    """Return the library with its version."""
     return f"{engine} {version(engine)}"
 
 
 class _IntelexSVC(SVC):
-    """scikit-learn's machine, fitted by the accelerator.
+    """scikit-learn's SVC, fitted by scikit-learn-intelex.
 
-    Only fitted: the accelerator's own decisions between two of several genres were off by hundreds in some calls and
-    not in others (2026.2.0), where libSVM's from the very same support vectors are right.
+    Decisions stay libSVM's: those of scikit-learn-intelex (2026.2.0) between two of several genres were off by hundreds
+    in some calls, where libSVM's from the same support vectors are right.
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> "_IntelexSVC":
-        """Fit; nothing of scikit-learn is patched."""
-        from sklearnex.svm import SVC as Accelerator
+        """Fit with scikit-learn-intelex, without patching scikit-learn."""
+        from sklearnex.svm import SVC as IntelexSVC
 
-        asked = {name: getattr(self, name) for name in ("C", "gamma", "class_weight", "cache_size")}
-        machine = Accelerator(**asked).fit(X, y)
-        first = np.concatenate([[0], np.cumsum(machine.n_support_)[:-1]])
-        # A fit of one clip a genre sets what only scikit-learn knows of; then what was learnt takes its place, in the
-        # types and the order in memory that libSVM reads.
-        super().fit(machine.support_vectors_[first], machine.classes_)
+        params = {name: getattr(self, name) for name in ("C", "gamma", "class_weight", "cache_size")}
+        fitted = IntelexSVC(**params).fit(X, y)
+        first = np.concatenate([[0], np.cumsum(fitted.n_support_)[:-1]])
+        # Fitting one support vector per genre sets the attributes that only scikit-learn has. The others are then
+        # replaced by the fitted ones, in the types and the memory order that libSVM reads.
+        super().fit(fitted.support_vectors_[first], fitted.classes_)
         for name in FITTED_ATTRIBUTES:
-            learnt = np.ascontiguousarray(getattr(machine, name), dtype=getattr(self, name).dtype)
-            setattr(self, name, learnt)
-        self.shape_fit_ = machine.shape_fit_
+            value = np.ascontiguousarray(getattr(fitted, name), dtype=getattr(self, name).dtype)
+            setattr(self, name, value)
+        self.shape_fit_ = fitted.shape_fit_
         return self
 
 
-def _as_plain_svc(machine: SVC) -> SVC:
-    """The same machine in scikit-learn's own class, whatever fitted it."""
-    plain = SVC(**machine.get_params())
-    vars(plain).update(vars(machine))
+def _as_plain_svc(fitted: SVC) -> SVC:
+    """Convert a fitted SVC of any engine to scikit-learn's own class."""
+    plain = SVC(**fitted.get_params())
+    vars(plain).update(vars(fitted))
     return plain
 
 

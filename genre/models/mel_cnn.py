@@ -1,6 +1,7 @@
-"""Convolutional networks on the stored spectrogram, in plain Keras 3."""
+"""Small convolutional network on the stored spectrogram, in plain Keras 3."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,31 +26,31 @@ def train_mel_cnn(
     dropout: float = 0.3,
     patience: int = 12,
 ) -> Any:
-    """Small convolutional network on the log-mel spectrogram; not in the paper, trains without a GPU.
+    """Train a small convolutional network on the log-mel spectrogram; not in the paper, trains without a GPU.
 
-    Four convolutions with batch normalisation, each followed by pooling, a mean over what is left of time and
-    frequency, dropout, softmax: about 100,000 weights. Adam, its rate falling to zero along a half cosine.
+    Four convolutions with batch normalisation, each followed by pooling, then the mean over the remaining time and
+    frequency, dropout, softmax: about 100,000 weights. Adam, with a rate that falls to zero along a half cosine.
 
     On 320 clips of 160 tracks, over five folds by track, none of these gained more macro AUC than its standard error:
     label smoothing of 0.1 (-0.002 +- 0.007), batch normalisation of each mel band (-0.002 +- 0.007), mean and maximum
     over time (+0.006 +- 0.007), decoupled weight decay (0.000 +- 0.001). Mixup (-0.016 +- 0.007) and SpecAugment
-    (-0.034 +- 0.010) lost some. So it has none of them.
+    (-0.034 +- 0.010) lost some. None of them is used.
 
     Parameters
     ----------
-    data : Data
+    data : TrainingData
         Spectrograms and labels.
     seed : int
-        Of the weights, the dropout and the order of the clips. Seeds all of Keras in this process.
+        Seed of the weights, the dropout and the order of the clips. Seeds all of Keras in this process.
     directory : Path
-        Where each epoch is kept; the same hyper-parameters, seed and labels go on from there.
+        Folder in which each epoch is kept; a training with the same hyper-parameters, seed and labels resumes there.
     on_epoch : callable, optional
-        Gets ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``, ``seconds`` and
+        Receives ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``, ``seconds`` and
         ``images_per_second`` of each epoch.
     epochs, batch_size : int
-        Passes over the data at most; clips a step.
+        Maximum of passes over the data; clips per step.
     learning_rate : float
-        Of the first step, above 0.
+        Learning rate of the first step, above 0.
     width : int
         Filters of the first convolution; each later one has twice as many as the one before.
     dropout : float
@@ -60,7 +61,7 @@ def train_mel_cnn(
     Returns
     -------
     keras.Model
-        As it was after the epoch of the lowest validation loss.
+        The model after the epoch of the lowest validation loss.
 
     Raises
     ------
@@ -69,35 +70,32 @@ def train_mel_cnn(
     TrainingError
         If there is no validation clip or the loss is not finite.
     """
-    if min(epochs, batch_size, width, patience) < 1 or learning_rate <= 0 or not 0 <= dropout < 1:
-        raise UsageError(
-            "mel_cnn takes epochs, batch_size, width and patience from 1, learning_rate above 0, dropout in [0, 1); "
-            f"got {epochs=}, {batch_size=}, {width=}, {patience=}, {learning_rate=}, {dropout=}"
-        )
-    networks = _load_keras_training()
+    hp = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "width": width,
+        "dropout": dropout,
+        "patience": patience,
+    }
+    _check_params(hp)
+    keras_training = _load_keras_training()
     import keras
 
     keras.utils.set_random_seed(seed)
-    layers = np.asarray(data.X_train[:1]).shape[1:], len(data.genres), width, dropout
-    model = _mel_network(*layers)
+    shape = np.asarray(data.X_train[:1]).shape[1:]
+    model = _mel_network(shape, len(data.genres), width, dropout)
     steps = epochs * -(-len(data.y_train) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(keras.optimizers.Adam(schedule), "categorical_crossentropy", metrics=["accuracy"])
-    key = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "width": width}
-    key |= {"dropout": dropout, "patience": patience, "seed": seed}
-    networks.train_network(
-        model,
-        data,
-        directory,
-        key={**key, "labels": networks.labels_digest(data)},
-        epochs=epochs,
-        batch_size=batch_size,
-        patience=patience,
-        on_epoch=on_epoch,
+    key = hp | {"seed": seed, "labels": keras_training.labels_digest(data)}
+    keras_training.train_network(
+        model, data, directory, key=key, epochs=epochs, batch_size=batch_size, patience=patience, on_epoch=on_epoch
     )
-    bare = _mel_network(*layers)  # a compiled model is saved with its optimizer, three times the size
-    bare.set_weights(model.get_weights())
-    return bare
+    # A compiled model is saved with its optimizer, at three times the size.
+    uncompiled = _mel_network(shape, len(data.genres), width, dropout)
+    uncompiled.set_weights(model.get_weights())
+    return uncompiled
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -106,37 +104,37 @@ def save_model(model: Any, path: Path) -> None:
 
 
 def load_model(name: str, path: Path) -> Any:
-    """Read what `save_model` wrote.
+    """Load a network from `save_model`.
 
     Raises
     ------
     DataError
-        If the file is damaged or asks for code.
+        If the file is damaged or needs code of its own to be run.
     """
     return _load_keras_training().load_model(path)
 
 
 def predict_proba(model: Any, X: Any) -> np.ndarray:
-    """Probabilities [shape=(n, k)] of spectrograms [shape=(n, 96, 431), dtype=uint8]; threads may share the model."""
+    """Return probabilities [shape=(n, k)] of spectrograms [shape=(n, 96, 431), uint8]; threads may share the model."""
     return _load_keras_training().predict_proba(model, X)
 
 
 def feature_importances(model: Any) -> None:
-    """None: a network on spectrograms has no named features."""
+    """Return None: a network on spectrograms has no named features."""
 
 
 def training_history(directory: Path) -> pd.DataFrame:
-    """Epochs trained in `directory`: index ``epoch`` from 1, one column for each value that ``on_epoch`` gets."""
+    """Return the epochs trained in `directory`: index ``epoch`` from 1, one column per value passed to ``on_epoch``."""
     return _load_keras_training().training_history(directory)
 
 
 def training_facts(directory: Path) -> dict[str, str]:
-    """Backend, device, precision and whether class weights were applied."""
+    """Return backend, device, precision, use of class weights and, with VGG-16, if the base stayed unchanged."""
     return _load_keras_training().training_facts(directory)
 
 
 def _load_keras_training() -> ModuleType:
-    """The part that needs Keras, loaded now."""
+    """Import the module that loads Keras."""
     silence_tensorflow()
     from genre.models import keras_training
 
@@ -144,18 +142,28 @@ def _load_keras_training() -> ModuleType:
 
 
 def silence_tensorflow() -> None:
-    """Leave out TensorFlow's messages at its start, to be called before it is loaded.
+    """Silence TensorFlow's start-up messages; to be called before TensorFlow is loaded.
 
-    Errors stay where there is NVIDIA's driver; elsewhere the first one is that there is none.
+    Errors are still shown where NVIDIA's driver is installed; elsewhere the first error is that it is missing.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if Path("/dev/nvidiactl").exists() else "3")
 
 
+def _check_params(hp: Mapping[str, Any]) -> None:
+    """Raise UsageError for hyper-parameters out of range."""
+    counts = [hp[name] for name in ("epochs", "batch_size", "width", "patience")]
+    if min(counts) < 1 or hp["learning_rate"] <= 0 or not 0 <= hp["dropout"] < 1:
+        raise UsageError(
+            "mel_cnn: epochs, batch_size, width and patience must be at least 1, learning_rate above 0, "
+            f"dropout at least 0 and below 1; got {dict(hp)}"
+        )
+
+
 def _mel_network(shape: tuple[int, ...], n_genres: int, width: int, dropout: float) -> Any:
-    """Layers of `train_mel_cnn`; the first ones take the stored bytes."""
+    """Build the layers of `mel_cnn`; the first ones take the stored bytes."""
     from keras import Input, Sequential, layers
 
-    # The first stride and the poolings shrink time and frequency early, where a convolution is dear.
+    # The first stride and the poolings shrink time and frequency early, where a convolution is expensive.
     stack = [Input(shape, dtype="uint8"), layers.Rescaling(1 / 255), layers.Reshape((*shape, 1))]
     for block in range(4):
         stack += [

@@ -1,4 +1,4 @@
-"""Networks on the picture of a spectrogram, part by part: picture, VGG-16, head, and how each is trained.
+"""Networks on a spectrogram as an image, part by part: image layers, VGG-16, head, and the training of each.
 
 Loads Keras and its backend. Every layer is Keras's own, so that a saved model needs nothing of this package.
 """
@@ -20,14 +20,14 @@ from genre.files import write_atomically
 from genre.inputs import spectrogram
 from genre.models import OnEpoch, TrainingData, devices, keras_training
 
-#: Mean of ImageNet's pictures by channel, blue first, which the weights were trained without (keras.applications).
+#: Mean of ImageNet's images per channel, blue first, subtracted when the weights were trained (keras.applications).
 IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], dtype=np.float32)
 
-#: Kept outputs of a base in one folder, the least recently used going first: of training and validation clips, for four
-#: bases or settings. One is 37 kB a clip.
+#: Cached outputs of a base per folder; the least recently used are removed first. Enough for training and validation
+#: clips of four bases or settings. One file takes 37 kB per clip.
 MAX_CACHED_OUTPUTS = 8
 
-#: Keras's name of the ImageNet weights without the three dense layers.
+#: Keras's file name of the ImageNet weights without the three dense layers.
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -38,17 +38,17 @@ class NetworkTraining:
     Attributes
     ----------
     name : str
-        Of the model.
-    data : Data
+        Name of the model.
+    data : TrainingData
         Spectrograms and labels.
     seed : int
-        Of the weights, the dropout and the order of the clips.
+        Seed of the weights, the dropout and the order of the clips.
     directory : Path
-        Of its state.
+        Folder of the training's state.
     hp : dict
         All hyper-parameters.
     weights : str or None
-        Of VGG-16: ``imagenet``, a file, ``none`` for random ones; None for a network without it.
+        Weights of VGG-16: ``imagenet``, a file, ``none`` for random ones; None for a network without VGG-16.
     hidden : tuple of int
         Units of the dense layers before the softmax.
     """
@@ -71,18 +71,19 @@ class NetworkTraining:
         self.class_weights = balanced if self.hp["class_weights"] else None
 
     def build_network(self, policy: str, *, frozen: bool = False) -> keras.Model:
-        """The whole network, from stored bytes to probabilities, its head untrained."""
+        """Build the whole network, from stored bytes to probabilities, its head untrained."""
         with devices.dtype_policy(policy):
             body = self._body(frozen=frozen)
             return chain_layers(self.shape, [*body.layers[1:], self._head(body.output.shape[1:])], self.name)
 
     def fit_head(self, directory: Path, epochs: int, learning_rate: float, on_epoch: OnEpoch | None) -> keras.Model:
-        """Train the head on outputs of the base, which runs once over the clips and never learns."""
+        """Train the head on outputs of the base, which runs once over the clips and is never trained."""
         with devices.dtype_policy(self.policy):
-            body, data = self._body(frozen=True), self.data
-            X = [self._base_outputs(body, X) for X in (data.X_train, data.X_validation)]
-            head = self._head(X[0].shape[1:], dtype="float16")
-        cached = replace(data, X_train=X[0], X_validation=X[1])
+            body = self._body(frozen=True)
+            X_train = self._base_outputs(body, self.data.X_train)
+            X_validation = self._base_outputs(body, self.data.X_validation)
+            head = self._head(X_train.shape[1:], dtype="float16")
+        cached = replace(self.data, X_train=X_train, X_validation=X_validation)
         return self._compile_and_fit(head, cached, directory, epochs, learning_rate, on_epoch)
 
     def fit_network(self, model: keras.Model, on_epoch: OnEpoch | None) -> keras.Model:
@@ -91,14 +92,14 @@ class NetworkTraining:
         return self._compile_and_fit(model, self.data, self.directory, hp["epochs"], hp["learning_rate"], on_epoch)
 
     def build_final_model(self, trained: keras.Model) -> keras.Model:
-        """The network as it is saved: float32, the training's weights (or its head's), the prior put right."""
+        """Build the network to be saved: float32, with the trained weights (or head) and the prior corrected."""
         head_only = trained.name == "head"
         model = self.build_network("float32", frozen=head_only)
         part = model.get_layer("head") if head_only else model
         part.set_weights(trained.get_weights())
         if self.class_weights is not None:
             bias = model.get_layer("head").layers[-1].bias
-            # Weighted, it learnt probabilities times these weights; a shift before the softmax takes them out again.
+            # With class weights the softmax learns probabilities times the weights; a shift before it divides them out.
             bias.assign(bias - np.log(self.class_weights).astype(np.float32))
         if self.weights:
             unchanged = weights_digest(model.get_layer("vgg16")) == self.base_digest
@@ -106,11 +107,9 @@ class NetworkTraining:
         return model
 
     def _body(self, *, frozen: bool) -> keras.Model:
-        """Picture and, where there is one, base."""
-        size, parts = (
-            self.hp["image_size"],
-            [build_image_layers(self.shape, self.hp["image_size"], self.hp["preprocessing"])],
-        )
+        """Build the layers below the head: the image and, where the network has one, the base."""
+        size = self.hp["image_size"]
+        parts = [build_image_layers(self.shape, size, self.hp["preprocessing"])]
         if self.weights:
             base = build_vgg16(self.weights, size)
             base.trainable = not frozen
@@ -119,7 +118,7 @@ class NetworkTraining:
         return chain_layers(self.shape, parts, "body")
 
     def _head(self, shape: tuple[int, ...], dtype: str | None = None) -> keras.Model:
-        """Flatten, the dense layers, softmax (Bahuleyan 2018, section 5.1; the order is the published code's)."""
+        """Build Flatten, dense layers and softmax (Bahuleyan 2018, section 5.1; in the published code's order)."""
         stack = [Input(shape, dtype=dtype), layers.Flatten()]
         for units in self.hidden:
             stack += [
@@ -131,7 +130,7 @@ class NetworkTraining:
         return keras.Sequential(stack, name="head")
 
     def _base_outputs(self, body: keras.Model, X: Any) -> np.ndarray:
-        """Outputs of the base for these clips, from an earlier training where it had the same."""
+        """Compute the outputs of the base for these clips, or load them from an earlier training with the same base."""
         settings = [self.base_digest, self.policy, self.hp["preprocessing"], keras.backend.backend(), keras.__version__]
         batch_size = self.hp["batch_size"]
         with devices.translate_out_of_memory(batch_size):
@@ -146,7 +145,7 @@ class NetworkTraining:
         learning_rate: float,
         on_epoch: OnEpoch | None,
     ) -> keras.Model:
-        """Compile and train, going on where a killed training stopped."""
+        """Compile and train a model, resuming where a killed training stopped."""
         directory.mkdir(parents=True, exist_ok=True)
         auc = keras.metrics.AUC(multi_label=True, num_labels=len(data.genres), name="auc")
         model.compile(
@@ -155,7 +154,8 @@ class NetworkTraining:
             metrics=["accuracy", auc],
             jit_compile=devices.jit_compile_setting(dense=not self.weights or model.name == "head"),
         )
-        hp = {k: v for k, v in self.hp.items() if k != "weights"}  # the base's hash says which, wherever they lie
+        # The base's hash identifies the weights, wherever their file is.
+        hp = {name: value for name, value in self.hp.items() if name != "weights"}
         key = {
             "model": self.name,
             "seed": self.seed,
@@ -176,55 +176,56 @@ class NetworkTraining:
 
 
 def chain_layers(shape: tuple[int, ...], parts: list[Any], name: str) -> keras.Model:
-    """Parts one after the other, on stored spectrograms of this shape."""
-    x = inputs = Input(shape, dtype="uint8")
+    """Connect parts one after the other, on stored spectrograms of this shape."""
+    inputs = Input(shape, dtype="uint8")
+    x = inputs
     for part in parts:
-        # A frozen part is also told that this is no training, whatever the rest does.
+        # A frozen part always runs in inference mode, also while the others are trained.
         x = part(x) if part.trainable else part(x, training=False)
     return keras.Model(inputs, x, name=name)
 
 
 def build_image_layers(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Model:
-    """Layers from the stored bytes to the picture that a network takes.
+    """Build the layers from the stored bytes to the image that a network takes.
 
     Parameters
     ----------
     shape : tuple of int
-        Of a spectrogram, (n_mels, n_frames).
+        Shape of a spectrogram, (n_mels, n_frames).
     size : int
-        Width and height of the picture.
+        Width and height of the image.
     preprocessing : {"paper", "imagenet"}
         RGB in 0 .. 1, or BGR in 0 .. 255 less ImageNet's means.
 
     Returns
     -------
     keras.Model
-        uint8 [shape=(n, n_mels, n_frames)] to float32 [shape=(n, size, size, 3)]; the colours are
-        `genre.inputs.spectrogram.render_rgb_image`'s, then resized (bilinear).
+        Maps uint8 [shape=(n, n_mels, n_frames)] to float32 [shape=(n, size, size, 3)]: the colours of
+        `genre.inputs.spectrogram.render_rgb_image`, then resized (bilinear).
     """
     colours = spectrogram.render_rgb_image(np.arange(256, dtype=np.uint8)[np.newaxis])[0].astype(np.float32)
     table = colours / 255 if preprocessing == "paper" else colours[:, ::-1] - IMAGENET_MEAN
     inputs = Input(shape, dtype="uint8")
-    # In float32, exact here: TensorFlow keeps int32 off the GPU, and bfloat16 has too few bits.
+    # float32 is exact for these values; TensorFlow has no int32 kernels on the GPU, and bfloat16 has too few bits.
     S = ops.flip(ops.cast(inputs, "float32"), axis=1)
     low = ops.min(S, axis=(1, 2), keepdims=True)
     spread = ops.maximum(ops.max(S, axis=(1, 2), keepdims=True) - low, 1.0)
     level = ops.cast(ops.minimum(ops.floor((S - low) * 256.0 / spread), 255.0), "int32")
     jet = layers.Embedding(256, 3, trainable=False, dtype="float32", name="jet")
-    # Resizing(antialias=True) would be a kernel that TensorFlow has on the CPU alone, and without it the picture is
-    # further from the published one; two products with fixed matrices are the same filter on every device.
+    # TensorFlow has a kernel for Resizing(antialias=True) on the CPU alone, and without antialiasing the image is
+    # further from the published one. Products with two fixed matrices are the same filter on every device.
     narrow = layers.EinsumDense("bhwc,wx->bhxc", (shape[0], size, 3), dtype="float32", name="narrow")
     tall = layers.EinsumDense("bhxc,hy->byxc", (size, size, 3), dtype="float32", name="tall")
     resized = tall(narrow(jet(level)))
     for layer, values in ((jet, table), (narrow, resize_matrix(shape[1], size)), (tall, resize_matrix(shape[0], size))):
         layer.set_weights([values])
-    model = keras.Model(inputs, resized, name="picture")
+    model = keras.Model(inputs, resized, name="picture")  # saved models have this name, and "jet", "narrow" and "tall"
     model.trainable = False
     return model
 
 
 def resize_matrix(n: int, size: int) -> np.ndarray:
-    """Bilinear resize of `n` samples to `size`, antialiased where that is fewer, as a matrix.
+    """Compute the matrix that resizes `n` samples to `size`, bilinear, antialiased when shrinking.
 
     Parameters
     ----------
@@ -243,19 +244,19 @@ def resize_matrix(n: int, size: int) -> np.ndarray:
 
 
 def build_vgg16(weights: str, size: int) -> keras.Model:
-    """VGG-16 without its dense layers.
+    """Build VGG-16 without its dense layers.
 
     Parameters
     ----------
     weights : str
-        ``imagenet``, downloaded by Keras and kept; a file; ``none`` for random ones.
+        ``imagenet``, downloaded by Keras once; a file; ``none`` for random ones.
     size : int
-        Width and height of the picture, 32 at least.
+        Width and height of the image, at least 32.
 
     Raises
     ------
     TrainingError
-        If the weights cannot be had, or are another network's.
+        If the weights cannot be loaded, or are another network's.
     """
     shape = (size, size, 3)
     if weights != "imagenet":
@@ -268,62 +269,67 @@ def build_vgg16(weights: str, size: int) -> keras.Model:
     except Exception as error:  # Keras raises a bare Exception where the download fails
         folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
         raise TrainingError(
-            f"VGG-16's ImageNet weights are neither at hand nor to be downloaded ({shorten(str(error), 200)}); "
-            f"put {IMAGENET_FILE} into {folder}, or give its path as weights, or train vgg16_scratch"
+            f"VGG-16's ImageNet weights are not on this machine and cannot be downloaded ({shorten(str(error), 200)}); "
+            f"put {IMAGENET_FILE} into {folder}, pass its path as weights, or train vgg16_scratch"
         ) from error
 
 
 def _load_weights(base: keras.Model, path: Path) -> None:
-    """Fill `base` from a file: of weights (``.h5``, ``.weights.h5``), or of a model that holds VGG-16 (``.keras``)."""
+    """Load weights into `base`, from a weights file (``.h5``, ``.weights.h5``) or a model with VGG-16 (``.keras``)."""
     if not path.is_file():
-        raise TrainingError(f"there is no weights file {path}; give a .h5, .weights.h5 or .keras file, or imagenet")
+        raise TrainingError(f"no weights file {path}; pass a .h5, .weights.h5 or .keras file, or imagenet")
     convolutions = [layer for layer in base.layers if layer.weights]
-    random = [layer.get_weights()[0] for layer in convolutions]
+    random_kernels = [layer.get_weights()[0] for layer in convolutions]
     try:
         if path.suffix == ".keras":
-            known = _layers_by_name(keras_training.load_model(path))
+            saved = _layers_by_name(keras_training.load_model(path))
             for layer in convolutions:
-                layer.set_weights(known[layer.name].get_weights())
+                layer.set_weights(saved[layer.name].get_weights())
         else:
             base.load_weights(path)
-        # Keras passes over, with a warning, what it does not find in some files.
-        if any(np.array_equal(layer.get_weights()[0], r) for layer, r in zip(convolutions, random, strict=True)):
+        # Keras only warns about layers that some files lack, and leaves them at their random weights.
+        kernels = [layer.get_weights()[0] for layer in convolutions]
+        if any(map(np.array_equal, kernels, random_kernels)):
             raise ValueError("a convolution is missing")
     except (ValueError, OSError, KeyError, TypeError, DataError) as error:
         raise TrainingError(
             f"{path} does not hold the weights of VGG-16 without its dense layers ({shorten(str(error), 300)}); "
-            f"give a file such as Keras's {IMAGENET_FILE}"
+            f"pass a file such as Keras's {IMAGENET_FILE}"
         ) from error
 
 
 def _layers_by_name(model: keras.Model) -> dict[str, Any]:
-    """All layers, those of models within the model too."""
-    found: dict[str, Any] = {}
+    """Return all layers by name, those of nested models included."""
+    by_name: dict[str, Any] = {}
     for layer in model.layers:
-        found |= _layers_by_name(layer) if hasattr(layer, "layers") else {layer.name: layer}
-    return found
+        if hasattr(layer, "layers"):
+            by_name.update(_layers_by_name(layer))
+        else:
+            by_name[layer.name] = layer
+    return by_name
 
 
 def cached_outputs(body: keras.Model, X: Any, directory: Path, settings: list[str], *, batch_size: int) -> np.ndarray:
-    """Outputs of a network that does not learn, computed once.
+    """Compute the outputs of a network that is not trained, or load them if they have been computed before.
 
     Parameters
     ----------
     body : keras.Model
-        Takes spectrograms.
+        Network on spectrograms.
     X : array-like [shape=(n, n_mels, n_frames), dtype=uint8]
         Spectrograms.
     directory : Path
-        Where they are kept, by a hash of the clips, `settings` and the output's shape; `MAX_CACHED_OUTPUTS` at most.
+        Folder of the cache. A file is named by a hash of the clips, `settings` and the output's shape; at most
+        `MAX_CACHED_OUTPUTS` files are kept.
     settings : list of str
-        Whatever else the outputs depend on, the weights among it.
+        Everything else that the outputs depend on, including the weights.
     batch_size : int
-        Clips that cross the network at once.
+        Clips computed at once.
 
     Returns
     -------
     np.ndarray [shape=(n, ...), dtype=float16]
-        Memory-mapped. VGG-16's reach a few hundred, and half precision ends at 65504.
+        Memory-mapped. VGG-16's outputs reach a few hundred, and half precision ends at 65504.
 
     Raises
     ------
@@ -343,28 +349,28 @@ def cached_outputs(body: keras.Model, X: Any, directory: Path, settings: list[st
 
 
 def weights_digest(model: keras.Model) -> str:
-    """Hash of all weights of a network."""
-    whole = hashlib.sha256()
+    """Return a hash of all weights of a network, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
     for values in model.get_weights():
-        whole.update(np.ascontiguousarray(values, np.float32).tobytes())
-    return whole.hexdigest()[:16]
+        digest.update(np.ascontiguousarray(values, np.float32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _write_outputs(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
-    """Write the outputs as one array."""
+    """Compute the outputs batch by batch and write them as one array."""
     body.compile()
     shape = (len(X), *body.output.shape[1:])
-    kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    outputs = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     start = 0
     for batch in _batches(X, batch_size):
         values = np.asarray(body.predict_on_batch(batch), dtype=np.float16)
         if not np.isfinite(values).all():
-            raise TrainingError("the base gives outputs that half precision cannot hold; check its weights")
-        kept[start : start + len(batch)] = values
+            raise TrainingError("the base has outputs that are not finite in half precision; check its weights")
+        outputs[start : start + len(batch)] = values
         start += len(batch)
-    kept.flush()
+    outputs.flush()
 
 
 def _batches(X: Any, size: int) -> Iterator[np.ndarray]:
-    """The clips, some at a time."""
+    """Iterate over the clips in batches."""
     return (np.asarray(X[start : start + size]) for start in range(0, len(X), size))

@@ -271,7 +271,7 @@ def test_a_file_that_kills_costs_only_itself(model_dir, tmp_path, monkeypatch):
         for _, part in answers.predict_files(answers.list_library(tmp_path), model, n_jobs=1)
         for a in part
     }
-    death = "the process that listened to it was killed by signal 11"
+    death = "the worker process that read it was killed by signal 11"
     assert said["01.wav"]["error"] == {"code": "crashed", "message": death}
     assert [said[n]["genre"] for n in ("00.wav", "02.wav")] == ["low", "low"]
 

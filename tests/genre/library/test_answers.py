@@ -1,4 +1,4 @@
-"""The answers kept of a library, and the table made of them."""
+"""Stored predictions for a library, and the table made of them."""
 
 import os
 from contextlib import closing
@@ -14,39 +14,39 @@ from genre.library import answers
 from genre.library.answers import PredictionStore
 from tests.support.sounds import tone
 
-SAID = {"genre": "a", "confidence": 0.6, "probabilities": {"b": 0.4, "a": 0.6}, "error": None}
+PREDICTION = {"genre": "a", "confidence": 0.6, "probabilities": {"b": 0.4, "a": 0.6}, "error": None}
 
 
-def files(*names: str) -> pd.DataFrame:
+def library_files(*names: str) -> pd.DataFrame:
     return pd.DataFrame({"path": list(names), "stamp": "1"}, dtype=object)
 
 
 @pytest.fixture
-def known(tmp_path: Path):
-    with closing(PredictionStore(tmp_path / "answers.sqlite")) as known:
-        yield known
+def store(tmp_path: Path):
+    with closing(PredictionStore(tmp_path / "answers.sqlite")) as store:
+        yield store
 
 
-def failed(path: str, code: str) -> dict:
+def error_of(path: str, code: str) -> dict:
     return {"path": path, "error": {"code": code, "message": "why"}}
 
 
-def test_what_has_no_answer_of_this_model_and_state_is_missing(known):
-    both = files("/x", os.fsdecode(b"/caf\xe9"))
-    known.save_predictions(both, "m/1", [SAID | {"path": path} for path in both["path"]])
-    assert known.find_missing(both, "m/1").empty
-    assert len(known.find_missing(both, "m/2")) == 2
-    assert known.find_missing(both.assign(stamp=["1", "2"]), "m/1")["path"].tolist() == [both["path"][1]]
-    known.update_stamp(both["path"][1], "2")
-    assert known.find_missing(both.assign(stamp=["1", "2"]), "m/1").empty
+def test_files_without_a_prediction_of_this_model_and_state_are_missing(store):
+    both = library_files("/x", os.fsdecode(b"/caf\xe9"))
+    store.save_predictions(both, "m/1", [PREDICTION | {"path": path} for path in both["path"]])
+    assert store.find_missing(both, "m/1").empty
+    assert len(store.find_missing(both, "m/2")) == 2
+    assert store.find_missing(both.assign(stamp=["1", "2"]), "m/1")["path"].tolist() == [both["path"][1]]
+    store.update_stamp(both["path"][1], "2")
+    assert store.find_missing(both.assign(stamp=["1", "2"]), "m/1").empty
 
 
-def test_an_error_of_the_moment_is_asked_about_again(known):
+def test_files_with_a_passing_error_are_predicted_again(store):
     codes = ["undecodable", "crashed", *answers.RETRIED_ERRORS]
-    all_ = files(*codes)
-    known.save_predictions(all_, "m/1", [failed(code, code) for code in codes])
-    assert known.find_missing(all_, "m/1")["path"].tolist() == list(answers.RETRIED_ERRORS)
-    first = next(known.iter_predictions(codes, "m/1"))
+    failed = library_files(*codes)
+    store.save_predictions(failed, "m/1", [error_of(code, code) for code in codes])
+    assert store.find_missing(failed, "m/1")["path"].tolist() == list(answers.RETRIED_ERRORS)
+    first = next(store.iter_predictions(codes, "m/1"))
     assert (first["error"], first["message"], first["genre"], first["probabilities"]) == (
         "undecodable",
         "why",
@@ -55,31 +55,32 @@ def test_an_error_of_the_moment_is_asked_about_again(known):
     )
 
 
-def test_another_confidence_needs_no_other_answer(known):
-    known.save_predictions(files("/x"), "m/1", [SAID | {"path": "/x", "genre": UNKNOWN}])
-    genres = {c: next(known.iter_predictions(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
+def test_another_min_confidence_needs_no_new_prediction(store):
+    store.save_predictions(library_files("/x"), "m/1", [PREDICTION | {"path": "/x", "genre": UNKNOWN}])
+    genres = {c: next(store.iter_predictions(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
     assert genres == {-1.0: UNKNOWN, 0.0: "a", 0.6: "a", 0.61: UNKNOWN}
-    assert known.list_genres("m/1") == ["a", "b"] and known.list_genres("m/2") == []
+    assert store.list_genres("m/1") == ["a", "b"] and store.list_genres("m/2") == []
 
 
-def test_listed_are_audio_files_at_any_depth(tmp_path):
+def test_audio_files_are_listed_at_any_depth(tmp_path):
     (tmp_path / "d" / "e").mkdir(parents=True)
     for name in ("d/e/a.WAV", "b.mp3", ".hidden.mp3", "c.txt"):
         (tmp_path / name).touch()
     (tmp_path / "link.mp3").symlink_to(tmp_path / "b.mp3")
     (tmp_path / "dangling.mp3").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.mp3").mkdir()
-    found = answers.list_library(tmp_path)
-    assert [Path(path).name for path in found["path"]] == ["b.mp3", "a.WAV", "link.mp3"]
-    for wrong, sentence in ((tmp_path / "b.mp3", "is no folder"), (tmp_path / "folder.mp3", "no audio in")):
-        with pytest.raises(DataError, match=sentence):
+    listed = answers.list_library(tmp_path)
+    assert [Path(path).name for path in listed["path"]] == ["b.mp3", "a.WAV", "link.mp3"]
+    for wrong, message in ((tmp_path / "b.mp3", "is not a folder"), (tmp_path / "folder.mp3", "no audio in")):
+        with pytest.raises(DataError, match=message):
             answers.list_library(wrong)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("n", [0, 1, answers._CHUNK_ROWS + 1])
 def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
-    out, genres = tmp_path / "new" / f"t{suffix}", ["a,b", "path", "error"]
+    out = tmp_path / "new" / f"t{suffix}"
+    genres = ["a,b", "path", "error"]
     names = answers.table_columns(genres, tag=True)
     probabilities = ["a,b", "path (genre)", "error (genre)"]
     assert names == ["path", "genre", "confidence", *probabilities, "error", "message", "model_version", "tag"]
@@ -91,13 +92,13 @@ def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def test_a_table_that_cannot_be_written_is_a_sentence(tmp_path):
+def test_a_table_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(GenreError, match="the answers are kept, name another -P out="):
+    with pytest.raises(GenreError, match="the predictions are kept, choose another file with -P out="):
         answers.write_library_table(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
 
 
-def test_zero_processes_are_refused(tmp_path):
+def test_n_jobs_of_zero_is_refused(tmp_path):
     sf.write(tmp_path / "a.wav", tone(1, hz=300), 22050)
     with pytest.raises(UsageError, match="n_jobs must be"):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=0))

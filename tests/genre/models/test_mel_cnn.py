@@ -17,7 +17,7 @@ TINY = {"epochs": 8, "width": 2, "batch_size": 8, "learning_rate": 0.01}
 
 
 def toy(n=40, n_validation=12, seed=0):
-    """Two genres on small spectrograms: a tone that stands against one that pulses, anywhere in frequency."""
+    """Two genres on small spectrograms: a steady tone and a pulsing one, anywhere in frequency."""
     rng = np.random.default_rng(seed)
     y = np.arange(n + n_validation) % 2
     X = rng.integers(0, 60, (len(y), 32, 64), dtype=np.uint8)
@@ -31,13 +31,14 @@ def toy(n=40, n_validation=12, seed=0):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The tiny network, trained without a break: directory, model, epochs reported."""
-    directory, reported = tmp_path_factory.mktemp("whole"), {}
+    """Directory, model and reported epochs of the tiny network, trained without interruption."""
+    directory = tmp_path_factory.mktemp("whole")
+    reported = {}
     model = models.train_model("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: reported.update({epoch: row}))
     return directory, model, reported
 
 
-def test_learns_what_no_single_pixel_tells(tmp_path):
+def test_learns_genres_that_no_single_pixel_distinguishes(tmp_path):
     data = toy(n=96, seed=1)
     params = {"epochs": 20, "width": 4, "batch_size": 16, "learning_rate": 0.01, "patience": 20}
     model = models.train_model("mel_cnn", data, params, 0, tmp_path)
@@ -59,15 +60,16 @@ def test_reports_every_epoch(trained):
 
 def test_keeps_the_epoch_of_the_lowest_validation_loss(trained):
     directory, model, _ = trained
-    data, best = toy(), models.training_history("mel_cnn", directory)["val_loss"]
+    data = toy()
+    val_loss = models.training_history("mel_cnn", directory)["val_loss"]
     proba = models.predict_proba("mel_cnn", model, data.X_validation)
     log_loss = -np.log(proba[np.arange(len(proba)), data.y_validation]).mean()
-    assert log_loss == pytest.approx(best.min(), rel=1e-4)
-    kept = {int(path.stem[-4:]) for path in directory.glob("epoch-*.npy")}
-    assert kept == {best.idxmin(), len(best)}
+    assert log_loss == pytest.approx(val_loss.min(), rel=1e-4)
+    epochs = {int(path.stem[-4:]) for path in directory.glob("epoch-*.npy")}
+    assert epochs == {val_loss.idxmin(), len(val_loss)}
 
 
-def test_finished_training_is_not_trained_again(trained):
+def test_a_finished_training_is_not_repeated(trained):
     directory, model, _ = trained
     again = models.train_model("mel_cnn", toy(), TINY, 3, directory, lambda epoch, row: pytest.fail("trained again"))
     X = toy().X_validation
@@ -83,7 +85,7 @@ models.train_model("mel_cnn", toy(), TINY, 3, sys.argv[1], lambda epoch, row: pr
 """
 
 
-def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
+def test_a_killed_training_resumes_with_the_same_result(trained, tmp_path):
     whole_directory, whole, _ = trained
     script = KILLED.format(tests=str(ROOT))
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -92,13 +94,13 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
             if int(line) == 3:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    done = len(models.training_history("mel_cnn", tmp_path))
-    assert 2 <= done < TINY["epochs"]
+    epochs_done = len(models.training_history("mel_cnn", tmp_path))
+    assert 2 <= epochs_done < TINY["epochs"]
 
     (tmp_path / "epoch-0009.npy.1.tmp").write_bytes(b"cut off in the middle")
     epochs = []
     model = models.train_model("mel_cnn", toy(), TINY, 3, tmp_path, lambda epoch, row: epochs.append(epoch))
-    assert epochs == list(range(done + 1, TINY["epochs"] + 1))
+    assert epochs == list(range(epochs_done + 1, TINY["epochs"] + 1))
     pd.testing.assert_frame_equal(
         models.training_history("mel_cnn", tmp_path).drop(columns=["seconds", "images_per_second"]),
         models.training_history("mel_cnn", whole_directory).drop(columns=["seconds", "images_per_second"]),
@@ -110,21 +112,21 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, tmp_path):
 
 
 def test_state_of_another_training_is_not_continued(tmp_path):
-    one = {**TINY, "epochs": 1}
-    models.train_model("mel_cnn", toy(), one, 0, tmp_path)
-    for params, seed, data in [({**one, "width": 3}, 1, toy()), ({**one, "width": 3}, 1, toy(n=38))]:
+    one_epoch = {**TINY, "epochs": 1}
+    models.train_model("mel_cnn", toy(), one_epoch, 0, tmp_path)
+    for params, seed, data in [({**one_epoch, "width": 3}, 1, toy()), ({**one_epoch, "width": 3}, 1, toy(n=38))]:
         epochs = []
-        models.train_model("mel_cnn", data, params, seed, tmp_path, lambda epoch, row, seen=epochs: seen.append(epoch))
+        models.train_model("mel_cnn", data, params, seed, tmp_path, lambda epoch, row, to=epochs: to.append(epoch))
         assert epochs == [1]
 
 
-def test_stops_when_patience_is_spent(tmp_path):
+def test_stops_when_the_patience_is_exhausted(tmp_path):
     data = toy(n=16)
-    upside_down = models.TrainingData(
+    swapped_labels = models.TrainingData(
         data.genres, data.X_train, data.y_train, data.recordings_train, data.X_train, 1 - data.y_train
     )
     params = {**TINY, "epochs": 40, "patience": 2}
-    models.train_model("mel_cnn", upside_down, params, 0, tmp_path)
+    models.train_model("mel_cnn", swapped_labels, params, 0, tmp_path)
     losses = models.training_history("mel_cnn", tmp_path)["val_loss"]
     assert len(losses) == losses.idxmin() + 2 < 40
 
@@ -148,30 +150,30 @@ def test_threads_share_a_model(trained):
 
 
 def test_batches_are_the_same_clips_in_another_order_each_epoch():
-    networks = mel_cnn._load_keras_training()
+    keras_training = mel_cnn._load_keras_training()
     data = toy()
 
     def rows(batches):
         return [tuple(clip[:, 0]) for i in range(len(batches)) for clip in batches[i][0]]
 
-    batches = networks.Batches(data.X_train, data.y_train, 2, 16, seed=5)
+    batches = keras_training.ClipBatches(data.X_train, data.y_train, 2, 16, seed=5)
     first = rows(batches)
     batches.on_epoch_end()
     second = rows(batches)
     assert sorted(first) == sorted(second) == sorted(tuple(clip[:, 0]) for clip in data.X_train)
     assert first != second
-    assert rows(networks.Batches(data.X_train, data.y_train, 2, 16, seed=5, epoch=1)) == second
-    X, labels = networks.Batches(data.X_train, data.y_train, 2, 16, seed=5)[1]
+    assert rows(keras_training.ClipBatches(data.X_train, data.y_train, 2, 16, seed=5, epoch=1)) == second
+    X, labels = keras_training.ClipBatches(data.X_train, data.y_train, 2, 16, seed=5)[1]
     for clip, label in zip(X, labels, strict=True):
         (i,) = np.flatnonzero((data.X_train == clip).all(axis=(1, 2)))
         assert label.argmax() == data.y_train[i]
 
 
-def test_size_and_input(trained, tmp_path):
+def test_a_saved_network_is_small_uncompiled_and_takes_bytes(trained, tmp_path):
     _, model, _ = trained
     assert model.inputs[0].dtype == "uint8"
-    whole = mel_cnn._mel_network((96, 431), 7, models.default_params("mel_cnn")["width"], 0.3)
-    assert whole.count_params() <= 1_000_000
+    network = mel_cnn._mel_network((96, 431), 7, models.default_params("mel_cnn")["width"], 0.3)
+    assert network.count_params() <= 1_000_000
     models.save_model("mel_cnn", model, tmp_path)
     loaded = models.load_model("mel_cnn", tmp_path)
     assert {layer.dtype_policy.name for layer in loaded.layers} == {"float32"}
@@ -179,23 +181,23 @@ def test_size_and_input(trained, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"dropout": 1.0}, {"learning_rate": -1.0}, {"width": 0}])
-def test_out_of_range(wrong, tmp_path):
+def test_hyper_parameters_out_of_range_are_refused(wrong, tmp_path):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         models.train_model("mel_cnn", toy(n=8), wrong, 0, tmp_path)
 
 
-def test_diverged(tmp_path):
+def test_a_loss_that_is_not_finite_is_reported(tmp_path):
     with pytest.raises(TrainingError, match="not finite after epoch"):
         models.train_model("mel_cnn", toy(n=16), {**TINY, "learning_rate": 1e38}, 0, tmp_path)
 
 
-def test_no_validation_clips(tmp_path):
+def test_a_training_without_validation_clips_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="no validation clip"):
         models.train_model("mel_cnn", toy(n_validation=0), TINY, 0, tmp_path)
 
 
-def test_no_backend_of_its_own():
-    """The library names no backend: what runs on TensorFlow runs on the others."""
+def test_no_backend_is_imported_directly():
+    """So that a network that runs on TensorFlow runs on the other backends."""
     for module in ("mel_cnn.py", "keras_training.py"):
         text = (Path(mel_cnn.__file__).parent / module).read_text()
         assert "import tensorflow" not in text and "tf." not in text.replace("tf.py", "")

@@ -1,4 +1,4 @@
-"""The contract that every model keeps, walked over the registry."""
+"""Contract of every model in the registry."""
 
 import subprocess
 import sys
@@ -11,15 +11,22 @@ from genre import models
 from genre.errors import DataError, TrainingError, UsageError
 
 GENRES = ["Dub", "Choir", "Surf rock"]
-#: Small enough for seconds, enough to learn the toy.
-PICTURE = {"image_size": 32, "units": 16, "batch_size": 6, "precision": "float32", "preprocessing": "paper"}
+#: Small enough for seconds, large enough to learn the toy.
+SMALL = {"image_size": 32, "units": 16, "batch_size": 6, "precision": "float32", "preprocessing": "paper"}
 FAST = {
     "random_forest": {"n_estimators": 20},
     "catboost": {"iterations": 30, "depth": 3},
     "mel_cnn": {"epochs": 6, "width": 4, "learning_rate": 0.01, "batch_size": 6},
-    "vgg16_transfer": {**PICTURE, "image_size": 64, "units": 64, "epochs": 6, "learning_rate": 1e-3, "dropout": 0.0},
+    "vgg16_transfer": {
+        **SMALL,
+        "image_size": 64,
+        "units": 64,
+        "epochs": 6,
+        "learning_rate": 1e-3,
+        "dropout": 0.0,
+    },
     "vgg16_fine_tune": {
-        **PICTURE,
+        **SMALL,
         "image_size": 64,
         "units": 64,
         "epochs": 1,
@@ -28,16 +35,16 @@ FAST = {
         "head_learning_rate": 1e-3,
         "dropout": 0.0,
     },
-    "vgg16_paper": {**PICTURE, "units": 64, "epochs": 4, "learning_rate": 1e-4, "dropout": 0.0},
-    "vgg16_scratch": {**PICTURE, "units": 64, "epochs": 6, "learning_rate": 1e-4, "dropout": 0.0},
-    "feed_forward": {**PICTURE, "epochs": 6, "learning_rate": 1e-3},
+    "vgg16_paper": {**SMALL, "units": 64, "epochs": 4, "learning_rate": 1e-4, "dropout": 0.0},
+    "vgg16_scratch": {**SMALL, "units": 64, "epochs": 6, "learning_rate": 1e-4, "dropout": 0.0},
+    "feed_forward": {**SMALL, "epochs": 6, "learning_rate": 1e-3},
 }
-#: Trained once here, like the others; more often only where minutes do not count.
+#: Trained once here, like the others; more often only in the tests marked slow.
 LARGE = ("vgg16_fine_tune", "vgg16_paper", "vgg16_scratch")
 
 
 def toy(name, order=(0, 1, 2), seed=0):
-    """Clips whose genre is plain: three features of their own, or a band of the spectrogram of their own."""
+    """Clips with an obvious genre: three features of its own, or a band of the spectrogram of its own."""
     rng = np.random.default_rng(seed)
     kind = np.tile([0, 1, 2], 16)
     if models.get_model(name).input_name == "features":
@@ -68,13 +75,13 @@ def params(vgg_weights):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, params):
     """Each model trained once, for the tests that only look at it."""
-    made = {}
+    results = {}
 
     def get(name):
-        if name not in made:
+        if name not in results:
             directory = tmp_path_factory.mktemp(name)
-            made[name] = models.train_model(name, toy(name), params(name), 7, directory), directory
-        return made[name]
+            results[name] = models.train_model(name, toy(name), params(name), 7, directory), directory
+        return results[name]
 
     return get
 
@@ -100,8 +107,9 @@ def test_probabilities(name, trained):
 
 
 @every_model
-def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
-    model, X = trained(name)[0], toy(name).X_validation
+def test_a_loaded_model_predicts_like_the_saved_one(name, trained, tmp_path):
+    model = trained(name)[0]
+    X = toy(name).X_validation
     path = models.save_model(name, model, tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == [path.name] == [models.get_model(name).file_name]
     loaded = models.load_model(name, tmp_path / "new")
@@ -111,30 +119,30 @@ def test_saved_and_loaded_is_the_same(name, trained, tmp_path):
 
 
 @every_model_again
-def test_same_seed_same_model(name, trained, params, tmp_path):
+def test_the_same_seed_gives_the_same_model(name, trained, params, tmp_path):
     again = models.train_model(name, toy(name), params(name), 7, tmp_path)
     X = toy(name).X_validation
     np.testing.assert_array_equal(models.predict_proba(name, again, X), models.predict_proba(name, trained(name)[0], X))
 
 
 @every_model_again
-def test_order_of_genres_moves_columns_only(name, trained, params, tmp_path):
-    moved = toy(name, order=(2, 0, 1))
-    model = models.train_model(name, moved, params(name), 7, tmp_path)
-    proba = models.predict_proba(name, model, moved.X_validation)
-    table = pd.DataFrame(proba, columns=moved.genres)[GENRES].to_numpy()
-    reference = models.predict_proba(name, trained(name)[0], moved.X_validation)
+def test_the_order_of_genres_only_permutes_the_columns(name, trained, params, tmp_path):
+    permuted = toy(name, order=(2, 0, 1))
+    model = models.train_model(name, permuted, params(name), 7, tmp_path)
+    proba = models.predict_proba(name, model, permuted.X_validation)
+    table = pd.DataFrame(proba, columns=permuted.genres)[GENRES].to_numpy()
+    reference = models.predict_proba(name, trained(name)[0], permuted.X_validation)
     assert (table.argmax(axis=1) == reference.argmax(axis=1)).mean() > 0.8
 
 
 @every_model
-def test_hyper_parameters(name):
-    known = models.default_params(name)
-    assert known
-    assert models.check_params(name, {}) == known
-    key, value = next((k, v) for k, v in known.items() if isinstance(v, int | float))
-    assert models.check_params(name, {key: value + 1}) == known | {key: value + 1}
-    with pytest.raises(UsageError, match="numberof_trees.*" + min(known)):
+def test_hyper_parameters_are_checked(name):
+    defaults = models.default_params(name)
+    assert defaults
+    assert models.check_params(name, {}) == defaults
+    key, value = next((k, v) for k, v in defaults.items() if isinstance(v, int | float))
+    assert models.check_params(name, {key: value + 1}) == defaults | {key: value + 1}
+    with pytest.raises(UsageError, match="numberof_trees.*" + min(defaults)):
         models.check_params(name, {"numberof_trees": 1})
     for wrong in ("1", True, None, [1]):
         with pytest.raises(UsageError, match=key):
@@ -142,9 +150,9 @@ def test_hyper_parameters(name):
 
 
 @every_model
-def test_genre_without_training_clips(name, params, tmp_path):
+def test_a_genre_without_training_clips_is_refused(name, params, tmp_path):
     data = toy(name)
-    fewer = models.TrainingData(
+    without_choir = models.TrainingData(
         data.genres,
         data.X_train[data.y_train != 1],
         data.y_train[data.y_train != 1],
@@ -153,7 +161,7 @@ def test_genre_without_training_clips(name, params, tmp_path):
         data.y_validation,
     )
     with pytest.raises(TrainingError, match="Choir"):
-        models.train_model(name, fewer, params(name), 0, tmp_path)
+        models.train_model(name, without_choir, params(name), 0, tmp_path)
 
 
 @every_model
@@ -171,7 +179,7 @@ def test_importances_name_the_features(name, trained):
 
 
 @every_model
-def test_nothing_or_rubbish_to_load(name, tmp_path):
+def test_a_missing_or_damaged_file_is_refused(name, tmp_path):
     with pytest.raises(DataError, match="train it first"):
         models.load_model(name, tmp_path)
     (tmp_path / models.get_model(name).file_name).write_bytes(b"rubbish")
@@ -180,7 +188,7 @@ def test_nothing_or_rubbish_to_load(name, tmp_path):
 
 
 @every_model
-def test_entry(name):
+def test_the_registry_entry_is_complete(name):
     model = models.get_model(name)
     assert model.name == name
     assert model.input_name in ("features", "spectrograms")
@@ -188,14 +196,14 @@ def test_entry(name):
     assert models.model_requirements(name)
 
 
-def test_unknown_model():
+def test_an_unknown_model_is_refused():
     with pytest.raises(
         UsageError, match=r"unknown model 'vgg19'; choose from catboost, feed_forward, logistic_regression"
     ):
         models.get_model("vgg19")
 
 
-def test_names():
+def test_model_names_are_filtered_by_input_and_speed():
     assert models.model_names() == list(models.MODELS)
     assert set(models.model_names(fast=True)) | set(models.model_names(fast=False)) == set(models.MODELS)
     assert models.model_names("spectrograms", fast=True) == ["mel_cnn"]
@@ -206,12 +214,12 @@ def test_names():
     ("code", "absent"),
     [
         ("", "sklearn catboost keras tensorflow"),
-        ("; models.defaults('catboost')", "keras tensorflow"),
-        ("; models.defaults('mel_cnn')", "sklearn catboost keras tensorflow"),
-        ("; models.defaults('vgg16_transfer')", "sklearn catboost keras tensorflow"),
+        ("; models.default_params('catboost')", "keras tensorflow"),
+        ("; models.default_params('mel_cnn')", "sklearn catboost keras tensorflow"),
+        ("; models.default_params('vgg16_transfer')", "sklearn catboost keras tensorflow"),
     ],
 )
-def test_libraries_are_loaded_when_asked_for(code, absent):
+def test_libraries_are_imported_when_needed(code, absent):
     script = f"import sys; from genre import models{code}; print(*(set({absent.split()!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == ""

@@ -22,7 +22,9 @@ from genre.training.job import TrainingJob, code_digest, prepare_training
 from genre.training.process import run_training
 from tests.support.project import ROOT
 
-#: Small enough for seconds; the picture is VGG-16's smallest.
+#: Name of a store's only part.
+PART = f"part-{0:016d}"
+#: Small enough for seconds; the image is the smallest that VGG-16 takes.
 TINY = {"epochs": 3, "batch_size": 8, "units": 8, "image_size": 32, "learning_rate": 1e-3}
 TRANSFER = {**TINY, "preprocessing": "paper"}
 FLAT = {**TINY, "image_size": 12}
@@ -38,7 +40,7 @@ def toy(n=16, n_validation=8, seed=0):
     return models.TrainingData(["Low", "High"], X[:n], y[:n], np.arange(n).astype(str), X[n:], y[n:])
 
 
-def base_of(model):
+def vgg16_of(model):
     return model.get_layer("vgg16")
 
 
@@ -47,57 +49,59 @@ def same_weights(one, other):
 
 
 @pytest.fixture(scope="module")
-def images():
-    """The part that needs Keras."""
+def vgg_layers():
+    """The module that loads Keras, imported when first needed."""
     from genre.models import vgg_layers
 
     return vgg_layers
 
 
 @pytest.fixture(scope="module")
-def pretrained(images, vgg_weights):
-    """VGG-16 as the file of weights has it."""
-    return images.vgg16(str(vgg_weights), 32)
+def pretrained(vgg_layers, vgg_weights):
+    """VGG-16 with the weights of the file."""
+    return vgg_layers.build_vgg16(str(vgg_weights), 32)
 
 
 @pytest.fixture(scope="module")
 def transfer(vgg_weights, tmp_path_factory):
-    """A frozen training: its directory and model, in float32 throughout."""
+    """Directory and model of a training with a frozen base, in float32 throughout."""
     directory = tmp_path_factory.mktemp("transfer")
     params = {**TRANSFER, "weights": str(vgg_weights), "precision": "float32"}
     return directory, models.train_model("vgg16_transfer", toy(), params, 1, directory)
 
 
 @pytest.mark.parametrize("preprocessing", ["paper", "imagenet"])
-def test_picture_has_the_published_colours(images, preprocessing):
+def test_the_image_has_the_published_colours(vgg_layers, preprocessing):
     import keras
 
     X = np.random.default_rng(0).integers(0, 256, (6, 24, 40), dtype=np.uint8)
-    X[1], X[2], X[3] = 77, X[2] // 3 + 20, X[3] // 200
-    picture = images.picture((24, 40), 32, preprocessing)
-    colours = np.asarray(keras.Model(picture.input, picture.get_layer("jet").output)(X))
+    X[1] = 77
+    X[2] = X[2] // 3 + 20
+    X[3] = X[3] // 200
+    image_layers = vgg_layers.build_image_layers((24, 40), 32, preprocessing)
+    colours = np.asarray(keras.Model(image_layers.input, image_layers.get_layer("jet").output)(X))
     rgb = 255 * colours if preprocessing == "paper" else (colours + np.array([103.939, 116.779, 123.68]))[..., ::-1]
     np.testing.assert_allclose(rgb, spectrogram.render_rgb_image(X), atol=1e-4)
-    whole = np.asarray(picture(X))
-    assert whole.shape == (6, 32, 32, 3)
-    assert whole.dtype == np.float32
-    assert whole.min() >= colours.min() - 1e-4
-    assert whole.max() <= colours.max() + 1e-4
-    np.testing.assert_allclose(whole.mean(axis=(1, 2)), colours.mean(axis=(1, 2)), atol=0.03 * np.ptp(colours))
+    images = np.asarray(image_layers(X))
+    assert images.shape == (6, 32, 32, 3)
+    assert images.dtype == np.float32
+    assert images.min() >= colours.min() - 1e-4
+    assert images.max() <= colours.max() + 1e-4
+    np.testing.assert_allclose(images.mean(axis=(1, 2)), colours.mean(axis=(1, 2)), atol=0.03 * np.ptp(colours))
 
 
-def test_picture_keeps_low_bands_at_the_bottom(images):
+def test_the_image_has_low_bands_at_the_bottom(vgg_layers):
     X = np.zeros((1, 24, 40), np.uint8)
     X[0, :6] = 255
-    red = np.asarray(images.picture((24, 40), 32, "paper")(X))[0, ..., 0]
+    red = np.asarray(vgg_layers.build_image_layers((24, 40), 32, "paper")(X))[0, ..., 0]
     assert red[-4:].min() > 0.4
     assert red[:20].max() == 0
 
 
-def test_frozen_base_is_what_the_file_holds(transfer, pretrained):
+def test_a_frozen_base_has_the_weights_of_the_file(transfer, pretrained):
     directory, model = transfer
-    assert same_weights(base_of(model), pretrained)
-    assert not base_of(model).trainable
+    assert same_weights(vgg16_of(model), pretrained)
+    assert not vgg16_of(model).trainable
     assert len(model.trainable_weights) == 4
     facts = models.training_facts("vgg16_transfer", directory)
     assert facts.pop("backend") == os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -113,61 +117,63 @@ def test_head_learns(transfer):
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
-def test_kept_outputs_are_the_base_s(transfer, pretrained, images):
+def test_cached_outputs_are_those_of_the_base(transfer, pretrained, vgg_layers):
     directory, _ = transfer
-    kept = sorted(directory.glob("outputs-*.npy"))
-    assert len(kept) == 2
-    picture = images.picture((24, 40), 32, "paper")
-    direct = {len(X): np.asarray(pretrained(picture(X))) for X in (toy().X_train, toy().X_validation)}
-    for path in kept:
+    cached = sorted(directory.glob("outputs-*.npy"))
+    assert len(cached) == 2
+    image_layers = vgg_layers.build_image_layers((24, 40), 32, "paper")
+    direct = {len(X): np.asarray(pretrained(image_layers(X))) for X in (toy().X_train, toy().X_validation)}
+    for path in cached:
         outputs = np.load(path)
         assert outputs.dtype == np.float16
         np.testing.assert_allclose(outputs, direct[len(outputs)], rtol=2e-3, atol=1e-3 * outputs.max())
 
 
-def test_another_head_uses_the_kept_outputs(vgg_weights, tmp_path):
+def test_another_head_uses_the_cached_outputs(vgg_weights, tmp_path):
     params = {**TRANSFER, "weights": str(vgg_weights), "epochs": 1}
     data = replace(toy(), cache_dir=tmp_path / "cache")
 
-    def kept(name, **other):
-        models.train_model("vgg16_transfer", data, params | other, 1, tmp_path / name)
+    def cached_after_training(name, **changed):
+        models.train_model("vgg16_transfer", data, params | changed, 1, tmp_path / name)
         assert not list((tmp_path / name).glob("outputs-*"))
         return {path.name: path.stat().st_ino for path in data.cache_dir.iterdir()}
 
-    first = kept("a")
-    assert len(first) == 2
-    assert kept("b", units=5, l2=0.1, learning_rate=1e-4) == first
-    other = kept("c", preprocessing="imagenet")
-    assert len(other) == 4
-    assert other.items() >= first.items()
+    cached = cached_after_training("a")
+    assert len(cached) == 2
+    assert cached_after_training("b", units=5, l2=0.1, learning_rate=1e-4) == cached
+    with_other_base = cached_after_training("c", preprocessing="imagenet")
+    assert len(with_other_base) == 4
+    assert with_other_base.items() >= cached.items()
 
 
-def test_outputs_least_recently_used_are_dropped(images, tmp_path):
+def test_the_least_recently_used_outputs_are_removed(vgg_layers, tmp_path):
     import keras
 
     stored = keras.Input((24, 40), dtype="uint8")
     doubled = keras.Model(stored, keras.layers.Rescaling(2.0)(stored))
     X = toy().X_train
 
-    def keep(n):
-        found = images.outputs(doubled, X[: n + 1], tmp_path, [], batch_size=8)
-        np.testing.assert_array_equal(found, 2.0 * X[: n + 1])
+    def cache_outputs(n):
+        outputs = vgg_layers.cached_outputs(doubled, X[: n + 1], tmp_path, [], batch_size=8)
+        np.testing.assert_array_equal(outputs, 2.0 * X[: n + 1])
         return {len(np.load(path)) - 1 for path in tmp_path.iterdir()}
 
-    for n in range(images.KEPT_OUTPUTS):
-        keep(n)
-    assert keep(0) == set(range(images.KEPT_OUTPUTS))
-    assert keep(images.KEPT_OUTPUTS) == {0, *range(2, images.KEPT_OUTPUTS + 1)}
+    limit = vgg_layers.MAX_CACHED_OUTPUTS
+    for n in range(limit):
+        cache_outputs(n)
+    assert cache_outputs(0) == set(range(limit))
+    assert cache_outputs(limit) == {0, *range(2, limit + 1)}
 
 
 @pytest.fixture
 def prepared(vgg_weights, tmp_path):
-    """Function that readies a training from a store."""
-    store, data = tmp_path / "store", toy(n=16, n_validation=8)
+    """Function that prepares a training from a store."""
+    store = tmp_path / "store"
     store.mkdir()
+    data = toy(n=16, n_validation=8)
     index = pd.DataFrame({"clip_id": [f"clip {n:02d}" for n in range(24)], "stamp": "1", "row": range(24)})
-    write_table(store / "part-0.parquet", index)
-    np.save(store / "part-0.npy", np.concatenate([data.X_train, data.X_validation]))
+    write_table(store / f"{PART}.parquet", index)
+    np.save(store / f"{PART}.npy", np.concatenate([data.X_train, data.X_validation]))
     labels = pd.Categorical.from_codes(np.concatenate([data.y_train, data.y_validation]), data.genres)
     splits = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
     clips = index.assign(genre=labels, recording=index["clip_id"], split=splits)
@@ -198,23 +204,23 @@ def test_a_training_reports_its_facts_and_shares_its_outputs(prepared, tmp_path)
     assert result["device"] in ("cpu", "gpu")
     table = pd.read_parquet(folder / "probabilities.parquet")
     model = models.load_model("vgg16_transfer", folder / "model")
-    X = np.load(tmp_path / "store" / "part-0.npy")
+    X = np.load(tmp_path / "store" / f"{PART}.npy")
     np.testing.assert_allclose(table[["Low", "High"]], models.predict_proba("vgg16_transfer", model, X), atol=1e-6)
     assert len(pd.read_parquet(folder / "history.parquet")) == TRANSFER["epochs"]
-    kept = {path.name for path in (tmp_path / "store" / "outputs").iterdir()}
-    assert len(kept) == 2
+    cached = {path.name for path in (tmp_path / "store" / "outputs").iterdir()}
+    assert len(cached) == 2
     with pytest.raises(TrainingError, match="does not hold the weights"):
         run_training(prepared(weights=__file__))
 
 
 @pytest.mark.parametrize("kind", ["weights.h5", "keras", "notop.h5"])
-def test_weights_from_a_file(images, pretrained, transfer, tmp_path, kind):
+def test_weights_are_loaded_from_a_file(vgg_layers, pretrained, transfer, tmp_path, kind):
     path = tmp_path / f"vgg.{kind}"
     if kind == "weights.h5":
         pretrained.save_weights(path)
     elif kind == "keras":
         transfer[1].save(path)
-    else:  # as Keras publishes ImageNet's: a legacy file, its layers at the root
+    else:  # as Keras publishes ImageNet's weights: a legacy file with the layers at its root
         import h5py
 
         pretrained.save(tmp_path / "whole.h5")
@@ -223,10 +229,10 @@ def test_weights_from_a_file(images, pretrained, transfer, tmp_path, kind):
                 notop.attrs[name] = value
             for name in whole["model_weights"]:
                 whole.copy(whole["model_weights"][name], notop, name)
-    assert same_weights(images.vgg16(str(path), 32), pretrained)
+    assert same_weights(vgg_layers.build_vgg16(str(path), 32), pretrained)
 
 
-def test_weights_of_something_else(vgg_weights, tmp_path):
+def test_weights_of_another_network_are_refused(vgg_weights, tmp_path):
     import keras
 
     narrow = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.Conv2D(4, 3)])
@@ -252,8 +258,8 @@ def test_weights_of_something_else(vgg_weights, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vgg16_transfer", "vgg16_fine_tune", "vgg16_paper"])
-def test_never_from_random_weights_unasked(name, tmp_path):
-    with pytest.raises(UsageError, match=f"{name} starts from weights.*vgg16_scratch"):
+def test_random_weights_are_refused_but_by_vgg16_scratch(name, tmp_path):
+    with pytest.raises(UsageError, match=f"{name} cannot start from random weights.*vgg16_scratch"):
         models.train_model(name, toy(), {"weights": "none"}, 0, tmp_path)
 
 
@@ -269,43 +275,43 @@ except TrainingError as error:
 """
 
 
-def test_imagenet_weights_not_to_be_had(tmp_path):
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    said = run(OFFLINE, tmp_path / "state", **nowhere, KERAS_HOME=str(tmp_path / "keras"))
-    assert f"put vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 into {tmp_path}/keras/models" in said
-    assert "vgg16_scratch" in said
+def test_a_failed_download_of_imagenet_weights_says_where_to_put_them(tmp_path):
+    no_network = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    output = run(OFFLINE, tmp_path / "state", **no_network, KERAS_HOME=str(tmp_path / "keras"))
+    assert f"put vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 into {tmp_path}/keras/models" in output
+    assert "vgg16_scratch" in output
 
 
 def run(script, *arguments, **environment):
     """Output of a script in a process of its own, which can import the tests."""
-    own = os.environ | {"PYTHONPATH": str(ROOT), **environment}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, env=own, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
-def test_fine_tune_goes_on_where_it_was_stopped(vgg_weights, pretrained, tmp_path):
+def test_fine_tune_resumes_where_it_was_stopped(vgg_weights, pretrained, tmp_path):
     params = {**TRANSFER, "weights": str(vgg_weights), "head_epochs": 1, "epochs": 2, "learning_rate": 1e-5}
-    seen = []
+    epochs = []
 
-    def stop(epoch, row):
-        seen.append(epoch)
+    def interrupt(epoch, row):
+        epochs.append(epoch)
         if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, stop)
-    assert seen == [1, 2, 3]
+        models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, interrupt)
+    assert epochs == [1, 2, 3]
     params["weights"] = str(shutil.copy(vgg_weights, tmp_path / "moved.weights.h5"))
-    model = models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: seen.append(epoch))
-    assert seen == [1, 2, 3, 3]
+    model = models.train_model("vgg16_fine_tune", toy(), params, 1, tmp_path, lambda epoch, row: epochs.append(epoch))
+    assert epochs == [1, 2, 3, 3]
     history = models.training_history("vgg16_fine_tune", tmp_path)
     assert list(history.index) == [1, 2, 3]
     np.testing.assert_allclose(history["learning_rate"], [1e-4, 1e-5, 1e-5])
     assert models.training_facts("vgg16_fine_tune", tmp_path)["base_weights_unchanged"] == "false"
-    moved = [np.abs(a - b).max() for a, b in zip(base_of(model).get_weights(), pretrained.get_weights(), strict=True)]
-    assert 0 < max(moved) < 1e-3
+    pairs = zip(vgg16_of(model).get_weights(), pretrained.get_weights(), strict=True)
+    assert 0 < max(np.abs(a - b).max() for a, b in pairs) < 1e-3
 
 
 KILLED = """
@@ -316,30 +322,30 @@ models.train_model("feed_forward", toy(), FLAT, 3, sys.argv[1], lambda epoch, ro
 """
 
 
-def test_goes_on_after_a_kill_as_if_nothing_had_happened(tmp_path):
-    own = os.environ | {"PYTHONPATH": str(ROOT)}
+def test_a_killed_training_resumes_with_the_same_result(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
             if int(line) == 2:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    done = len(models.training_history("feed_forward", tmp_path / "killed"))
-    assert 1 <= done < FLAT["epochs"]
+    epochs_done = len(models.training_history("feed_forward", tmp_path / "killed"))
+    assert 1 <= epochs_done < FLAT["epochs"]
     epochs = []
-    again = models.train_model(
+    resumed = models.train_model(
         "feed_forward", toy(), FLAT, 3, tmp_path / "killed", lambda epoch, row: epochs.append(epoch)
     )
-    assert epochs == list(range(done + 1, FLAT["epochs"] + 1))
+    assert epochs == list(range(epochs_done + 1, FLAT["epochs"] + 1))
     whole = models.train_model("feed_forward", toy(), FLAT, 3, tmp_path / "whole")
-    clock = ["seconds", "images_per_second"]
+    timings = ["seconds", "images_per_second"]
     pd.testing.assert_frame_equal(
-        models.training_history("feed_forward", tmp_path / "killed").drop(columns=clock),
-        models.training_history("feed_forward", tmp_path / "whole").drop(columns=clock),
+        models.training_history("feed_forward", tmp_path / "killed").drop(columns=timings),
+        models.training_history("feed_forward", tmp_path / "whole").drop(columns=timings),
     )
     X = toy().X_validation
     np.testing.assert_allclose(
-        models.predict_proba("feed_forward", again, X), models.predict_proba("feed_forward", whole, X), atol=1e-6
+        models.predict_proba("feed_forward", resumed, X), models.predict_proba("feed_forward", whole, X), atol=1e-6
     )
 
 
@@ -349,30 +355,31 @@ def test_class_weights_are_in_the_gradient(tmp_path):
 
     from genre.models import keras_training
 
-    data, moved = toy(n=8), {}
+    data = toy(n=8)
+    change = {}
     for weights in (None, np.array([0.5, 3.0])):
         model = keras.Sequential([keras.Input((24, 40), dtype="uint8"), keras.layers.Flatten()])
         model.add(keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros"))
         model.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy")
         model.fit(keras_training.ClipBatches(data.X_train, data.y_train, 2, 8, weights), verbose=0)
-        moved[weights is None] = model.layers[-1].get_weights()[1]
+        change[weights is None] = model.layers[-1].get_weights()[1]
     error = np.eye(2)[data.y_train] - 0.5
-    np.testing.assert_allclose(moved[True], error.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(change[True], error.mean(axis=0), atol=1e-6)
     weighted = error * np.array([0.5, 3.0])[data.y_train][:, np.newaxis]
-    np.testing.assert_allclose(moved[False], weighted.mean(axis=0), atol=1e-6)
-    assert np.sign(moved[True][1]) != np.sign(moved[False][1])
+    np.testing.assert_allclose(change[False], weighted.mean(axis=0), atol=1e-6)
+    assert np.sign(change[True][1]) != np.sign(change[False][1])
 
 
-def test_class_weights_leave_the_prior_right(tmp_path):
-    """Where the clips say nothing, the network learns that the genres are equally likely, and is told they are not."""
+def test_class_weights_keep_the_prior(tmp_path):
+    """On silent clips the weighted network learns equal probabilities, which are then shifted to the prior."""
     silent = toy(n=32)
     silent = replace(silent, X_train=np.zeros_like(silent.X_train), X_validation=np.zeros_like(silent.X_validation))
     params = {**FLAT, "epochs": 12, "learning_rate": 0.02, "dropout": 0.0, "class_weights": True}
     model = models.train_model("feed_forward", silent, params, 0, tmp_path)
     proba = models.predict_proba("feed_forward", model, silent.X_validation)
     np.testing.assert_allclose(proba, np.tile([0.75, 0.25], (8, 1)), atol=0.03)
-    learnt = models.training_history("feed_forward", tmp_path)["val_loss"].min()
-    assert learnt > np.log(2) - 0.01  # of two equally likely genres, with the penalty on top
+    val_loss = models.training_history("feed_forward", tmp_path)["val_loss"].min()
+    assert val_loss > np.log(2) - 0.01  # log 2 is that of two equally likely genres; the L2 penalty is added
     assert models.training_facts("feed_forward", tmp_path)["class_weights_applied"] == "true"
     plain = models.train_model("feed_forward", toy(), FLAT, 0, tmp_path / "plain")
     weighted = models.train_model("feed_forward", toy(), {**FLAT, "class_weights": True}, 0, tmp_path / "weighted")
@@ -389,10 +396,11 @@ print(json.dumps(np.asarray(model(np.load(sys.argv[2]))).tolist()))
 
 
 def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
-    model, X = transfer[1], toy().X_validation
+    model = transfer[1]
+    X = toy().X_validation
     path = models.save_model("vgg16_transfer", model, tmp_path / "saved")
     loaded = models.load_model("vgg16_transfer", tmp_path / "saved")
-    layers = [*loaded.layers, *base_of(loaded).layers, *loaded.get_layer("head").layers]
+    layers = [*loaded.layers, *vgg16_of(loaded).layers, *loaded.get_layer("head").layers]
     assert {layer.dtype_policy.name for layer in layers} == {"float32"}
     assert loaded.inputs[0].dtype == "uint8"
     proba = models.predict_proba("vgg16_transfer", model, X)
@@ -402,22 +410,22 @@ def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
     np.testing.assert_allclose(alone, proba, atol=1e-6)
 
 
-def test_precision_as_asked(images, tmp_path):
+def test_the_precision_is_the_requested_one(vgg_layers, tmp_path):
     import keras
 
     from genre.models import devices
 
     has_bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() or devices.detect_device() == "gpu"
     expected = {"float32": "float32", "auto": "mixed_bfloat16" if has_bfloat16 else "float32"}
-    for asked, policy in expected.items():
+    for precision, policy in expected.items():
         model = models.train_model(
-            "feed_forward", toy(), {**FLAT, "epochs": 1, "precision": asked}, 0, tmp_path / asked
+            "feed_forward", toy(), {**FLAT, "epochs": 1, "precision": precision}, 0, tmp_path / precision
         )
         assert {layer.dtype_policy.name for layer in model.get_layer("head").layers} == {"float32"}
-        assert models.training_facts("feed_forward", tmp_path / asked)["precision"] == policy
-        hp = models.check_params("feed_forward", {**FLAT, "precision": asked})
-        work = images.Work("feed_forward", toy(), 0, tmp_path, hp, None, (8, 32))
-        trained = work.build_network(work.policy).get_layer("head").layers
+        assert models.training_facts("feed_forward", tmp_path / precision)["precision"] == policy
+        hp = models.check_params("feed_forward", {**FLAT, "precision": precision})
+        training = vgg_layers.NetworkTraining("feed_forward", toy(), 0, tmp_path, hp, None, (8, 32))
+        trained = training.build_network(training.policy).get_layer("head").layers
         assert {layer.dtype_policy.name for layer in trained[:-1]} == {policy}
         assert trained[-1].dtype_policy.name == "float32"
     assert keras.config.dtype_policy().name == "float32"
@@ -435,12 +443,12 @@ def test_precision_as_asked(images, tmp_path):
         ("feed_forward", {"learning_rate": 0.0}),
     ],
 )
-def test_out_of_range(name, wrong, tmp_path):
-    with pytest.raises(UsageError, match=f"{name} takes {next(iter(wrong))}"):
+def test_hyper_parameters_out_of_range_are_refused(name, wrong, tmp_path):
+    with pytest.raises(UsageError, match=f"{name}: {next(iter(wrong))} must be"):
         models.train_model(name, toy(), wrong, 0, tmp_path)
 
 
-def test_out_of_memory_says_which_batch_to_try(tmp_path):
+def test_an_out_of_memory_error_names_the_batch_size_to_try(tmp_path):
     import keras
 
     from genre.models import keras_training
@@ -460,11 +468,12 @@ from tests.genre.models.test_vgg import FLAT, toy
 from genre import models
 from genre.models import vgg, vgg_layers
 hp = models.default_params("feed_forward") | FLAT | {"dropout": 0.0, "precision": "float32"}
-work = vgg_layers.NetworkTraining("feed_forward", toy(), 0, pathlib.Path(sys.argv[1]), hp, None, (8, 4))
-network, rng = work.build_network("float32"), np.random.default_rng(0)
+training = vgg_layers.NetworkTraining("feed_forward", toy(), 0, pathlib.Path(sys.argv[1]), hp, None, (8, 4))
+network = training.build_network("float32")
+rng = np.random.default_rng(0)
 head = network.get_layer("head")
 head.set_weights([rng.normal(0, 0.1, w.shape) for w in head.get_weights()])
-work.build_final_model(work.fit_network(network, None))
+training.build_final_model(training.fit_network(network, None))
 print(keras.backend.backend(), *models.training_history("feed_forward", sys.argv[1])["loss"])
 """
 
@@ -475,15 +484,15 @@ def test_backends_agree(tmp_path):
         pytest.skip(f"only {', '.join(installed)} is installed")
     losses = {}
     for backend in installed:
-        said = run(BACKEND, tmp_path / backend, KERAS_BACKEND=backend).splitlines()[-1].split()
-        assert said[0] == backend
-        losses[backend] = np.array(said[1:], float)
+        name, *values = run(BACKEND, tmp_path / backend, KERAS_BACKEND=backend).splitlines()[-1].split()
+        assert name == backend
+        losses[backend] = np.array(values, float)
     for backend in losses:
         np.testing.assert_allclose(losses[backend], losses["tensorflow"], rtol=1e-3, err_msg=backend)
 
 
-def test_no_backend_of_its_own():
-    """The library names no backend: what runs on TensorFlow runs on the others."""
+def test_no_backend_is_imported_directly():
+    """So that a network that runs on TensorFlow runs on the other backends."""
     for module in ("vgg.py", "vgg_layers.py", "devices.py", "keras_training.py"):
         text = (Path(vgg.__file__).parent / module).read_text()
         assert not {"import tensorflow", "import jax", "import torch"} & set(text.splitlines())
