@@ -84,5 +84,5 @@ def count_recordings(genre: np.ndarray | pd.Series, recording: np.ndarray | pd.S
 
 
 def _genre_codes(genre: np.ndarray | pd.Series) -> np.ndarray:
-    """Number the genres in the order of their categories or, without any, of their names."""
+    """Return the codes of the genres, in the order of their categories or, without any, of their names."""
     return pd.Categorical(genre).codes.astype(int)

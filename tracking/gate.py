@@ -1,4 +1,4 @@
-"""Whether a version may serve: scored now, as it would be served, beside the champion on the same test clips."""
+"""Gate of promotion: a version is scored as it would be served, beside the champion, on the same test clips."""
 
 import logging
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from genre import evaluate
 from genre.config import AudioConfig
 from genre.errors import GenreError
 from genre.probabilities import tables
-from tracking import runs, scoring
+from tracking import registry, runs, scoring
 
-#: Largest difference between the logged probabilities and those of the packaged model in a fresh process: on the same
-#: machine only the size of a batch is another, which moves a network's single precision by a few 1e-7.
+#: Largest difference accepted between the logged probabilities and those of the packaged model in a fresh process. On
+#: the same machine only the batch size differs, which moves a network's single precision by a few 1e-7.
 MAX_DISAGREEMENT = 1e-5
 
-#: Share of clips that must be given the same genre where features were computed on another kind of machine, whose last
-#: digits are others: a tree may take the other branch.
+#: Share of clips that must get the same genre if features were computed on another kind of machine. Their last digits
+#: differ, and a tree may take the other branch.
 MIN_GENRE_AGREEMENT = 0.99
 
 
@@ -48,7 +48,7 @@ class SkipReason(StrEnum):
 
 
 class Note(NamedTuple):
-    """A line for the log, which whoever asked for the verdict writes."""
+    """Line for the log, which the caller writes."""
 
     level: int
     text: str
@@ -56,20 +56,20 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision on a version.
+    """Decision on a version.
 
     Attributes
     ----------
     finding : Finding
         Outcome of the gate.
     ms_per_clip : float
-        What an answer of the version takes, in milliseconds.
+        Milliseconds per prediction of the version.
     reasons : list of str
-        Why it must not serve, for people.
+        Reasons for which it must not serve, for people.
     remark : str
-        Why there was no comparison, for people, if there was a champion.
+        Reason for which there was no comparison, for people, if there was a champion.
     gain : PairedGain or None
-        Over the champion, where they were compared.
+        Gain over the champion, if they were compared.
     notes : list of Note
         Lines for the log.
     """
@@ -105,20 +105,20 @@ def evaluate_version(
     version : ModelVersion
         The candidate.
     champion : ModelVersion or None
-        What serves now, if anything does.
+        The version that serves now, if any.
     test : pd.DataFrame
         Probability table that the candidate was measured with, test clips only.
     clips : pd.DataFrame
         The clips table; those of `test` are scored.
     config : AudioConfig
-        Rate at which the clips are handed over.
+        Configuration with which the clips are decoded.
     min_gain : float
         As in `genre.evaluate.find_objections`.
     skip_reason : SkipReason or None
-        Why the champion need not be compared with; None where it must.
+        Reason for not comparing with the champion; None if it must be compared with.
     computed_here : bool
-        Whether the clips' features were computed by what computes here: then the answers must be those of `test` to
-        `MAX_DISAGREEMENT`, else the genres must, but for one in a hundred.
+        Whether this installation computed the features of the clips. If so, the probabilities must equal those of
+        `test` to `MAX_DISAGREEMENT`; otherwise the genres must, but for one in a hundred.
 
     Returns
     -------
@@ -126,11 +126,11 @@ def evaluate_version(
         A first version may serve if its macro AUC is above chance with confidence.
     """
     clips = clips[clips["clip_id"].isin(test.index)]
-    served = scoring.score_clips(_model_uri(version), clips, config)
+    served = scoring.score_clips(registry.version_uri(version.name, version.version), clips, config)
     measured = _compare_with_measured(served, test, computed_here=computed_here)
     verdict = partial(Verdict, ms_per_clip=served.attrs["ms_per_clip"], notes=measured.notes)
     if not measured.is_same:
-        reason = f"served, it answers otherwise than when it was measured: {measured.difference}"
+        reason = f"its predictions have changed since it was measured: {measured.difference}"
         return verdict(Finding.CHANGED, reasons=[reason])
     low = evaluate.confidence_intervals(test)["macro_auc"][0]
     if not low > 0.5:
@@ -141,33 +141,33 @@ def evaluate_version(
     if skip_reason is not None:
         return verdict(Finding.UNCOMPARED, remark=skip_reason.value)
     try:
-        answers = scoring.score_clips(_model_uri(champion), clips, config)
+        predicted = scoring.score_clips(registry.version_uri(champion.name, champion.version), clips, config)
     except GenreError as error:
-        note = Note(logging.WARNING, f"the champion cannot be compared with and gives way: {error}")
+        note = Note(logging.WARNING, f"the champion cannot be scored and is replaced without comparison: {error}")
         remark = f"over version {champion.version}, which cannot be scored: {error}"
         return verdict(Finding.CHAMPION_FAILED, remark=remark, notes=[*measured.notes, note])
-    if _max_difference(answers, test) <= MAX_DISAGREEMENT:
-        reason = f"it answers as version {champion.version}, the champion, does"
+    if _max_difference(predicted, test) <= MAX_DISAGREEMENT:
+        reason = f"it predicts the same as version {champion.version}, the champion"
         return verdict(Finding.SAME_AS_CHAMPION, reasons=[reason])
-    gain = evaluate.paired_gain(test, test.assign(**{genre: answers[genre] for genre in tables.genres_of(test)}))
+    gain = evaluate.paired_gain(test, test.assign(**{genre: predicted[genre] for genre in tables.genres_of(test)}))
     objections = evaluate.find_objections(gain, min_gain=min_gain)
     return verdict(Finding.NOT_BETTER if objections else Finding.BETTER, reasons=objections, gain=gain)
 
 
 def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verdict) -> None:
-    """Log to the version's run what it gains over the champion, if they were compared."""
+    """Log the gain over the champion to the version's run, if they were compared."""
     if champion is None or verdict.gain is None or not version.run_id:
         return
     gain = verdict.gain
     values = [gain["gain"], *gain["interval"], *gain["accuracy"], gain["mcnemar"]]
     names = ("gain", "gain_low", "gain_high", "accuracy_gain", "accuracy_gain_low", "accuracy_gain_high", "mcnemar")
-    found = dict(zip(names, values, strict=True))
-    runs.log_metrics(version.run_id, {f"champion_{name}": value for name, value in found.items()})
+    gains = dict(zip(names, values, strict=True))
+    runs.log_metrics(version.run_id, {f"champion_{name}": value for name, value in gains.items()})
     runs.set_tags(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
 
 
 class _Comparison(NamedTuple):
-    """Answers of a packaged model beside those that it was measured with; the difference in words, in any case."""
+    """Comparison of a packaged model's predictions with those that it was measured with."""
 
     is_same: bool
     difference: str
@@ -175,23 +175,19 @@ class _Comparison(NamedTuple):
 
 
 def _compare_with_measured(served: pd.DataFrame, test: pd.DataFrame, *, computed_here: bool) -> _Comparison:
-    """Compare the answers of a packaged model with those that it was measured with."""
+    """Compare the predictions of a packaged model with those that it was measured with."""
     apart = _max_difference(served, test)
     differ = f"probabilities differ by up to {apart:.1e}"
     if computed_here:
         return _Comparison(apart <= MAX_DISAGREEMENT, differ, [])
     genres = tables.genres_of(test)
     same = (served.loc[test.index, genres].idxmax(axis=1) == test[genres].idxmax(axis=1)).mean()
-    text = f"features are of another kind of machine: {differ}, genres agree for {100 * same:.1f} %"
-    difference = f"it gives {1 - same:.1%} of the clips another genre"
+    text = f"features were computed on another kind of machine: {differ}, genres agree for {100 * same:.1f} %"
+    difference = f"{1 - same:.1%} of the clips get another genre"
     return _Comparison(bool(same >= MIN_GENRE_AGREEMENT), difference, [Note(logging.INFO, text)])
 
 
-def _max_difference(answers: pd.DataFrame, test: pd.DataFrame) -> float:
-    """Largest difference of a probability between answers and a table, clip by clip."""
+def _max_difference(predicted: pd.DataFrame, test: pd.DataFrame) -> float:
+    """Return the largest difference between predicted probabilities and those of a table."""
     genres = tables.genres_of(test)
-    return float((answers.loc[test.index, genres] - test[genres]).abs().to_numpy().max())
-
-
-def _model_uri(version: ModelVersion) -> str:
-    return f"models:/{version.name}/{version.version}"
+    return float((predicted.loc[test.index, genres] - test[genres]).abs().to_numpy().max())

@@ -18,7 +18,7 @@ from tracking import registry
 
 
 def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
-    """Probabilities that a logged model gives to clips, in a fresh process with the code it was logged with.
+    """Predict clips with a logged model, in a fresh process with the code it was logged with.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
     clips : pd.DataFrame
         Columns ``clip_id``, ``path``, ``start_s``, ``end_s``.
     config : AudioConfig
-        Rate at which the clips are handed over.
+        Configuration with which the clips are decoded.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by ``clip_id``; one column per genre. Its ``attrs`` hold ``ms_per_clip``, what answering took with the
-        model loaded and warm.
+        Indexed by ``clip_id``; one column per genre. Its ``attrs`` hold ``ms_per_clip``, the time per prediction
+        with the model loaded and warm.
 
     Raises
     ------
@@ -42,7 +42,8 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
     """
     with tempfile.TemporaryDirectory() as folder:
         model = registry.download_model(model_uri, Path(folder) / "model")
-        listed, out = Path(folder) / "files.json", Path(folder) / "out.parquet"
+        listed = Path(folder) / "files.json"
+        out = Path(folder) / "out.parquet"
         write_json(listed, _write_clips(clips, config, Path(folder)))
         script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
         environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
@@ -54,8 +55,8 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
             text=True,
         )
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
-            raise GenreError(f"{model_uri} cannot be scored: {said}")
+            last_line = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
+            raise GenreError(f"cannot score {model_uri}: {last_line}")
         scored = pd.read_parquet(out)
     refused = scored[scored["error"].notna()]
     if len(refused):

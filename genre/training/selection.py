@@ -1,4 +1,4 @@
-"""Which models together answer best: every candidate scored on clips that no model was fitted on, and one chosen."""
+"""Choice of an ensemble: candidates are scored on clips that no model was fitted on, and one is chosen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ from genre.folds import assign_folds
 from genre.probabilities import pooling
 from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
 
-#: Adding more members than this did not pay on the paper's own published probabilities.
+#: Most members of an ensemble; more did not pay on the paper's published probabilities.
 MAX_MEMBERS = 3
 
-#: Subsets of each size, best first, that are given learnt weights too; fitting them for all would take minutes.
+#: Subsets of each size, best first, for which weights are fitted as well; fitting them for all would take minutes.
 N_SHORTLISTED = 3
 
-#: Folds, by recording, over which learnt weights are scored.
+#: Folds, by recording, over which fitted weights are scored.
 N_FOLDS = 5
 
 #: Pull of the stack towards the geometric mean, in units of one clip's log-loss: strong, as it has 150 coefficients
@@ -85,22 +85,22 @@ class EnsembleSearch:
 
 @dataclass(frozen=True)
 class ChosenEnsemble:
-    """An ensemble chosen and calibrated.
+    """Chosen ensemble, calibrated.
 
     Attributes
     ----------
     members : tuple of str
-        Models.
+        Names of the models.
     mean : {"arithmetic", "geometric", "weighted", "stacked"}
-        How they combine.
+        Rule by which they combine.
     weights : list or None
         As in `genre.ensemble.combine_probabilities`.
     temperature : float
-        Of the combined probabilities.
+        Temperature of the combined probabilities.
     threshold : Threshold
-        Below its confidence the answer is unknown.
+        Threshold of the confidence, below which the prediction is unknown.
     n_clips : int
-        Number of clips that weights, temperature and threshold were learnt on.
+        Number of clips that weights, temperature and threshold were fitted on.
     """
 
     members: tuple[str, ...]
@@ -111,7 +111,7 @@ class ChosenEnsemble:
     n_clips: int
 
     def ensemble_table(self, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-        """Probability table of the ensemble from those of its members, as it would be served."""
+        """Return the probability table of the ensemble, as served, from those of its members."""
         combined = combine_tables([tables[name] for name in self.members], self.mean, self.weights)
         return evaluate.apply_temperature(combined, self.temperature)
 
@@ -119,10 +119,10 @@ class ChosenEnsemble:
 def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> EnsembleSearch:
     """Score subsets of at most three members under every rule, and choose one.
 
-    All subsets are scored under the plain means; the best three of each size under the learnt rules as well, whose
-    weights are learnt on four fifths of the recordings and scored on the fifth left out, in turn. The best has the
-    highest macro AUC, then the lowest log-loss. A candidate with fewer members is chosen instead where the best gains
-    no more over it than one standard error of that gain, from a paired bootstrap by recording.
+    All subsets are scored under the fixed means, and the best three of each size under the fitted rules as well, whose
+    weights are fitted on four fifths of the recordings and scored on the fifth left out, in turn. The best candidate
+    has the highest macro AUC, then the lowest log-loss. A candidate with fewer members is chosen instead if the best
+    one gains no more over it than one standard error of that gain, from a paired bootstrap by recording.
 
     Parameters
     ----------
@@ -132,11 +132,12 @@ def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> EnsembleSearch:
     Returns
     -------
     EnsembleSearch
+        Candidates and choice.
 
     Raises
     ------
     UsageError
-        If there is no table, or they have no clip in common or other genres.
+        If there is no table, or the tables have no clip in common or different genres.
     """
     if not tables:
         raise UsageError("no models to choose from; train one first")
@@ -159,9 +160,9 @@ def fit_ensemble(
     *,
     precision: float = evaluate.TARGET_PRECISION,
 ) -> ChosenEnsemble:
-    """Weights, temperature and threshold of an ensemble, from clips that its members were not fitted on.
+    """Fit weights, temperature and threshold of an ensemble on clips that its members were not fitted on.
 
-    Temperature and threshold are learnt on probabilities whose weights did not know the clip.
+    Temperature and threshold are fitted on probabilities whose weights were fitted without the clip.
 
     Parameters
     ----------
@@ -170,18 +171,19 @@ def fit_ensemble(
     members : sequence of str
         Keys of `tables`.
     mean : {"arithmetic", "geometric", "weighted", "stacked"}
-        How they combine.
+        Rule by which they combine.
     precision : float
-        Share of right answers wanted of those that are given. Default 0.8.
+        Share of right predictions wanted among those that are not ``unknown``. Default 0.8.
 
     Returns
     -------
-    Choice
+    ChosenEnsemble
+        Members with fitted weights, temperature and threshold.
 
     Raises
     ------
     UsageError
-        If the members have no clip in common or other genres, or `precision` is out of range.
+        If the members have no clip in common or different genres, or `precision` is out of range.
     """
     aligned = _AlignedTables.from_tables({name: tables[name] for name in members})
     with threadpool_limits(1):
@@ -200,12 +202,12 @@ def fit_ensemble(
 
 
 def fit_stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.ndarray:
-    """Weights of a softmax regression on the members' logarithms, held near the geometric mean.
+    """Fit the weights of a softmax regression on the members' logarithms, held near the geometric mean.
 
     Parameters
     ----------
     probas : sequence of np.ndarray [shape=(n, k)]
-        Of clips that no member was fitted on.
+        Probabilities of clips that no member was fitted on.
     y_true : np.ndarray [shape=(n,), integer]
         Positions of the true genres.
 
@@ -231,20 +233,20 @@ def fit_stack_weights(probas: Sequence[np.ndarray], y_true: np.ndarray) -> np.nd
 
 @dataclass(frozen=True)
 class _AlignedTables:
-    """Tables of the same clips, and the fold of each clip; None where recordings are too few to leave some out."""
+    """Tables of the same clips, and the fold of each clip, or None if there are too few recordings for folds."""
 
     tables: dict[str, pd.DataFrame]
     fold: np.ndarray | None
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, pd.DataFrame]) -> "_AlignedTables":
-        """The tables cut to the clips that all of them have."""
+        """Cut the tables to the clips that all of them have."""
         cut = dict(zip(tables, align_tables(list(tables.values())), strict=True))
         first = next(iter(cut.values()))
         return cls(cut, assign_folds(labels_of(first), first["recording"].to_numpy(str), N_FOLDS))
 
     def held_out(self, members: Sequence[str], mean: Mean) -> pd.DataFrame:
-        """The combined table, by weights that did not know the clip where any are learnt and that is possible."""
+        """Combine the tables; fitted weights are fitted without the clip, if there are folds."""
         parts = [self.tables[name] for name in members]
         if mean not in LEARNT_MEANS:
             return combine_tables(parts, mean)
@@ -259,20 +261,20 @@ class _AlignedTables:
         return out
 
     def score_candidate(self, members: Sequence[str], mean: Mean) -> dict[str, object]:
-        """One row of the search."""
+        """Score one candidate, a row of the search."""
         table = self.held_out(members, mean)
         scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
         kept = {key: scores[key] for key in ("macro_auc", "log_loss")}
         return {"members": tuple(members), "mean": mean, **kept, "n_clips": len(table)}
 
     def bootstrap_auc(self, row: pd.Series) -> np.ndarray:
-        """Macro AUC of one candidate under the bootstrap; the draws are the same for all."""
+        """Bootstrap the macro AUC of one candidate; the draws are the same for all."""
         drawn = evaluate.bootstrap_metrics(self.held_out(row["members"], row["mean"]), n=N_RESAMPLES)
         return drawn["macro_auc"].to_numpy()
 
 
 def _fixed_candidates(names: Sequence[str]) -> list[tuple[tuple[str, ...], Mean]]:
-    """Every subset under every rule that has nothing to learn."""
+    """Return every subset under every rule without weights."""
     sizes = range(1, min(MAX_MEMBERS, len(names)) + 1)
     subsets = [members for size in sizes for members in combinations(names, size)]
     return [(members, mean) for members in subsets for mean in (FIXED_MEANS if len(members) > 1 else FIXED_MEANS[:1])]
@@ -284,7 +286,7 @@ def _rank_candidates(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 
 def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[int, ChoiceReason, str]:
-    """Choose the fewest members that are within one standard error of the best: row, reason and explanation."""
+    """Choose the fewest members within one standard error of the best; return row, reason and explanation."""
     best = ranked.iloc[0]
     sizes = ranked["members"].map(len).tolist()
     the_best = (0, ChoiceReason.BEST, "the best")
@@ -301,7 +303,7 @@ def _choose_candidate(aligned: _AlignedTables, ranked: pd.DataFrame) -> tuple[in
 
 
 def _fit_weights(parts: Sequence[pd.DataFrame], mean: Mean) -> np.ndarray:
-    """Learnt weights from tables of the same clips; those of the weighted mean sum to 1, as temperature is apart."""
+    """Fit weights on tables of the same clips; those of the weighted mean sum to 1, since temperature is separate."""
     probas = [proba_of(table) for table in parts]
     y_true = labels_of(parts[0])
     if mean == "stacked":

@@ -365,7 +365,7 @@ def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(
     finally:
         shutil.copy(tmp_path / "kept", ours)
     (reason,) = verdict.reasons
-    assert "served, it answers otherwise than when it was measured: probabilities differ by up to" in reason
+    assert "its predictions have changed since it was measured: probabilities differ by up to" in reason
     assert verdict.gain is None
 
 
@@ -385,7 +385,7 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
     models.save_model(name, models.train_model(name, data, {}, 0, tmp_path / "other"), weights.parent)
     output = place.run("promote", *source)
     version = place.client.get_model_version("genre", "1")
-    reason = "refused: served, it answers otherwise than when it was measured: probabilities differ by up to "
+    reason = "refused: its predictions have changed since it was measured: probabilities differ by up to "
     assert version.tags["decision"].startswith(reason) and f"version 1 of genre: {reason}" in output
     assert version.tags["decision"] == f"refused: {version.tags['refused']}"
     aliases_now = place.client.get_registered_model("genre").aliases
@@ -413,13 +413,13 @@ def test_no_gain_is_no_promotion(as_scored):
 def test_the_same_answers_are_no_promotion(as_scored, monkeypatch):
     monkeypatch.setitem(as_scored.scored, "models:/genre/1", as_scored.scored["models:/genre/2"])
     verdict = as_scored.judge(as_scored.test)
-    assert verdict.reasons == ["it answers as version 1, the champion, does"] and verdict.gain is None
+    assert verdict.reasons == ["it predicts the same as version 1, the champion"] and verdict.gain is None
 
 
 def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
     test = as_scored.test
     (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"])).reasons
-    assert "it answers otherwise than when it was measured" in reason
+    assert "its predictions have changed since it was measured" in reason
 
 
 def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored):
@@ -433,7 +433,7 @@ def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored):
     assert note.level == logging.INFO and note.text.endswith("genres agree for 100.0 %")
     swapped = as_scored.judge(test.assign(high=test["low"], low=test["high"]), computed_here=False)
     (reason,) = swapped.reasons
-    assert reason.endswith("it gives 100.0% of the clips another genre")
+    assert reason.endswith("100.0% of the clips get another genre")
     assert swapped.finding is Finding.CHANGED and not swapped.may_serve
 
 
@@ -448,7 +448,7 @@ def test_a_champion_that_cannot_be_scored_gives_way_and_the_log_gets_the_reason(
     assert verdict.finding is Finding.CHAMPION_FAILED and verdict.may_serve and verdict.gain is None
     assert verdict.remark == "over version 1, which cannot be scored: its code is gone"
     assert verdict.notes == [
-        (logging.WARNING, "the champion cannot be compared with and gives way: its code is gone"),
+        (logging.WARNING, "the champion cannot be scored and is replaced without comparison: its code is gone"),
     ]
 
 
