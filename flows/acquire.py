@@ -5,9 +5,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,12 +15,36 @@ from prefect.states import Completed
 from tqdm import tqdm
 
 from flows.cli import main
+from flows.parameters import (
+    AudioFormat,
+    AudioSetGenres,
+    ClassLabels,
+    ClipFiles,
+    Descendants,
+    Downloads,
+    IntervalS,
+    MaxClips,
+    MaxHours,
+    Ontology,
+    OverlapPolicy,
+    PerGenre,
+    RestS,
+    RetryS,
+    SampleRate,
+    SegmentLists,
+    SegmentSeed,
+    SegmentSplit,
+    TestList,
+    TimeoutS,
+    VideoUrl,
+    current_settings,
+)
 from flows.reports import coverage
 from genre import datasets, parameters
 from genre.acquisition import import_clips, segments
 from genre.acquisition.download import YOUTUBE_URL, DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
-from genre.acquisition.segments import Policy, SegmentSelection, Split
+from genre.acquisition.segments import SegmentSelection
 from genre.acquisition.session import Acquisition, Pace, StopReason
 from genre.errors import UsageError
 from genre.files import read_json, write_json
@@ -30,71 +54,71 @@ from tracking import cost, runs
 
 @flow(name="acquire", flow_run_name="acquire audioset")
 def acquire(
-    source: str = "",
-    genres: str = "",
-    descendants: Literal["no", "yes"] = "no",
-    policy: Policy = "drop",
-    per_genre: int = 0,
-    seed: int = 0,
-    split: Split = "dealt",
-    labels: str = "",
-    ontology: str = "",
-    test_list: str = "",
-    files: str = "",
-    max_clips: int = 1000,
-    max_hours: float = 12.0,
-    workers: int = 1,
-    interval_s: float = 12.0,
-    retry_s: float = 60.0,
-    rest_s: float = 3600.0,
-    sr: int = 44100,
-    format: Literal["flac", "wav"] = "flac",
-    timeout_s: float = 20.0,
-    url: str = YOUTUBE_URL,
+    source: SegmentLists = "",
+    genres: AudioSetGenres = "",
+    descendants: Descendants = "no",
+    policy: OverlapPolicy = "drop",
+    per_genre: PerGenre = 0,
+    seed: SegmentSeed = 0,
+    split: SegmentSplit = "dealt",
+    labels: ClassLabels = "",
+    ontology: Ontology = "",
+    test_list: TestList = "",
+    files: ClipFiles = "",
+    max_clips: MaxClips = 1000,
+    max_hours: MaxHours = 12.0,
+    workers: Downloads = 1,
+    interval_s: IntervalS = 12.0,
+    retry_s: RetryS = 60.0,
+    rest_s: RestS = 3600.0,
+    sr: SampleRate = 44100,
+    format: AudioFormat = "flac",
+    timeout_s: TimeoutS = 20.0,
+    url: VideoUrl = YOUTUBE_URL,
 ) -> State:
     """Get the clips of AudioSet's segments, one genre after the other in turn; what is there is never fetched again.
 
     A cookies file and a proxy come from the environment, GENRE_COOKIES and GENRE_PROXY, since parameters are logged.
-
-    Parameters
-    ----------
-    source : str
-        Folder with AudioSet's lists, or paths or URLs of them; empty for the official ones.
-    genres, descendants, policy, per_genre, seed, split, labels, ontology, test_list
-        Which segments: see `genre.acquisition.segments.SegmentSelection`.
-    files : str
-        Folder of clips that other tools downloaded, taken over first; see
-        `genre.acquisition.import_clips.import_files`.
-    max_clips, max_hours, interval_s, retry_s, rest_s
-        How many and how fast: see `genre.acquisition.session.Pace`.
-    workers : int
-        1 or 2: more does not help, the session is limited.
-    sr, format, timeout_s, url
-        Of the files, and where from: see `genre.acquisition.download.DownloadSettings`.
 
     Returns
     -------
     State
         Completed, named after why it stopped: see `genre.acquisition.session.StopReason`.
     """
-    settings = dict(locals())
-    choice, origin, pace = (
-        _from_settings(SegmentSelection, settings),
-        _from_settings(DownloadSettings, settings),
-        _from_settings(Pace, settings),
+    choice = SegmentSelection(
+        genres=genres,
+        descendants=descendants == "yes",
+        policy=policy,
+        per_genre=per_genre,
+        seed=seed,
+        split=split,
+        labels=labels,
+        ontology=ontology,
+        test_list=test_list,
     )
+    pace = Pace(max_clips=max_clips, max_hours=max_hours, interval_s=interval_s, retry_s=retry_s, rest_s=rest_s)
+    origin = _with_session(DownloadSettings(url=url, sr=sr, format=format, timeout_s=timeout_s))
     choice.check_values()
     pace.check_values()
     if workers not in (1, 2):
         raise UsageError(f"workers must be 1 or 2, got {workers}: more does not help, the session is limited")
+    ending = _acquire_clips(source, files, choice, origin, pace, workers)
+    return Completed(name=ending.name, message=ending.message)
+
+
+def _acquire_clips(
+    source: str, files: str, choice: SegmentSelection, origin: DownloadSettings, pace: Pace, workers: int
+) -> StopReason:
+    """Run the steps of `acquire`, whose arguments have been checked, as one run of the experiment."""
     workspace = Workspace(datasets.dataset_id("audioset", source))
+    settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
         enroll_segments(workspace, source, choice)
         write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
         import_existing_clips(workspace, files, origin)
         ending = download_segments(workspace, origin, pace, workers)
         report_coverage(workspace, run_id, ending)
-    return Completed(name=ending.name, message=ending.message)
+    return ending
 
 
 def last_arguments(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,14 +205,9 @@ def report_coverage(workspace: Workspace, run_id: str, ending: StopReason) -> No
         coverage.log_coverage(run_id, ledger.read_segments(), workspace.dataset_id, ending.message)
 
 
-def _from_settings(kind: type, settings: Mapping[str, Any]) -> Any:
-    """A `SegmentSelection`, `DownloadSettings` or `Pace` from what the flow was asked for."""
-    given = {k: v for k, v in settings.items() if k in kind.__annotations__}
-    if kind is SegmentSelection:
-        given["descendants"] = settings["descendants"] == "yes"
-    if kind is DownloadSettings:
-        given |= {name: os.environ.get(f"GENRE_{name.upper()}", "") for name in ("cookies", "proxy")}
-    return kind(**given)
+def _with_session(origin: DownloadSettings) -> DownloadSettings:
+    """The same with the cookies file and the proxy that the environment names."""
+    return replace(origin, cookies=os.environ.get("GENRE_COOKIES", ""), proxy=os.environ.get("GENRE_PROXY", ""))
 
 
 if __name__ == "__main__":

@@ -1,35 +1,27 @@
 """Flow ``archive``: a store as fewer files, to be kept or handed on."""
 
 from pathlib import Path
-from typing import Literal
 
 from prefect import flow, get_run_logger
 
 from flows.cli import main
+from flows.parameters import ArchiveAction, ArchiveFile, Dataset, Source, VariantName
 from genre import datasets
-from genre.config import AudioConfig, Variant
+from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.store.archive import compact_parts, export_store, restore_store
 from genre.workspace import Workspace
 
-Action = Literal["compact", "export", "import"]
-
 
 @flow(name="archive", flow_run_name="archive {dataset}: {action}")
 def archive(
-    dataset: str = "demo", source: str = "", variant: Variant = "corrected", action: Action = "compact", file: str = ""
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    action: ArchiveAction = "compact",
+    file: ArchiveFile = "",
 ) -> str:
     """Compact a data set's features and spectrograms, write them as one Parquet file, or take them from one.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``.
-    action : {"compact", "export", "import"}
-        Merge the parts that many builds left; write what is usable to `file`; or take what `file` has, which ``build``
-        then need not compute where the music's files have the same names, sizes and times.
-    file : str
-        The Parquet file of ``export`` and ``import``. A relative path counts from the project's folder.
 
     Returns
     -------

@@ -9,9 +9,18 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import Material, load_material
+from flows.parameters import (
+    Dataset,
+    FeatureModels,
+    NShown,
+    Seed,
+    Source,
+    VariantName,
+    check_seed,
+    current_settings,
+)
 from flows.reports.tables import publish_table
 from genre import datasets, ensemble
-from genre.config import Variant
 from genre.errors import UsageError
 from genre.files import write_atomically
 from genre.plots import comparison
@@ -26,36 +35,25 @@ N_SPLITS = 5
 
 @flow(name="audit", flow_run_name="audit {dataset}")
 def audit_dataset(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    model: str = "logistic_regression,svm",
-    n_shown: int = 60,
-    seed: int = 0,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    model: FeatureModels = "logistic_regression,svm",
+    n_shown: NShown = 60,
+    seed: Seed = 0,
 ) -> dict[str, float]:
     """Report copies and what a careless split would gain by them, and list the clips whose label is doubted most.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``.
-    model : str
-        Models on features, separated by commas; the mean of their out-of-fold probabilities judges the labels, the
-        first is scored on both kinds of split.
-    n_shown : int
-        Clips on the page; the table has all.
-    seed : int
-        Of the folds and splits.
 
     Returns
     -------
     dict
         ``copies``, ``honest`` and ``naive`` macro AUC, ``in_doubt``.
     """
-    settings = dict(locals())
     names = [trials.check_model(name.strip()) for name in dict.fromkeys(model.split(","))]
+    check_seed(seed)
     if n_shown < 0:
         raise UsageError(f"n_shown must be 0 or more, got {n_shown}")
+    settings = current_settings()
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
         material = load_material(dataset, source, variant)

@@ -1,7 +1,6 @@
 """Flow ``build``: from a source of music to clips, features, spectrograms and splits."""
 
 from collections import Counter
-from typing import Literal
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
@@ -9,52 +8,43 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import usable_clips
+from flows.parameters import (
+    DaskAddress,
+    Dataset,
+    DatasetOptions,
+    NJobs,
+    Source,
+    SplitMethod,
+    VariantName,
+    current_settings,
+)
 from genre import datasets, parameters
-from genre.config import AudioConfig, Variant
+from genre.config import AudioConfig
 from genre.files import write_table
 from genre.splits import assignment, duplicates
 from genre.store import building, contents
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
-SplitMethod = Literal["dealt", "source"]
-
 
 @flow(name="build", flow_run_name="build {dataset}")
 def build(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
     split: SplitMethod = "dealt",
-    options: str = "{}",
-    n_jobs: int = -1,
-    dask: str = "",
+    options: DatasetOptions = "{}",
+    n_jobs: NJobs = -1,
+    dask: DaskAddress = "",
 ) -> dict[str, int]:
     """Bring a data set's clips, features, spectrograms and splits up to date; what exists is kept.
-
-    Parameters
-    ----------
-    dataset : str
-        ``demo``, ``folder`` or ``published``.
-    source : str
-        Path of the music, or of the table; the demo has none.
-    variant : {"corrected", "paper"}
-        ``paper`` keeps the flaws of the published features.
-    split : {"dealt", "source"}
-        ``source`` takes the split that the source publishes.
-    options : str
-        JSON object of the data set's own options.
-    n_jobs : int
-        Processes that compute, and then threads that look for copies; -1 for one per core.
-    dask : str
-        Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers compute instead of this machine.
 
     Returns
     -------
     dict
         Number of clips by status.
     """
-    settings = dict(locals())
+    settings = current_settings()
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
     chosen = parameters.parse_json_object(options, "options")
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import httpx
 import typer
@@ -84,19 +84,27 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
         check_server()
         flow(**parameters)
 
-    parameters = [_bool_as_value(p) for p in inspect.signature(flow.fn).parameters.values()]
+    parameters = [_typer_parameter(p) for p in inspect.signature(flow.fn).parameters.values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = (flow.fn.__doc__ or "").split("Parameters")[0]
+    command.__doc__ = _help_text(inspect.getdoc(flow.fn) or "")
     return command
 
 
-def _bool_as_value(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A yes or no that takes a value: Typer would make two flags of it, and an MLproject can only hand on values."""
-    if parameter.annotation is not bool:
-        return parameter
-    option = typer.Option(parser=_parse_bool, metavar="true|false")
-    return parameter.replace(annotation=Annotated[str, option])
+def _help_text(docstring: str) -> str:
+    """The paragraphs above the sections of a docstring, without markup; Typer would keep the line breaks."""
+    prose = docstring.split("\n\nReturns\n")[0].replace("`", "")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in prose.split("\n\n"))
+
+
+def _typer_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter of a flow, annotated as in `flows.parameters`, with the annotation that Typer reads."""
+    kind, option = get_args(parameter.annotation)
+    if kind is not bool:
+        return parameter.replace(annotation=Annotated[kind, typer.Option(help=option.description)])
+    # Typer would make two flags of a yes or no, and MLproject can only pass values.
+    as_value = typer.Option(help=option.description, parser=_parse_bool, metavar="true|false")
+    return parameter.replace(annotation=Annotated[str, as_value])
 
 
 def _parse_bool(text: object) -> bool:

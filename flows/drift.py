@@ -13,9 +13,18 @@ from prefect.events import emit_event
 
 from flows.cli import main
 from flows.material import training_clips
+from flows.parameters import (
+    Dataset,
+    MaxDrift,
+    PredictionLog,
+    RegistryName,
+    Source,
+    VariantName,
+    current_settings,
+)
 from flows.reports import tables
 from genre import answer_log, datasets
-from genre.config import AudioConfig, Variant
+from genre.config import AudioConfig
 from genre.errors import DataError, GenreError, UsageError
 from genre.store import contents
 from genre.studies.drift import LARGE_SHIFT, measure_shift, select_shifted
@@ -49,32 +58,21 @@ class DriftFinding:
 
 @flow(name="drift", flow_run_name="drift {registry_name}")
 def drift(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    registry_name: str = "genre",
-    log: str = "",
-    max_drift: float = LARGE_SHIFT,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    registry_name: RegistryName = "genre",
+    log: PredictionLog = "",
+    max_drift: MaxDrift = LARGE_SHIFT,
 ) -> str:
     """Compare what the champion was asked, by its log, with what it was trained on.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``: what the champion was trained on.
-    registry_name : str
-        Name of the registered model.
-    log : str
-        Folder of the log; empty for the one that GENRE_LOG names.
-    max_drift : float
-        Population stability index above which a shift is reported.
 
     Returns
     -------
     str
         What was found, in words.
     """
-    settings = dict(locals())
+    settings = current_settings()
     registry.check_name(registry_name)
     folder = check_log_folder(max_drift, log)
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)

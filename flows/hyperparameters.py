@@ -2,14 +2,9 @@
 
 from typing import Any
 
+from flows.parameters import FAST, MAX_FOLDS, check_seed
 from genre import models, parameters
 from genre.errors import UsageError
-
-#: What ``model=fast`` stands for: the models that train in minutes on two cores.
-FAST = "fast"
-
-#: Most folds that may be asked for.
-MAX_FOLDS = 20
 
 
 def select_models(model: str) -> list[str]:
@@ -34,8 +29,7 @@ def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds:
     """
     if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
         raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed}")
+    check_seed(seed)
     given = parameters.parse_json_object(params, "params")
     by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
     if not by_model and len(names) > 1 and given:

@@ -11,6 +11,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
+from flows.parameters import (
+    PublishedFeatures,
+    PublishedModels,
+    PublishedProbabilities,
+    Seed,
+    check_seed,
+    current_settings,
+)
 from flows.reports.tables import publish_table
 from flows.trials import run_trial
 from genre import ensemble, evaluate
@@ -29,38 +37,33 @@ Tables = Mapping[str, pd.DataFrame]
 #: Models shown in the paper's figures 5 and 6.
 SHOWN_MODELS = ("vgg16_fine_tune", "xgboost", "ensemble")
 
+#: All models of the paper that can be trained here.
+ALL_MODELS = ",".join(published_models.MODEL_NAMES)
+
 #: Where a published model is compared with one of another name here.
 STAND_IN = {"xgboost": "catboost"}
 
 
 @flow(name="paper", flow_run_name="paper")
 def reproduce_paper(
-    source: str = "", probabilities: str = "", model: str = ",".join(published_models.MODEL_NAMES), seed: int = 0
+    source: PublishedFeatures = "",
+    probabilities: PublishedProbabilities = "",
+    model: PublishedModels = ALL_MODELS,
+    seed: Seed = 0,
 ) -> dict[str, float]:
     """Score what the paper published, and train its models again on its features.
-
-    Parameters
-    ----------
-    source : str
-        Path or URL of the features table of 98 columns, ``df_features.csv``; without it nothing is trained.
-    probabilities : str
-        Path of the author's folder ``pred_probas`` or its URL, which ends in ``/``; or a NumPy archive of
-        its arrays. Without it nothing is compared with what was published.
-    model : str
-        Models to train, separated by commas.
-    seed : int
-        Of everything drawn at random.
 
     Returns
     -------
     dict
         Model and variant to test macro AUC.
     """
-    settings = dict(locals())
+    check_seed(seed)
     if not source and not probabilities:
         raise UsageError("nothing to do: give -P source=df_features.csv, -P probabilities=PATH, or both")
     names = published_models.check_names(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
+    settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, "paper", settings) as run_id:
         theirs = load_published_probabilities(run_id, workspace, probabilities) if probabilities else {}
         ours = train_variants(run_id, workspace, source, theirs, names, seed) if source else {}

@@ -18,9 +18,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import Material, load_material
+from flows.parameters import Dataset, MinGain, MinPrecision, RegistryName, Source, VariantName, current_settings
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
 from genre import datasets, ensemble, evaluate, models
-from genre.config import Variant
 from genre.errors import DataError, UsageError
 from genre.files import read_json
 from genre.store import contents
@@ -71,32 +71,20 @@ class Candidate:
 
 @flow(name="promote", flow_run_name="promote {dataset}")
 def promote(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    registry_name: str = "genre",
-    min_gain: float = 0.0,
-    min_precision: float = evaluate.TARGET_PRECISION,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    registry_name: RegistryName = "genre",
+    min_gain: MinGain = 0.0,
+    min_precision: MinPrecision = evaluate.TARGET_PRECISION,
 ) -> PromotionDecision:
     """Choose the best ensemble on clips held out, register it, and make it champion if it is better on test.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``.
-    registry_name : str
-        Name of the registered model.
-    min_gain : float
-        What the lower end of the 95 % interval of the gain in macro AUC over the champion must exceed.
-    min_precision : float
-        Share of right answers wanted of those that are given; the answer is ``unknown`` below the confidence that
-        reaches it.
 
     Returns
     -------
     PromotionDecision
     """
-    settings = dict(locals())
+    settings = current_settings()
     check_promotion(registry_name, min_gain, min_precision)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
@@ -159,9 +147,15 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
     choice = selection.fit_ensemble(held_out, best["members"], best["mean"], precision=min_precision)
     trainings = {name: candidates[name] for name in choice.members}
     table = choice.ensemble_table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
-    confidence = choice.threshold["confidence"]
-    how = (choice.members, choice.mean, confidence, choice.weights, choice.temperature)
-    spec = ensemble.Ensemble(material.genres, material.config, *how)
+    spec = ensemble.Ensemble(
+        genres=material.genres,
+        config=material.config,
+        members=choice.members,
+        mean=choice.mean,
+        min_confidence=choice.threshold["confidence"],
+        weights=choice.weights,
+        temperature=choice.temperature,
+    )
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[m].name for m in spec.members]
     identity = [spec.mean, folders, min_precision, packaging.pinned_requirements(spec.members), code]

@@ -10,15 +10,35 @@ from prefect.states import Completed
 
 from flows import drift
 from flows.acquire import acquire, last_arguments
-from flows.build import SplitMethod, build
+from flows.build import build
 from flows.cli import main
-from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
+from flows.hyperparameters import resolve_hyperparameters, select_models
 from flows.material import training_clips
+from flows.parameters import (
+    FAST,
+    DaskAddress,
+    Dataset,
+    DatasetOptions,
+    DriftTrigger,
+    Folds,
+    Hyperparameters,
+    MinChange,
+    MinGain,
+    MinPrecision,
+    ModelNames,
+    NJobs,
+    RegistryName,
+    Seed,
+    Source,
+    SplitMethod,
+    VariantName,
+    current_settings,
+)
 from flows.promote import PromotionDecision, PromotionOutcome, check_promotion, promote
 from flows.reports import tables
 from flows.train import train
 from genre import datasets, evaluate, parameters
-from genre.config import AudioConfig, Variant
+from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.workspace import Workspace
 from tracking import cost, registry, runs
@@ -65,40 +85,24 @@ class RetrainingDecision:
 
 @flow(name="retrain", flow_run_name="retrain {dataset}")
 def retrain(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
     split: SplitMethod = "dealt",
-    options: str = "{}",
-    model: str = FAST,
-    params: str = "{}",
-    seed: int = 0,
-    folds: int = -1,
-    registry_name: str = "genre",
-    min_gain: float = 0.0,
-    min_precision: float = evaluate.TARGET_PRECISION,
-    min_change: float = 0.0,
-    max_drift: float = 0.0,
-    n_jobs: int = -1,
-    dask: str = "",
+    options: DatasetOptions = "{}",
+    model: ModelNames = FAST,
+    params: Hyperparameters = "{}",
+    seed: Seed = 0,
+    folds: Folds = -1,
+    registry_name: RegistryName = "genre",
+    min_gain: MinGain = 0.0,
+    min_precision: MinPrecision = evaluate.TARGET_PRECISION,
+    min_change: MinChange = 0.0,
+    max_drift: DriftTrigger = 0.0,
+    n_jobs: NJobs = -1,
+    dask: DaskAddress = "",
 ) -> State:
     """Build the data set, train the models, register the best ensemble, and make it champion if it is better.
-
-    Parameters
-    ----------
-    dataset, source, variant, split, options, n_jobs, dask
-        As for the flow ``build``; for ``audioset``, the options are arguments of the flow ``acquire``, by default those
-        of its last run.
-    model, params, seed, folds
-        As for the flow ``train``.
-    registry_name, min_gain, min_precision
-        As for the flow ``promote``.
-    min_change : float
-        Share of clips, 0..1, that must be new, gone or under another genre since the champion was trained; below it
-        nothing is trained. 0 trains always, which costs little where nothing changed.
-    max_drift : float
-        Above 0, what the champion was asked is compared with what it learnt, as by the flow ``drift``; if that shifted
-        by more, any change is enough.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def retrain(
         Completed, and named after how it ended: ``Promoted``, ``Refused``, ``Unchanged`` (the ensemble is known) or
         ``Skipped`` (nothing was trained), with the decision as its message.
     """
-    settings = dict(locals())
+    settings = current_settings()
     resolve_hyperparameters(select_models(model), params, seed, folds)
     check_promotion(registry_name, min_gain, min_precision)
     check_thresholds(min_change, max_drift)

@@ -13,10 +13,21 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.material import training_clips
+from flows.parameters import (
+    Dataset,
+    NClips,
+    RegistryName,
+    Seed,
+    Source,
+    VariantName,
+    VersionName,
+    check_seed,
+    current_settings,
+)
 from flows.reports.tables import publish_table
 from genre import datasets
 from genre.audio import decoding
-from genre.config import AudioConfig, Variant
+from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 from genre.plots import comparison
 from genre.store import computing
@@ -27,38 +38,26 @@ from tracking import aliases, cost, results, runs, scoring
 
 @flow(name="robustness", flow_run_name="robustness {dataset}")
 def measure_robustness(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    registry_name: str = "genre",
-    version: str = "champion",
-    n_clips: int = 200,
-    seed: int = 0,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    registry_name: RegistryName = "genre",
+    version: VersionName = "champion",
+    n_clips: NClips = 200,
+    seed: Seed = 0,
 ) -> dict[str, float]:
     """Score a registered version on test clips as they are and made worse: encoded, louder, noisy, faster, shorter.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``; its audio must be at hand.
-    registry_name : str
-        Name of the registered model.
-    version : str
-        Its alias, such as ``champion`` or ``challenger``, or the number of a version.
-    n_clips : int
-        Test clips drawn; all where there are fewer.
-    seed : int
-        Of the draw and the noise.
 
     Returns
     -------
     dict
         Degradation to macro AUC.
     """
-    settings = dict(locals())
+    check_seed(seed)
     if not datasets.get_dataset(dataset).has_audio:
         raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
     workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
         candidate = aliases.resolve_version(registry_name, version)
         clips = _sample_clips(training_clips(workspace), n_clips, seed)

@@ -5,17 +5,13 @@ import os
 from prefect import flow
 
 from flows.cli import main
+from flows.parameters import RegistryName
 from tracking import aliases, registry, runs
 
 
 @flow(name="rollback", flow_run_name="rollback {registry_name}")
-def rollback(registry_name: str = "genre") -> str:
+def rollback(registry_name: RegistryName = "genre") -> str:
     """Make the previous champion champion again; a second time undoes it.
-
-    Parameters
-    ----------
-    registry_name : str
-        Name of the registered model.
 
     Returns
     -------

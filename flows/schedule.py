@@ -96,8 +96,12 @@ def select_definitions(names: list[str]) -> list[dict[str, Any]]:
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
-def run_schedule(names: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None) -> None:
-    """Serve deployments of ``prefect.yaml``, all or those named, on schedule and on demand, without a work pool."""
+def run_schedule(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Deployments to serve; all of them if none is named.")
+    ] = None,
+) -> None:
+    """Serve deployments of prefect.yaml, all or those named, on schedule and on demand, without a work pool."""
     listed = select_definitions(names or [])
     if not PREFECT_API_URL.value():
         raise UsageError(

@@ -12,10 +12,18 @@ from prefect.cache_policies import NO_CACHE
 from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters
 from flows.material import Material, load_material, log_material
+from flows.parameters import (
+    Dataset,
+    FeatureModel,
+    Hyperparameters,
+    Seed,
+    Source,
+    VariantName,
+    current_settings,
+)
 from flows.reports.tables import publish_table
 from flows.trials import run_trial
 from genre import datasets, evaluate, models
-from genre.config import Variant
 from genre.evaluate import importance
 from genre.inputs import features
 from genre.plots import comparison, training
@@ -32,32 +40,21 @@ ALL_FEATURES = "all features"
 
 @flow(name="study", flow_run_name="study {dataset}")
 def study(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    model: str = "catboost",
-    params: str = "{}",
-    seed: int = 0,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    model: FeatureModel = "catboost",
+    params: Hyperparameters = "{}",
+    seed: Seed = 0,
 ) -> dict[str, float]:
     """Train a model on parts of the features, each a run, and measure what each feature and family is worth.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``.
-    model : str
-        A model that takes features.
-    params : str
-        JSON object of its hyper-parameters.
-    seed : int
-        Of everything drawn at random.
 
     Returns
     -------
     dict
         Part of the features to test macro AUC.
     """
-    settings = dict(locals())
+    settings = current_settings()
     full = resolve_hyperparameters([trials.check_model(model)], params, seed)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:

@@ -18,6 +18,20 @@ from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
 from flows.cli import main
+from flows.parameters import (
+    DaskAddress,
+    DryRun,
+    MinConfidence,
+    MusicFolder,
+    NJobs,
+    Overwrite,
+    RegistryName,
+    TablePath,
+    UndoPath,
+    VersionName,
+    WriteTags,
+    current_settings,
+)
 from flows.reports import tables
 from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
@@ -65,54 +79,29 @@ class TagOutcome:
 
 @flow(name="tag", flow_run_name="tag {source}{undo}")
 def tag(
-    source: str = "",
-    out: str = "",
-    registry_name: str = "genre",
-    version: str = "champion",
-    min_confidence: float = -1.0,
-    write_tags: bool = False,
-    dry_run: bool = True,
-    overwrite: bool = False,
-    undo: str = "",
-    n_jobs: int = -1,
-    dask: str = "",
+    source: MusicFolder = "",
+    out: TablePath = "",
+    registry_name: RegistryName = "genre",
+    version: VersionName = "champion",
+    min_confidence: MinConfidence = -1.0,
+    write_tags: WriteTags = False,
+    dry_run: DryRun = True,
+    overwrite: Overwrite = False,
+    undo: UndoPath = "",
+    n_jobs: NJobs = -1,
+    dask: DaskAddress = "",
 ) -> dict[str, int]:
     """Ask a registered model for the genre of every audio file below a folder; write a table and, if wanted, tags.
 
     What was answered is kept: the same command goes on where it was stopped, and asks again only about files that
     changed, or for another version. MLflow is told numbers of files, and what was typed; no name of a file.
 
-    Parameters
-    ----------
-    source : str
-        The folder, searched to any depth. A relative path counts from the project's folder.
-    out : str
-        Table to write, ``.csv`` or ``.parquet``; empty for ``library/tags.csv`` in the workspace.
-    registry_name, version : str
-        The registered model, and its alias or number.
-    min_confidence : float
-        Confidence, 0..1, below which a file is ``unknown``; -1 for the one that the model learnt.
-    write_tags : bool
-        Write the genres into the files' own tags too: ID3, Vorbis comments, MP4. By itself it only says, in the table's
-        column ``tag``, what it would do to each file; with `dry_run` false it does it. ``unknown`` is never written.
-    dry_run : bool
-        Touch no file. Without `write_tags` none is touched anyway, and false is refused as a mistake.
-    overwrite : bool
-        Write also where a file has another genre already.
-    undo : str
-        Undo file of an earlier run: everything it wrote is taken back, nothing else is done. What somebody else changed
-        since is left alone, with a sentence.
-    n_jobs : int
-        Processes, each with the model loaded; -1 for one per core.
-    dask : str
-        Address of a Dask scheduler whose workers ask instead; they must see the music and ``GENRE_HOME``.
-
     Returns
     -------
     dict
         Numbers of files.
     """
-    settings = dict(locals())
+    settings = current_settings()
     table_path = check_settings(settings)
     with LIBRARY.lock(), runs.experiment_run(LIBRARY, "undo" if undo else "tag", settings) as run_id:
         if undo:

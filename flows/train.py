@@ -8,11 +8,22 @@ from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
 from flows.cli import main
-from flows.hyperparameters import FAST, resolve_hyperparameters, select_models
+from flows.hyperparameters import resolve_hyperparameters, select_models
 from flows.material import Material, load_material, log_material
+from flows.parameters import (
+    FAST,
+    N_FOLDS,
+    Dataset,
+    Folds,
+    Hyperparameters,
+    ModelNames,
+    Seed,
+    Source,
+    VariantName,
+    current_settings,
+)
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
 from genre import datasets, models
-from genre.config import Variant
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError
 from genre.files import read_json
@@ -24,42 +35,25 @@ from genre.training.job import TrainingJob, code_digest, prepare_training, read_
 from genre.workspace import Workspace
 from tracking import cost, packaging, results, runs
 
-#: Folds of a model, where cross-validation pays.
-N_FOLDS = 3
-
 
 @flow(name="train", flow_run_name="train {dataset}")
 def train(
-    dataset: str = "demo",
-    source: str = "",
-    variant: Variant = "corrected",
-    model: str = FAST,
-    params: str = "{}",
-    seed: int = 0,
-    folds: int = -1,
+    dataset: Dataset = "demo",
+    source: Source = "",
+    variant: VariantName = "corrected",
+    model: ModelNames = FAST,
+    params: Hyperparameters = "{}",
+    seed: Seed = 0,
+    folds: Folds = -1,
 ) -> dict[str, str]:
     """Train models on a data set that was built, log each to MLflow, and print the leaderboard.
-
-    Parameters
-    ----------
-    dataset, source, variant
-        As for the flow ``build``.
-    model : str
-        A model, several separated by commas, or ``fast``.
-    params : str
-        JSON object of hyper-parameters; for several models, one such object by model name.
-    seed : int
-        Of everything drawn at random.
-    folds : int
-        How often each model is trained again without a part of the recordings, to choose and calibrate by what it says
-        of those; 0 for never, -1 for as `n_folds` decides.
 
     Returns
     -------
     dict
         Model to what became of it.
     """
-    settings = dict(locals())
+    settings = current_settings()
     names = select_models(model)
     overrides = resolve_hyperparameters(names, params, seed, folds)
     workspace = Workspace(datasets.dataset_id(dataset, source))

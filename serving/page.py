@@ -180,14 +180,18 @@ def _draw_timeline(axes: "Axes", timeline: list[dict[str, Any]]) -> None:
         axes.legend(handles=patches, ncols=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0)
 
 
-def main() -> int:
-    """Serve the page until Ctrl-C; draw it when Streamlit runs this file as its script."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.page", description="Web page that classifies audio with a served model."
     )
     parser.add_argument("--url", default=URL, help="address of the served model (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5002, help="port of the page (default: %(default)s)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Serve the page until Ctrl-C; draw it when Streamlit runs this file as its script."""
+    arguments = _parser().parse_args()
     try:
         from streamlit import runtime
         from streamlit.web import cli

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import UsageError
-from genre.studies import trials
 
 
 def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -39,6 +38,8 @@ def fit_published_model(name: str, clips: pd.DataFrame, features: pd.DataFrame, 
         If the paper has no such model on features.
     """
     from sklearn.preprocessing import minmax_scale
+
+    from genre.studies import trials  # brings scikit-learn, and the names are wanted without it
 
     check_names([name])
     X = minmax_scale(features.to_numpy(np.float64))

@@ -13,6 +13,7 @@ import tomllib
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -146,7 +147,8 @@ def accepted(parameter: str) -> tuple[str, ...]:
     from flows.retrain import retrain
 
     signatures = [inspect.signature(flow.fn).parameters for flow in (retrain, acquire)]
-    return sum((s[parameter].annotation.__args__ for s in signatures if parameter in s), ())
+    kinds = [get_args(s[parameter].annotation)[0] for s in signatures if parameter in s]
+    return sum(map(get_args, kinds), ())
 
 
 def test_the_params_of_the_experiment_are_of_its_model():

@@ -1,21 +1,26 @@
 """MLproject and the flows hold together, and every parameter that is typed arrives."""
 
+import argparse
 import inspect
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from prefect.utilities.callables import parameter_schema
 
+from flows import cli
 from flows.acquire import acquire
 from flows.archive import archive
 from flows.audit import audit_dataset
@@ -26,6 +31,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.robustness import measure_robustness
 from flows.rollback import rollback
+from flows.schedule import run_schedule
 from flows.study import study
 from flows.tag import tag
 from flows.train import train
@@ -33,6 +39,8 @@ from genre import answer_log
 from genre.config import AudioConfig
 from genre.datasets import dataset_id
 from genre.inputs.features import FEATURE_NAMES
+from serving import page, request
+from serving.deploy.__main__ import deploy
 from tests.support.project import ROOT
 
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
@@ -80,6 +88,57 @@ def test_every_parameter_is_handed_on_under_its_own_name(name: str):
         for option, value in zip(words[3::2], words[4::2], strict=True)
     }
     assert options == {p: f"{{{p}}}" for p in ENTRY_POINTS[name]["parameters"]}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_prefect_shows_every_parameter_with_its_text_and_default(name: str):
+    """What a deployment's form is made of; the text is the one of ``--help``."""
+    shown = parameter_schema(FLOWS[name].fn).properties
+    signature = inspect.signature(FLOWS[name].fn).parameters
+    assert list(shown) == list(signature)
+    for parameter in signature.values():
+        _, option = get_args(parameter.annotation)
+        assert shown[parameter.name]["description"] == option.description
+        assert shown[parameter.name]["default"] == parameter.default
+        assert shown[parameter.name]["type"] in ("string", "integer", "number", "boolean")
+
+
+def as_command(function: Callable[..., Any]) -> dict[str, str]:
+    """Options and arguments of a function that Typer runs, each with its text."""
+    program = typer.Typer(add_completion=False)
+    program.command()(function)
+    return {p.opts[0]: getattr(p, "help", None) or "" for p in typer.main.get_command(program).params}
+
+
+def of_parser(parser: argparse.ArgumentParser) -> dict[str, str]:
+    return {(a.option_strings or [a.dest])[0]: a.help or "" for a in parser._actions if a.dest != "help"}
+
+
+#: Every program that is run with ``python -m``, with its options and their texts.
+PROGRAMS = {f"flows.{name}": as_command(cli._command(flow)) for name, flow in FLOWS.items() if name != "main"} | {
+    "flows.schedule": as_command(run_schedule),
+    "serving.deploy": as_command(deploy),
+    "serving.request": of_parser(request._parser()),
+    "serving.page": of_parser(page._parser()),
+}
+
+
+def test_every_program_is_looked_at():
+    """Those in `serving.isolated` are run by path, in a process of their own, and have no options."""
+    found = [path for folder in ("flows", "serving") for path in (ROOT / folder).rglob("*.py")]
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for path in found
+        if "__main__" in path.read_text() and path.parent.name != "isolated"
+    }
+    assert modules == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_every_option_explains_itself(module: str):
+    assert PROGRAMS[module]
+    for option, text in PROGRAMS[module].items():
+        assert len(text.split()) >= 4, option
 
 
 @dataclass

@@ -1,0 +1,397 @@
+"""Every parameter of the flows, defined once: its type, its text and the values it takes.
+
+The annotated types are the signatures of the flows. From them come the help of the command line (see `flows.cli`) and
+the form on Prefect's page, which follows the JSON schema of the signature. MLproject repeats names and defaults; it has
+no place for a text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, Any, Literal
+
+from prefect.context import FlowRunContext
+from pydantic import GetJsonSchemaHandler
+
+from genre import models
+from genre.acquisition import segments
+from genre.config import Variant
+from genre.datasets import DATASETS
+from genre.errors import UsageError
+from genre.splits.assignment import LARGE_CLIPS
+from genre.studies import published_models
+
+#: What ``model=fast`` stands for: the models that train in minutes on two cores.
+FAST = "fast"
+
+#: Folds where they pay, and the most that may be asked for.
+N_FOLDS, MAX_FOLDS = 3, 20
+
+#: The largest seed that NumPy takes.
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity, so that an annotation can be hashed
+class Option:
+    """Text and accepted values of a parameter, for display.
+
+    Nothing is enforced here: bounds by pydantic's ``Field(ge=...)`` or Typer's ``Option(min=...)`` would answer before
+    the flow does, with another text and another exit status. The flows check their values themselves. Only Prefect's
+    server holds a form to its schema, before there is a run.
+
+    Attributes
+    ----------
+    text : str
+        Sentences that explain the parameter, without the accepted values.
+    minimum, maximum : int or float, optional
+        Smallest and largest accepted value.
+    above, below : int or float, optional
+        Bounds that are not accepted themselves.
+    choices : tuple of str, optional
+        The accepted values, where the type is not a ``Literal`` that lists them.
+    special : mapping, optional
+        Values that mean something else, within the bounds or not; the meaning follows the word "for".
+    """
+
+    text: str
+    _: KW_ONLY
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    special: Mapping[float | str, str] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """The text, then the accepted values in words."""
+        special = [f"{'empty' if value == '' else value} for {meaning}" for value, meaning in self.special.items()]
+        accepted = "; ".join([*self._range_in_words(), *special])
+        return f"{self.text} {accepted[0].upper()}{accepted[1:]}." if accepted else self.text
+
+    def _range_in_words(self) -> list[str]:
+        if self.choices:
+            return [f"one of {', '.join(self.choices)}"]
+        if self.minimum is not None and self.maximum is not None:
+            return [f"from {self.minimum} to {self.maximum}"]
+        bounds = {
+            "{} or more": self.minimum,
+            "above {}": self.above,
+            "at most {}": self.maximum,
+            "below {}": self.below,
+        }
+        words = [text.format(bound) for text, bound in bounds.items() if bound is not None]
+        return [", ".join(words)] if words else []
+
+    def json_schema(self) -> dict[str, Any]:
+        """Description and bounds as keywords of JSON Schema, which has one range: the special values are inside."""
+        lowest = min((value for value in self.special if not isinstance(value, str)), default=None)
+        is_lower = lowest is not None and any(b is not None and lowest <= b for b in (self.minimum, self.above))
+        keywords = {
+            "description": self.description,
+            "minimum": lowest if is_lower else self.minimum,
+            "exclusiveMinimum": None if is_lower else self.above,
+            "maximum": self.maximum,
+            "exclusiveMaximum": self.below,
+            "enum": list(self.choices) or None,
+        }
+        return {keyword: value for keyword, value in keywords.items() if value is not None}
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Have pydantic add the keywords to the schema of the type; Prefect drops the description of a ``Field``."""
+        return handler(schema) | self.json_schema()
+
+
+def _join(names: list[str]) -> str:
+    return ", ".join(names)
+
+
+# A data set, as every flow names it.
+
+Dataset = Annotated[
+    str, Option("Data set to work on; docs/datasets.md describes each.", choices=tuple(sorted(DATASETS)))
+]
+Source = Annotated[
+    str,
+    Option(
+        "Path of the data set's music, table or lists, see docs/datasets.md.",
+        special={"": " and ".join(sorted(d.name for d in DATASETS.values() if d.source is None or d.acquired))},
+    ),
+]
+VariantName = Annotated[
+    Variant,
+    Option("Way to compute features: corrected, or with the flaws of the paper's published code (paper)."),
+]
+
+# build
+
+SplitMethod = Annotated[
+    Literal["dealt", "source"],
+    Option(
+        "Assign recordings to training, validation and test (dealt), or take the split that the source publishes "
+        "(source)."
+    ),
+]
+DatasetOptions = Annotated[
+    str,
+    Option(
+        'JSON object of the data set\'s own options, such as {"max_clips_per_track": 12}; docs/datasets.md lists them. '
+        "For audioset, retrain passes them to acquire."
+    ),
+]
+NJobs = Annotated[int, Option("Number of worker processes; fewer need less memory.", special={-1: "one per core"})]
+DaskAddress = Annotated[
+    str,
+    Option(
+        "Address of a Dask scheduler, such as tcp://host:8786, whose workers compute instead; they must see the music "
+        "and GENRE_HOME under the same paths.",
+        special={"": "this machine"},
+    ),
+]
+
+# train
+
+ModelNames = Annotated[
+    str,
+    Option(
+        f"Models to train, separated by commas: {_join(models.model_names(fast=True))} (all of these: {FAST}), "
+        f"{_join(models.model_names(fast=False))}."
+    ),
+]
+Hyperparameters = Annotated[
+    str,
+    Option(
+        'JSON object of hyper-parameters, such as {"depth": 6}; for several models, one such object per model name. '
+        "docs/training.md lists them."
+    ),
+]
+Seed = Annotated[int, Option("Seed of everything drawn at random.", minimum=0, maximum=MAX_SEED)]
+Folds = Annotated[
+    int,
+    Option(
+        "Cross-validation folds over recordings, whose held-out predictions choose and calibrate the ensemble.",
+        minimum=2,
+        maximum=MAX_FOLDS,
+        special={0: "none", -1: f"{N_FOLDS} below {LARGE_CLIPS:,} clips, for models that train quickly, and else none"},
+    ),
+]
+
+# promote, and what else names a registered model
+
+RegistryName = Annotated[str, Option("Name of the registered model in MLflow, of letters, digits, '.', '_' and '-'.")]
+VersionName = Annotated[
+    str, Option("Version of the registered model: an alias, such as champion or previous, or a number.")
+]
+MinGain = Annotated[
+    float,
+    Option(
+        "Promote only if the 95 % interval of the gain in macro AUC over the champion lies above this.",
+        minimum=0,
+        below=1,
+    ),
+]
+MinPrecision = Annotated[
+    float,
+    Option(
+        "Share of the named genres that should be right; at a confidence too low for it the prediction is unknown.",
+        above=0,
+        maximum=1,
+    ),
+]
+
+# retrain and drift
+
+MinChange = Annotated[
+    float,
+    Option(
+        "Share of the clips that must be new, gone or under another genre since the champion was trained; nothing is "
+        "trained below it.",
+        minimum=0,
+        maximum=1,
+        special={0: "training in any case"},
+    ),
+]
+MaxDrift = Annotated[
+    float, Option("Population stability index above which a feature or genre counts as shifted.", above=0)
+]
+DriftTrigger = Annotated[
+    float,
+    Option(
+        "Population stability index above which drift lowers the bar: any change of the data set is then enough to "
+        "train. Needs a log, see GENRE_LOG.",
+        above=0,
+        special={0: "no check of drift"},
+    ),
+]
+PredictionLog = Annotated[
+    str, Option("Folder of the log of predictions.", special={"": "the one that GENRE_LOG names"})
+]
+
+# archive
+
+ArchiveAction = Annotated[
+    Literal["compact", "export", "import"],
+    Option(
+        "Merge the parts that many builds left (compact), write features and spectrograms to a file (export), or read "
+        "them from one (import), so that build need not compute them."
+    ),
+]
+ArchiveFile = Annotated[str, Option("Parquet file to export to or to import from.", special={"": "compact"})]
+
+# study, audit, paper and robustness
+
+FeatureModel = Annotated[
+    str, Option(f"Model to study, one that takes features: {_join(models.model_names('features'))}.")
+]
+FeatureModels = Annotated[
+    str,
+    Option(
+        "Models whose mean out-of-fold predictions judge the labels, separated by commas: "
+        f"{_join(models.model_names('features'))}. The first is also scored "
+        "on splits that keep recordings whole, and on splits that do not."
+    ),
+]
+NShown = Annotated[
+    int, Option("Number of doubtful labels on the page to go through; the table lists every label.", minimum=0)
+]
+PublishedFeatures = Annotated[
+    str,
+    Option(
+        "Path or URL of the paper's table of features, df_features.csv, 98 columns.",
+        special={"": "no training"},
+    ),
+]
+PublishedProbabilities = Annotated[
+    str,
+    Option(
+        "Path of the author's folder pred_probas, its URL, which ends in /, or a NumPy archive of its arrays.",
+        special={"": "no comparison with the published predictions"},
+    ),
+]
+PublishedModels = Annotated[
+    str,
+    Option(f"Models of the paper to train, separated by commas: {_join(list(published_models.MODEL_NAMES))}."),
+]
+NClips = Annotated[int, Option("Number of test clips to draw; all of them where there are fewer.", minimum=1)]
+
+# tag
+
+MusicFolder = Annotated[str, Option("Folder of music to classify, searched to any depth; needed unless undo is given.")]
+TablePath = Annotated[
+    str, Option("Table to write, .csv or .parquet.", special={"": "library/tags.csv in the workspace"})
+]
+MinConfidence = Annotated[
+    float,
+    Option(
+        "Confidence below which the genre of a file is unknown.",
+        minimum=0,
+        maximum=1,
+        special={-1: "the threshold learnt with the model"},
+    ),
+]
+WriteTags = Annotated[
+    bool,
+    Option(
+        "Write the genres into the files' own tags as well: ID3, Vorbis comments, MP4. While dry_run is true, only "
+        "show in the table what would happen to each file. Never writes unknown."
+    ),
+]
+DryRun = Annotated[bool, Option("Touch no music file. To write tags, set write_tags to true and this to false.")]
+Overwrite = Annotated[bool, Option("Write the genre even where a file has another one already.")]
+UndoPath = Annotated[
+    str,
+    Option(
+        "Undo file of an earlier run: restore every file that it wrote, except those changed since, and do nothing "
+        "else."
+    ),
+]
+
+# acquire
+
+SegmentLists = Annotated[
+    str,
+    Option(
+        "Folder with AudioSet's lists, or paths or URLs of lists, separated by commas.",
+        special={"": "the official ones"},
+    ),
+]
+AudioSetGenres = Annotated[
+    str,
+    Option(
+        "AudioSet classes, by name or id, separated by ';', or by commas if there is no ';'.",
+        special={"": "the paper's seven"},
+    ),
+]
+Descendants = Annotated[
+    Literal["no", "yes"],
+    Option("Add the classes below these in AudioSet's ontology: AudioSet does not label parents."),
+]
+OverlapPolicy = Annotated[
+    segments.Policy,
+    Option(
+        "Segments with several of the genres: leave them out (drop), take the first genre (first), or do as the paper "
+        "did (paper)."
+    ),
+]
+PerGenre = Annotated[int, Option("Most segments per genre.", minimum=1, special={0: "all"})]
+SegmentSeed = Annotated[int, Option("Seed of the order in which segments are downloaded.", minimum=0)]
+SegmentSplit = Annotated[
+    segments.Split,
+    Option(
+        "Split of the segments: assigned by recording in the build (dealt), AudioSet's own evaluation list as the test "
+        "set (audioset), or the paper's published test clips (bahuleyan2018)."
+    ),
+]
+ClassLabels = Annotated[
+    str,
+    Option(
+        "Path or URL of AudioSet's class names.",
+        special={"": "those beside the lists, else the official ones"},
+    ),
+]
+Ontology = Annotated[str, Option("Path or URL of AudioSet's ontology.", special={"": "the official one"})]
+TestList = Annotated[str, Option("Path or URL of the paper's list of test clips.", special={"": "the official one"})]
+ClipFiles = Annotated[
+    str,
+    Option("Folder of clips, or of Parquet files, that other tools downloaded, to import first.", special={"": "none"}),
+]
+MaxClips = Annotated[int, Option("Stop when the data set has this many clips.", minimum=1, special={0: "no limit"})]
+MaxHours = Annotated[float, Option("Stop after this many hours.", above=0)]
+Downloads = Annotated[
+    int,
+    Option("Downloads at the same time; more would not help, since the session is limited.", minimum=1, maximum=2),
+]
+IntervalS = Annotated[float, Option("Seconds between two requests, give or take a quarter.", minimum=0)]
+RetryS = Annotated[float, Option("Seconds before a segment is requested a second time; doubled each time.", minimum=0)]
+RestS = Annotated[
+    float, Option("Seconds without requests after YouTube has refused the session; doubled each time.", minimum=0)
+]
+SampleRate = Annotated[int, Option("Sampling rate of the audio files, Hz.", minimum=8000, maximum=192_000)]
+AudioFormat = Annotated[Literal["flac", "wav"], Option("Format of the audio files, 16 bits.")]
+TimeoutS = Annotated[float, Option("Longest silence of a connection, seconds.", above=0)]
+VideoUrl = Annotated[str, Option("Address of a video, with {ytid} in place of its id.")]
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises
+    ------
+    UsageError
+        If it is out of range.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
+
+
+def current_settings() -> dict[str, Any]:
+    """Return every parameter of the running flow with its value, defaults included, in the order of the signature.
+
+    Raises
+    ------
+    RuntimeError
+        If no flow is running.
+    """
+    run = FlowRunContext.get()
+    if run is None or run.parameters is None:
+        raise RuntimeError("there are settings in the body of a running flow only")
+    return dict(run.parameters)

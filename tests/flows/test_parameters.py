@@ -1,0 +1,173 @@
+"""Every parameter of a flow has a text, and the values that it shows are the values that the flow accepts."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import pytest
+from prefect import Flow
+from prefect.context import FlowRunContext
+from prefect.utilities.callables import parameter_schema
+
+from flows import audit, drift, hyperparameters, paper, parameters, promote, retrain, robustness, tag, train
+from flows.acquire import acquire
+from flows.parameters import Option, current_settings
+from genre import datasets, models
+from genre.acquisition.download import DownloadSettings
+from genre.acquisition.segments import SegmentSelection
+from genre.acquisition.session import Pace
+from genre.errors import UsageError
+from genre.studies import published_models
+
+OPTIONS: dict[str, tuple[type, Option]] = {
+    name: get_args(alias)
+    for name, alias in vars(parameters).items()
+    if len(get_args(alias)) == 2 and isinstance(get_args(alias)[1], Option)
+}
+BOUNDED = {name for name, (_, option) in OPTIONS.items() if option.json_schema().keys() - {"description"}}
+
+Check = Callable[[Any], object]
+
+
+def of_flow(function: Callable[..., Any], **given: Any) -> None:
+    """Call a flow's function outside of a run: it refuses a value, or goes on and misses its run."""
+    with suppress(RuntimeError):
+        function(**given)
+
+
+def of_tag(confidence: float) -> None:
+    settings = {"registry_name": "genre", "write_tags": False, "dry_run": True, "overwrite": False, "undo": ""}
+    tag.check_settings(settings | {"source": "x", "out": "", "min_confidence": confidence})
+
+
+def of_download(**given: Any) -> None:
+    DownloadSettings(url="http://127.0.0.1/{ytid}", **given).check_values()
+
+
+CLIPS = pd.DataFrame({"clip_id": ["a", "b"], "genre": ["high", "low"], "split": "test"})
+
+#: What refuses a value of each parameter that has bounds or choices.
+CHECKS: dict[str, Check] = {
+    "Dataset": datasets.get_dataset,
+    "Seed": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", seed=value),
+    "Folds": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", folds=value),
+    "MinGain": lambda value: promote.check_promotion("genre", value, 0.8),
+    "MinPrecision": lambda value: promote.check_promotion("genre", 0.0, value),
+    "MinChange": lambda value: retrain.check_thresholds(value, 0.0),
+    "DriftTrigger": lambda value: retrain.check_thresholds(0.0, value),
+    "MaxDrift": lambda value: drift.check_log_folder(value, "log"),
+    "NShown": lambda value: of_flow(audit.audit_dataset.fn, n_shown=value),
+    "NClips": lambda value: robustness._sample_clips(CLIPS, value, 0),
+    "MinConfidence": of_tag,
+    "PerGenre": lambda value: SegmentSelection(per_genre=value).check_values(),
+    "SegmentSeed": lambda value: SegmentSelection(seed=value).check_values(),
+    "MaxClips": lambda value: Pace(max_clips=value).check_values(),
+    "MaxHours": lambda value: Pace(max_hours=value).check_values(),
+    "IntervalS": lambda value: Pace(interval_s=value).check_values(),
+    "RetryS": lambda value: Pace(retry_s=value).check_values(),
+    "RestS": lambda value: Pace(rest_s=value).check_values(),
+    "Downloads": lambda value: of_flow(acquire.fn, workers=value),
+    "SampleRate": lambda value: of_download(sr=value),
+    "TimeoutS": lambda value: of_download(timeout_s=value),
+}
+
+
+def edges(kind: type, option: Option) -> tuple[list[Any], list[Any]]:
+    """The outermost values that a parameter's text accepts, and those just outside."""
+    step = 1 if kind is int else 0.001
+    inside = [b for b in (option.minimum, option.maximum) if b is not None]
+    inside += [option.above + step] if option.above is not None else []
+    inside += [option.below - step] if option.below is not None else []
+    outside = [option.minimum - step] if option.minimum is not None else []
+    outside += [option.maximum + step] if option.maximum is not None else []
+    outside += [b for b in (option.above, option.below) if b is not None]
+    special = [value for value in option.special if not isinstance(value, str)]
+    outside += [min(special) - step] if special else []
+    return inside + special + list(option.choices), [b for b in outside if b not in special] + ["?"] * bool(
+        option.choices
+    )
+
+
+def test_every_parameter_with_bounds_has_its_check():
+    assert set(CHECKS) == BOUNDED
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_the_values_that_are_shown_are_those_that_are_accepted(
+    name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GENRE_LOG", str(tmp_path))
+    accepted, refused = edges(*OPTIONS[name])
+    assert accepted and refused
+    for value in accepted:
+        CHECKS[name](value)
+    for value in refused:
+        with pytest.raises(UsageError):
+            CHECKS[name](value)
+
+
+@pytest.mark.parametrize("flow", [audit.audit_dataset, paper.reproduce_paper, robustness.measure_robustness])
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_what_is_no_seed_is_refused_at_once(flow: Flow, seed: int, home: Path):
+    with pytest.raises(UsageError, match=f"seed must be a whole number from 0 to 4294967295, got {seed}"):
+        flow.fn(seed=seed)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "description"),
+    [
+        (Option("Text."), "Text."),
+        (Option("Text.", minimum=0), "Text. 0 or more."),
+        (Option("Text.", above=0), "Text. Above 0."),
+        (Option("Text.", above=0, maximum=1), "Text. Above 0, at most 1."),
+        (Option("Text.", minimum=0, below=1), "Text. 0 or more, below 1."),
+        (Option("Text.", minimum=2, maximum=20, special={0: "none"}), "Text. From 2 to 20; 0 for none."),
+        (Option("Text.", special={"": "this machine"}), "Text. Empty for this machine."),
+        (Option("Text.", choices=("a", "b")), "Text. One of a, b."),
+    ],
+)
+def test_the_accepted_values_follow_the_text(option: Option, description: str):
+    assert option.description == description
+
+
+def test_the_range_of_the_form_lets_special_values_through():
+    shown = Option("Text.", above=0, maximum=1, special={-1: "the usual one"}).json_schema()
+    assert shown == {"description": "Text. Above 0, at most 1; -1 for the usual one.", "minimum": -1, "maximum": 1}
+    assert Option("Text.", above=0, below=1).json_schema().keys() == {
+        "description",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+    }
+
+
+def test_the_texts_name_every_data_set_and_model():
+    texts = {name: option.description for name, (_, option) in OPTIONS.items()}
+    assert all(name in texts["Dataset"] for name in datasets.DATASETS)
+    assert all(name in texts["ModelNames"] for name in models.MODELS)
+    assert all(name in texts["PublishedModels"] for name in published_models.MODEL_NAMES)
+    for name in models.MODELS:
+        assert (name in texts["FeatureModel"]) == (name in models.model_names("features"))
+
+
+def test_prefect_shows_bounds_choices_and_defaults_and_leaves_the_refusal_to_the_flow():
+    shown = parameter_schema(retrain.retrain.fn).properties
+    assert (shown["folds"]["minimum"], shown["folds"]["maximum"], shown["folds"]["default"]) == (-1, 20, -1)
+    assert (shown["min_gain"]["minimum"], shown["min_gain"]["exclusiveMaximum"]) == (0, 1)
+    assert shown["dataset"]["enum"] == sorted(datasets.DATASETS)
+    assert shown["variant"]["enum"] == ["corrected", "paper"]
+    given = {"folds": 50, "seed": -1, "min_gain": 7.0, "dataset": "millionsong"}
+    assert retrain.retrain.validate_parameters(given).items() >= given.items()
+
+
+def test_the_settings_of_a_run_are_all_parameters_in_the_order_of_the_signature():
+    given = train.train.validate_parameters({"folds": 0, "dataset": "gtzan"})  # as Prefect does at the start of a run
+    with FlowRunContext.model_construct(flow=train.train, parameters=given):
+        settings = current_settings()
+    assert list(settings.items())[:2] == [("dataset", "gtzan"), ("source", "")]
+    assert list(settings) == list(train.train.parameters.properties)
+    assert settings["folds"] == 0 and settings["model"] == "fast"
+    with pytest.raises(RuntimeError, match="running flow"):
+        current_settings()
