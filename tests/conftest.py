@@ -38,7 +38,8 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """API address of a Prefect server for all tests, so that no command has to start one of its own."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
     server = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -59,14 +60,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two members that tells ``high`` from ``low``, logged and registered as the flows do."""
+    """A model of two members that separates ``high`` from ``low``, logged and registered as by the flows."""
     from genre import models
     from genre.config import AudioConfig
     from genre.inputs.features import extract_features
 
     config = AudioConfig()
     clips = [tone(10, hz=hz * (1 + n / 40), seed=n) for hz in (880, 110) for n in range(6)]
-    X, y = np.stack([extract_features(c, config) for c in clips]), np.repeat([0, 1], 6)
+    X = np.stack([extract_features(c, config) for c in clips])
+    y = np.repeat([0, 1], 6)
     data = models.TrainingData(["high", "low"], X, y, np.arange(12).astype(str), X, y)
     return log_champion(tmp_path_factory.mktemp("model"), data, {"logistic_regression": {}, "random_forest": {}})
 

@@ -26,7 +26,7 @@ MAX_FILES = 12
 
 
 def is_within(module: str, names: Iterable[str]) -> bool:
-    """Whether a module is one of some, or below one."""
+    """Return whether a module is one of `names`, or below one of them."""
     return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
@@ -107,7 +107,7 @@ RULES = {
     "`library` → `datasets`, `store`, `training`": (
         Rule(("genre.library",), ("genre.datasets", "genre.store", "genre.training")),
     ),
-    # and what its picture of the layers says besides
+    # and what the picture of the layers adds
     "flows and serving: neither imports the other; only serving/deploy uses tracking": (
         Rule(("flows",), ("serving",)),
         Rule(("serving",), ("tracking",), exempt=("serving.deploy",)),
@@ -222,7 +222,8 @@ def pins(name: str) -> dict[str, set[str]]:
 
 def test_the_pins_are_within_the_ranges_and_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    base, dev = pins("requirements.txt"), pins("requirements-dev.txt")
+    base = pins("requirements.txt")
+    dev = pins("requirements-dev.txt")
     assert all(dev[name] == versions for name, versions in base.items())
     ranges = [(r, base) for r in project["dependencies"]] + [(r, dev) for r in project["optional-dependencies"]["dev"]]
     for text, pinned in ranges:

@@ -1,4 +1,4 @@
-"""What a person sees who typed something wrong: one sentence, a non-zero exit status, no traceback."""
+"""Wrong input at the command line gives one sentence, a non-zero exit status and no traceback."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.support.sounds import tone, write_music
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
 
-#: Runs what it is told as ``python -m MODULE ...``, each in a process of its own, forked from one that has imported
+#: Runs each line that it reads as ``python -m MODULE ...``, in a process of its own, forked from one that has imported
 #: Prefect, MLflow and pandas already: two seconds instead of six.
 FORKS = """
 import gc, json, os, runpy, sys
@@ -113,12 +113,12 @@ def sentence(done: Done) -> str:
     """The one sentence of a command that was refused."""
     assert done.returncode == 1, done
     assert "Traceback" not in done.stdout + done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1, done.stderr
-    return said[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
 
 
-def says(text: str, *parts: str) -> None:
+def assert_contains(text: str, *parts: str) -> None:
     for part in parts:
         assert part in text
 
@@ -227,8 +227,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("line", "parts"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
 def test_wrong_input_is_answered_with_a_sentence(line: str, parts: list[str], command: Command, sources: Path):
-    said = sentence(command("flows." + line.format(sources)))
-    says(said, *(part.format(sources) for part in parts))
+    message = sentence(command("flows." + line.format(sources)))
+    assert_contains(message, *(part.format(sources) for part in parts))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_wrong_command_line_is_answered_with_its_usage(line: str, parts: list[
     done = command(line)
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
-    says(done.stderr, *parts)
+    assert_contains(done.stderr, *parts)
 
 
 @pytest.mark.parametrize("name", ["split", "genre", "recording", "clip_id", "error", "unknown"])
@@ -255,16 +255,18 @@ def test_a_genre_whose_name_is_taken(name: str, command: Command, music: Path, t
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / name).symlink_to(music / "high")
     (tmp_path / "music" / "low").symlink_to(music / "low")
-    says(sentence(command(f"flows.build {of(tmp_path / 'music')}")), "a genre cannot be called", repr(name), "rename")
+    assert_contains(
+        sentence(command(f"flows.build {of(tmp_path / 'music')}")), "a genre cannot be called", repr(name), "rename"
+    )
 
 
 def test_promote_before_train(built: Command, music: Path):
-    says(sentence(built(f"flows.promote {of(music)}")), "no model is trained", "-e train", "-P source=")
+    assert_contains(sentence(built(f"flows.promote {of(music)}")), "no model is trained", "-e train", "-P source=")
 
 
 def test_train_in_another_variant_than_was_built(built: Command, music: Path):
-    said = sentence(built(f"flows.train {of(music)} --variant paper"))
-    says(said, "8 clips are not in the store", "-e build", "-P source=")
+    message = sentence(built(f"flows.train {of(music)} --variant paper"))
+    assert_contains(message, "8 clips are not in the store", "-e build", "-P source=")
 
 
 def test_an_mlflow_that_cannot_be_reached_or_is_none(command: Command, music: Path, tmp_path: Path):
@@ -272,7 +274,9 @@ def test_an_mlflow_that_cannot_be_reached_or_is_none(command: Command, music: Pa
     in_a_file = f"sqlite:///{tmp_path}/file/mlflow.db"
     for uri in ("http://127.0.0.1:9", "warehouse://somewhere/db", in_a_file, "http://", "file"):
         started = time.monotonic()
-        says(sentence(command(f"flows.build {of(music)}", MLFLOW_TRACKING_URI=uri)), uri, "MLFLOW_TRACKING_URI")
+        assert_contains(
+            sentence(command(f"flows.build {of(music)}", MLFLOW_TRACKING_URI=uri)), uri, "MLFLOW_TRACKING_URI"
+        )
         assert time.monotonic() - started < 60
 
 
@@ -280,19 +284,19 @@ def test_a_prefect_that_cannot_be_reached(music: Path, tmp_path: Path):
     url = f"http://127.0.0.1:{free_port()}/api"
     own = {"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path), "GENRE_HOME": str(tmp_path)}
     done = run_module(f"flows.build {of(music)}", **own)
-    says(sentence(done), url, "prefect server start", "PREFECT_API_URL")
+    assert_contains(sentence(done), url, "prefect server start", "PREFECT_API_URL")
 
 
 def test_a_workspace_that_is_a_file(command: Command, music: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    said = sentence(command(f"flows.build {of(music)}", GENRE_HOME=str(tmp_path / "file")))
-    says(said, str(tmp_path / "file"), "GENRE_HOME")
+    message = sentence(command(f"flows.build {of(music)}", GENRE_HOME=str(tmp_path / "file")))
+    assert_contains(message, str(tmp_path / "file"), "GENRE_HOME")
 
 
 def test_a_workspace_that_is_a_file_where_prefect_has_no_server(music: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     done = run_module(f"flows.build {of(music)}", GENRE_HOME=str(tmp_path / "file"))
-    says(sentence(done), str(tmp_path / "file"), "GENRE_HOME")
+    assert_contains(sentence(done), str(tmp_path / "file"), "GENRE_HOME")
 
 
 def test_a_workspace_in_use(command: Command, music: Path, tmp_path: Path):
@@ -300,8 +304,8 @@ def test_a_workspace_in_use(command: Command, music: Path, tmp_path: Path):
     folder.mkdir(parents=True)
     started = time.monotonic()
     with filelock.FileLock(folder / ".lock"):
-        said = sentence(command(f"flows.build {of(music)}"))
-    says(said, "another run is working", str(folder), "GENRE_HOME")
+        message = sentence(command(f"flows.build {of(music)}"))
+    assert_contains(message, "another run is working", str(folder), "GENRE_HOME")
     assert time.monotonic() - started >= 10
 
 
@@ -313,7 +317,7 @@ def test_a_model_that_fails_does_not_end_the_experiment(built: Command, music: P
     assert "Traceback" not in done.stdout + done.stderr
     board = {line.split()[0]: line.rstrip() for line in done.stdout.splitlines() if line.strip()}
     assert board["logistic_regression"].endswith("trained")
-    says(board["catboost"], "failed", "depth")
+    assert_contains(board["catboost"], "failed", "depth")
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name(dataset_id("folder", str(music)))
@@ -327,7 +331,7 @@ def test_a_model_that_fails_does_not_end_the_experiment(built: Command, music: P
 def test_an_experiment_of_which_every_model_fails(built: Command, music: Path):
     params = shlex.quote(json.dumps({"depth": 50}))
     done = built(f"flows.train {of(music)} --model catboost --params {params}")
-    says(sentence(done), "no model could be trained", "catboost", "depth")
+    assert_contains(sentence(done), "no model could be trained", "catboost", "depth")
     client = MlflowClient(f"sqlite:///{built.args[1]}/mlflow.db")
     experiment = client.get_experiment_by_name(dataset_id("folder", str(music)))
     runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'train catboost'")
@@ -342,7 +346,7 @@ def test_what_is_not_served_says_what_to_do(command: Command, tmp_path: Path):
     table.to_csv(tmp_path / "features.csv")
     done = command(f"flows.retrain {of(tmp_path / 'features.csv', 'published')} --model logistic_regression")
     assert done.returncode == 0, done.stderr
-    says(done.stdout, "not registered", "no audio", "there is no champion yet", "mlflow run .")
+    assert_contains(done.stdout, "not registered", "no audio", "there is no champion yet", "mlflow run .")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:5001", "nonsense", "http://"])
@@ -350,7 +354,9 @@ def test_a_request_to_no_address(url: str, tmp_path: Path):
     (tmp_path / "song.wav").write_bytes(b"")
     done = run_module(f"serving.request {tmp_path / 'song.wav'} --url {url}")
     assert done.returncode == 2, done
-    says(done.stdout + done.stderr, "the address of a served model looks like http://127.0.0.1:5001", repr(url))
+    assert_contains(
+        done.stdout + done.stderr, "the address of a served model looks like http://127.0.0.1:5001", repr(url)
+    )
 
 
 def run_module(line: str, **environment: str) -> Done:

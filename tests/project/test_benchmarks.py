@@ -12,7 +12,7 @@ from tests.support.project import ROOT
 
 FOLDER = ROOT / "benchmarks"
 
-#: Folders of benchmarks; what starts with an underscore, and the packages themselves, are none.
+#: Folders of benchmarks, without helpers, whose names start with an underscore.
 FOLDERS = sorted(path for path in FOLDER.iterdir() if path.is_dir() and not path.name.startswith("_"))
 
 #: Names of the benchmarks for ``python -m``.

@@ -70,7 +70,7 @@ def reads_of_prose(tree: ast.AST) -> list[int]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_branch_reads_a_sentence(path):
-    """Decisions are values; whoever improves a sentence changes no behaviour."""
+    """Decisions are values: improving a sentence changes no behaviour."""
     if str(path.relative_to(ROOT)) not in READS_TEXT:
         assert reads_of_prose(ast.parse(path.read_text())) == []
 

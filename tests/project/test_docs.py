@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and the pages of docs/ tell people to type, click and open is there."""
+"""README, CONTRIBUTING and the pages of docs/ name only what exists: commands, files, options, links."""
 
 import ast
 import importlib
@@ -41,7 +41,7 @@ def prose(doc: Path) -> str:
 
 
 def quoted(doc: Path) -> list[str]:
-    """What stands in backquotes within the text."""
+    """Return the texts in backquotes outside the blocks."""
     return re.findall(r"`([^`]+)`", prose(doc))
 
 
@@ -69,9 +69,9 @@ def named(cells: list[list[str]]) -> list[str]:
 
 
 def every_command() -> list[list[str]]:
-    """Those of the blocks, and those told in the text that are whole."""
-    told = [quote for doc in DOCS for quote in quoted(doc) if re.match(r"python -m \w|mlflow run \.", quote)]
-    return [c for doc in DOCS for c in commands(doc)] + [shlex.split(text) for text in told if "..." not in text]
+    """Return the commands of the blocks, and the complete ones in the text."""
+    in_text = [quote for doc in DOCS for quote in quoted(doc) if re.match(r"python -m \w|mlflow run \.", quote)]
+    return [c for doc in DOCS for c in commands(doc)] + [shlex.split(text) for text in in_text if "..." not in text]
 
 
 def run_lines() -> list[list[str]]:
@@ -81,14 +81,15 @@ def run_lines() -> list[list[str]]:
 def parse(command: click.Command, words: list[str]) -> click.Context:
     """The context that click makes of these words; a usage error is a failure."""
     while isinstance(command, click.Group):
-        name, words = words[0], words[1:]
+        name = words[0]
+        words = words[1:]
         found = command.get_command(click.Context(command), name)
         assert found is not None, f"{command.name} has no {name!r}"
         command = found
     return command.make_context(command.name, list(words))
 
 
-def test_there_is_something_to_hold():
+def test_the_documents_have_commands():
     assert len(run_lines()) >= 3
     assert len(given_parameters()) >= 5
 
@@ -114,7 +115,7 @@ def given_parameters() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "value"), given_parameters())
-def test_every_parameter_is_one_and_its_value_is_accepted(name: str, value: str):
+def test_every_parameter_exists_and_accepts_its_value(name: str, value: str):
     from flows.hyperparameters import resolve_hyperparameters, select_models
     from genre import datasets
 
@@ -166,7 +167,7 @@ def modules() -> list[str]:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_a_module_that_is_run_exists_and_tells_its_options(module: str):
+def test_a_module_that_is_run_exists_and_lists_its_options(module: str):
     assert importlib.util.find_spec(module)
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -175,7 +176,7 @@ def test_a_module_that_is_run_exists_and_tells_its_options(module: str):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_python_that_is_typed_compiles():
+def test_python_in_the_documents_compiles():
     codes = [c[c.index("-c") + 1] for c in every_command() if c[0] == "python" and "-c" in c]
     assert codes
     for code in codes:
@@ -361,7 +362,7 @@ def test_models_that_are_named_are_all_models():
         assert set(re.findall(r"`(\w+)`", models)) == set(MODELS)
 
 
-def test_what_is_served_answers_to_the_address_that_is_printed():
+def test_the_documented_address_is_the_default_of_the_client():
     """README serves on one port, asks with curl on it, and `serving.request` asks there by default."""
     serve = next(c for c in every_command() if c[:3] == ["mlflow", "models", "serve"])
     port = serve[serve.index("-p") + 1]

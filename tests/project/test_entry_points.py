@@ -92,7 +92,7 @@ def test_every_parameter_is_handed_on_under_its_own_name(name: str):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_prefect_shows_every_parameter_with_its_text_and_default(name: str):
-    """What a deployment's form is made of; the text is the one of ``--help``."""
+    """Prefect's form is made of this schema; its text is the one of ``--help``."""
     shown = parameter_schema(FLOWS[name].fn).properties
     signature = inspect.signature(FLOWS[name].fn).parameters
     assert list(shown) == list(signature)
@@ -172,7 +172,7 @@ class Place:
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.folder / "prefect"),
-            # MLproject says python, whichever that is
+            # MLproject calls python, whichever is first on the path
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
@@ -200,7 +200,7 @@ class Place:
         return [run for run in runs if run.info.run_name.split()[0] == of_type]
 
     def settings(self, of_type: str) -> dict[str, str]:
-        """What the newest run of a flow says that it was asked for."""
+        """Return the settings that the newest run of a flow logged."""
         params = self.runs(of_type)[0].data.params
         return {k.removeprefix("settings."): v for k, v in params.items() if k.startswith("settings.")}
 
@@ -220,7 +220,7 @@ def place(music: Path, prefect_server: str, tmp_path_factory: pytest.TempPathFac
     sides = ["train", "train", "validation", "test"]
     rows = [(music / genre / f"{n}.wav", genre, side) for genre in ("high", "low") for n, side in enumerate(sides)]
     pd.DataFrame(rows, columns=["path", "genre", "split"]).to_csv(place.source, index=False)
-    # MLflow puts artifacts below the project's folder unless told otherwise
+    # MLflow puts artifacts below the project's folder by default
     place.client.create_experiment(place.data_set, artifact_location=(place.folder / "artifacts").as_uri())
     return place
 
@@ -242,7 +242,7 @@ def built(place: Place) -> dict[str, str]:
     return settings_of("build", given)
 
 
-def test_archive_is_told_everything(place: Place, built: dict[str, str]):
+def test_archive_gets_every_parameter(place: Place, built: dict[str, str]):
     given = common(place) | {"action": "export", "file": place.folder / "it's all.parquet"}
     assert set(given) == set(ENTRY_POINTS["archive"]["parameters"]), "a parameter is not driven"
     place.mlflow_run("archive", **given)
@@ -257,17 +257,17 @@ def trained(place: Place, built: dict[str, str]) -> dict[str, str]:
     return settings_of("train", given)
 
 
-def test_build_is_told_everything(place: Place, built: dict[str, str]):
+def test_build_gets_every_parameter(place: Place, built: dict[str, str]):
     assert place.settings("build") == built
     clips = pd.read_parquet(place.workspace / "clips.parquet")
-    assert len(clips) == clips["recording"].nunique() == 8  # OPTIONS: one clip a track; of 12 s, there would be two
+    assert len(clips) == clips["recording"].nunique() == 8  # OPTIONS: one clip per track; of 12 s, there would be two
     splits = pd.read_parquet(place.workspace / "splits.parquet")
     assert splits["split"].value_counts().to_dict() == {"train": 4, "validation": 2, "test": 2}
     assert splits.set_index("recording")["split"].to_dict() == clips.set_index("recording")["split"].to_dict()
     assert [p.name.split("-")[0] for p in (place.workspace / "store").iterdir()] == ["paper"]
 
 
-def test_train_is_told_everything(place: Place, trained: dict[str, str]):
+def test_train_gets_every_parameter(place: Place, trained: dict[str, str]):
     assert place.settings("train") == trained
     for model, params in json.loads(PARAMS).items():
         (run,) = place.runs(model)
@@ -276,7 +276,7 @@ def test_train_is_told_everything(place: Place, trained: dict[str, str]):
         assert {k: float(run.data.params[f"hp.{k}"]) for k in params} == params
 
 
-def test_promote_is_told_everything(place: Place, trained: dict[str, str]):
+def test_promote_gets_every_parameter(place: Place, trained: dict[str, str]):
     given = common(place) | {"registry_name": "another-name", "min_gain": 0.001, "min_precision": 0.7}
     printed = place.mlflow_run("promote", **given)
     assert place.settings("promote") == settings_of("promote", given)
@@ -306,17 +306,18 @@ def retrained(place: Place, trained: dict[str, str]) -> dict[str, str]:
     return settings_of("main", given)  # `retrain` is the same lines of MLproject
 
 
-def test_retrain_is_told_everything(place: Place, retrained: dict[str, str]):
+def test_retrain_gets_every_parameter(place: Place, retrained: dict[str, str]):
     assert place.settings("retrain") == retrained
     run = next(run for run in place.runs("logistic_regression") if run.data.params["seed"] == "8")
     assert run.data.params["hp.C"] == "2.5"
     assert "name-of-main" in {model.name for model in place.client.search_registered_models()}
 
 
-def test_drift_is_told_everything(place: Place, retrained: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+def test_drift_gets_every_parameter(place: Place, retrained: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     place.client.set_registered_model_alias("name-of-main", "champion", "1")
     given = common(place) | {"registry_name": "name-of-main", "log": place.folder / "seen", "max_drift": 0.4}
-    config, genres = AudioConfig(variant="paper"), {"high": 0.9, "low": 0.1}
+    config = AudioConfig(variant="paper")
+    genres = {"high": 0.9, "low": 0.1}
     monkeypatch.setenv("GENRE_LOG", str(given["log"]))
     for n in range(60):  # noise, which is no music that the model was trained on
         row = np.random.default_rng(n).normal(1e4, 1e3, len(FEATURE_NAMES))

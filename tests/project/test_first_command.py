@@ -1,4 +1,4 @@
-"""What the first command of the README does, with nothing but defaults: the demo, from nothing to a champion."""
+"""The first command of the README, with defaults alone: the demo, from nothing to a champion."""
 
 import pandas as pd
 

@@ -56,7 +56,8 @@ def test_each_row_has_a_prediction_or_an_error(url):
 
 def test_every_form_of_request_gives_the_same_prediction(url):
     row = encoded(tone(4, hz=300), kind="FLAC")
-    [records], [instances] = ask(url, [row]), ask(url, [row], "instances")
+    [records] = ask(url, [row])
+    [instances] = ask(url, [row], "instances")
     response = requests.post(f"{url}/invocations", json={"inputs": {"audio": [row]}}, timeout=60).json()
     assert records == instances == response["predictions"][0]
 

@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _audio(self, ytid: str, fault: str) -> None:
-        body = {"empty": b"", "garbage": b"no audio at all, whatever its type says"}.get(fault)
+        body = {"empty": b"", "garbage": b"no audio at all, in spite of its type"}.get(fault)
         body = self.server.audio_of(ytid) if body is None else body
         if fault == "short":
             body = body[: len(body) // 5]
