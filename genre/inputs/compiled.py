@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from genre.inputs import filterbanks
-from genre.inputs.stft import N_MELS, ROLL_PERCENT, SHAPE_COLUMNS, Analysis, frame_blocks, power_spectrum
+from genre.inputs.stft import FEATURE_MELS, ROLL_PERCENT, SHAPE_COLUMNS, Analysis, frame_blocks, power_spectrum
 
 #: Frames transformed at once: their spectra, in double precision, are to stay in the core's own cache.
 BLOCK_FRAMES = 32
@@ -34,13 +34,13 @@ class CompiledAnalysis(Analysis):
         rows = dict[str, np.ndarray]()
         passes = list[Callable[[np.ndarray, slice], None]]()
         if wanted & {"power", "mel", "spectral_shape"}:
-            taken = [np.empty((n, size), np.float32) for size in (n_bins, N_MELS, len(SHAPE_COLUMNS))]
+            taken = [np.empty((n, size), np.float32) for size in (n_bins, FEATURE_MELS, len(SHAPE_COLUMNS))]
             rows |= zip(("power", "mel", "spectral_shape"), taken, strict=True)
             how = (
                 self.bin_hz,
                 self.rules.spectral_offset,
                 self._last_bandwidth_column,
-                filterbanks.sparse_mel_filterbank(config.sr, config.n_fft, N_MELS),
+                filterbanks.sparse_mel_filterbank(config.sr, config.n_fft, FEATURE_MELS),
             )
             passes.append(lambda F, block: _analyse_frames(F, *how, *(array[block] for array in taken)))
         if "emphasised_mel" in wanted:

@@ -82,7 +82,7 @@ class FrameBlock:
     @cached_property
     def mel(self) -> np.ndarray:
         """Power in 128 mel bands, librosa's default, shape (n, 128), float32."""
-        return self._clip.in_mel_bands(self.power, N_MELS)
+        return self._clip.in_mel_bands(self.power, FEATURE_MELS)
 
     @cached_property
     def emphasised_mel(self) -> np.ndarray:
@@ -121,8 +121,8 @@ SHAPE_COLUMNS = (
 #: Share of the magnitude that lies below the rolloff: librosa's default, which the published script took.
 ROLL_PERCENT = 0.85
 
-#: Mel bands behind tempo and MFCCs: librosa's default.
-N_MELS = 128
+#: Mel bands of the features, for tempo and MFCCs: librosa's default. The spectrogram has ``config.n_mels``.
+FEATURE_MELS = 128
 
 
 class Analysis:
