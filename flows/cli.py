@@ -1,4 +1,4 @@
-"""A flow's signature as a command line, and errors as sentences."""
+"""Command line of a flow, made from its signature; foreseen errors are printed as one sentence."""
 
 import contextvars
 import inspect
@@ -28,7 +28,7 @@ from genre.files import make_directory
 from genre.workspace import data_home
 from tracking import runs
 
-#: How Prefect begins what it says of a run that failed.
+#: Beginnings of Prefect's log lines about a run that failed.
 PREFECT_FAILURE_PREFIXES = (
     "Task run failed with exception",
     "Encountered exception during execution",
@@ -37,7 +37,7 @@ PREFECT_FAILURE_PREFIXES = (
 
 
 def main(flow: Flow[..., Any]) -> None:
-    """Run a flow as a program: its parameters are the options; 1 is the exit status of every foreseen error."""
+    """Run a flow as a program: its parameters are the options, and every foreseen error exits with status 1."""
     quiet_foreseen_errors()
     with exit_on_error(), temporary_settings(_settings()):
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,38 +46,45 @@ def main(flow: Flow[..., Any]) -> None:
 
 
 def quiet_foreseen_errors() -> None:
-    """Have Prefect log an error of ours as its sentence, without the traceback, and print it once."""
-    is_news = _repetition_filter()
-    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):  # "": Prefect prints by the root
+    """Have Prefect log a `GenreError` without its traceback, and print its message only once."""
+    is_first = _repetition_filter()
+    # "" is the root logger, by which Prefect prints
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_without_traceback)
-            if isinstance(handler, PrefectConsoleHandler):  # each run's own page keeps all of its lines
-                handler.addFilter(is_news)
+            if isinstance(handler, PrefectConsoleHandler):  # the log on each run's page stays complete
+                handler.addFilter(is_first)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
+    """Remove the traceback of a `GenreError` from a log record, and keep its message as ``record.foreseen``."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, GenreError):
-        record.foreseen = str(error)  # for the handlers after this one
-        record.exc_info, record.exc_text = None, None
+        record.foreseen = str(error)  # read by the filter below, on the same handler
+        record.exc_info = None
+        record.exc_text = None
     return True
 
 
 def _repetition_filter() -> Callable[[logging.LogRecord], bool]:
-    """A filter of what Prefect says again of a sentence: the task's, its flow's and each outer flow's, twice each."""
-    told: set[str] = set()
+    """Return a filter that lets Prefect's lines about a foreseen error pass once.
 
-    def is_news(record: logging.LogRecord) -> bool:
+    Prefect repeats an error of a task for the task, its flow and each outer flow, twice each.
+    """
+    shown: set[str] = set()
+
+    def is_first(record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        is_again = text.startswith(PREFECT_FAILURE_PREFIXES) and any(sentence in text for sentence in told)
-        told.update(filter(None, [getattr(record, "foreseen", "")]))
-        return not is_again
+        is_repeated = text.startswith(PREFECT_FAILURE_PREFIXES) and any(message in text for message in shown)
+        if message := getattr(record, "foreseen", ""):
+            shown.add(message)
+        return not is_repeated
 
-    return is_news
+    return is_first
 
 
 def _command(flow: Flow[..., Any]) -> Callable[..., None]:
-    """The flow as a function that Typer can read: same parameters, no result."""
+    """Return a function with the parameters of the flow that Typer can read; it returns nothing."""
 
     def command(**parameters: Any) -> None:
         signal.signal(signal.SIGINT, _exit_on_interrupt)
@@ -92,17 +99,18 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
 
 
 def _help_text(docstring: str) -> str:
-    """The paragraphs above the sections of a docstring, without markup; Typer would keep the line breaks."""
-    prose = docstring.split("\n\nReturns\n")[0].replace("`", "")
+    """Return the paragraphs above the sections of a docstring, without markup and line breaks."""
+    prose = docstring.split("\n\nReturns\n")[0].replace("`", "")  # every flow has this section, and it comes first
+    # Typer would keep the line breaks within a paragraph
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in prose.split("\n\n"))
 
 
 def _typer_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A parameter of a flow, annotated as in `flows.parameters`, with the annotation that Typer reads."""
+    """Replace the annotation of a flow's parameter, from `flows.parameters`, by one that Typer reads."""
     kind, option = get_args(parameter.annotation)
     if kind is not bool:
         return parameter.replace(annotation=Annotated[kind, typer.Option(help=option.description)])
-    # Typer would make two flags of a yes or no, and MLproject can only pass values.
+    # Typer would make two flags of a bool (--x and --no-x), but MLproject can only pass values
     as_value = typer.Option(help=option.description, parser=_parse_bool, metavar="true|false")
     return parameter.replace(annotation=Annotated[str, as_value])
 
@@ -115,24 +123,27 @@ def _parse_bool(text: object) -> bool:
 
 
 def _exit_on_interrupt(number: int, frame: Any) -> None:
-    """End at once on Ctrl-C: the terminal has interrupted Prefect's temporary server too, and its client would wait.
+    """Exit at once on Ctrl-C, after marking the open MLflow runs as killed.
 
-    The frame interrupted may hold MLflow's connection, hence a thread and not for long; the next run ends what is left.
+    Returning to Prefect would hang: the terminal interrupts its temporary server as well, and its client waits for that
+    server. The runs are ended in a thread, for ten seconds at most, because the interrupted frame may hold MLflow's
+    connection. Runs that stay open are ended by the next command.
     """
     ending = threading.Thread(target=contextvars.copy_context().run, args=(runs.end_own_runs,), daemon=True)
     ending.start()
     ending.join(10)
-    print("\ninterrupted; what is finished is kept, the same command goes on from there", file=sys.stderr, flush=True)
+    message = "interrupted: finished work is kept; run the same command again to continue"
+    print(f"\n{message}", file=sys.stderr, flush=True)
     os._exit(130)
 
 
 def check_server() -> None:
-    """See whether the Prefect server that is named answers; Prefect's own complaint is a traceback.
+    """Check that the Prefect server in ``PREFECT_API_URL`` responds, because Prefect's own error is a traceback.
 
     Raises
     ------
     GenreError
-        If it does not.
+        If the server does not respond.
     """
     if not (url := PREFECT_API_URL.value()):
         return
@@ -146,9 +157,10 @@ def check_server() -> None:
 
 
 def _settings() -> dict[Any, Any]:
-    """Where no server is named, Prefect's own temporary one: patient, silent, and out of the user's home.
+    """Return Prefect's settings for a run; without ``PREFECT_API_URL``, those of a temporary server.
 
-    It ends with the flow, so nobody would see that heartbeats stop, and what sends them takes a second to end.
+    The temporary server may take three minutes to start and keeps its files in the workspace. It sends no heartbeats:
+    it ends with the flow, so that no one could miss them, and the thread that sends them takes a second to end.
     """
     settings: dict[Any, Any] = {
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
