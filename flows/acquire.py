@@ -1,6 +1,7 @@
-"""Flow ``acquire``: from AudioSet's lists of segments to clips, over days if need be."""
+"""Flow ``acquire``: download of the clips in AudioSet's lists of segments, in runs over several days if needed."""
 
 import inspect
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -76,16 +77,22 @@ def acquire(
     timeout_s: TimeoutS = 20.0,
     url: VideoUrl = YOUTUBE_URL,
 ) -> State:
-    """Get the clips of AudioSet's segments, one genre after the other in turn; what is there is never fetched again.
+    """Download the clips of AudioSet's segments, cycling through the genres; no clip is downloaded twice.
 
-    A cookies file and a proxy come from the environment, GENRE_COOKIES and GENRE_PROXY, since parameters are logged.
+    A cookies file and a proxy come from the environment variables GENRE_COOKIES and GENRE_PROXY, because parameters are
+    logged.
 
     Returns
     -------
     State
-        Completed, named after why it stopped: see `genre.acquisition.session.StopReason`.
+        Completed; its name is that of the `genre.acquisition.session.StopReason`.
+
+    Raises
+    ------
+    UsageError
+        If a parameter is out of range, or not one of the accepted values.
     """
-    choice = SegmentSelection(
+    selection = SegmentSelection(
         genres=genres,
         descendants=descendants == "yes",
         policy=policy,
@@ -97,32 +104,33 @@ def acquire(
         test_list=test_list,
     )
     pace = Pace(max_clips=max_clips, max_hours=max_hours, interval_s=interval_s, retry_s=retry_s, rest_s=rest_s)
-    origin = _with_session(DownloadSettings(url=url, sr=sr, format=format, timeout_s=timeout_s))
-    choice.check_values()
+    download = _with_session(DownloadSettings(url=url, sr=sr, format=format, timeout_s=timeout_s))
+    selection.check_values()
     pace.check_values()
     if workers not in (1, 2):
-        raise UsageError(f"workers must be 1 or 2, got {workers}: more does not help, the session is limited")
-    ending = _acquire_clips(source, files, choice, origin, pace, workers)
-    return Completed(name=ending.name, message=ending.message)
+        raise UsageError(f"workers must be 1 or 2, got {workers}; more would not help, because the session is limited")
+    stop_reason = _acquire_clips(source, files, selection, download, pace, workers)
+    return Completed(name=stop_reason.name, message=stop_reason.message)
 
 
 def _acquire_clips(
-    source: str, files: str, choice: SegmentSelection, origin: DownloadSettings, pace: Pace, workers: int
+    source: str, files: str, selection: SegmentSelection, download: DownloadSettings, pace: Pace, workers: int
 ) -> StopReason:
-    """Run the steps of `acquire`, whose arguments have been checked, as one run of the experiment."""
+    """Run the steps of `acquire` as one run of the experiment; the arguments have been checked."""
     workspace = Workspace(datasets.dataset_id("audioset", source))
     settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
-        enroll_segments(workspace, source, choice)
+        enroll_segments(workspace, source, selection)
+        # read back by `last_arguments`; without `files`, which need not be imported twice
         write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
-        import_existing_clips(workspace, files, origin)
-        ending = download_segments(workspace, origin, pace, workers)
-        report_coverage(workspace, run_id, ending)
-    return ending
+        import_existing_clips(workspace, files, download)
+        stop_reason = download_segments(workspace, download, pace, workers)
+        report_coverage(workspace, run_id, stop_reason)
+    return stop_reason
 
 
 def last_arguments(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `acquire` was last asked for this source, overridden by `options`, as its arguments.
+    """Return the arguments of the last `acquire` of this source, overridden by `options`.
 
     Raises
     ------
@@ -130,84 +138,85 @@ def last_arguments(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
         If an option is unknown or of the wrong type.
     """
     arguments = inspect.signature(acquire.fn).parameters.values()
-    known = {a.name: a.default for a in arguments if a.name != "source"}
-    before = read_json(Workspace(datasets.dataset_id("audioset", source)).acquisition_path) or {}
-    return {"source": source} | parameters.override_defaults(known | before, options, "data set 'audioset'")
+    defaults = {a.name: a.default for a in arguments if a.name != "source"}
+    last = read_json(Workspace(datasets.dataset_id("audioset", source)).acquisition_path) or {}
+    return {"source": source} | parameters.override_defaults(defaults | last, options, "data set 'audioset'")
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def enroll_segments(workspace: Workspace, source: str, choice: SegmentSelection) -> None:
-    """Choose the segments and write them into the ledger, unless it has this choice from these lists already."""
-    key = {"choice": asdict(choice), "lists": segments.source_stamps(source)}
+def enroll_segments(workspace: Workspace, source: str, selection: SegmentSelection) -> None:
+    """Select the segments and enter them in the ledger, unless it has this selection from these lists already."""
+    key = {"choice": asdict(selection), "lists": segments.source_stamps(source)}
     with closing(Ledger(workspace.ledger_path)) as ledger:
         if read_json(workspace.selection_path) != key or not sum(ledger.count_by_status().values()):
-            ledger.enroll(segments.select_segments(source, choice))
+            ledger.enroll(segments.select_segments(source, selection))
             write_json(workspace.selection_path, key)
-        by_genre = ledger.read_segments()["genre"].value_counts(sort=False)
-    told = ", ".join(f"{n} {genre}" for genre, n in by_genre.items())
-    get_run_logger().info("%d segments wanted: %s", by_genre.sum(), told)
+        n_by_genre = ledger.read_segments()["genre"].value_counts(sort=False)
+    listed = ", ".join(f"{n} {genre}" for genre, n in n_by_genre.items())
+    get_run_logger().info("%d segments wanted: %s", n_by_genre.sum(), listed)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def import_existing_clips(workspace: Workspace, files: str, origin: DownloadSettings) -> None:
-    """Adopt the clips that are there: in the workspace, and in the folder named."""
-    shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)
+def import_existing_clips(workspace: Workspace, files: str, download: DownloadSettings) -> None:
+    """Record the clips that exist already in the ledger: those in the workspace, and those in the folder `files`."""
+    shutil.rmtree(workspace.scratch_dir(0).parent, ignore_errors=True)  # left by a run that was killed
     with closing(Ledger(workspace.ledger_path)) as ledger:
         n_adopted, n_missing = import_clips.reconcile_ledger(ledger, workspace.audio_dir)
         if n_adopted or n_missing:
-            get_run_logger().info("%d clips found in the folder, %d no longer there", n_adopted, n_missing)
+            get_run_logger().info("%d clips found in the audio folder, %d missing from it", n_adopted, n_missing)
         if files:
             with tqdm(desc="files", unit="file") as bar:
-                found = import_clips.import_files(
+                outcomes = import_clips.import_files(
                     ledger,
                     Path(files).expanduser().resolve(),
                     workspace.audio_dir,
-                    origin.sr,
-                    origin.format,
+                    download.sr,
+                    download.format,
                     bar.update,
                 )
-            get_run_logger().info("files: %s", ", ".join(f"{n} {what}" for what, n in found.most_common()))
+            get_run_logger().info("files: %s", ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common()))
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def download_segments(workspace: Workspace, origin: DownloadSettings, pace: Pace, workers: int) -> StopReason:
-    """Ask for segments until there are enough, or it is wiser to stop."""
+def download_segments(workspace: Workspace, download: DownloadSettings, pace: Pace, workers: int) -> StopReason:
+    """Download segments until there are enough, or there is another reason to stop."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        before = ledger.count_by_status()
-        if not before["waiting"]:
+        counts = ledger.count_by_status()
+        if not counts["waiting"]:
             return StopReason("Complete", "every segment is downloaded or unavailable")
-        if not pace.max_clips or before["done"] < pace.max_clips:
-            origin.check_values()
-        fetchers = [SegmentDownloader(origin, workspace.scratch_dir(n)) for n in range(workers)]
-        total = min(pace.max_clips or 1 << 40, before["done"] + before["waiting"])
-        with tqdm(total=total, initial=before["done"], desc="clips", unit="clip") as bar:
+        if not pace.max_clips or counts["done"] < pace.max_clips:
+            download.check_values()
+        fetchers = [SegmentDownloader(download, workspace.scratch_dir(n)) for n in range(workers)]
+        n_possible = counts["done"] + counts["waiting"]
+        total = min(pace.max_clips, n_possible) if pace.max_clips else n_possible
+        with tqdm(total=total, initial=counts["done"], desc="clips", unit="clip") as bar:
 
             def on_progress() -> None:
                 now = ledger.count_by_status()
                 bar.update(now["done"] - bar.n)
-                rate = 60 * (bar.format_dict["rate"] or 0)
-                bar.set_postfix_str(f"{now['gone']} gone, {now['waiting']} waiting, {rate:.1f} clips a minute")
+                per_minute = 60 * (bar.format_dict["rate"] or 0)
+                bar.set_postfix_str(f"{now['gone']} gone, {now['waiting']} waiting, {per_minute:.1f} clips per minute")
 
-            ending = Acquisition(ledger, fetchers, workspace.audio_dir, pace, on_progress).run()
-    log = get_run_logger()
-    (log.warning if ending.name in ("Resting", "Waiting") else log.info)("%s", ending.message)
-    return ending
+            stop_reason = Acquisition(ledger, fetchers, workspace.audio_dir, pace, on_progress).run()
+    level = logging.WARNING if stop_reason.name in ("Resting", "Waiting") else logging.INFO
+    get_run_logger().log(level, "%s", stop_reason.message)
+    return stop_reason
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def report_coverage(workspace: Workspace, run_id: str, ending: StopReason) -> None:
-    """Log which clips there are of each genre, and what became of the others."""
+def report_coverage(workspace: Workspace, run_id: str, stop_reason: StopReason) -> None:
+    """Log the number of clips of each genre, and the reasons why the others are missing."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
-        coverage.log_coverage(run_id, ledger.read_segments(), workspace.dataset_id, ending.message)
+        coverage.log_coverage(run_id, ledger.read_segments(), workspace.dataset_id, stop_reason.message)
 
 
-def _with_session(origin: DownloadSettings) -> DownloadSettings:
-    """The same with the cookies file and the proxy that the environment names."""
-    return replace(origin, cookies=os.environ.get("GENRE_COOKIES", ""), proxy=os.environ.get("GENRE_PROXY", ""))
+def _with_session(download: DownloadSettings) -> DownloadSettings:
+    """Add the cookies file and the proxy that the environment names."""
+    return replace(download, cookies=os.environ.get("GENRE_COOKIES", ""), proxy=os.environ.get("GENRE_PROXY", ""))
 
 
 if __name__ == "__main__":
