@@ -1,4 +1,4 @@
-"""Flow ``archive``: a store as fewer files, to be kept or handed on."""
+"""Flow ``archive``: a store merged into fewer files, or written to and read from one Parquet file."""
 
 from pathlib import Path
 
@@ -21,28 +21,35 @@ def archive(
     action: ArchiveAction = "compact",
     file: ArchiveFile = "",
 ) -> str:
-    """Compact a data set's features and spectrograms, write them as one Parquet file, or take them from one.
+    """Compact a data set's features and spectrograms, export them to one Parquet file, or import them from one.
 
     Returns
     -------
     str
-        What was done, in words.
+        Sentence with the number of parts or clips.
+
+    Raises
+    ------
+    UsageError
+        If the file to export to or import from is not given.
     """
     if action != "compact" and not file:
-        raise UsageError(f"action={action} needs -P file=PATH, a Parquet file")
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    path, directory = Path(file).expanduser().resolve(), workspace.store_dir(config)
+        raise UsageError(f"action={action} needs a Parquet file: add -P file=PATH")
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
+    directory = workspace.store_dir(config)
+    path = Path(file).expanduser().resolve()
     with workspace.lock():
         if action == "compact":
-            before, after = compact_parts(directory)
-            done = f"{before} parts are now {after}"
+            n_before, n_after = compact_parts(directory)
+            summary = f"parts in the store: {n_before} before, {n_after} now"
         elif action == "export":
-            n = export_store(workspace.read_clips(), config, directory, path)
-            done = f"{n} clips in {path}, {path.stat().st_size / 1e6:,.1f} MB"
+            n_clips = export_store(workspace.read_clips(), config, directory, path)
+            summary = f"{n_clips} clips written to {path}, {path.stat().st_size / 1e6:,.1f} MB"
         else:
-            done = f"{restore_store(path, config, directory)} clips taken from {path}"
-    get_run_logger().info("%s", done)
-    return done
+            summary = f"{restore_store(path, config, directory)} clips read from {path}"
+    get_run_logger().info("%s", summary)
+    return summary
 
 
 if __name__ == "__main__":

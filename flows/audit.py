@@ -1,7 +1,8 @@
-"""Flow ``audit``: leaks between the splits and what they are worth, and the labels that models doubt most."""
+"""Flow ``audit``: duplicates, the scores that a careless split would give, and the labels that models doubt most."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
@@ -29,7 +30,7 @@ from genre.studies import label_audit, trials
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
-#: Pairs of splits whose scores are compared; benchmarks/quality/leaks.py takes twenty.
+#: Pairs of splits whose scores are compared; benchmarks/quality/leaks.py uses twenty.
 N_SPLITS = 5
 
 
@@ -42,12 +43,17 @@ def audit_dataset(
     n_shown: NShown = 60,
     seed: Seed = 0,
 ) -> dict[str, float]:
-    """Report copies and what a careless split would gain by them, and list the clips whose label is doubted most.
+    """Report duplicates and how much a careless split inflates the scores, and list the most doubtful labels.
 
     Returns
     -------
     dict
-        ``copies``, ``honest`` and ``naive`` macro AUC, ``in_doubt``.
+        ``copies`` (pairs of duplicates), ``honest`` and ``naive`` (test macro AUC), ``in_doubt`` (labels).
+
+    Raises
+    ------
+    UsageError
+        If a model is unknown or takes no features, or the seed or `n_shown` is out of range.
     """
     names = [trials.check_model(name.strip()) for name in dict.fromkeys(model.split(","))]
     check_seed(seed)
@@ -58,37 +64,43 @@ def audit_dataset(
     with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
         material = load_material(dataset, source, variant)
         X = contents.load_features(material.clips, workspace.store_dir(material.config))
-        return measure_leakage(material, run_id, names[0], X, seed) | audit_labels(
-            material, run_id, names, X, n_shown, seed
-        )
+        leakage = measure_leakage(material, run_id, names[0], X, seed)
+        return leakage | audit_labels(material, run_id, names, X, n_shown, seed)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def measure_leakage(material: Material, run_id: str, name: str, X: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Publish how many copies there are, and the honest score beside that of a naive split."""
-    found = material.workspace.read_duplicates()
-    left_out = material.workspace.read_clips()["status"].value_counts()
+    """Publish the number of duplicates, and the scores with recordings kept whole and with clips split at random."""
+    pairs = material.workspace.read_duplicates()
     splits = trials.split_gap(name, material.clips, X, n_splits=N_SPLITS, seed=seed)
     means = {kind: trials.mean_interval(splits[kind]) for kind in ("honest", "naive", "gap")}
     table = pd.DataFrame(means.values(), columns=["macro_auc", "macro_auc_low", "macro_auc_high"])
-    recordings = material.clips["recording"].nunique()
-    note = (
-        f"{len(material.clips)} clips of {recordings} recordings; {len(found)} pairs of clips of two listed recordings "
-        f"are the same music ({int((found['kind'] == 'exact').sum())} exactly, "
-        f"{int((found['first_genre'] != found['second_genre']).sum())} under two genres), and are one recording here; "
-        f"{sum(n for status, n in left_out.items() if str(status).startswith('duplicate'))} clips left for it. "
-        f"{name}, {N_SPLITS} splits: `naive` deals clips at random, `honest` keeps recordings whole."
-    )
     table.insert(0, "split", list(means))
-    results.log_table(run_id, found, "copies")
-    publish_table(run_id, table, "leaks", note)
-    drawn = splits.melt(id_vars="seed", value_vars=["honest", "naive"], var_name="series")
-    drawn = drawn.assign(label="seed " + drawn["seed"].astype(str), low=float("nan"), high=float("nan"))
-    results.log_figure(
-        run_id, comparison.interval_dots(drawn, f"{name}: honest and naive splits", "Test macro AUC"), "leaks"
+    note = (
+        f"{_describe_duplicates(material, pairs)} "
+        f"{name}, {N_SPLITS} pairs of splits: `naive` splits clips at random, `honest` keeps recordings whole."
     )
-    return {"copies": float(len(found)), "honest": means["honest"][0], "naive": means["naive"][0]}
+    results.log_table(run_id, pairs, "copies")
+    publish_table(run_id, table, "leaks", note)
+    dots = splits.melt(id_vars="seed", value_vars=["honest", "naive"], var_name="series")
+    dots = dots.assign(label="seed " + dots["seed"].astype(str), low=float("nan"), high=float("nan"))
+    figure = comparison.interval_dots(dots, f"{name}: honest and naive splits", "Test macro AUC")
+    results.log_figure(run_id, figure, "leaks")
+    return {"copies": float(len(pairs)), "honest": means["honest"][0], "naive": means["naive"][0]}
+
+
+def _describe_duplicates(material: Material, pairs: pd.DataFrame) -> str:
+    """Return sentences with the numbers of clips, recordings and duplicates."""
+    n_recordings = material.clips["recording"].nunique()
+    n_exact = int((pairs["kind"] == "exact").sum())
+    n_two_genres = int((pairs["first_genre"] != pairs["second_genre"]).sum())
+    n_dropped = int(material.workspace.read_clips()["status"].astype(str).str.startswith("duplicate").sum())
+    return (
+        f"{len(material.clips)} clips of {n_recordings} recordings. {len(pairs)} pairs of clips from different "
+        f"recordings are duplicates ({n_exact} exactly, {n_two_genres} under two genres) and count as one recording; "
+        f"{n_dropped} clips are left out as duplicates."
+    )
 
 
 @task(cache_policy=NO_CACHE)
@@ -96,28 +108,33 @@ def measure_leakage(material: Material, run_id: str, name: str, X: pd.DataFrame,
 def audit_labels(
     material: Material, run_id: str, names: list[str], X: pd.DataFrame, n_shown: int, seed: int
 ) -> dict[str, float]:
-    """Write the table and the page of labels in doubt; MLflow's page plays nothing and names no file."""
+    """Write the table and the page of labels in doubt; the page in MLflow has no players and no file names."""
     tables = [trials.predict_out_of_fold(name, material.clips, X, seed=seed) for name in names]
     proba = ensemble.combine_tables(tables, "geometric")
-    listed = label_audit.rank_label_issues(proba)
-    results.log_table(run_id, listed.reset_index(), "label_audit")
-    shown = listed.head(n_shown)
-    clips = material.clips.set_index("clip_id").loc[shown.index]
-    pictures, sounds = {}, {}
-    if material.has_audio and len(shown):
-        stored = contents.InputReader(clips.reset_index(), material.workspace.store_dir(material.config))[:]
-        pictures = dict(zip(clips.index.astype(str), stored, strict=True))
-        spans = zip(
-            clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True
-        )
-        sounds = {str(i): label_audit.clip_url(*span) for i, span in zip(clips.index, spans, strict=True)}
-    MlflowClient().log_text(run_id, label_audit.render_page(shown, proba, pictures, {}), "label_audit.html")
+    ranking = label_audit.rank_label_issues(proba)
+    results.log_table(run_id, ranking.reset_index(), "label_audit")
+    shown = ranking.head(n_shown)
+    clips = material.clips.set_index("clip_id")
+    spectrograms, audio_urls = _read_illustrations(material, clips.loc[shown.index])
+    MlflowClient().log_text(run_id, label_audit.render_page(shown, proba, spectrograms, {}), "label_audit.html")
     folder = material.workspace.audit_dir
-    _write_text(folder / "labels.csv", listed.join(material.clips.set_index("clip_id")["path"]).to_csv())
-    _write_text(folder / "labels.html", label_audit.render_page(shown, proba, pictures, sounds))
-    n = int(listed["in_doubt"].sum())
-    get_run_logger().info("%d of %d labels are in doubt; go through %s", n, len(listed), folder / "labels.html")
-    return {"in_doubt": float(n)}
+    _write_text(folder / "labels.csv", ranking.join(clips["path"]).to_csv())
+    _write_text(folder / "labels.html", label_audit.render_page(shown, proba, spectrograms, audio_urls))
+    n_in_doubt = int(ranking["in_doubt"].sum())
+    page_path = folder / "labels.html"
+    get_run_logger().info("%d of %d labels are in doubt; review them in %s", n_in_doubt, len(ranking), page_path)
+    return {"in_doubt": float(n_in_doubt)}
+
+
+def _read_illustrations(material: Material, clips: pd.DataFrame) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the spectrogram and the URL of the audio of each clip; nothing where there is no audio."""
+    if not material.has_audio or clips.empty:
+        return {}, {}
+    ids = clips.index.astype(str)
+    stored = contents.InputReader(clips.reset_index(), material.workspace.store_dir(material.config))[:]
+    spans = zip(clips["path"].astype(str), clips["start_s"].astype(float), clips["end_s"].astype(float), strict=True)
+    urls = [label_audit.clip_url(*span) for span in spans]
+    return dict(zip(ids, stored, strict=True)), dict(zip(ids, urls, strict=True))
 
 
 def _write_text(path: Path, text: str) -> None:

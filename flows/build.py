@@ -1,4 +1,4 @@
-"""Flow ``build``: from a source of music to clips, features, spectrograms and splits."""
+"""Flow ``build``: clips, features, spectrograms and splits of a source of music."""
 
 from collections import Counter
 
@@ -37,7 +37,7 @@ def build(
     n_jobs: NJobs = -1,
     dask: DaskAddress = "",
 ) -> dict[str, int]:
-    """Bring a data set's clips, features, spectrograms and splits up to date; what exists is kept.
+    """Bring a data set's clips, features, spectrograms and splits up to date; only new or changed clips are computed.
 
     Returns
     -------
@@ -45,19 +45,21 @@ def build(
         Number of clips by status.
     """
     settings = current_settings()
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    chosen = parameters.parse_json_object(options, "options")
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
+    dataset_options = parameters.parse_json_object(options, "options")
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:
-        clips = scan_source(workspace, dataset, source, chosen)
+        clips = scan_source(workspace, dataset, source, dataset_options)
         fill_store(workspace, config, clips, source, n_jobs, dask)
-        update_splits(workspace, split, find_duplicate_clips(workspace, config, run_id, n_jobs))
+        pairs = find_duplicate_clips(workspace, config, run_id, n_jobs)
+        update_splits(workspace, split, pairs)
         return report_clip_status(workspace, run_id)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def scan_source(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.DataFrame:
-    """List the source's clips as they are now."""
+    """List the clips that the source has now."""
     clips = datasets.load_clips(dataset, source, workspace.directory, options)
     log = get_run_logger()
     log.info("%s: %d clips of %d recordings", workspace.dataset_id, len(clips), clips["recording"].nunique())
@@ -71,8 +73,9 @@ def scan_source(workspace: Workspace, dataset: str, source: str, options: dict) 
 def fill_store(
     workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int, dask: str
 ) -> None:
-    """Fill the store with the features and spectrograms that it lacks, then write what became of each clip."""
-    dataset, directory = clips["dataset"].iloc[0], workspace.store_dir(config)
+    """Compute the features and spectrograms that the store lacks, and write the clips table with their status."""
+    dataset = clips["dataset"].iloc[0]
+    directory = workspace.store_dir(config)
     if datasets.get_dataset(dataset).has_audio:
         n_new = building.build_store(clips, config, directory, n_jobs=n_jobs, dask=dask)
         cost.count_clips(n_new)
@@ -85,44 +88,52 @@ def fill_store(
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) -> pd.DataFrame:
-    """Find the same music among the clips, and log the pairs; found once for the same clips."""
-    clips, directory = usable_clips(workspace).sort_values("clip_id"), workspace.store_dir(config)
+    """Find and log the clips that are duplicates; the search is skipped if the clips have not changed."""
+    clips = usable_clips(workspace).sort_values("clip_id")
+    directory = workspace.store_dir(config)
     path = workspace.duplicates_path(duplicates.duplicates_digest(clips, config.fingerprint))
     has_audio = datasets.get_dataset(clips["dataset"].iloc[0]).has_audio
-    if not (has_audio and path.exists()):  # features that a source brings may change under the same name
-        pictures = contents.InputReader(clips, directory) if has_audio else None
-        write_table(path, duplicates.find_duplicates(contents.load_features(clips, directory), pictures, n_jobs=n_jobs))
-    found = duplicates.between_recordings(pd.read_parquet(path), clips)
-    workspace.write_duplicates(found)
-    if len(found):
-        results.log_table(run_id, found, "copies")
-        get_run_logger().warning("%d pairs of clips of different recordings are the same music", len(found))
-    return found
+    # without audio the search is repeated: a source may bring other features for the same clip ids
+    if not (has_audio and path.exists()):
+        spectrograms = contents.InputReader(clips, directory) if has_audio else None
+        features = contents.load_features(clips, directory)
+        write_table(path, duplicates.find_duplicates(features, spectrograms, n_jobs=n_jobs))
+    pairs = duplicates.between_recordings(pd.read_parquet(path), clips)
+    workspace.write_duplicates(pairs)
+    if len(pairs):
+        results.log_table(run_id, pairs, "copies")
+        get_run_logger().warning("%d pairs of clips from different recordings are duplicates", len(pairs))
+    return pairs
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def update_splits(workspace: Workspace, split: SplitMethod, pairs: pd.DataFrame) -> None:
-    """Give every new recording its split; copies are one recording."""
+    """Assign every new recording to a split; duplicates count as one recording."""
     listed = workspace.read_clips()
-    known = assignment.published_splits(usable_clips(workspace)) if split == "source" else workspace.read_assignments()
-    sides = {} if known is None else dict(zip(known["recording"], known["split"], strict=True))
-    clips = duplicates.resolve_duplicates(listed, pairs, sides, merge=split == "dealt")
+    existing: pd.DataFrame | None
+    if split == "source":
+        existing = assignment.published_splits(usable_clips(workspace))
+    else:
+        existing = workspace.read_assignments()
+    split_of = {} if existing is None else dict(zip(existing["recording"], existing["split"], strict=True))
+    clips = duplicates.resolve_duplicates(listed, pairs, split_of, merge=split == "dealt")
     workspace.write_clips(clips)
     if split == "source":
         workspace.write_splits(assignment.published_splits(usable_clips(workspace)))
         return
-    dealt = assignment.add_merged_recordings(
-        assignment.assign_splits(usable_clips(workspace), known), listed["recording"], clips["recording"]
+    # merged recordings are assigned as well, so that each keeps its split if they are separated again
+    assignments = assignment.add_merged_recordings(
+        assignment.assign_splits(usable_clips(workspace), existing), listed["recording"], clips["recording"]
     )
-    workspace.write_assignments(dealt)
-    workspace.write_splits(dealt)
+    workspace.write_assignments(assignments)
+    workspace.write_splits(assignments)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def report_clip_status(workspace: Workspace, run_id: str) -> dict[str, int]:
-    """Count the clips by status, name those left out, and log both."""
+    """Log the number of clips per status, and the clips that are left out."""
     clips = workspace.read_clips()
     counts = dict(Counter(clips["status"]))
     runs.log_metrics(run_id, {f"clips_{status}": n for status, n in counts.items()})
@@ -132,7 +143,7 @@ def report_clip_status(workspace: Workspace, run_id: str) -> dict[str, int]:
     for clip in left_out.head(10).itertuples():
         log.warning("left out: %s: %s", clip.clip_id, clip.reason)
     if len(left_out):
-        # reasons name files of the user's disk: the ids are enough for others
+        # without the reasons, which contain paths on the user's disk
         results.log_table(run_id, left_out[["clip_id", "status"]], "clips_left_out")
     return counts
 
