@@ -1,4 +1,4 @@
-"""Flow ``drift``: whether what the champion was asked still looks like what it learnt from."""
+"""Flow ``drift``: comparison of the music that the champion classifies with the music it was trained on."""
 
 import json
 import logging
@@ -31,20 +31,20 @@ from genre.studies.drift import LARGE_SHIFT, measure_shift, select_shifted
 from genre.workspace import Workspace
 from tracking import cost, registry, results, runs
 
-#: So many of the largest shifts are named in a sentence.
+#: Number of shifts, the largest, that are named in the sentence.
 N_NAMED = 3
 
 
 @dataclass(frozen=True)
 class DriftFinding:
-    """Shifts between what the champion was asked and what it was trained on.
+    """Shifts between the music that the champion has classified and the music it was trained on.
 
     Attributes
     ----------
     n_shifted : int
-        Number of features, the genre among them, that shifted.
+        Number of features that shifted; the distribution of the predicted genres counts as one.
     sentence : str
-        The largest shifts, for people; empty where nothing shifted.
+        Sentence with the largest shifts; empty if nothing shifted.
     """
 
     n_shifted: int
@@ -52,7 +52,7 @@ class DriftFinding:
 
     @property
     def is_shifted(self) -> bool:
-        """Whether anything shifted."""
+        """True if anything shifted."""
         return self.n_shifted > 0
 
 
@@ -65,17 +65,23 @@ def drift(
     log: PredictionLog = "",
     max_drift: MaxDrift = LARGE_SHIFT,
 ) -> str:
-    """Compare what the champion was asked, by its log, with what it was trained on.
+    """Compare the music that the champion has classified, as logged, with the music it was trained on.
 
     Returns
     -------
     str
-        What was found, in words.
+        Sentence with the largest shifts; empty if nothing shifted.
+
+    Raises
+    ------
+    GenreError
+        If the registered model has no champion.
     """
     settings = current_settings()
     registry.check_name(registry_name)
     folder = check_log_folder(max_drift, log)
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
     with workspace.lock(), runs.experiment_run(workspace, f"drift {registry_name}", settings) as run_id:
         champion = registry.find_version_by_alias(registry_name, "champion")
         if champion is None:
@@ -84,18 +90,30 @@ def drift(
 
 
 def check_log_folder(max_drift: float, log: str = "") -> Path:
-    """Folder of the log, if one can look for a shift above `max_drift`.
+    """Return the folder of the log of predictions, after checking `max_drift`.
+
+    Parameters
+    ----------
+    max_drift : float
+        Population stability index, above 0.
+    log : str
+        Folder of the log. Default: the folder that ``GENRE_LOG`` names.
 
     Raises
     ------
     UsageError
-        If the limit is none, or no log is named.
+        If `max_drift` is not above 0, or there is neither a `log` nor ``GENRE_LOG``.
     """
-    if not max_drift > 0:
-        raise UsageError(f"max_drift must be a population stability index above 0, such as {LARGE_SHIFT}")
+    if not max_drift > 0:  # also true for NaN
+        raise UsageError(
+            f"max_drift must be a population stability index above 0, such as {LARGE_SHIFT}, got {max_drift}"
+        )
     folder = Path(log).expanduser().resolve() if log else answer_log.log_dir()
     if folder is None:
-        raise UsageError("to look for drift there must be a log: set GENRE_LOG to its folder, here and where is served")
+        raise UsageError(
+            "drift is measured on a log of predictions, and none is set: "
+            "set GENRE_LOG to its folder, both here and where the model is served"
+        )
     return folder
 
 
@@ -104,51 +122,57 @@ def check_log_folder(max_drift: float, log: str = "") -> Path:
 def measure_drift(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
 ) -> DriftFinding:
-    """Compare, log the table, and send an event if anything shifted."""
-    seen = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}", config=config)
-    table = measure_shift(load_reference(workspace, config, champion), seen)
-    far = select_shifted(table, max_drift)
+    """Measure the shift of every feature and log the table; send the event ``genre.drift.found`` if any shifted."""
+    predictions = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}", config=config)
+    table = measure_shift(load_reference(workspace, config, champion), predictions)
+    shifted = select_shifted(table, max_drift)
     finding = DriftFinding(0, "")
-    if len(far):
-        named = ", ".join(f"{row.what} {row.psi:.2f}" for row in far.head(N_NAMED).itertuples())
-        sentence = f"{len(far)} of {len(table)} shifted by more than {max_drift:g} in {len(seen)} answers: {named}"
-        finding = DriftFinding(len(far), sentence)
+    if len(shifted):
+        largest = ", ".join(f"{row.what} {row.psi:.2f}" for row in shifted.head(N_NAMED).itertuples())
+        sentence = (
+            f"{len(shifted)} of {len(table)} features shifted by more than {max_drift:g} "
+            f"in {len(predictions)} predictions: {largest}"
+        )
+        finding = DriftFinding(len(shifted), sentence)
         emit_model_event("drift.found", champion.name, sentence)
-    shown = finding.sentence if finding.is_shifted else "none"
-    note = f"Drift of version {champion.version} of {champion.name}, {len(seen)} answers: {shown}."
+    summary = finding.sentence if finding.is_shifted else "none"
+    note = f"Drift of version {champion.version} of {champion.name}, {len(predictions)} predictions: {summary}."
     tables.publish_table(run_id, table, "drift", note)
     get_run_logger().log(logging.WARNING if finding.is_shifted else logging.INFO, "%s", note)
     return finding
 
 
 def load_reference(workspace: Workspace, config: AudioConfig, champion: ModelVersion) -> pd.DataFrame:
-    """What a version was trained on, as far as it is still there: features, and the ``genre`` it gives the clips.
+    """Load the features of the champion's training clips, and the ``genre`` that it predicts for each.
+
+    Clips that have left the data set since are missing.
 
     Raises
     ------
     DataError
-        If none of it is in this workspace.
+        If none of the training clips is in this workspace.
     """
-    table, genres = load_training_table(champion), json.loads(champion.tags["genres"])
-    answers = table[genres].astype(float).idxmax(axis=1)
+    table = load_training_table(champion)
+    genres = json.loads(champion.tags["genres"])
+    predicted = table[genres].astype(float).idxmax(axis=1)
     clips = training_clips(workspace)
     clips = clips[clips["clip_id"].isin(table.index[table["split"] == "train"])]
     if clips.empty:
         raise DataError(
             f"version {champion.version} of {champion.name} was not trained on {workspace.dataset_id}; "
-            "give the -P dataset= and -P source= that it was trained on"
+            "set -P dataset= and -P source= to the data it was trained on"
         )
     features = contents.load_features(clips, workspace.store_dir(config))
-    return features.assign(genre=answers.loc[features.index])
+    return features.assign(genre=predicted.loc[features.index])
 
 
 def load_training_table(version: ModelVersion) -> pd.DataFrame:
-    """Probability table of the clips that a version was trained and tested on, as text."""
+    """Load the probability table of the clips that a version was trained and tested on; every column is text."""
     return results.read_table(str(version.run_id), "probabilities").set_index("clip_id")
 
 
 def emit_model_event(event: str, registry_name: str, message: str) -> None:
-    """Send an event ``genre.…`` about a registered model to Prefect, for automations to act on."""
+    """Send the event ``genre.{event}`` about a registered model to Prefect, where automations can react to it."""
     resource = {"prefect.resource.id": f"genre.model.{registry_name}", "prefect.resource.name": registry_name}
     emit_event(f"genre.{event}", resource, payload={"message": message})
 

@@ -109,9 +109,9 @@ def test_what_a_served_champion_is_asked_is_logged_and_its_shift_found(first, tm
     learnt = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
     with served("models:/genre@champion", tmp_path, **environment) as url:
         request.predict_audio(learnt, url)
-        assert "Drift of version 1 of genre, 20 answers: none" in place.run(*drift)
+        assert "Drift of version 1 of genre, 20 predictions: none" in place.run(*drift)
         request.predict_audio([noise(seed) for seed in range(200)], url)
-    assert "shifted by more than 0.25 in 220 answers" in place.run(*drift)
+    assert "shifted by more than 0.25 in 220 predictions" in place.run(*drift)
 
 
 def noise(seed: int) -> bytes:

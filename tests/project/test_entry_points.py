@@ -324,4 +324,4 @@ def test_drift_gets_every_parameter(place: Place, retrained: dict[str, str], mon
         answer_log.log_prediction("name-of-main/1", genres, row, config)
     printed = place.mlflow_run("drift", **given)
     assert place.settings("drift") == settings_of("drift", given)
-    assert "shifted by more than 0.4 in 60 answers" in printed
+    assert "shifted by more than 0.4 in 60 predictions" in printed
