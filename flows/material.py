@@ -1,4 +1,4 @@
-"""Data set of an experiment: what the flows read of a build, and log of it."""
+"""Data set of an experiment, as a build left it: loaded, checked and logged for the flows."""
 
 from dataclasses import dataclass
 
@@ -18,29 +18,35 @@ from tracking import cost, results, runs
 
 
 def usable_clips(workspace: Workspace) -> pd.DataFrame:
-    """Clips that have features.
+    """Return the clips with status ``ok``, which have features.
 
     Raises
     ------
     DataError
-        If there is none.
+        If there is no such clip.
     """
     clips = workspace.read_clips()
-    good = clips[clips["status"] == "ok"]
-    if good.empty:
-        first = clips["reason"].iloc[0] if len(clips) else ""
-        raise DataError(f"none of {len(clips)} clips of {workspace.dataset_id} can be used; the first: {first}")
-    return good
+    usable = clips[clips["status"] == "ok"]
+    if usable.empty:
+        reason = clips["reason"].iloc[0] if len(clips) else "the source has no clips"
+        raise DataError(
+            f"none of {len(clips)} clips of {workspace.dataset_id} is usable; reason of the first: {reason}"
+        )
+    return usable
 
 
 def training_clips(workspace: Workspace) -> pd.DataFrame:
-    """Usable clips in the order of their ids, each with the split of its recording."""
+    """Return the usable clips in the order of their ids, each with the split of its recording."""
     return assignment.attach_splits(usable_clips(workspace), workspace.read_splits())
 
 
 @dataclass(frozen=True)
 class Material:
-    """Clips, splits and configuration that all trainings of an experiment share."""
+    """Clips, splits and configuration that all trainings of an experiment share.
+
+    The digests identify the content of the features and labels, and of the splits: a finished training is reused if
+    both are still the same.
+    """
 
     workspace: Workspace
     config: AudioConfig
@@ -52,47 +58,49 @@ class Material:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Tags of origin for every run, model and version made from this."""
+        """Tags of every run, model and version made from this data: its data set, and ``true`` if it is synthetic."""
         return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
 
     @property
     def genres(self) -> list[str]:
-        """Classes, in order."""
+        """Class names, in the order of the probability tables' columns."""
         return list(self.clips["genre"].cat.categories)
 
 
 def load_material(dataset: str, source: str, variant: Variant) -> Material:
-    """Read what `build` left.
+    """Load the data set that `build` wrote to the workspace.
 
     Raises
     ------
     DataError
-        If it left nothing.
+        If it was not built, or has no usable clip.
     """
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
-    clips, kind = training_clips(workspace), datasets.get_dataset(dataset)
-    known = clips.set_index("clip_id")
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
+    entry = datasets.get_dataset(dataset)
+    clips = training_clips(workspace)
+    by_id = clips.set_index("clip_id")
     features = contents.load_features(clips, workspace.store_dir(config))
     return Material(
         workspace=workspace,
         config=config,
-        has_audio=kind.has_audio,
-        synthetic=kind.synthetic,
+        has_audio=entry.has_audio,
+        synthetic=entry.synthetic,
         clips=clips,
-        data_digest=table_digest(known[["genre", "recording"]].astype(str).join(features)),
-        splits_digest=table_digest(known[["split"]].astype(str)),
+        data_digest=table_digest(by_id[["genre", "recording"]].astype(str).join(features)),
+        splits_digest=table_digest(by_id[["split"]].astype(str)),
     )
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def log_material(run_id: str, material: Material) -> None:
-    """Log the data set, and a spectrogram of each genre (the paper's figure 1)."""
+    """Log the data set, and one spectrogram per genre (the paper's figure 1) if there is audio."""
     runs.set_tags(run_id, material.tags)
     results.log_dataset(run_id, material.clips, material.workspace.dataset_id, material.data_digest)
     if not material.has_audio:
         return
     first = material.clips.drop_duplicates("genre").sort_values("genre")
-    pictures = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
-    by_genre = dict(zip(first["genre"].astype(str), pictures, strict=True))
+    stored = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
+    by_genre = dict(zip(first["genre"].astype(str), stored, strict=True))
     results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")

@@ -1,4 +1,4 @@
-"""Trials: models fitted to be compared and not to be served, each a run whose probability table is kept."""
+"""Trials: models that are fitted for comparison and not served, each a run whose probability table is kept."""
 
 import hashlib
 import json
@@ -21,22 +21,22 @@ Fit = Callable[[], pd.DataFrame]
 
 @task(cache_policy=NO_CACHE, task_run_name="{name}")
 def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, Any], fit: Fit) -> pd.DataFrame:
-    """Probability table of one trial, logged as a run of its own; where it was made before, that one.
+    """Fit one trial and log it as a run of its own, or read its table if it was fitted before.
 
-    They are fitted in this process, one after the other: only models on features come here, which free what they take.
+    Trials are fitted in this process, one after the other: only models on features are, which release their memory.
 
     Parameters
     ----------
     workspace : Workspace
-        Of the data set.
+        Workspace of the data set.
     parent : str
-        Run that the trial's run stands below.
+        Id of the parent run.
     name : str
         Name of the run.
     identity : mapping
-        All that the table depends on, for JSON: data, split, code, parameters. Logged as the run's parameters.
+        Everything the table depends on, as JSON values: data, split, code, parameters. Logged as the run's parameters.
     fit : callable
-        Trains and returns the probability table.
+        Trains the model and returns the probability table.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[st
         if not path.exists():
             write_table(path, fit())
         table = pd.read_parquet(path)
-        for item, value in identity.items():
-            MlflowClient().log_param(run_id, item, value)
+        for key_name, value in identity.items():
+            MlflowClient().log_param(run_id, key_name, value)
         _log_trial(run_id, table)
     except Exception as error:
         runs.fail_run(run_id, str(error))
@@ -64,7 +64,7 @@ def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[st
 
 
 def _log_trial(run_id: str, table: pd.DataFrame) -> None:
-    """Scores, the figures that the paper shows, and the table."""
+    """Log the scores, the figures that the paper shows, and the probability table."""
     runs.log_metrics(run_id, evaluate.summarise_scores(table))
     test = table[table["split"] == "test"]
     results.log_figure(run_id, evaluation.roc_curves(test), "roc_test")
