@@ -1,4 +1,4 @@
-"""Models and hyper-parameters that a flow is asked for, as names and JSON."""
+"""Models and hyper-parameters of a flow, parsed from names and JSON."""
 
 from typing import Any
 
@@ -8,33 +8,45 @@ from genre.errors import UsageError
 
 
 def select_models(model: str) -> list[str]:
-    """Names that ``model=`` stands for.
+    """Return the model names that the parameter ``model`` stands for, each once.
 
     Raises
     ------
     UsageError
-        If one is unknown.
+        If a name is unknown.
     """
     names = models.model_names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
     return [models.get_model(name).name for name in dict.fromkeys(names)]
 
 
 def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
-    """Full hyper-parameters of each model, from the JSON given; and whether the seed and the folds are some.
+    """Return the full hyper-parameters of each model, after checking the seed and the folds.
+
+    Parameters
+    ----------
+    names : list of str
+        Models.
+    params : str
+        JSON object of hyper-parameters, or of one such object per model; the others keep their defaults.
+    seed : int
+        Seed, from 0 to 2**32 - 1.
+    folds : int
+        Folds: -1 (automatic), 0 (none), or from 2 to 20.
 
     Raises
     ------
     UsageError
-        If the JSON, a model, a hyper-parameter, the seed or the folds are wrong.
+        If the JSON, a model, a hyper-parameter, the seed or the number of folds is not accepted.
     """
     if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
         raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
     check_seed(seed)
-    given = parameters.parse_json_object(params, "params")
-    by_model = bool(given) and all(isinstance(value, dict) for value in given.values())
-    if not by_model and len(names) > 1 and given:
+    overrides = parameters.parse_json_object(params, "params")
+    is_per_model = bool(overrides) and all(isinstance(value, dict) for value in overrides.values())
+    if overrides and not is_per_model and len(names) > 1:
         example = f'{{"{names[0]}": {{...}}}}'
         raise UsageError(f"params for several models must name them, as in {example}; got {params}")
-    if by_model:
-        parameters.override_defaults(dict.fromkeys(names), given, "params")
-    return {name: models.check_params(name, given.get(name, {}) if by_model else given) for name in names}
+    if not is_per_model:
+        return {name: models.check_params(name, overrides) for name in names}
+    parameters.override_defaults(dict.fromkeys(names), overrides, "params")  # refuses the name of another model
+    return {name: models.check_params(name, overrides.get(name, {})) for name in names}

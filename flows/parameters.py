@@ -1,8 +1,8 @@
-"""Every parameter of the flows, defined once: its type, its text and the values it takes.
+"""Parameters of all flows, each defined once with its type, text and accepted values.
 
-The annotated types are the signatures of the flows. From them come the help of the command line (see `flows.cli`) and
-the form on Prefect's page, which follows the JSON schema of the signature. MLproject repeats names and defaults; it has
-no place for a text.
+The flows' signatures use these annotated types. The help of the command line (see `flows.cli`) is made from them, and
+so is the form in Prefect, which follows the JSON schema of the signature. MLproject repeats names and defaults; it has
+no field for a text.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,16 @@ from genre.errors import UsageError
 from genre.splits.assignment import LARGE_CLIPS
 from genre.studies import published_models
 
-#: What ``model=fast`` stands for: the models that train in minutes on two cores.
+#: Value of the parameter ``model`` for all models that train in minutes on two cores.
 FAST = "fast"
 
-#: Folds where they pay, and the most that may be asked for.
-N_FOLDS, MAX_FOLDS = 3, 20
+#: Number of folds that is chosen automatically for small data sets and quick models.
+N_FOLDS = 3
 
-#: The largest seed that NumPy takes.
+#: Largest number of folds accepted.
+MAX_FOLDS = 20
+
+#: Largest seed that NumPy accepts.
 MAX_SEED = 2**32 - 1
 
 
@@ -34,9 +37,9 @@ MAX_SEED = 2**32 - 1
 class Option:
     """Text and accepted values of a parameter, for display.
 
-    Nothing is enforced here: bounds by pydantic's ``Field(ge=...)`` or Typer's ``Option(min=...)`` would answer before
-    the flow does, with another text and another exit status. The flows check their values themselves. Only Prefect's
-    server holds a form to its schema, before there is a run.
+    Nothing is enforced here. Pydantic's ``Field(ge=...)`` or Typer's ``Option(min=...)`` would refuse a value before
+    the flow does, with another message and another exit status. The flows check their values themselves. Only Prefect's
+    server validates a form against its schema, before there is a run.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class Option:
     choices : tuple of str, optional
         The accepted values, where the type is not a ``Literal`` that lists them.
     special : mapping, optional
-        Values that mean something else, within the bounds or not; the meaning follows the word "for".
+        Values with a meaning of their own, within the bounds or not; the meaning follows the word "for".
     """
 
     text: str
@@ -63,12 +66,13 @@ class Option:
 
     @property
     def description(self) -> str:
-        """The text, then the accepted values in words."""
+        """Text, followed by the accepted values in words."""
         special = [f"{'empty' if value == '' else value} for {meaning}" for value, meaning in self.special.items()]
         accepted = "; ".join([*self._range_in_words(), *special])
         return f"{self.text} {accepted[0].upper()}{accepted[1:]}." if accepted else self.text
 
     def _range_in_words(self) -> list[str]:
+        """Return a list with the choices or the bounds as one phrase; empty for a parameter without any."""
         if self.choices:
             return [f"one of {', '.join(self.choices)}"]
         if self.minimum is not None and self.maximum is not None:
@@ -79,17 +83,21 @@ class Option:
             "at most {}": self.maximum,
             "below {}": self.below,
         }
-        words = [text.format(bound) for text, bound in bounds.items() if bound is not None]
-        return [", ".join(words)] if words else []
+        phrases = [phrase.format(bound) for phrase, bound in bounds.items() if bound is not None]
+        return [", ".join(phrases)] if phrases else []
 
     def json_schema(self) -> dict[str, Any]:
-        """Description and bounds as keywords of JSON Schema, which has one range: the special values are inside."""
+        """Return the description and the bounds as keywords of JSON Schema.
+
+        JSON Schema has a single range, which is widened to include the special values.
+        """
         lowest = min((value for value in self.special if not isinstance(value, str)), default=None)
-        is_lower = lowest is not None and any(b is not None and lowest <= b for b in (self.minimum, self.above))
+        lower_bounds = [bound for bound in (self.minimum, self.above) if bound is not None]
+        is_widened = lowest is not None and any(lowest <= bound for bound in lower_bounds)
         keywords = {
             "description": self.description,
-            "minimum": lowest if is_lower else self.minimum,
-            "exclusiveMinimum": None if is_lower else self.above,
+            "minimum": lowest if is_widened else self.minimum,
+            "exclusiveMinimum": None if is_widened else self.above,
             "maximum": self.maximum,
             "exclusiveMaximum": self.below,
             "enum": list(self.choices) or None,
@@ -97,7 +105,7 @@ class Option:
         return {keyword: value for keyword, value in keywords.items() if value is not None}
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Have pydantic add the keywords to the schema of the type; Prefect drops the description of a ``Field``."""
+        """Add the keywords to the type's schema for pydantic, since Prefect drops the description of a ``Field``."""
         return handler(schema) | self.json_schema()
 
 
@@ -105,7 +113,7 @@ def _join(names: list[str]) -> str:
     return ", ".join(names)
 
 
-# A data set, as every flow names it.
+# all flows that work on a data set
 
 Dataset = Annotated[
     str, Option("Data set to work on; docs/datasets.md describes each.", choices=tuple(sorted(DATASETS)))
@@ -164,18 +172,21 @@ Hyperparameters = Annotated[
         "docs/training.md lists them."
     ),
 ]
-Seed = Annotated[int, Option("Seed of everything drawn at random.", minimum=0, maximum=MAX_SEED)]
+Seed = Annotated[int, Option("Seed of all random numbers.", minimum=0, maximum=MAX_SEED)]
 Folds = Annotated[
     int,
     Option(
         "Cross-validation folds over recordings, whose held-out predictions choose and calibrate the ensemble.",
         minimum=2,
         maximum=MAX_FOLDS,
-        special={0: "none", -1: f"{N_FOLDS} below {LARGE_CLIPS:,} clips, for models that train quickly, and else none"},
+        special={
+            0: "none",
+            -1: f"{N_FOLDS} below {LARGE_CLIPS:,} clips, for models that train quickly, otherwise none",
+        },
     ),
 ]
 
-# promote, and what else names a registered model
+# promote, and other flows that use a registered model
 
 RegistryName = Annotated[str, Option("Name of the registered model in MLflow, of letters, digits, '.', '_' and '-'.")]
 VersionName = Annotated[
@@ -251,7 +262,7 @@ FeatureModels = Annotated[
     ),
 ]
 NShown = Annotated[
-    int, Option("Number of doubtful labels on the page to go through; the table lists every label.", minimum=0)
+    int, Option("Number of doubtful labels on the page to review; the table lists every label.", minimum=0)
 ]
 PublishedFeatures = Annotated[
     str,
@@ -332,7 +343,7 @@ OverlapPolicy = Annotated[
         "did (paper)."
     ),
 ]
-PerGenre = Annotated[int, Option("Most segments per genre.", minimum=1, special={0: "all"})]
+PerGenre = Annotated[int, Option("Maximum number of segments per genre.", minimum=1, special={0: "all"})]
 SegmentSeed = Annotated[int, Option("Seed of the order in which segments are downloaded.", minimum=0)]
 SegmentSplit = Annotated[
     segments.Split,
@@ -367,17 +378,17 @@ RestS = Annotated[
 ]
 SampleRate = Annotated[int, Option("Sampling rate of the audio files, Hz.", minimum=8000, maximum=192_000)]
 AudioFormat = Annotated[Literal["flac", "wav"], Option("Format of the audio files, 16 bits.")]
-TimeoutS = Annotated[float, Option("Longest silence of a connection, seconds.", above=0)]
+TimeoutS = Annotated[float, Option("Seconds without data after which a connection is closed.", above=0)]
 VideoUrl = Annotated[str, Option("Address of a video, with {ytid} in place of its id.")]
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what is no seed.
+    """Check that a seed is in the range that NumPy accepts.
 
     Raises
     ------
     UsageError
-        If it is out of range.
+        If it is not.
     """
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
@@ -393,5 +404,5 @@ def current_settings() -> dict[str, Any]:
     """
     run = FlowRunContext.get()
     if run is None or run.parameters is None:
-        raise RuntimeError("there are settings in the body of a running flow only")
+        raise RuntimeError("current_settings() must be called inside a running flow")
     return dict(run.parameters)
