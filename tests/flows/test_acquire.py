@@ -1,4 +1,4 @@
-"""The flow as a user runs it: real processes, a real Prefect server, a real MLflow store, a real server of audio."""
+"""The flow `acquire` as a user runs it: real processes, Prefect server and MLflow store, and a local video server."""
 
 import asyncio
 import json
@@ -28,12 +28,13 @@ from tests.support import videos
 from tests.support.project import ROOT
 
 SECRET = "hush"
-REGGAE, TECHNO = PAPER_GENRES["Reggae"], PAPER_GENRES["Techno"]
+REGGAE = PAPER_GENRES["Reggae"]
+TECHNO = PAPER_GENRES["Techno"]
 
 
 @dataclass
 class Place:
-    """Lists, a server of the videos in them, a workspace and an MLflow store."""
+    """Folder with lists, a workspace and an MLflow store, and a server of the videos in the lists."""
 
     folder: Path
     server: videos.Videos
@@ -45,34 +46,43 @@ class Place:
 
     @property
     def env(self) -> dict[str, str]:
-        own = {"GENRE_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
-        cookies = {"GENRE_COOKIES": str(self.folder / f"{SECRET}.txt")}
-        return os.environ | own | cookies | {"PREFECT_API_URL": self.api_url, "PYTHONPATH": str(ROOT)}
+        return os.environ | {
+            "GENRE_HOME": str(self.folder / "home"),
+            "GENRE_COOKIES": str(self.folder / f"{SECRET}.txt"),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}",
+            "PREFECT_API_URL": self.api_url,
+            "PYTHONPATH": str(ROOT),
+        }
 
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.folder / "home" / datasets.dataset_id("audioset", self.source) / "ledger.sqlite")
 
     def run(self, *command: str) -> str:
-        """Run a module of this Python to its end; returns what it printed."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLproject says python
-        whole = [sys.executable, "-m", *command]
+        """Run a Python module until it ends; return its output."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLproject runs `python`
         done = subprocess.run(
-            whole, cwd=self.folder, env=self.env | {"PATH": path}, capture_output=True, text=True, timeout=600
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=self.env | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def newest(self, word: str) -> Run:
+    def newest_run(self, word: str) -> Run:
+        """Return the newest MLflow run whose name contains `word`."""
         client = MlflowClient(self.env["MLFLOW_TRACKING_URI"])
         experiment = client.get_experiment_by_name(datasets.dataset_id("audioset", self.source))
         runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
         return next(run for run in runs if word in run.info.run_name)
 
-    def states(self) -> list[tuple[str, str]]:
-        """Type and name of the state of every run of the flow, the newest first."""
-        asked = {"flows": {"name": {"any_": ["acquire"]}}, "sort": "START_TIME_DESC"}
-        runs = asyncio.run(_post(f"{self.api_url}/flow_runs/filter", asked))
+    def flow_states(self) -> list[tuple[str, str]]:
+        """Return the type and name of the state of every run of the flow, newest first."""
+        query = {"flows": {"name": {"any_": ["acquire"]}}, "sort": "START_TIME_DESC"}
+        runs = asyncio.run(_post(f"{self.api_url}/flow_runs/filter", query))
         return [(run["state_type"], run["state_name"]) for run in runs]
 
 
@@ -101,8 +111,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iter
         yield Place(folder, server, prefect_server)
 
 
-def everything(place: Place) -> dict[str, str]:
-    """Every parameter of the flow, none with its default."""
+def all_parameters(place: Place) -> dict[str, str]:
+    """Return a value of every parameter of the flow, each different from its default."""
     folder = place.folder
     return {
         "source": place.source,
@@ -130,14 +140,14 @@ def everything(place: Place) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def refused(place: Place) -> str:
-    """What an acquisition printed that was told everything, had some clips, and was then refused."""
-    words = [word for pair in everything(place).items() for word in ("-P", "=".join(pair))]
-    return place.run("mlflow", "run", str(ROOT), "-e", "acquire", "--env-manager", "local", *words)
+def refused_output(place: Place) -> str:
+    """Output of an acquisition with every parameter set, which gets some clips and is then refused by the server."""
+    options = [word for pair in all_parameters(place).items() for word in ("-P", "=".join(pair))]
+    return place.run("mlflow", "run", str(ROOT), "-e", "acquire", "--env-manager", "local", *options)
 
 
-def logged(place: Place, run: Run) -> set[str]:
-    """Digests of the data sets that a run is of; that of what is there must be among its tags."""
+def check_coverage(place: Place, run: Run) -> set[str]:
+    """Check a run's figures of the downloaded clips; return the digests of its data sets."""
     done = place.ledger.read_segments().query("status == 'done'")
     assert run.data.tags["clips_digest"] == coverage.digest_clip_ids(done["clip_id"])
     assert run.data.metrics["segments_done"] == len(done)
@@ -146,47 +156,49 @@ def logged(place: Place, run: Run) -> set[str]:
     return {entry.dataset.digest for entry in run.inputs.dataset_inputs}
 
 
-def test_a_refusal_ends_completed_and_says_until_when(place, refused):
-    assert "20 segments wanted: 10 Reggae, 10 Techno" in refused
-    assert "files: 1 adopted" in refused
-    assert "no requests until" in refused
-    assert place.states()[0] == ("COMPLETED", "Resting")
+def test_a_refused_run_ends_as_completed_and_logs_the_end_of_the_break(place, refused_output):
+    assert "20 segments wanted: 10 Reggae, 10 Techno" in refused_output
+    assert "files: 1 adopted" in refused_output
+    assert "no requests until" in refused_output
+    assert place.flow_states()[0] == ("COMPLETED", "Resting")
     table = place.ledger.read_segments().set_index("ytid")
     assert table.loc["-video00000", "format"] == "adopted"
     assert table.loc["-video00006", ["status", "error", "attempts"]].tolist() == ["waiting", "rate_limit", 0]
 
 
-def test_every_parameter_arrives_and_what_is_there_is_logged(place, refused):
-    given, run = everything(place), place.newest("acquire")
+def test_every_parameter_reaches_the_flow_and_the_clips_are_logged(place, refused_output):
+    given = all_parameters(place)
+    run = place.newest_run("acquire")
     declared = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["acquire"]["parameters"]
     assert not [name for name in declared if given[name] == declared[name]["default"]]
     assert dict(run.data.params) == {f"settings.{k}": v for k, v in given.items()}
-    assert logged(place, run) == {run.data.tags["clips_digest"]}
+    assert check_coverage(place, run) == {run.data.tags["clips_digest"]}
     assert "no requests until" in run.data.tags["ending"]
-    assert SECRET not in refused + str(run.data.to_dictionary())
+    assert SECRET not in refused_output + str(run.data.to_dictionary())
 
 
 @pytest.mark.slow
-def test_retrain_goes_on_from_there_and_trains_on_what_there_is(place, refused):
+def test_retrain_continues_the_acquisition_and_trains_on_its_clips(place, refused_output):
     del place.server.faults["-video00006"]
-    asked, known = dict(place.server.asked), place.ledger.read_segments()
+    requests_before = dict(place.server.asked)
+    segments_before = place.ledger.read_segments()
     printed = place.run(
         *("flows.retrain", "--dataset", "audioset", "--source", place.source, "--split", "source"),
         *("--options", '{"max_clips": 0}', "--model", "logistic_regression"),
     )
-    assert place.states()[0] == ("COMPLETED", "Complete")
+    assert place.flow_states()[0] == ("COMPLETED", "Complete")
     assert "clips: 19 ok, 1 gone" in printed
     assert "logistic_regression" in printed
-    for ytid in known.loc[known["status"] != "waiting", "ytid"]:
-        assert place.server.asked[ytid] == asked.get(ytid, 0)
-    run = place.newest("retrain")
+    for ytid in segments_before.loc[segments_before["status"] != "waiting", "ytid"]:
+        assert place.server.asked[ytid] == requests_before.get(ytid, 0)
+    run = place.newest_run("retrain")
     assert place.ledger.count_by_status() == {"waiting": 0, "done": 19, "gone": 1}
     assert run.data.metrics["clips_ok"] == 19
     assert run.data.metrics["share/Techno"] == 0.9
-    assert run.data.tags["clips_digest"] in logged(place, run)
+    assert run.data.tags["clips_digest"] in check_coverage(place, run)
 
 
-def test_what_was_asked_for_last_is_remembered_and_overridden(home):
+def test_the_last_arguments_are_remembered_and_overridden(home):
     workspace = Workspace(datasets.dataset_id("audioset", ""))
     assert last_arguments("", {})["max_clips"] == 1000
     write_json(workspace.acquisition_path, {"genres": "Jazz,Techno", "max_clips": 5})
@@ -197,35 +209,35 @@ def test_what_was_asked_for_last_is_remembered_and_overridden(home):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"workers": 3}, "must be 1 or 2"),
         ({"max_hours": 0.0}, "must be positive"),
         ({"split": "x"}, "choose from dealt"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once(home, given, said):
-    with pytest.raises(UsageError, match=said):
+def test_a_wrong_value_is_refused_before_anything_is_written(home, given, message):
+    with pytest.raises(UsageError, match=message):
         acquire.fn(**given)
     assert not home.exists()
 
 
-def test_before_anything_was_acquired_the_message_says_how(home):
+def test_the_error_about_a_missing_acquisition_names_the_command(home):
     with pytest.raises(DataError, match="-e acquire"):
         datasets.load_clips("audioset", "", home / "audioset", {})
 
 
-def test_the_clips_table_has_what_there_is_and_what_never_will_be(home):
+def test_the_clips_table_has_downloaded_and_unavailable_clips_but_no_waiting_ones(home):
     workspace = Workspace("audioset")
     ledger = Ledger(workspace.ledger_path)
     ledger.enroll(videos.listed("a", "b", "c", "d", "e").assign(split="train"))
     with pytest.raises(DataError, match="none of the 0 segments"):
         datasets.load_clips("audioset", "", workspace.directory, {})
     for ytid, padded_s in (("a", 0), ("b", 2.5)):
-        kept = {"path": f"000/{ytid}_5.flac", "sha256": 64 * ytid, "duration_s": 10.0, "padded_s": padded_s}
-        ledger.update_segment(f"{ytid}_5", status="done", **kept)
+        clip = {"path": f"000/{ytid}_5.flac", "sha256": 64 * ytid, "duration_s": 10.0, "padded_s": padded_s}
+        ledger.update_segment(f"{ytid}_5", status="done", **clip)
     ledger.update_segment("c_5", status="gone", error="geo", message="not in your country")
-    ledger.update_segment("d_5", error="http_429", message="too many")  # still waits
+    ledger.update_segment("d_5", error="http_429", message="too many")  # stays waiting
     table = datasets.load_clips("audioset", "", workspace.directory, {}).set_index("recording")
     assert list(table.index) == ["a", "b", "c"]
     assert table["status"].tolist() == ["pending", "pending", "geo"]
@@ -252,7 +264,7 @@ def test_coverage_counts_each_genre_in_order():
     assert pd.isna(table.loc["a", "share"])
 
 
-def test_a_version_names_a_set_of_clips_whatever_their_order():
+def test_the_digest_of_clips_does_not_depend_on_their_order():
     assert (
         coverage.digest_clip_ids(["a", "b"]) == coverage.digest_clip_ids(["b", "a"]) != coverage.digest_clip_ids(["a"])
     )

@@ -1,3 +1,5 @@
+"""A flow as a command line: options, help, errors."""
+
 import logging
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,14 +19,14 @@ from tests.support.servers import free_port
 
 
 class Recorder:
-    """In place of a flow: keeps what it is called with."""
+    """Stand-in for a flow that records its arguments."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
-        self.given: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
 
-    def __call__(self, **given: Any) -> None:
-        self.given = given
+    def __call__(self, **arguments: Any) -> None:
+        self.arguments = arguments
 
 
 def sample(variant: VariantName = "corrected", dry_run: DryRun = True, folds: Folds = -1) -> None:
@@ -48,7 +50,7 @@ def run(flow: Any, *arguments: str) -> Result:
 
 @pytest.fixture
 def flow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """A flow that only records, and that leaves Ctrl-C to pytest."""
+    """Flow that records its arguments and leaves Ctrl-C to pytest."""
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     monkeypatch.setattr(cli, "check_server", lambda: None)
     return Recorder(sample)
@@ -56,25 +58,25 @@ def flow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def test_the_options_of_a_command_line_are_the_parameters_of_the_flow(flow: Recorder):
     assert run(flow).exit_code == 0
-    assert flow.given == {"variant": "corrected", "dry_run": True, "folds": -1}
+    assert flow.arguments == {"variant": "corrected", "dry_run": True, "folds": -1}
     assert run(flow, "--variant", "paper", "--dry-run", "false", "--folds", "5").exit_code == 0
-    assert flow.given == {"variant": "paper", "dry_run": False, "folds": 5}
+    assert flow.arguments == {"variant": "paper", "dry_run": False, "folds": 5}
 
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "yes", "1"])
-def test_yes(flow: Recorder, word: str):
+def test_words_for_true(flow: Recorder, word: str):
     assert run(flow, "--dry-run", word).exit_code == 0
-    assert flow.given["dry_run"] is True
+    assert flow.arguments["dry_run"] is True
 
 
 @pytest.mark.parametrize("word", ["false", "False", "FALSE", "no", "0"])
-def test_no(flow: Recorder, word: str):
+def test_words_for_false(flow: Recorder, word: str):
     assert run(flow, "--dry-run", word).exit_code == 0
-    assert flow.given["dry_run"] is False
+    assert flow.arguments["dry_run"] is False
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("options", "message"),
     [
         (["--dry-run", "maybe"], "'maybe' is neither true nor false"),
         (["--dry-run", ""], "'' is neither true nor false"),
@@ -83,18 +85,18 @@ def test_no(flow: Recorder, word: str):
         (["--folds", "few"], "valid integer"),
     ],
 )
-def test_a_value_of_another_kind_is_a_usage_error(flow: Recorder, words: list[str], complaint: str):
-    done = run(flow, *words)
-    assert done.exit_code == 2 and not flow.given
-    assert complaint in done.stderr
+def test_a_value_of_the_wrong_type_is_a_usage_error(flow: Recorder, options: list[str], message: str):
+    done = run(flow, *options)
+    assert done.exit_code == 2 and not flow.arguments
+    assert message in done.stderr
 
 
-def test_a_value_out_of_range_is_left_to_the_flow(flow: Recorder):
+def test_a_value_out_of_range_is_passed_on_to_the_flow(flow: Recorder):
     assert run(flow, "--folds", "50").exit_code == 0
-    assert flow.given["folds"] == 50
+    assert flow.arguments["folds"] == 50
 
 
-def test_help_shows_what_the_flow_does_and_text_range_and_default_of_each_option(flow: Recorder):
+def test_help_shows_the_summary_and_the_text_range_and_default_of_each_option(flow: Recorder):
     text = run(flow, "--help").stdout
     assert "Do one thing, and nothing else." in text and "Then rest." in text
     assert "Returns" not in text and "Of no use" not in text
@@ -103,29 +105,29 @@ def test_help_shows_what_the_flow_does_and_text_range_and_default_of_each_option
     assert "From 2 to 20; 0 for none; -1 for 3 below 5,000 clips" in text
 
 
-def test_help_of_a_flow_is_all_of_its_options():
+def test_help_of_a_flow_lists_all_of_its_options():
     text = run(build, "--help").stdout
     for name in build.parameters.properties:
         assert f"--{name.replace('_', '-')} " in text
     assert "One of audioset, demo, fma, folder, gtzan, published, vggish." in text
 
 
-def test_without_a_named_server_there_is_nothing_to_check():
+def test_without_a_server_address_nothing_is_checked():
     with temporary_settings({PREFECT_API_URL: None}):
         cli.check_server()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/api", "http://[", "nonsense"])
-def test_a_server_that_does_not_answer_is_a_sentence(url: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_does_not_answer_is_a_foreseen_error(url: str, monkeypatch: pytest.MonkeyPatch):
     url = url.format(port=free_port())
-    monkeypatch.setattr(cli, "PREFECT_API_URL", Named(url))
+    monkeypatch.setattr(cli, "PREFECT_API_URL", UncheckedSetting(url))
     with pytest.raises(GenreError, match=r"does not answer.*prefect server start.*unset PREFECT_API_URL") as refused:
         cli.check_server()
     assert url in str(refused.value)
 
 
-class Named:
-    """A setting of Prefect's whose value Prefect itself would not take."""
+class UncheckedSetting:
+    """Prefect setting with a value that Prefect itself would refuse."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -134,30 +136,30 @@ class Named:
         return self.url
 
 
-class Health(BaseHTTPRequestHandler):
-    """A server that is asked after its health."""
+class HealthHandler(BaseHTTPRequestHandler):
+    """Handler of health checks that records the path requested."""
 
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/api/health" else 404)
         self.end_headers()
-        self.server.asked = self.path  # type: ignore[attr-defined]
+        self.server.requested_path = self.path  # type: ignore[attr-defined]
 
     def log_message(self, *arguments: Any) -> None:
         pass
 
 
-def test_a_server_that_answers_is_one():
-    with HTTPServer(("127.0.0.1", 0), Health) as server:
+def test_a_server_that_answers_passes_the_check():
+    with HTTPServer(("127.0.0.1", 0), HealthHandler) as server:
         Thread(target=server.handle_request, daemon=True).start()
         with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api/"}):
             cli.check_server()
-    assert server.asked == "/api/health"  # type: ignore[attr-defined]
+    assert server.requested_path == "/api/health"  # type: ignore[attr-defined]
 
 
-def test_what_prefect_says_again_of_a_foreseen_error_is_left_out_and_nothing_else():
-    shown: list[str] = []
+def test_only_the_repetitions_of_a_foreseen_error_are_left_out():
+    lines: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: shown.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     handler.addFilter(cli._without_traceback)
     handler.addFilter(cli._repetition_filter())
     logger = logging.Logger("test")
@@ -171,4 +173,4 @@ def test_what_prefect_says_again_of_a_foreseen_error_is_left_out_and_nothing_els
     logger.error("Finished in state %s", f"Failed('{error}')")
     logger.error("svm failed: %s", error)
     logger.error("Finished in state %s", "Failed('another reason')")
-    assert [line.split()[0] for line in shown] == ["Task", "svm", "Finished"]
+    assert [line.split()[0] for line in lines] == ["Task", "svm", "Finished"]

@@ -1,4 +1,4 @@
-"""Every parameter of a flow has a text, and the values that it shows are the values that the flow accepts."""
+"""Parameters of the flows: their texts, and that the accepted values shown are the ones the flows accept."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,24 +31,24 @@ BOUNDED = {name for name, (_, option) in OPTIONS.items() if option.json_schema()
 Check = Callable[[Any], object]
 
 
-def of_flow(function: Callable[..., Any], **given: Any) -> None:
-    """Call a flow's function outside of a run: it refuses a value, or goes on and misses its run."""
+def call_flow(function: Callable[..., Any], **given: Any) -> None:
+    """Call a flow's function outside of a flow run: if it accepts the values, it fails later for want of a run."""
     with suppress(RuntimeError):
         function(**given)
 
 
-def of_tag(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
     settings = {"registry_name": "genre", "write_tags": False, "dry_run": True, "overwrite": False, "undo": ""}
     tag.check_settings(settings | {"source": "x", "out": "", "min_confidence": confidence})
 
 
-def of_download(**given: Any) -> None:
+def check_download(**given: Any) -> None:
     DownloadSettings(url="http://127.0.0.1/{ytid}", **given).check_values()
 
 
 CLIPS = pd.DataFrame({"clip_id": ["a", "b"], "genre": ["high", "low"], "split": "test"})
 
-#: What refuses a value of each parameter that has bounds or choices.
+#: Check of each parameter that has bounds or choices.
 CHECKS: dict[str, Check] = {
     "Dataset": datasets.get_dataset,
     "Seed": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", seed=value),
@@ -58,9 +58,9 @@ CHECKS: dict[str, Check] = {
     "MinChange": lambda value: retrain.check_thresholds(value, 0.0),
     "DriftTrigger": lambda value: retrain.check_thresholds(0.0, value),
     "MaxDrift": lambda value: drift.check_log_folder(value, "log"),
-    "NShown": lambda value: of_flow(audit.audit_dataset.fn, n_shown=value),
+    "NShown": lambda value: call_flow(audit.audit_dataset.fn, n_shown=value),
     "NClips": lambda value: robustness._sample_clips(CLIPS, value, 0),
-    "MinConfidence": of_tag,
+    "MinConfidence": check_confidence,
     "PerGenre": lambda value: SegmentSelection(per_genre=value).check_values(),
     "SegmentSeed": lambda value: SegmentSelection(seed=value).check_values(),
     "MaxClips": lambda value: Pace(max_clips=value).check_values(),
@@ -68,14 +68,14 @@ CHECKS: dict[str, Check] = {
     "IntervalS": lambda value: Pace(interval_s=value).check_values(),
     "RetryS": lambda value: Pace(retry_s=value).check_values(),
     "RestS": lambda value: Pace(rest_s=value).check_values(),
-    "Downloads": lambda value: of_flow(acquire.fn, workers=value),
-    "SampleRate": lambda value: of_download(sr=value),
-    "TimeoutS": lambda value: of_download(timeout_s=value),
+    "Downloads": lambda value: call_flow(acquire.fn, workers=value),
+    "SampleRate": lambda value: check_download(sr=value),
+    "TimeoutS": lambda value: check_download(timeout_s=value),
 }
 
 
 def edges(kind: type, option: Option) -> tuple[list[Any], list[Any]]:
-    """The outermost values that a parameter's text accepts, and those just outside."""
+    """Return the outermost values that a parameter's text accepts, and those just outside."""
     step = 1 if kind is int else 0.001
     inside = [b for b in (option.minimum, option.maximum) if b is not None]
     inside += [option.above + step] if option.above is not None else []
@@ -85,17 +85,17 @@ def edges(kind: type, option: Option) -> tuple[list[Any], list[Any]]:
     outside += [b for b in (option.above, option.below) if b is not None]
     special = [value for value in option.special if not isinstance(value, str)]
     outside += [min(special) - step] if special else []
-    return inside + special + list(option.choices), [b for b in outside if b not in special] + ["?"] * bool(
-        option.choices
-    )
+    accepted = inside + special + list(option.choices)
+    refused = [b for b in outside if b not in special] + ["?"] * bool(option.choices)
+    return accepted, refused
 
 
-def test_every_parameter_with_bounds_has_its_check():
+def test_every_parameter_with_bounds_has_a_check():
     assert set(CHECKS) == BOUNDED
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
-def test_the_values_that_are_shown_are_those_that_are_accepted(
+def test_the_values_shown_are_the_values_accepted(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GENRE_LOG", str(tmp_path))
@@ -110,7 +110,7 @@ def test_the_values_that_are_shown_are_those_that_are_accepted(
 
 @pytest.mark.parametrize("flow", [audit.audit_dataset, paper.reproduce_paper, robustness.measure_robustness])
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_what_is_no_seed_is_refused_at_once(flow: Flow, seed: int, home: Path):
+def test_a_wrong_seed_is_refused_before_anything_is_written(flow: Flow, seed: int, home: Path):
     with pytest.raises(UsageError, match=f"seed must be a whole number from 0 to 4294967295, got {seed}"):
         flow.fn(seed=seed)
     assert not home.exists()
@@ -133,7 +133,7 @@ def test_the_accepted_values_follow_the_text(option: Option, description: str):
     assert option.description == description
 
 
-def test_the_range_of_the_form_lets_special_values_through():
+def test_the_range_of_the_form_includes_special_values():
     shown = Option("Text.", above=0, maximum=1, special={-1: "the usual one"}).json_schema()
     assert shown == {"description": "Text. Above 0, at most 1; -1 for the usual one.", "minimum": -1, "maximum": 1}
     assert Option("Text.", above=0, below=1).json_schema().keys() == {
@@ -152,7 +152,7 @@ def test_the_texts_name_every_data_set_and_model():
         assert (name in texts["FeatureModel"]) == (name in models.model_names("features"))
 
 
-def test_prefect_shows_bounds_choices_and_defaults_and_leaves_the_refusal_to_the_flow():
+def test_prefect_shows_bounds_choices_and_defaults_but_does_not_enforce_them():
     shown = parameter_schema(retrain.retrain.fn).properties
     assert (shown["folds"]["minimum"], shown["folds"]["maximum"], shown["folds"]["default"]) == (-1, 20, -1)
     assert (shown["min_gain"]["minimum"], shown["min_gain"]["exclusiveMaximum"]) == (0, 1)
