@@ -60,7 +60,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """Remove the traceback of a `GenreError` from a log record, and keep its message as ``record.foreseen``."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, GenreError):
-        record.foreseen = str(error)  # read by the filter below, on the same handler
+        record.foreseen = str(error)  # later handlers see the record without its exception
         record.exc_info = None
         record.exc_text = None
     return True
