@@ -23,7 +23,7 @@ Fit = Callable[[], pd.DataFrame]
 def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[str, Any], fit: Fit) -> pd.DataFrame:
     """Fit one trial and log it as a run of its own, or read its table if it was fitted before.
 
-    Trials are fitted in this process, one after the other: only models on features are, which release their memory.
+    Trials are fitted in this process, one after another. All are models on features, which release their memory.
 
     Parameters
     ----------
