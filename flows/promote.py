@@ -1,4 +1,4 @@
-"""Flow ``promote``: the best ensemble of what was trained, registered, and champion if it is better."""
+"""Flow ``promote``: registers the best ensemble of the trained models and makes it champion if it is better."""
 
 import hashlib
 import json
@@ -36,9 +36,9 @@ class PromotionOutcome(StrEnum):
 
     PROMOTED = "promoted"
     REFUSED = "refused"
-    #: The ensemble is a version already, and what was decided on that holds.
+    #: The ensemble is a registered version already, and the decision on it stands.
     UNCHANGED = "unchanged"
-    #: No version of this data set can stand beside the champion.
+    #: Versions of this data set cannot be registered beside the champion.
     NOT_REGISTERED = "not registered"
 
 
@@ -60,7 +60,21 @@ class PromotionDecision:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The best ensemble of the trainings at hand."""
+    """Best ensemble of the finished trainings.
+
+    Attributes
+    ----------
+    spec : Ensemble
+        Members and settings, as they are packaged.
+    choice : ChosenEnsemble
+        Result of the fit on held-out clips.
+    trainings : mapping of str to Path
+        Member to the folder of its training.
+    table : pd.DataFrame
+        Probability table of the ensemble.
+    digest : str
+        Twelve hexadecimal digits that identify the ensemble, its trainings and the code that serves it.
+    """
 
     spec: ensemble.Ensemble
     choice: selection.ChosenEnsemble
@@ -78,7 +92,7 @@ def promote(
     min_gain: MinGain = 0.0,
     min_precision: MinPrecision = evaluate.TARGET_PRECISION,
 ) -> PromotionDecision:
-    """Choose the best ensemble on clips held out, register it, and make it champion if it is better on test.
+    """Choose the best ensemble on held-out clips, register it, and make it champion if it is better on test.
 
     Returns
     -------
@@ -92,28 +106,27 @@ def promote(
         candidates = best_trainings(material)
         if not candidates:
             raise DataError(
-                f"no model is trained on {workspace.dataset_id} as it is now; "
+                f"no model has been trained on the current state of {workspace.dataset_id}; "
                 'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
         chosen = choose_ensemble(material, candidates, run_id, min_precision)
         decision = decide_promotion(material, chosen, registry_name, run_id, min_gain)
         label = chosen.spec.label
         outcomes = _model_outcomes(candidates, label, run_id)
-        publish_leaderboard(
-            run_id, material, candidates, outcomes, {} if label in candidates else {label: chosen.table}
-        )
+        combined = {} if label in candidates else {label: chosen.table}  # an ensemble of one is its model
+        publish_leaderboard(run_id, material, candidates, outcomes, combined)
         runs.set_tags(run_id, {"decision": decision.sentence})
         print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)
     return decision
 
 
 def check_promotion(registry_name: str, min_gain: float, min_precision: float) -> None:
-    """Refuse what cannot be asked of a promotion.
+    """Check the parameters of a promotion.
 
     Raises
     ------
     UsageError
-        If the name is none, or a figure out of range.
+        If the name is not a valid name of a registered model, or a number is out of range.
     """
     registry.check_name(registry_name)
     if not 0 <= min_gain < 1:
@@ -123,14 +136,15 @@ def check_promotion(registry_name: str, min_gain: float, min_precision: float) -
 
 
 def best_trainings(material: Material) -> dict[str, Path]:
-    """The best finished training of each model on this very data, split, configuration and code."""
+    """Return the best finished training of each model on the current data, split, configuration and code."""
     best: dict[str, tuple[tuple[float, bool], Path]] = {}
     for folder in material.workspace.training_dirs():
         job = read_json(folder / "job.json")
         if not read_result(folder) or not _is_current(material, job):
             continue
-        name, auc = job["model"], read_json(folder / "scores.json")["validation_macro_auc"]
-        rank = (auc, (folder / "out_of_fold.parquet").exists())
+        name = job["model"]
+        auc = read_json(folder / "scores.json")["validation_macro_auc"]
+        rank = (auc, (folder / "out_of_fold.parquet").exists())  # of two equals, the one that was cross-validated
         if name not in best or rank > best[name][0]:
             best[name] = (rank, folder)
     return {name: folder for name, (_, folder) in sorted(best.items())}
@@ -139,14 +153,15 @@ def best_trainings(material: Material) -> dict[str, Path]:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: str, min_precision: float) -> Candidate:
-    """Search the subsets on clips that no model had seen, log how each did, and calibrate the one chosen."""
+    """Compare all subsets of models on held-out clips, log their scores, and calibrate the best."""
     held_out = {name: held_out_probabilities(folder) for name, folder in candidates.items()}
     search = selection.search_ensembles(held_out)
     results.log_table(run_id, search.to_table(), "ensembles")
     best = search.best
     choice = selection.fit_ensemble(held_out, best["members"], best["mean"], precision=min_precision)
     trainings = {name: candidates[name] for name in choice.members}
-    table = choice.ensemble_table({name: pd.read_parquet(f / "probabilities.parquet") for name, f in trainings.items()})
+    probabilities = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in trainings.items()}
+    table = choice.ensemble_table(probabilities)
     spec = ensemble.Ensemble(
         genres=material.genres,
         config=material.config,
@@ -157,7 +172,7 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
         temperature=choice.temperature,
     )
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
-    folders = [trainings[m].name for m in spec.members]
+    folders = [trainings[member].name for member in spec.members]
     identity = [spec.mean, folders, min_precision, packaging.pinned_requirements(spec.members), code]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return Candidate(spec, choice, trainings, table, digest)
@@ -168,7 +183,7 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
 def decide_promotion(
     material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float
 ) -> PromotionDecision:
-    """Register the candidate unless it is known, and compare it with the champion."""
+    """Register the candidate unless it is a version already, and compare it with the champion."""
     champion = registry.find_version_by_alias(name, "champion")
     if refusal := _registration_refusal(material, champion, name):
         return refusal
@@ -201,76 +216,83 @@ def _apply_verdict(
     """Promote or refuse a version, and keep the decision with it."""
     if verdict.may_serve:
         aliases.promote_version(name, version, champion)
-        outcome, words = PromotionOutcome.PROMOTED, f"promoted {verdict.remark}".strip()
+        outcome = PromotionOutcome.PROMOTED
+        text = f"promoted {verdict.remark}".strip()
     else:
-        words = aliases.refuse_version(name, version, champion, verdict.reasons)
         outcome = PromotionOutcome.REFUSED
-    MlflowClient().set_model_version_tag(name, version.version, "decision", words)
-    get_run_logger().info("version %s of %s: %s", version.version, name, words)
-    return PromotionDecision(outcome, f"version {version.version} of {name}: {words}")
+        text = aliases.refuse_version(name, version, champion, verdict.reasons)
+    MlflowClient().set_model_version_tag(name, version.version, "decision", text)
+    get_run_logger().info("version %s of %s: %s", version.version, name, text)
+    return PromotionDecision(outcome, f"version {version.version} of {name}: {text}")
 
 
 def _standing_decision(version: ModelVersion, champion: ModelVersion | None) -> PromotionDecision | None:
-    """Decision on a version that was registered before, if it still holds; None where it must be decided (again)."""
+    """Return the decision on a version that was registered before, or None if it must be made (again)."""
     against = str(champion.version) if champion else ""
     if champion and champion.version == version.version:
-        known = "the champion"
+        earlier = "the champion"
     elif "rolled_back" in version.tags:
-        known = f"rolled back on {version.tags['rolled_back']}"
+        earlier = f"rolled back on {version.tags['rolled_back']}"
     elif "decision" in version.tags and version.tags.get("refused_against") == against:
-        known = version.tags["decision"]
-    else:  # also where the promotion was killed between the two tags
+        earlier = version.tags["decision"]
+    else:  # also if the promotion was killed between the two tags
         return None
-    sentence = f"nothing to register: version {version.version} of {version.name} is this very ensemble ({known})"
+    sentence = f"nothing to register: this ensemble is already version {version.version} of {version.name} ({earlier})"
     return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
 
 
 def _model_outcomes(candidates: Mapping[str, Path], chosen: str, run_id: str) -> dict[str, ModelOutcome]:
-    """Outcomes for the leaderboard of all that was trained on a data set."""
+    """Return the outcomes for the leaderboard of all models trained on a data set."""
     outcomes = dict.fromkeys(candidates, ModelOutcome(ModelStatus.TRAINED))
-    failed = {name: ModelOutcome(ModelStatus.FAILED, why) for name, why in runs.failed_models(run_id).items()}
+    failed = {name: ModelOutcome(ModelStatus.FAILED, reason) for name, reason in runs.failed_models(run_id).items()}
     return outcomes | {chosen: ModelOutcome(ModelStatus.CHOSEN)} | failed
 
 
 def next_command(name: str) -> str:
-    """What to type to serve the champion; where there is none, what to do about it."""
+    """Return the commands that serve the champion, or advice on how to get one."""
     if registry.find_version_by_alias(name, "champion") is None:
-        more = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
-        return f'there is no champion yet; where a version may be no better than chance, more music helps: "{more}"'
+        command = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
+        return f'there is no champion yet; if a version was no better than chance, train on more music: "{command}"'
     uri = shlex.quote(mlflow.get_tracking_uri())
     serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
-    return f"next, serve it:\n  MLFLOW_TRACKING_URI={uri} {serve}\nand ask it:\n  python -m serving.request FILE..."
+    request = "python -m serving.request FILE..."
+    return f"To serve the champion:\n  MLFLOW_TRACKING_URI={uri} {serve}\nTo classify files with it:\n  {request}"
 
 
 def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
-    """Whether a training is of this data, split, configuration and code; `job` may be of an older version."""
-    wanted = {
+    """Check that a training is of the current data, split, configuration and code.
+
+    `job` may have been written by an older version of this package.
+    """
+    current = {
         "data_digest": material.data_digest,
         "splits_digest": material.splits_digest,
         "config": material.config.to_dict(),
         "code_digest": code_digest(job["model"]) if job["model"] in models.MODELS else None,
     }
-    return all(job.get(key) == value for key, value in wanted.items())
+    return all(job.get(key) == value for key, value in current.items())
 
 
 def _is_demo_only(material: Material, champion: ModelVersion) -> bool:
-    """Whether the champion only knows the demo and the candidate is real."""
+    """Check whether the champion was trained on the demo only and the candidate on real music."""
     return champion.tags.get("synthetic") == "true" and not material.synthetic
 
 
 def _registration_refusal(material: Material, champion: ModelVersion | None, name: str) -> PromotionDecision | None:
-    """Decision where no version of this data set may stand beside the champion; None where one may."""
-    known = json.loads(champion.tags.get("genres", "[]")) if champion else []
-    other = "use -P registry_name= for another name"
+    """Return the decision not to register a version of this data set beside the champion, or None if one may be."""
+    genres = json.loads(champion.tags.get("genres", "[]")) if champion else []
+    advice = "use -P registry_name= for another name"
     if not material.has_audio:
-        objection = f"{material.workspace.dataset_id} brings features and no audio, so its models cannot hear"
+        objection = f"{material.workspace.dataset_id} has features but no audio, so its models cannot classify audio"
     elif champion is None or _is_demo_only(material, champion):
         return None
     elif champion.tags.get("synthetic") != "true" and material.synthetic:
-        objection = f"the champion of {name} was trained on real music, this is the demo; {other}"
-    elif known != material.genres:
-        known_here = ", ".join(material.genres)
-        objection = f"the champion of {name} knows {', '.join(known)}, this data set {known_here}; {other}"
+        objection = f"the champion of {name} was trained on real music, and this data set is the demo; {advice}"
+    elif genres != material.genres:
+        objection = (
+            f"the genres of the champion of {name} are {', '.join(genres)}, "
+            f"those of this data set {', '.join(material.genres)}; {advice}"
+        )
     else:
         return None
     return PromotionDecision(PromotionOutcome.NOT_REGISTERED, f"not registered: {objection}")
@@ -279,15 +301,16 @@ def _registration_refusal(material: Material, champion: ModelVersion | None, nam
 def _log_and_register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
     """Log the ensemble in a run of its own and register it."""
     run_id, _ = runs.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
-    client, choice, table = MlflowClient(), candidate.choice, candidate.table
+    client = MlflowClient()
+    choice = candidate.choice
+    table = candidate.table
     client.log_param(run_id, "members", ", ".join(choice.members))
     client.log_param(run_id, "mean", choice.mean)
     if choice.mean == "weighted":
         client.log_param(run_id, "weights", ", ".join(f"{weight:.3f}" for weight in choice.weights or []))
-    before = evaluate.apply_temperature(table, 1 / choice.temperature)
-    results.log_evaluation(
-        run_id, table, evaluate.summarise_scores(table) | _threshold_metrics(candidate), {"before calibration": before}
-    )
+    uncalibrated = evaluate.apply_temperature(table, 1 / choice.temperature)
+    scores = evaluate.summarise_scores(table) | _threshold_metrics(candidate)
+    results.log_evaluation(run_id, table, scores, {"before calibration": uncalibrated})
     runs.set_tags(run_id, material.tags)
     tags = material.tags | {
         "genres": json.dumps(material.genres),
@@ -300,22 +323,24 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
 
 
 def _threshold_metrics(candidate: Candidate) -> dict[str, float]:
-    """Temperature and threshold, what the threshold promised where it was learnt, and what it does on test."""
-    found, table = candidate.choice.threshold, candidate.table
-    precision, coverage = evaluate.selective_precision(table[table["split"] == "test"], found["confidence"])
+    """Return temperature and threshold, with the threshold's precision and coverage on held-out and on test clips."""
+    threshold = candidate.choice.threshold
+    test = candidate.table[candidate.table["split"] == "test"]
+    precision, coverage = evaluate.selective_precision(test, threshold["confidence"])
     return {
         "temperature": candidate.choice.temperature,
-        "unknown_below": found["confidence"],
-        "answered_precision": found["precision"],
-        "answered_coverage": found["coverage"],
+        "unknown_below": threshold["confidence"],
+        "answered_precision": threshold["precision"],
+        "answered_coverage": threshold["coverage"],
         "test_answered_precision": precision,
         "test_answered_coverage": coverage,
     }
 
 
 def _write_model_card(material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict) -> None:
-    """Write what a person reads on the version's page."""
-    client, run_id = MlflowClient(), str(version.run_id)
+    """Write the model card to the version's page in MLflow."""
+    client = MlflowClient()
+    run_id = str(version.run_id)
     experiment = client.get_run(run_id).info.experiment_id
     text = model_card.render_model_card(
         candidate.table,
@@ -324,7 +349,7 @@ def _write_model_card(material: Material, candidate: Candidate, version: ModelVe
         label=candidate.spec.label,
         data_set=material.workspace.dataset_id,
         synthetic=material.synthetic,
-        uri=f"models:/{version.name}/{version.version}",
+        uri=registry.version_uri(version.name, version.version),
         run_url=f"#/experiments/{experiment}/runs/{run_id}/artifacts/figures/confusion_matrix_test.png",
         ms_per_clip=verdict.ms_per_clip,
         megabytes=registry.size_mb(candidate.trainings),

@@ -1,4 +1,4 @@
-"""Flow ``retrain``, the main job: acquire, build, train and promote, where that is worth it."""
+"""Flow ``retrain``, the main job: acquire, build, train and promote, if enough has changed."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +45,7 @@ from tracking import cost, registry, runs
 
 
 class RetrainingOutcome(StrEnum):
-    """Outcome of a retraining, which names the state of its flow run."""
+    """Outcome of a retraining, and name of the final state of its flow run."""
 
     PROMOTED = "Promoted"
     REFUSED = "Refused"
@@ -53,7 +53,7 @@ class RetrainingOutcome(StrEnum):
     SKIPPED = "Skipped"
 
 
-#: Outcome of a retraining by that of its promotion.
+#: Outcome of a promotion to that of the retraining.
 OUTCOMES = {
     PromotionOutcome.PROMOTED: RetrainingOutcome.PROMOTED,
     PromotionOutcome.REFUSED: RetrainingOutcome.REFUSED,
@@ -107,8 +107,8 @@ def retrain(
     Returns
     -------
     State
-        Completed, and named after how it ended: ``Promoted``, ``Refused``, ``Unchanged`` (the ensemble is known) or
-        ``Skipped`` (nothing was trained), with the decision as its message.
+        Completed, and named after the outcome: ``Promoted``, ``Refused``, ``Unchanged`` (the ensemble is a registered
+        version already) or ``Skipped`` (nothing was trained), with the decision as its message.
     """
     settings = current_settings()
     resolve_hyperparameters(select_models(model), params, seed, folds)
@@ -119,7 +119,7 @@ def retrain(
         before = registry.find_version_by_alias(registry_name, "champion")
         if datasets.get_dataset(dataset).acquired:
             acquire(**last_arguments(source, parameters.parse_json_object(options, "options")))
-            options = "{}"
+            options = "{}"  # they are those of acquire
         build(dataset, source, variant, split, options, n_jobs, dask)
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         if decision is None:
@@ -131,12 +131,12 @@ def retrain(
 
 
 def check_thresholds(min_change: float, max_drift: float) -> None:
-    """Refuse what no change of a data set, and no drift, can be held against.
+    """Check the thresholds of change and drift.
 
     Raises
     ------
     UsageError
-        If a figure is out of range, or drift cannot be looked for.
+        If a threshold is out of range, or there is no prediction log to measure drift in.
     """
     if not 0 <= min_change <= 1:
         raise UsageError(f"min_change must be a share of the clips, from 0 to 1; got {min_change}")
@@ -154,7 +154,7 @@ def reason_to_skip(
     max_drift: float,
     run_id: str,
 ) -> RetrainingDecision | None:
-    """Decide whether nothing need be trained; None where something must."""
+    """Return the decision to skip the training, or None if models must be trained."""
     if champion is None or champion.tags.get("data_set") != workspace.dataset_id:
         return None
     share = changed_share(workspace, champion)
@@ -165,28 +165,30 @@ def reason_to_skip(
         shift = drift.measure_drift(workspace, config, champion, folder, max_drift, run_id)
     if share >= min_change or (shift.is_shifted and share):
         return None
-    told = (
-        f"{share:.1%} of the clips changed since version {champion.version} was trained, {min_change:.1%} are asked for"
+    reason = (
+        f"{share:.1%} of the clips changed since version {champion.version} was trained, "
+        f"below the required {min_change:.1%}"
     )
     if shift.is_shifted:
-        told += f"; what it was asked has drifted, and music like that must come first ({shift.sentence})"
-    return RetrainingDecision(RetrainingOutcome.SKIPPED, f"nothing trained: {told}")
+        reason += f"; the music being classified has drifted, but there are no new clips to train on ({shift.sentence})"
+    return RetrainingDecision(RetrainingOutcome.SKIPPED, f"nothing trained: {reason}")
 
 
 def changed_share(workspace: Workspace, champion: ModelVersion) -> float:
-    """Share of the clips, of then and now together, that are new, gone or under another genre; 0..1."""
-    then, now = (
-        drift.load_training_table(champion)["genre"],
-        training_clips(workspace).set_index("clip_id")["genre"].astype(str),
-    )
-    pairs = [set(genres.items()) for genres in (then, now)]
-    return len(pairs[0] ^ pairs[1]) / len(pairs[0] | pairs[1])
+    """Return the share of clips, 0..1, that were added, removed or relabelled since the champion was trained.
+
+    A clip is counted as a pair of id and genre, among the pairs of either time, so that a relabelled one counts twice.
+    """
+    current_genres = training_clips(workspace).set_index("clip_id")["genre"].astype(str)
+    before = set(drift.load_training_table(champion)["genre"].items())
+    now = set(current_genres.items())
+    return len(before ^ now) / len(before | now)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def report_outcome(name: str, before: ModelVersion | None, decision: RetrainingDecision, run_id: str) -> None:
-    """Publish how a retraining ended: as an artifact, as tags and, where a version was judged, as an event."""
+    """Publish the outcome of a retraining: as an artifact, as tags and, if a version was judged, as an event."""
     after = registry.find_version_by_alias(name, "champion")
     outcome = decision.outcome.value
     runs.set_tags(run_id, {"outcome": outcome, "decision": decision.sentence})

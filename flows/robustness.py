@@ -1,4 +1,4 @@
-"""Flow ``robustness``: a card of what a registered version's answers are worth when the audio is worse."""
+"""Flow ``robustness``: scores of a registered version on degraded audio."""
 
 import tempfile
 from pathlib import Path
@@ -33,7 +33,7 @@ from genre.plots import comparison
 from genre.store import computing
 from genre.studies import robustness, trials
 from genre.workspace import Workspace
-from tracking import aliases, cost, results, runs, scoring
+from tracking import aliases, cost, registry, results, runs, scoring
 
 
 @flow(name="robustness", flow_run_name="robustness {dataset}")
@@ -46,17 +46,23 @@ def measure_robustness(
     n_clips: NClips = 200,
     seed: Seed = 0,
 ) -> dict[str, float]:
-    """Score a registered version on test clips as they are and made worse: encoded, louder, noisy, faster, shorter.
+    """Score a registered version on test clips, original and degraded: encoded, louder, noisy, faster, shorter.
 
     Returns
     -------
     dict
         Degradation to macro AUC.
+
+    Raises
+    ------
+    UsageError
+        If the data set has no audio, or a parameter is out of range.
     """
     check_seed(seed)
     if not datasets.get_dataset(dataset).has_audio:
-        raise UsageError(f"data set {dataset!r} brings features and no audio, so there is nothing to make worse")
-    workspace, config = Workspace(datasets.dataset_id(dataset, source)), AudioConfig(variant=variant)
+        raise UsageError(f"data set {dataset!r} has features but no audio, so there is nothing to degrade")
+    workspace = Workspace(datasets.dataset_id(dataset, source))
+    config = AudioConfig(variant=variant)
     settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
         candidate = aliases.resolve_version(registry_name, version)
@@ -70,44 +76,53 @@ def measure_robustness(
 def score_degraded(
     version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int
 ) -> dict[str, pd.DataFrame]:
-    """Probability table of each degradation, by the version as it is served, in one fresh process."""
+    """Return the probability table of each degradation, predicted by the packaged version in one fresh process."""
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [(clip, name, n) for n, clip in enumerate(clips.itertuples()) for name in robustness.DEGRADATIONS]
-        rows = Parallel(n_jobs=-1)(
-            delayed(_write_degraded)(clip, name, config, Path(folder), seed + n) for clip, name, n in jobs
-        )
+        jobs = [
+            delayed(_write_degraded)(clip, name, config, Path(folder), seed + n)
+            for n, clip in enumerate(clips.itertuples())
+            for name in robustness.DEGRADATIONS
+        ]
+        rows = Parallel(n_jobs=-1)(jobs)
         usable = pd.DataFrame([row for row in rows if row])
-        answers = scoring.score_clips(f"models:/{version.name}/{version.version}", usable, config)
-    return {name: _probability_table(clips, k, answers) for k, name in enumerate(robustness.DEGRADATIONS)}
+        predicted = scoring.score_clips(registry.version_uri(version.name, version.version), usable, config)
+    return {name: _probability_table(clips, k, predicted) for k, name in enumerate(robustness.DEGRADATIONS)}
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def publish_robustness(run_id: str, version: ModelVersion, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Log the card to the run, its worst line to the version."""
+    """Log the card to the run, and the scores without degradation and at worst to the version.
+
+    Returns
+    -------
+    dict
+        Degradation to macro AUC.
+    """
     table = robustness.robustness_card(tables)
     worst = table.iloc[int(table["change"].to_numpy().argmin())]
-    said = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
-    note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {said}."
+    summary = f"macro AUC {table['macro_auc'].iloc[0]:.3f}, at worst {worst['macro_auc']:.3f} ({worst['degradation']})"
+    note = f"Version {version.version} of {version.name} on {len(tables[robustness.CLEAN])} test clips: {summary}."
     publish_table(run_id, table, "robustness", note)
-    drawn = table.rename(columns={"degradation": "label", "macro_auc": "value"}).assign(series="macro AUC")
-    drawn = drawn.rename(columns={"macro_auc_low": "low", "macro_auc_high": "high"})
-    results.log_figure(run_id, comparison.interval_dots(drawn, note, "Test macro AUC with 95 % interval"), "robustness")
-    MlflowClient().set_model_version_tag(version.name, version.version, "robustness", said)
+    columns = {"degradation": "label", "macro_auc": "value", "macro_auc_low": "low", "macro_auc_high": "high"}
+    plotted = table.rename(columns=columns).assign(series="macro AUC")
+    figure = comparison.interval_dots(plotted, note, "Test macro AUC with 95 % interval")
+    results.log_figure(run_id, figure, "robustness")
+    MlflowClient().set_model_version_tag(version.name, version.version, "robustness", summary)
     return dict(zip(table["degradation"], table["macro_auc"], strict=True))
 
 
 def _sample_clips(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
-    """Test clips, of each genre its share."""
+    """Return a random sample of the test clips, stratified by genre."""
     if n_clips < 1:
         raise UsageError(f"n_clips must be at least 1, got {n_clips}")
     test = clips[clips["split"] == "test"]
-    share = min(1.0, n_clips / len(test))
-    return test.groupby("genre", observed=True).sample(frac=share, random_state=seed).sort_values("clip_id")
+    fraction = min(1.0, n_clips / len(test))
+    return test.groupby("genre", observed=True).sample(frac=fraction, random_state=seed).sort_values("clip_id")
 
 
 def _write_degraded(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
-    """One clip made worse, as a file; its row for `scoring.score_clips`, None where nothing is left to hear."""
+    """Write a degraded clip to a file; return its row for `scoring.score_clips`, or None if no sound is left."""
     k = list(robustness.DEGRADATIONS).index(name)
     y = decoding.decode_audio(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
     path = folder / f"{seed}-{k}.audio"
@@ -125,15 +140,16 @@ def _write_degraded(clip: Any, name: str, config: AudioConfig, folder: Path, see
     return row
 
 
-def _probability_table(clips: pd.DataFrame, k: int, answers: pd.DataFrame) -> pd.DataFrame:
-    """Probability table of the k-th degradation."""
+def _probability_table(clips: pd.DataFrame, k: int, predicted: pd.DataFrame) -> pd.DataFrame:
+    """Return the probability table of the k-th degradation, without the clips that it made silent."""
     ids = clips["clip_id"].map(lambda clip_id: _degraded_id(k, clip_id))
-    heard = clips[ids.isin(answers.index).to_numpy()]
-    proba = answers.loc[ids[ids.isin(answers.index)], list(clips["genre"].cat.categories)].to_numpy()
-    return trials.make_probability_table(heard, proba)
+    is_predicted = ids.isin(predicted.index)
+    proba = predicted.loc[ids[is_predicted], list(clips["genre"].cat.categories)].to_numpy()
+    return trials.make_probability_table(clips[is_predicted.to_numpy()], proba)
 
 
 def _degraded_id(k: int, clip_id: object) -> str:
+    """Return the id of a clip under the k-th degradation."""
     return f"{k} {clip_id}"
 
 

@@ -1,4 +1,4 @@
-"""Flow ``rollback``: the version that served before serves again."""
+"""Flow ``rollback``: reinstates the previous champion."""
 
 import os
 
@@ -11,19 +11,19 @@ from tracking import aliases, registry, runs
 
 @flow(name="rollback", flow_run_name="rollback {registry_name}")
 def rollback(registry_name: RegistryName = "genre") -> str:
-    """Make the previous champion champion again; a second time undoes it.
+    """Reinstate the previous champion; a second rollback undoes the first.
 
     Returns
     -------
     str
-        What was done, in words.
+        A sentence on the versions before and after.
     """
     registry.check_name(registry_name)
     runs.connect()
     decision = aliases.roll_back(registry_name)
-    if launched := os.environ.get("MLFLOW_RUN_ID"):
-        runs.set_tags(launched, {"decision": decision})
-    print(f"{decision}; serving.deploy follows by itself, restart what else serves it", flush=True)
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):  # set by ``mlflow run``
+        runs.set_tags(run_id, {"decision": decision})
+    print(f"{decision}; serving.deploy switches to it by itself, any other server must be restarted", flush=True)
     return decision
 
 

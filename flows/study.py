@@ -1,4 +1,4 @@
-"""Flow ``study``: what matters to a model on features, and the paper's ablations beside its published numbers."""
+"""Flow ``study``: importances of the features, and the paper's ablations beside its published scores."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -22,7 +22,7 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports.tables import publish_table
-from flows.trials import run_trial
+from flows.trials import Fit, run_trial
 from genre import datasets, evaluate, models
 from genre.evaluate import importance
 from genre.inputs import features
@@ -34,7 +34,7 @@ from genre.training import job
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
-#: The part that all others are compared with.
+#: Name of the full set, with which all subsets are compared.
 ALL_FEATURES = "all features"
 
 
@@ -47,53 +47,63 @@ def study(
     params: Hyperparameters = "{}",
     seed: Seed = 0,
 ) -> dict[str, float]:
-    """Train a model on parts of the features, each a run, and measure what each feature and family is worth.
+    """Train a model on subsets of the features, each in a run of its own, and rank features and families.
 
     Returns
     -------
     dict
-        Part of the features to test macro AUC.
+        Subset of the features to test macro AUC.
     """
     settings = current_settings()
-    full = resolve_hyperparameters([trials.check_model(model)], params, seed)[model]
+    hyperparameters = resolve_hyperparameters([trials.check_model(model)], params, seed)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
         X = contents.load_features(material.clips, workspace.store_dir(material.config))
-        fitted, whole = trials.fit_model(model, material.clips, X, params=full, seed=seed)
+        fitted, full_table = trials.fit_model(model, material.clips, X, params=hyperparameters, seed=seed)
         ranking = rank_features(material, run_id, model, fitted, X, seed)
-        chosen, tables = importance.ablation_subsets(ranking), {}
-        for name, columns in chosen.items():
-            fit = (
-                partial(_fit_columns, material, model, full, seed, X, columns)
-                if name != ALL_FEATURES
-                else lambda: whole
-            )
-            identity = _identity(material, model, full, seed) | {"columns": ", ".join(columns)}
-            tables[name] = run_trial(workspace, run_id, f"{model}, {name}", identity, fit)
-        return publish_ablations(run_id, material, model, tables, chosen)
+        subsets = importance.ablation_subsets(ranking)
+        fit_subset = partial(_fit_subset, material, model, hyperparameters, seed, X)
+        fits: dict[str, Fit] = {name: partial(fit_subset, columns) for name, columns in subsets.items()}
+        fits[ALL_FEATURES] = lambda: full_table  # fitted for the ranking
+        tables = {}
+        for name, columns in subsets.items():
+            identity = _trial_identity(material, model, hyperparameters, seed) | {"columns": ", ".join(columns)}
+            tables[name] = run_trial(workspace, run_id, f"{model}, {name}", identity, fits[name])
+        return publish_ablations(run_id, material, model, tables, subsets)
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def rank_features(material: Material, run_id: str, model: str, fitted: Any, X: pd.DataFrame, seed: int) -> list[str]:
-    """Log importances: the model's own, permuted by feature and by family, SHAP; returns features, the first the best.
+    """Log importances: the model's own, by permutation and, for CatBoost, SHAP values.
 
-    The ranking is the model's own where it has one, which knows nothing of validation; else that of permutations.
+    Returns
+    -------
+    list of str
+        Features, the most important first: by the model's own importances, which do not depend on validation, or by
+        permutation if it has none.
     """
-    names, side = list(features.FEATURE_NAMES), (material.clips["split"] == "validation").to_numpy()
-    X_side, y_side = X.to_numpy()[side], material.clips["genre"].cat.codes.to_numpy()[side]
-    ways = {"column": None, "feature": importance.group_by_feature(names), "family": features.FAMILIES}
+    names = list(features.FEATURE_NAMES)
+    is_validation = (material.clips["split"] == "validation").to_numpy()
+    X_validation = X.to_numpy()[is_validation]
+    y_validation = material.clips["genre"].cat.codes.to_numpy()[is_validation]
+    groupings = {"column": None, "feature": importance.group_by_feature(names), "family": features.FAMILIES}
     permuted = {}
-    for way, groups in ways.items():
-        permuted[way] = importance.permutation_importances(
-            lambda Z: models.predict_proba(model, fitted, Z), X_side, y_side, columns=names, groups=groups, seed=seed
+    for unit, groups in groupings.items():
+        permuted[unit] = importance.permutation_importances(
+            lambda X_shuffled: models.predict_proba(model, fitted, X_shuffled),
+            X_validation,
+            y_validation,
+            columns=names,
+            groups=groups,
+            seed=seed,
         )
-        title = f"{model}: loss of macro AUC on validation when a {way} is shuffled"
-        _log_bars(run_id, permuted[way], f"permutation_by_{way}", title)
+        title = f"{model}: loss of macro AUC on validation when a {unit} is shuffled"
+        _log_bars(run_id, permuted[unit], f"permutation_by_{unit}", title)
     if model == "catboost":
-        shap = importance.shap_values(fitted, X_side, columns=names, genres=material.genres)
+        shap = importance.shap_values(fitted, X_validation, columns=names, genres=material.genres)
         results.log_table(run_id, shap.reset_index(), "shap")
         results.log_figure(run_id, comparison.stacked_bars(shap, f"{model}: SHAP values", "Mean size, logits"), "shap")
     own = models.feature_importances(model, fitted, names)
@@ -113,33 +123,50 @@ def publish_ablations(
     tables: Mapping[str, pd.DataFrame],
     columns: Mapping[str, list[str]],
 ) -> dict[str, float]:
-    """Publish the parts side by side with the paper's; returns the test macro AUC of each."""
+    """Publish the scores of the subsets side by side with those of the paper.
+
+    Returns
+    -------
+    dict
+        Subset of the features to test macro AUC.
+    """
     test = {name: table[table["split"] == "test"] for name, table in tables.items()}
-    rows = [_row(name, len(columns[name]), test[name], test[ALL_FEATURES]) for name in test]
+    rows = [_table_row(name, len(columns[name]), test[name], test[ALL_FEATURES]) for name in test]
     table = pd.DataFrame(rows)
     note = (
-        f"{model} on parts of the features, test split of {material.workspace.dataset_id}; published: XGBoost on "
+        f"{model} on subsets of the features, test split of {material.workspace.dataset_id}; published: XGBoost on "
         "2,027 clips of AudioSet in seven genres (Bahuleyan 2018). Gains and p (McNemar) are against all features."
     )
     publish_table(run_id, table, "study", note)
-    results.log_figure(
-        run_id, comparison.interval_dots(_plot_rows(table, model), "Parts of the features", "Test macro AUC"), "study"
-    )
+    figure = comparison.interval_dots(_plot_rows(table, model), "Subsets of the features", "Test macro AUC")
+    results.log_figure(run_id, figure, "study")
     return {str(row["features"]): float(row["macro_auc"]) for row in rows}
 
 
-def _row(name: str, n_columns: int, table: pd.DataFrame, whole: pd.DataFrame) -> dict[str, Any]:
-    """One line of the table: scores here, the gain over all features, the published scores."""
+def _table_row(name: str, n_columns: int, table: pd.DataFrame, full_table: pd.DataFrame) -> dict[str, Any]:
+    """Return a row of the table: scores here, the gain over all features, the published scores."""
     scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
     low, high = evaluate.confidence_intervals(table)["macro_auc"]
-    gain = evaluate.paired_gain(table, whole)
-    row = {"features": name, "n": n_columns} | {k: scores[k] for k in ("accuracy", "macro_f1", "macro_auc")}
-    row |= {"macro_auc_low": low, "macro_auc_high": high, "gain": gain["gain"]}
-    row |= {"gain_low": gain["interval"][0], "gain_high": gain["interval"][1], "p": evaluate.mcnemar_test(table, whole)}
-    return row | {f"published_{k}": v for k, v in published_results.ABLATIONS[name]._asdict().items()}
+    gain = evaluate.paired_gain(table, full_table)
+    published = published_results.ABLATIONS[name]._asdict()
+    return {
+        "features": name,
+        "n": n_columns,
+        "accuracy": scores["accuracy"],
+        "macro_f1": scores["macro_f1"],
+        "macro_auc": scores["macro_auc"],
+        "macro_auc_low": low,
+        "macro_auc_high": high,
+        "gain": gain["gain"],
+        "gain_low": gain["interval"][0],
+        "gain_high": gain["interval"][1],
+        "p": evaluate.mcnemar_test(table, full_table),
+        **{f"published_{metric}": score for metric, score in published.items()},
+    }
 
 
 def _plot_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the rows of the figure: the scores here with their intervals, and the published ones without."""
     here = table.rename(columns={"macro_auc": "value", "macro_auc_low": "low", "macro_auc_high": "high"})
     here = here.assign(label=table["features"], series=f"{model}, here")[["label", "series", "value", "low", "high"]]
     published = here.assign(series="XGBoost, published", value=table["published_macro_auc"], low=np.nan, high=np.nan)
@@ -147,13 +174,14 @@ def _plot_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def _log_bars(run_id: str, table: pd.DataFrame, name: str, title: str) -> None:
+    """Log permutation importances as a table and a figure."""
     results.log_table(run_id, table.reset_index(), name)
     figure = training.feature_importances(table["mean"], title, spread=table["std"], unit="Drop of macro AUC")
     results.log_figure(run_id, figure, name)
 
 
-def _identity(material: Material, model: str, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What a trial's table depends on, besides the columns."""
+def _trial_identity(material: Material, model: str, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return everything that a trial's result depends on, except its columns."""
     return {
         "model": model,
         "seed": seed,
@@ -161,13 +189,14 @@ def _identity(material: Material, model: str, params: Mapping[str, Any], seed: i
         "data_digest": material.data_digest,
         "splits_digest": material.splits_digest,
         "code_digest": job.code_digest(model),
-        **{f"hp.{k}": v for k, v in params.items()},
+        **{f"hp.{name}": value for name, value in params.items()},
     }
 
 
-def _fit_columns(
+def _fit_subset(
     material: Material, model: str, params: Mapping[str, Any], seed: int, X: pd.DataFrame, columns: list[str]
 ) -> pd.DataFrame:
+    """Train the model on some of the features; return its probability table."""
     return trials.fit_model(model, material.clips, X, params=params, seed=seed, columns=columns)[1]
 
 

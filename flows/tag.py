@@ -1,4 +1,4 @@
-"""Flow ``tag``: the champion's genre of every file of a music library, as a table and, if wanted, in the files."""
+"""Flow ``tag``: predicts the genre of every file of a music library, for a table and, on request, the files' tags."""
 
 import inspect
 import shlex
@@ -42,12 +42,12 @@ from genre.library.undo import UndoFile, check_replaceable, read_records, remove
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, registry, runs
 
-#: What really writes tags.
+#: Parameters that write tags.
 WRITE_PARAMETERS = {"write_tags": "true", "dry_run": "false"}
 
 
 class TagStatus(StrEnum):
-    """Result of tagging a file, as it is counted, printed and, in metrics, named."""
+    """Result of tagging a file; its text is printed and is part of the name of a metric."""
 
     WRITTEN = "written"
     WOULD_BE_WRITTEN = "would be written"
@@ -59,14 +59,14 @@ class TagStatus(StrEnum):
 
 @dataclass(frozen=True)
 class TagOutcome:
-    """Result of tagging a file, and what it depends on.
+    """Result of tagging a file, with the reason.
 
     Attributes
     ----------
     status : TagStatus
         The result.
     detail : str
-        The genre that the file has, or why it is refused, for people.
+        Genre that the file has, or reason for refusing it, for people.
     """
 
     status: TagStatus
@@ -91,15 +91,15 @@ def tag(
     n_jobs: NJobs = -1,
     dask: DaskAddress = "",
 ) -> dict[str, int]:
-    """Ask a registered model for the genre of every audio file below a folder; write a table and, if wanted, tags.
+    """Predict the genre of every audio file in a folder; write a table and, on request, tags.
 
-    What was answered is kept: the same command goes on where it was stopped, and asks again only about files that
-    changed, or for another version. MLflow is told numbers of files, and what was typed; no name of a file.
+    Predictions are kept: the same command resumes where it was stopped, and predicts again only for files that changed
+    or another version of the model. Only numbers of files and the parameters are logged to MLflow, never a file name.
 
     Returns
     -------
     dict
-        Numbers of files.
+        Numbers of files by result.
     """
     settings = current_settings()
     table_path = check_settings(settings)
@@ -117,25 +117,27 @@ def tag(
 
 
 def check_settings(settings: Mapping[str, Any]) -> Path:
-    """Refuse what contradicts itself, before hours of work; where the table is to lie.
+    """Check the parameters, before hours of work, and return the path of the table.
 
     Raises
     ------
     UsageError
-        If parameters do not go together, or one is out of range.
+        If parameters contradict each other, or one is out of range.
     GenreError
-        If the table's folder cannot be made.
+        If the table's folder cannot be created.
     """
     registry.check_name(settings["registry_name"])
-    confidence, writes, undo = settings["min_confidence"], settings["write_tags"], settings["undo"]
+    confidence = settings["min_confidence"]
+    writes = settings["write_tags"]
+    undo = settings["undo"]
     if confidence != -1 and not 0 <= confidence <= 1:
-        raise UsageError(f"min_confidence must be from 0 to 1, or -1 for the one the model learnt; got {confidence}")
+        raise UsageError(f"min_confidence must be from 0 to 1, or -1 for the model's own threshold; got {confidence}")
     if undo and (settings["source"] or writes):
-        raise UsageError("undo takes back what an earlier run wrote, and nothing else; leave source and write_tags out")
+        raise UsageError("undo cannot be combined with source or write_tags; leave source and write_tags out")
     if not undo and not settings["source"]:
         raise UsageError("tag needs the folder of your music: -P source=~/Music")
     if not writes and (not settings["dry_run"] or settings["overwrite"]):
-        raise UsageError("dry_run=false and overwrite=true are about writing tags; add -P write_tags=true")
+        raise UsageError("dry_run=false and overwrite=true only apply to writing tags; add -P write_tags=true")
     path = Path(settings["out"] or LIBRARY.table_path).expanduser().resolve()
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
@@ -146,24 +148,26 @@ def check_settings(settings: Mapping[str, Any]) -> Path:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def predict_missing(files: pd.DataFrame, model_version: ModelVersion, n_jobs: int, dask: str) -> None:
-    """Have every file answered that has no answer of this version yet."""
+    """Predict every file that has no prediction by this version yet."""
     model = _version_key(model_version)
-    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
-        todo = known.find_missing(files, model)
-        get_run_logger().info("%d files, of which %d are to be asked about", len(files), len(todo))
-        cost.count_clips(len(todo))
-        if todo.empty:
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
+        missing = store.find_missing(files, model)
+        get_run_logger().info("%d files, %d of them new or changed", len(files), len(missing))
+        cost.count_clips(len(missing))
+        if missing.empty:
             return
-        done = answers.predict_files(todo, cached_model(model_version), n_jobs=n_jobs, dask=dask)
-        n_before = len(files) - len(todo)
-        with tqdm(total=len(files), initial=n_before, desc="files", unit="file", smoothing=0.1) as bar:
-            for n, said in done:
-                known.save_predictions(todo, model, said)
-                bar.update(n)
+        batches = answers.predict_files(missing, cached_model(model_version), n_jobs=n_jobs, dask=dask)
+        n_kept = len(files) - len(missing)
+        with tqdm(total=len(files), initial=n_kept, desc="files", unit="file", smoothing=0.1) as bar:
+            for n_files, predictions in batches:
+                store.save_predictions(missing, model, predictions)
+                bar.update(n_files)
 
 
 def cached_model(model_version: ModelVersion) -> Path:
-    """Folder of a version in the workspace, where processes find it, on a cluster too; others are removed.
+    """Return the folder of a version in the workspace, where the workers of a cluster find it too.
+
+    The version is downloaded if it is missing, and the folders of others are then removed.
 
     Raises
     ------
@@ -182,46 +186,60 @@ def cached_model(model_version: ModelVersion) -> Path:
 def tag_files(
     files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str
 ) -> dict[str, TagOutcome]:
-    """Write genres into files, or only see what would be written: what became of each file that has a genre."""
-    record = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
+    """Write genres into files or, in a dry run, find out what would be written.
+
+    Returns
+    -------
+    dict
+        Path to outcome of each file that was given a genre.
+    """
+    undo = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     outcomes = {}
     if not settings["dry_run"]:
-        print(f"What undoes this is kept in {record.path}", flush=True)
-    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
-        remove_copies(Path(settings["source"]).expanduser().resolve())
-        said = known.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
-        for answer in tqdm(said, total=len(files), desc="tags", unit="file"):
-            if answer["genre"] not in (None, UNKNOWN):
-                path = Path(answer["path"])
-                outcomes[answer["path"]] = tag_file(path, answer["genre"], settings, record)
-                if outcomes[answer["path"]].status is TagStatus.WRITTEN:
-                    known.update_stamp(answer["path"], answers.file_stamp(path))
-    words = _count_outcomes(outcomes) | {"without a genre": len(files) - len(outcomes)}
-    print(f"\n{', '.join(f'{n} {word}' for word, n in words.items() if n)}; the table's column tag says more")
-    if settings["dry_run"]:
-        usual = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
-        given = {k: v for k, v in settings.items() if v != usual[k]}
-        print(f"No file was touched. To write the tags:\n\n{_mlflow_command(given | WRITE_PARAMETERS)}\n", flush=True)
-    elif record.n_records:
-        back = _mlflow_command({"undo": record.path})
-        print(f"{record.n_records} files were tagged. To have them as they were:\n\n{back}\n", flush=True)
-    else:
-        print("No file was tagged.\n", flush=True)
+        print(f"Undo file: {undo.path}", flush=True)
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
+        remove_copies(Path(settings["source"]).expanduser().resolve())  # left by a run that was killed
+        predictions = store.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
+        for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
+            if prediction["genre"] not in (None, UNKNOWN):
+                path = Path(prediction["path"])
+                outcome = tag_file(path, prediction["genre"], settings, undo)
+                outcomes[prediction["path"]] = outcome
+                if outcome.status is TagStatus.WRITTEN:
+                    store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
+    _print_tag_summary(outcomes, len(files), settings, undo)
     return outcomes
 
 
-def tag_file(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFile) -> TagOutcome:
-    """Write a genre into one file, if that is allowed."""
+def _print_tag_summary(
+    outcomes: Mapping[str, TagOutcome], n_files: int, settings: Mapping[str, Any], undo: UndoFile
+) -> None:
+    """Print the number of files with each result, and the next command."""
+    counts = _count_outcomes(outcomes) | {"without a genre": n_files - len(outcomes)}
+    print(f"\n{', '.join(f'{n} {result}' for result, n in counts.items() if n)}; details: column tag of the table")
+    if settings["dry_run"]:
+        defaults = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
+        changed = {name: value for name, value in settings.items() if value != defaults[name]}
+        print(f"No file was touched. To write the tags:\n\n{_mlflow_command(changed | WRITE_PARAMETERS)}\n", flush=True)
+    elif undo.n_records:
+        command = _mlflow_command({"undo": undo.path})
+        print(f"{undo.n_records} files tagged. To undo this:\n\n{command}\n", flush=True)
+    else:
+        print("No file was tagged.\n", flush=True)
+
+
+def tag_file(path: Path, genre: str, settings: Mapping[str, Any], undo: UndoFile) -> TagOutcome:
+    """Write a genre into one file, unless the file or the settings forbid it."""
     try:
-        there = tags.read_genre(path)
-        if there == genre:
+        present = tags.read_genre(path)
+        if present == genre:
             return TagOutcome(TagStatus.THERE_ALREADY)
-        if there and not settings["overwrite"]:
-            return TagOutcome(TagStatus.KEPT, there)
+        if present and not settings["overwrite"]:
+            return TagOutcome(TagStatus.KEPT, present)
         check_replaceable(path)
         if settings["dry_run"]:
-            return TagOutcome(TagStatus.WOULD_REPLACE, there) if there else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
-        tags.write_genre(path, genre, record)
+            return TagOutcome(TagStatus.WOULD_REPLACE, present) if present else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
+        tags.write_genre(path, genre, undo)
     except DataError as error:
         return TagOutcome(TagStatus.REFUSED, str(error))
     return TagOutcome(TagStatus.WRITTEN)
@@ -230,17 +248,23 @@ def tag_file(path: Path, genre: str, settings: Mapping[str, Any], record: UndoFi
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def undo_tagging(path: Path) -> dict[str, int]:
-    """Undo everything that an undo file tells of: numbers of files."""
+    """Restore all files of an undo file.
+
+    Returns
+    -------
+    dict
+        Numbers of files by result: ``restored``, ``as_before`` and ``refused``.
+    """
     counts: Counter[str] = Counter(restored=0, as_before=0, refused=0)
-    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
         for record in read_records(path):
             try:
                 counts["restored" if restore_file(record) else "as_before"] += 1
-                known.update_stamp(record["path"], answers.file_stamp(Path(record["path"])))
+                store.update_stamp(record["path"], answers.file_stamp(Path(record["path"])))
             except DataError as error:
                 counts["refused"] += 1
                 get_run_logger().warning("%s", error)
-    print(", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items()), flush=True)
+    print(", ".join(f"{n} {result.replace('_', ' ')}" for result, n in counts.items()), flush=True)
     return dict(counts)
 
 
@@ -254,61 +278,69 @@ def publish_predictions(
     min_confidence: float,
     run_id: str,
 ) -> dict[str, int]:
-    """Write the table, and log how many files there are of each genre; numbers of files."""
-    counts: Counter[tuple[str | None, str | None]] = Counter()  # by genre, or where there is none, by error
+    """Write the table of predictions, and log the number of files of each genre.
+
+    Returns
+    -------
+    dict
+        Numbers of files by result.
+    """
+    counts: Counter[tuple[str | None, str | None]] = Counter()  # by genre and error; one of them is None
     label = f"{model_version.name}/{model_version.version}"
-    with closing(PredictionStore(LIBRARY.predictions_path)) as known:
-        genres = known.list_genres(_version_key(model_version))
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
+        genres = store.list_genres(_version_key(model_version))
         names = answers.table_columns(genres, tag=outcomes is not None)
 
         def rows() -> Iterator[list[Any]]:
-            for said in known.iter_predictions(files["path"], _version_key(model_version), min_confidence):
-                counts[said["genre"], said["error"]] += 1
-                proba = said["probabilities"] or {}
-                row = [
-                    answers.escape_non_utf8(said["path"]),
-                    said["genre"],
-                    said["confidence"],
-                    *map(proba.get, genres),
-                ]
-                row += [said["error"], answers.escape_non_utf8(said["message"]), label]
-                yield row if outcomes is None else [*row, _tag_cell(outcomes.get(said["path"]))]
+            for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
+                counts[prediction["genre"], prediction["error"]] += 1
+                row = _table_row(prediction, genres, label)
+                yield row if outcomes is None else [*row, _tag_cell(outcomes.get(prediction["path"]))]
 
         answers.write_library_table(table_path, rows(), names, genres)
-    tables.publish_table(
-        run_id,
-        pd.DataFrame(
-            [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()], columns=["genre", "files"]
-        ),
-        "library",
-        f"{len(files)} files, by version {model_version.version} of {model_version.name}.",
-    )
+    rows_by_genre = [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()]
+    note = f"{len(files)} files, by version {model_version.version} of {model_version.name}."
+    tables.publish_table(run_id, pd.DataFrame(rows_by_genre, columns=["genre", "files"]), "library", note)
     runs.set_tags(run_id, {"model_version": label})
     print(f"The table is in {table_path}", flush=True)
     errors = sum(n for (genre, _), n in counts.items() if genre is None)
     unknown = sum(n for (genre, _), n in counts.items() if genre == UNKNOWN)
     numbers = {"files": len(files), "unknown": unknown, "errors": errors, "named": len(files) - unknown - errors}
-    return numbers | {f"tags_{word.replace(' ', '_')}": n for word, n in _count_outcomes(outcomes or {}).items()}
+    return numbers | {f"tags_{result.replace(' ', '_')}": n for result, n in _count_outcomes(outcomes or {}).items()}
+
+
+def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> list[Any]:
+    """Return a file's row of the table, without the column ``tag``."""
+    proba = prediction["probabilities"] or {}
+    return [
+        answers.escape_non_utf8(prediction["path"]),
+        prediction["genre"],
+        prediction["confidence"],
+        *map(proba.get, genres),
+        prediction["error"],
+        answers.escape_non_utf8(prediction["message"]),
+        label,
+    ]
 
 
 def _tag_cell(outcome: TagOutcome | None) -> str | None:
-    """The table's column ``tag`` for one file; None where there was no genre to write."""
+    """Return a file's cell in the column ``tag``; None if there was no genre to write."""
     return None if outcome is None else answers.escape_non_utf8(str(outcome))
 
 
 def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:
-    """How many files had each result, whatever the reason behind it."""
+    """Count the files by result, whatever the reason."""
     return {str(status): n for status, n in Counter(outcome.status for outcome in outcomes.values()).items()}
 
 
-def _mlflow_command(given: Mapping[str, Any]) -> str:
-    """What to type for this flow with these parameters."""
-    words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
-    return shlex.join(["mlflow", "run", ".", "--env-manager", "local", "-e", "tag", *words])
+def _mlflow_command(parameters: Mapping[str, Any]) -> str:
+    """Return the command that runs this flow with some parameters."""
+    options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+    return shlex.join(["mlflow", "run", ".", "--env-manager", "local", "-e", "tag", *options])
 
 
 def _version_key(model_version: ModelVersion) -> str:
-    """What a version's answers are kept by; its number alone comes again in another registry."""
+    """Return the key of a version's predictions in the store; a number alone recurs in another registry."""
     return f"{model_version.name}/{model_version.version} {model_version.source}"
 
 

@@ -1,4 +1,4 @@
-"""Flow ``train``: one experiment, in which each model is trained in its own process and is its own MLflow run."""
+"""Flow ``train``: one experiment, which trains each model in a process and logs it in an MLflow run of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,12 @@ def train(
     Returns
     -------
     dict
-        Model to what became of it.
+        Model to its outcome, as text.
+
+    Raises
+    ------
+    TrainingError
+        If all models failed or were left out.
     """
     settings = current_settings()
     names = select_models(model)
@@ -64,31 +69,39 @@ def train(
             name: _make_job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names
         }
         outcomes = {name: _train_or_skip(material, job, run_id) for name, job in jobs.items()}
-        done = {n: _training_folder(material, jobs[n]) for n in names if outcomes[n].is_trained}
-        publish_leaderboard(run_id, material, done, outcomes)
-        if not done:
-            raise TrainingError("no model could be trained: " + "; ".join(f"{n}: {o}" for n, o in outcomes.items()))
+        trained = {name: _training_folder(material, jobs[name]) for name in names if outcomes[name].is_trained}
+        publish_leaderboard(run_id, material, trained, outcomes)
+        if not trained:
+            reasons = "; ".join(f"{name}: {outcome}" for name, outcome in outcomes.items())
+            raise TrainingError(f"no model could be trained: {reasons}")
     return {name: str(outcome) for name, outcome in outcomes.items()}
 
 
 def n_folds(material: Material, name: str, folds: int) -> int:
-    """How many folds a model is trained on: as asked for, or where -1 asks, as many as pay.
+    """Return the number of folds for a model: `folds`, or for -1 as many as are worth their time.
 
-    From 5,000 clips on, validation is large enough and there are none. Below, models on features get three, which
-    takes twice as long again. So do the fast networks, except on the demo, whose scores mean nothing and which is there
-    to be quick; the others would take hours, and are judged by validation.
+    From 5,000 clips on, validation is large enough and no folds are needed. With fewer, models on features are also
+    trained on three folds, which triples the time. The same goes for the fast networks, except on the demo, whose
+    scores mean nothing and which has to be quick. The other networks would take hours; they are chosen on validation.
     """
     if folds >= 0:
         return folds
-    model, is_large = models.get_model(name), len(material.clips) >= LARGE_CLIPS
-    pays = get_input(model.input_name).is_vector(material.config) or (model.fast and not material.synthetic)
-    return N_FOLDS if pays and not is_large else 0
+    model = models.get_model(name)
+    is_large = len(material.clips) >= LARGE_CLIPS
+    is_worth_it = get_input(model.input_name).is_vector(material.config) or (model.fast and not material.synthetic)
+    return N_FOLDS if is_worth_it and not is_large else 0
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
 def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatus:
-    """Train one model in its own process, or take the finished one, and log it; returns which of the two."""
+    """Train a model in its own process, or reuse its finished training, and log it.
+
+    Returns
+    -------
+    ModelStatus
+        Trained or reused.
+    """
     folder = _training_folder(material, job)
     result = read_result(folder)
     run_id, is_logged = runs.open_run(parent, material.workspace, job.model, folder.name, is_done=result is not None)
@@ -103,9 +116,8 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatu
             _run_training(folder, job, run_id)
         results.log_training(run_id, folder)
         if material.has_audio:
-            packaging.log_model(
-                run_id, single_model_ensemble(material, job.model, folder), {job.model: folder}, material.tags
-            )
+            spec = single_model_ensemble(material, job.model, folder)
+            packaging.log_model(run_id, spec, {job.model: folder}, material.tags)
     except Exception as error:
         runs.fail_run(run_id, str(error))
         raise
@@ -114,33 +126,41 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatu
 
 
 def fill_input(material: Material, name: str) -> None:
-    """Compute an input that builds do not compute, for the clips that lack it."""
+    """Compute an input that builds leave out, for the clips that lack it."""
     if (family := parts.family_of(name)) != parts.BASE:
         directory = material.workspace.store_dir(material.config)
         building.build_store(material.clips, material.config, directory, family=family)
 
 
 def _run_training(folder: Path, job: TrainingJob, run_id: str) -> None:
-    """Run a training, its epochs in a progress bar and in MLflow as they end."""
+    """Run a training; show its epochs in a progress bar and log them to MLflow as they end."""
     n_epochs = job.params.get("epochs")
     with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             bar.update(epoch - bar.n)
-            bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items() if "loss" in k or "accuracy" in k})
+            shown = {name: value for name, value in metrics.items() if "loss" in name or "accuracy" in name}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
             results.log_epoch(run_id, epoch, metrics)
 
         process.run_training(folder, on_epoch)
 
 
 def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemble:
-    """One model as an ensemble of one."""
-    known = read_json(folder / "scores.json")
-    threshold, temperature = known["unknown_below"], known["temperature"]
-    return Ensemble(material.genres, material.config, (name,), "arithmetic", threshold, temperature=temperature)
+    """Return a trained model as an ensemble of one, with the threshold and temperature of its training."""
+    scores = read_json(folder / "scores.json")
+    return Ensemble(
+        genres=material.genres,
+        config=material.config,
+        members=(name,),
+        mean="arithmetic",
+        min_confidence=scores["unknown_below"],
+        temperature=scores["temperature"],
+    )
 
 
 def _make_job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> TrainingJob:
+    """Return the job of training a model on a data set."""
     return TrainingJob(
         model=name,
         params=params,
@@ -156,11 +176,12 @@ def _make_job(material: Material, name: str, params: dict[str, Any], seed: int, 
 
 
 def _training_folder(material: Material, job: TrainingJob) -> Path:
+    """Return the folder of a training in the workspace."""
     return material.workspace.training_dir(job.model, job.key)
 
 
 def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> ModelOutcome:
-    """Train one model if that is possible; a failure is logged and does not end the experiment."""
+    """Train a model if the data set has its input; a failure is logged and does not end the experiment."""
     input_name = models.get_model(job.model).input_name
     if not material.has_audio and input_name != "features":
         reason = f"needs {input_name}, and {material.workspace.dataset_id} has no audio"

@@ -1,4 +1,4 @@
-"""What an acquisition has got of each genre: as a table, in MLflow and in Prefect."""
+"""Coverage of an acquisition, the clips of each genre: as a table, in MLflow and in Prefect."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from genre.acquisition.ledger import STATUSES
 from tracking import results, runs
 
-#: What of the ledger is logged: no path of this machine, nobody's audio.
+#: Columns of the ledger that are logged: no local path and no audio.
 _LOGGED_COLUMNS = [
     "clip_id",
     "genre",
@@ -25,7 +25,7 @@ _LOGGED_COLUMNS = [
 
 
 def coverage_table(segments: pd.DataFrame) -> pd.DataFrame:
-    """Segments by genre and status, in the order of the genres, and why they are gone.
+    """Count segments by genre and status, and those that are gone by the reason.
 
     Parameters
     ----------
@@ -35,30 +35,34 @@ def coverage_table(segments: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Columns ``genre``, ``wanted``, one for each status, ``share`` (done among done and gone), and ``gone: CLASS``
-        for each class of error among those gone.
+        One row per genre, in the order of the genres. Columns ``genre``, ``wanted``, one for each status, ``share``
+        (done among done and gone), and ``gone: CLASS`` for each class of error among those gone.
     """
     order = segments.sort_values("genre_order")["genre"].unique()
     counts = pd.crosstab(segments["genre"], segments["status"]).reindex(index=order, columns=STATUSES, fill_value=0)
     gone = segments[segments["status"] == "gone"]
-    why = pd.crosstab(gone["genre"], gone["error"]).reindex(order, fill_value=0)
-    share = counts["done"] / (counts["done"] + counts["gone"]).where(lambda n: n > 0)
+    errors = pd.crosstab(gone["genre"], gone["error"]).reindex(order, fill_value=0)
+    share = counts["done"] / (counts["done"] + counts["gone"]).where(lambda n: n > 0)  # NaN while no segment is either
     counts.insert(0, "wanted", counts.sum(axis=1))
-    return counts.assign(share=share).join(why.add_prefix("gone: ")).rename_axis("genre").reset_index()
+    return counts.assign(share=share).join(errors.add_prefix("gone: ")).rename_axis("genre").reset_index()
 
 
 def digest_clip_ids(clip_ids: Iterable[str]) -> str:
-    """Sixteen hexadecimal digits that name a set of clips, whatever their order."""
+    """Return sixteen hexadecimal digits that identify a set of clips, in any order."""
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()[:16]
 
 
 def log_coverage(run_id: str, segments: pd.DataFrame, name: str, note: str) -> None:
-    """Log the clips that are there as MLflow's data set, its coverage as metrics, and both tables."""
+    """Log the acquired clips as MLflow's data set, the coverage as metrics, and the tables of both."""
     done = segments[segments["status"] == "done"]
     version = digest_clip_ids(done["clip_id"])
     results.log_dataset(run_id, done.assign(recording=done["ytid"]), name, version)
     counts = coverage_table(segments)
-    by_genre = {f"{c}/{row['genre']}": row[c] for _, row in counts.iterrows() for c in (*STATUSES, "share")}
+    by_genre = {
+        f"{column}/{genre}": value
+        for column in (*STATUSES, "share")
+        for genre, value in zip(counts["genre"], counts[column], strict=True)
+    }
     totals = {f"segments_{status}": int(counts[status].sum()) for status in STATUSES}
     runs.log_metrics(run_id, by_genre | totals)
     runs.set_tags(run_id, {"clips_digest": version, "ending": note})

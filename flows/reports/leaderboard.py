@@ -1,4 +1,4 @@
-"""The models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
+"""Leaderboard, the models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from genre.plots import training
 from genre.training.job import read_result
 from tracking import experiment_page, results, runs
 
-#: Columns that come from the scores, and how they are named.
+#: Scores in the leaderboard, with the titles of their columns.
 SCORE_COLUMNS = {
     "validation_macro_auc": "validation AUC",
     "test_macro_auc": "test AUC",
@@ -27,7 +27,7 @@ SCORE_COLUMNS = {
     "fit_seconds": "fit, s",
 }
 
-#: How what the first model leads the others by is named: in macro AUC, and by McNemar's test.
+#: Titles of the columns that compare the first model with each other one: lead in macro AUC, McNemar's test.
 LEAD_COLUMNS = ("first leads by", "McNemar")
 
 
@@ -36,7 +36,7 @@ class ModelStatus(StrEnum):
 
     TRAINED = "trained"
     REUSED = "reused"
-    #: The model, or the ensemble, that is the best of all that was trained on a data set.
+    #: Best of all models and ensembles on a data set.
     CHOSEN = "chosen"
     LEFT_OUT = "left out"
     FAILED = "failed"
@@ -63,12 +63,12 @@ class ModelOutcome:
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is a finished training, of now or of before."""
+        """True if there is a finished training, of this experiment or an earlier one."""
         return self.status in (ModelStatus.TRAINED, ModelStatus.REUSED)
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    """Scores of a finished training, with the seconds it took."""
+    """Read the scores of a finished training, with the seconds it took."""
     return read_json(folder / "scores.json") | {"fit_seconds": (read_result(folder) or {}).get("fit_seconds")}
 
 
@@ -79,15 +79,28 @@ def publish_leaderboard(
     outcomes: Mapping[str, ModelOutcome],
     ensemble: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
-    """Print the leaderboard and log it to the experiment's run, and to each model's how it compares with the first.
+    """Print the leaderboard, log it to the experiment's run, and log each model's comparison with the first to its run.
 
-    `folders` are those of finished trainings by model, `ensemble` the probability table of one by its name, if any.
+    Parameters
+    ----------
+    run_id : str
+        Run of the experiment.
+    material : Material
+        The data set.
+    folders : mapping of str to Path
+        Model to the folder of its finished training.
+    outcomes : mapping of str to ModelOutcome
+        Every model, and the ensemble if any, to its outcome.
+    ensemble : mapping of str to pd.DataFrame, optional
+        Name of an ensemble to its probability table.
     """
+    ensemble = ensemble or {}
     probabilities = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
+    probabilities |= ensemble
     scored = {name: read_scores(folder) for name, folder in folders.items()}
-    scored |= {name: evaluate.summarise_scores(table) for name, table in (ensemble or {}).items()}
+    scored |= {name: evaluate.summarise_scores(table) for name, table in ensemble.items()}
     board = rank_models(scored, outcomes)
-    ranked = {name: (probabilities | dict(ensemble or {}))[name] for name in board.index if name in scored}
+    ranked = {name: probabilities[name] for name in board.index if name in scored}
     pairs = evaluate.compare_models({name: table[table["split"] == "test"] for name, table in ranked.items()})
     board = add_leads(board, pairs)
     for name in board.index[1:].intersection(list(folders)):
@@ -101,7 +114,7 @@ def publish_leaderboard(
 
 
 def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, ModelOutcome]) -> pd.DataFrame:
-    """One row per model, the best on validation first.
+    """Return the leaderboard: one row per model, the best on validation first.
 
     Parameters
     ----------
@@ -123,7 +136,7 @@ def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str
 
 
 def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The table with what its first model leads each other by, on the test clips of all.
+    """Add the lead of the first model over each other one, on their common test clips.
 
     Parameters
     ----------
@@ -135,7 +148,8 @@ def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        With ``lead`` in macro AUC, ``lead_low``, ``lead_high`` and McNemar's p-value as ``lead_mcnemar``.
+        The leaderboard with ``lead`` in macro AUC, ``lead_low``, ``lead_high``, and McNemar's p-value as
+        ``lead_mcnemar``.
     """
     leads = pairs[pairs["first"] == board.index[0]].set_index("second")
     leads = leads.rename(columns={"gain": "lead", "low": "lead_low", "high": "lead_high", "mcnemar": "lead_mcnemar"})
@@ -143,14 +157,14 @@ def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(board: pd.DataFrame) -> str:
-    """The table for a terminal, narrower: without what the first leads by."""
+    """Format the leaderboard for a terminal, without the columns of the lead, which would not fit."""
     return format_leaderboard(board).drop(columns=list(LEAD_COLUMNS), errors="ignore").to_string(index=False, na_rep="")
 
 
 def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
-    """Log the table and its figure to a run, as its description, and as a Prefect artifact.
+    """Log the leaderboard and its figure to a run, and set them as its description and as a Prefect artifact.
 
-    A table with a model that was chosen is of all there are, and describes the experiment as well.
+    A leaderboard with a chosen model has all models of the data set, and becomes the page of the experiment too.
     """
     shown = format_leaderboard(board)
     chosen = [name for name, outcome in board["outcome"].items() if outcome.status is ModelStatus.CHOSEN]
@@ -167,7 +181,7 @@ def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mappi
 
 
 def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
-    """Figures rounded for people, the interval in brackets."""
+    """Format the leaderboard for people: numbers rounded, intervals in brackets."""
     shown = pd.DataFrame({"model": board.index})
     for column, title in SCORE_COLUMNS.items():
         digits = 1 if column == "fit_seconds" else 3
@@ -177,22 +191,22 @@ def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
             shown["95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
     if "lead" in board:
         leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
-        by = [f"{m:+.3f} [{a:+.3f}, {b:+.3f}]" if pd.notna(m) else "" for m, a, b in leads]
-        p_value = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
-        shown = shown.assign(**dict(zip(LEAD_COLUMNS, (by, p_value), strict=True)))
+        lead_title, mcnemar_title = LEAD_COLUMNS
+        shown[lead_title] = [f"{m:+.3f} [{low:+.3f}, {high:+.3f}]" if pd.notna(m) else "" for m, low, high in leads]
+        shown[mcnemar_title] = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
     return shown.assign(outcome=board["outcome"].map(str).to_numpy())
 
 
 def _long_format(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """One row per model and split, as the figure wants it."""
+    """Return one row per model and split, the form that the figure takes."""
     return pd.DataFrame(
         {
             "model": name,
             "split": split,
-            "macro_auc": s[f"{split}_macro_auc"],
-            "low": s[f"{split}_macro_auc_low"],
-            "high": s[f"{split}_macro_auc_high"],
+            "macro_auc": values[f"{split}_macro_auc"],
+            "low": values[f"{split}_macro_auc_low"],
+            "high": values[f"{split}_macro_auc_high"],
         }
-        for name, s in scores.items()
+        for name, values in scores.items()
         for split in ("validation", "test")
     )

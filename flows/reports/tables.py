@@ -1,4 +1,4 @@
-"""A finished comparison as a table: printed, logged, as the run's description and as a Prefect artifact."""
+"""Tables of results: printed, logged, in the run's description and as Prefect artifacts."""
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -14,18 +14,18 @@ def publish_table(run_id: str, table: pd.DataFrame, name: str, note: str) -> Non
     Parameters
     ----------
     run_id : str
-        Run that it belongs to.
+        Run that the table belongs to.
     table : pd.DataFrame
-        Figures as numbers; rounded to three decimals for people, whole in the CSV.
+        Numbers are rounded to three decimals for people, and not in the CSV.
     name : str
-        Of the CSV and the artifact, in lower-case letters, digits and ``-``.
+        Name of the CSV and the artifact, in lower-case letters, digits and ``-``.
     note : str
-        What the table says, in Markdown.
+        Caption in Markdown.
     """
     results.log_table(run_id, table, name)
     shown = format_table(table)
-    before = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content")
-    parts = [before, note, to_markdown(shown)]
+    description = MlflowClient().get_run(run_id).data.tags.get("mlflow.note.content")
+    parts = [description, note, to_markdown(shown)]
     MlflowClient().set_tag(run_id, "mlflow.note.content", "\n\n".join(part for part in parts if part))
     create_table_artifact(key=name, table={str(c): shown[c].tolist() for c in shown}, description=note)
     print(f"\n{note}\n\n{shown.to_string(index=False)}\n", flush=True)
@@ -34,16 +34,16 @@ def publish_table(run_id: str, table: pd.DataFrame, name: str, note: str) -> Non
 def publish_retraining(
     name: str, before: ModelVersion | None, after: ModelVersion | None, outcome: str, decision: str, run_id: str
 ) -> None:
-    """Leave a page of how a retraining ended on Prefect's server: decision, champions, leaderboard, figure, links.
+    """Publish the page of a retraining on Prefect's server: decision, champions, leaderboard, figure, links.
 
     Parameters
     ----------
     name : str
-        Of the registered model.
+        Name of the registered model.
     before, after : ModelVersion or None
-        Its champion when the retraining began, and now.
+        Champion when the retraining began, and now.
     outcome, decision : str
-        How it ended, in a word and in words.
+        Outcome in a word, and in a sentence.
     run_id : str
         Run of the retraining, whose description is the leaderboard.
     """
@@ -60,18 +60,19 @@ def publish_retraining(
 
 
 def _champion_row(when: str, version: ModelVersion | None) -> dict[str, object]:
-    """A row of the table of champions."""
+    """Return a row of the table of champions."""
     row: dict[str, object] = {"champion": when, "version": "none", "test AUC": None, "run": ""}
     if version is None:
         return row
     run_id = str(version.run_id)
-    page, metrics = runs.run_url(run_id), MlflowClient().get_run(run_id).data.metrics
-    shown = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
-    return row | {"version": version.version, "test AUC": metrics.get("test_macro_auc"), "run": shown}
+    page = runs.run_url(run_id)
+    metrics = MlflowClient().get_run(run_id).data.metrics
+    link = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
+    return row | {"version": version.version, "test AUC": metrics.get("test_macro_auc"), "run": link}
 
 
 def format_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: three decimals, ``…_low`` and ``…_high`` as one interval, nothing for NaN."""
+    """Format a table as text: three decimals, ``…_low`` and ``…_high`` as one interval, nothing for NaN."""
     shown = pd.DataFrame(index=table.index)
     for column in map(str, table.columns):
         if column.endswith("_low") and f"{column[:-4]}_high" in table:
@@ -83,12 +84,13 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(shown: pd.DataFrame) -> str:
-    """A table of texts in Markdown."""
+    """Return a table of texts in Markdown."""
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _format_value(value: object) -> str:
+    """Format a cell: nothing for a missing value, three decimals for a float."""
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -30,7 +30,7 @@ def place(tmp_path: Path, prefect_server: str) -> Place:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Place, str]:
-    """A folder of music retrained once; and what that printed."""
+    """Retrain once on a folder of music; return the place and the output."""
     folder = tmp_path_factory.mktemp("first")
     write_music(folder / "music", genres={"low & slow": 110, "high-ish": 880}, tracks=10)
     place = Place(folder, prefect_server)
@@ -50,14 +50,14 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     for name in ("logistic_regression", "catboost", "ensemble"):
         run = runs[name]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        wanted = {
+        expected = {
             "test_macro_auc",
             "test_macro_auc_low",
             "validation_log_loss",
             "train_accuracy",
             "test_auc/high-ish",
         }
-        assert wanted <= set(run.data.metrics)
+        assert expected <= set(run.data.metrics)
         assert any(metric.startswith("test_auc/low _ slow-") for metric in run.data.metrics)
     assert runs["catboost"].data.params["hp.iterations"] == "30"
     assert runs["catboost"].data.params["audio.sr"] == "22050"
@@ -70,7 +70,7 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     assert {"figures/leaderboard.png", "figures/spectrograms.png"} <= on_parent
 
 
-def test_every_run_says_how_it_compares_and_how_far_it_can_be_believed(first):
+def test_every_run_has_its_comparison_and_its_calibration(first):
     place, _ = first
     runs = {run.info.run_name: run for run in place.runs()}
     parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))
@@ -88,8 +88,8 @@ def test_every_run_says_how_it_compares_and_how_far_it_can_be_believed(first):
 
 def test_the_champion_gets_a_robustness_card(first):
     place, _ = first
-    said = ("--dataset", "folder", "--source", str(place.folder / "music"), "--n-clips", "4", "--seed", "3")
-    output = place.run("robustness", *said)
+    options = ("--dataset", "folder", "--source", str(place.folder / "music"), "--n-clips", "4", "--seed", "3")
+    output = place.run("robustness", *options)
     run = next(run for run in place.runs() if run.info.run_name == "robustness champion")
     card = pd.read_csv(place.client.download_artifacts(run.info.run_id, "tables/robustness.csv"))
     assert len(card) == 14 and card["clips"].nunique() == 1 and card["macro_auc"].between(0, 1).all()
@@ -101,20 +101,21 @@ def test_the_champion_gets_a_robustness_card(first):
 
 
 @pytest.mark.slow
-def test_what_a_served_champion_is_asked_is_logged_and_its_shift_found(first, tmp_path):
+def test_requests_to_a_served_champion_are_logged_and_their_drift_is_found(first, tmp_path):
     place, _ = first
     log = tmp_path / "log"
     environment = {"MLFLOW_TRACKING_URI": place.env["MLFLOW_TRACKING_URI"], "GENRE_LOG": str(log)}
     drift = ("drift", "--dataset", "folder", "--source", str(place.folder / "music"), "--log", str(log))
-    learnt = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
+    training_music = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
     with served("models:/genre@champion", tmp_path, **environment) as url:
-        request.predict_audio(learnt, url)
-        assert "Drift of version 1 of genre, 20 predictions: none" in place.run(*drift)
+        request.predict_audio(training_music, url)
+        assert "Drift of version 1 of genre, 20 answers: none" in place.run(*drift)
         request.predict_audio([noise(seed) for seed in range(200)], url)
     assert "shifted by more than 0.25 in 220 predictions" in place.run(*drift)
 
 
 def noise(seed: int) -> bytes:
+    """Return a WAV file of two seconds of noise."""
     y = np.random.default_rng(seed).normal(0, 0.3, 2 * 22050)
     sf.write(file := io.BytesIO(), y, 22050, format="WAV")
     return file.getvalue()
@@ -125,7 +126,7 @@ def test_a_second_run_reuses_everything_and_registers_nothing(first):
     before = place.trainings()
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
     assert "0 clips computed, 20 reused" in output
-    assert "nothing to register: version 1 of genre is this very ensemble" in output
+    assert "nothing to register: this ensemble is already version 1 of genre" in output
     assert place.trainings() == before
     assert place.versions() == 1
 
@@ -147,7 +148,7 @@ def test_an_experiment_of_one_model_that_is_not_better_is_refused(first):
     assert place.alias("champion") == 1
 
 
-def test_an_alias_that_was_deleted_comes_back(first):
+def test_promotion_restores_a_deleted_champion(first):
     place, _ = first
     place.client.delete_registered_model_alias("genre", "champion")
     output = place.run("promote", "--dataset", "folder", "--source", str(place.folder / "music"))
@@ -155,7 +156,7 @@ def test_an_alias_that_was_deleted_comes_back(first):
     assert place.alias("champion") == place.versions()
 
 
-def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
+def test_a_grown_folder_keeps_its_splits_and_is_trained_again(first):
     place, _ = first
     before = pd.read_parquet(next(place.folder.glob("home/folder-*/dealt.parquet")))
     write_music(place.folder / "more", genres={"x": 115}, tracks=4)
@@ -163,7 +164,7 @@ def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
         shutil.copy(path, place.folder / "music" / "low & slow" / f"new {path.name}")
     (place.folder / "music" / "low & slow" / "broken.mp3").write_bytes(b"no music")
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
-    assert "4 clips computed, 21 reused" in output  # the broken one has nothing to compute
+    assert "4 clips computed, 21 reused" in output  # the broken file is not counted
     assert "1 undecodable" in output
     after = pd.read_parquet(next(place.folder.glob("home/folder-*/dealt.parquet")))
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
@@ -172,19 +173,20 @@ def test_a_grown_folder_keeps_everyones_side_and_trains_anew(first):
     assert newest.data.metrics["clips_undecodable"] == 1
 
 
-def test_another_list_of_genres_needs_another_name(first):
+def test_another_list_of_genres_needs_another_registry_name(first):
     place, _ = first
     write_music(place.folder / "other", genres={"a": 110, "b": 880}, tracks=8)
     source = ("--dataset", "folder", "--source", str(place.folder / "other"))
     output = place.run("retrain", *source, *FAST)
-    assert "not registered: the champion of genre knows high-ish, low & slow, this data set a, b" in output
+    genres = "the genres of the champion of genre are high-ish, low & slow, those of this data set a, b"
+    assert f"not registered: {genres}" in output
     assert "registry_name" in output
     place.run("promote", *source, "--registry-name", "other")
     assert place.alias("champion", "other") == 1
 
 
 def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
-    """Kill a flow and all it started the moment something is there."""
+    """Kill a flow and all that it started as soon as something has happened."""
     for _ in range(2400):
         if happened() or process.poll() is not None:
             break
@@ -194,6 +196,7 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], object]) ->
     process.communicate()
 
 
+#: Stage of a retraining to the sign that it is under way.
 STAGES = {
     "build": lambda place: list(place.folder.glob("home/*/store/*/part-*.parquet")),
     "training": lambda place: list(place.folder.glob("home/*/trainings/catboost-*/training.log")),
@@ -202,7 +205,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_and_started_again_it_completes_and_repeats_nothing(place, stage):
+def test_a_killed_retraining_completes_when_run_again_and_repeats_nothing(place, stage):
     write_music(place.folder / "music", genres={"low": 110, "high": 880}, tracks=8, seconds=50)
     command = ("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
     kill_when(place.start(*command), lambda: STAGES[stage](place))

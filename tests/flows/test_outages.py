@@ -1,4 +1,4 @@
-"""What a retraining makes of a server that goes away, a full disk and a locked database: real ones."""
+"""Retraining with a server that goes away, a full disk and a locked database: real ones."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class Place:
         write_music(self.folder / "music", genres={"low": 110, "high": 880}, tracks=6)
 
     def start(self, flow: str = "retrain", *arguments: str) -> subprocess.Popen[str]:
-        mine = {
+        environment = {
             "GENRE_HOME": str(self.folder / "home"),
             "MLFLOW_TRACKING_URI": self.uri,
             "PREFECT_API_URL": self.api_url,
@@ -43,7 +43,7 @@ class Place:
         return subprocess.Popen(
             [*command, *arguments],
             cwd=self.folder,
-            env=os.environ | mine | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,7 +62,7 @@ class Place:
             time.sleep(0.05)
 
     def check_champion(self) -> None:
-        """One whole version that is champion, and no run that is still open or there twice."""
+        """Check for one complete version that is champion, and no run that is open or logged twice."""
         client = MlflowClient(self.uri)
         runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
         assert "RUNNING" not in {run.info.status for run in runs}
@@ -79,6 +79,7 @@ class Place:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a process; return its exit code and output."""
     out, err = process.communicate(timeout=500)
     return process.returncode, out, err
 
@@ -89,7 +90,7 @@ def place(tmp_path: Path, prefect_server: str) -> Place:
 
 
 @pytest.mark.slow
-def test_a_database_that_stays_locked_is_said_and_the_next_run_completes(place: Place):
+def test_a_locked_database_is_reported_and_the_next_run_completes(place: Place):
     process = place.retrain()
     place.wait(process, lambda: place.is_trained("logistic_regression"))
     with sqlite3.connect(place.folder / "mlflow.db", isolation_level=None, timeout=30) as database:
@@ -105,7 +106,7 @@ def test_a_database_that_stays_locked_is_said_and_the_next_run_completes(place: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB."""
+    """Mount a file system of 64 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True)
@@ -116,7 +117,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes all the room there is."""
+    """Write a file that fills the disk."""
     path = folder / "filler"
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -124,7 +125,7 @@ def fill(folder: Path) -> Path:
     return path
 
 
-#: When the disk becomes full: before the features, in the middle of the trainings, before the version is registered.
+#: Moments at which the disk becomes full: before the features, between two trainings, before the registration.
 MOMENTS = {
     "build": lambda place: list(place.folder.glob("home/*/clips.parquet")),
     "training": lambda place: place.is_trained("logistic_regression"),
@@ -134,7 +135,7 @@ MOMENTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_full_disk_is_said_and_the_next_run_completes(small_disk: Path, prefect_server: str, moment: str):
+def test_a_full_disk_is_reported_and_the_next_run_completes(small_disk: Path, prefect_server: str, moment: str):
     place = Place(small_disk, prefect_server)
     process = place.retrain()
     place.wait(process, lambda: MOMENTS[moment](place))
@@ -153,7 +154,8 @@ class MlflowServer:
     """An MLflow server that can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir()
         self.start()
@@ -162,9 +164,8 @@ class MlflowServer:
         store = ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
         store += ["--artifacts-destination", (self.folder / "artifacts").as_uri()]
         command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(self.port), "--workers", "1"]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "log").open("w") as log:
-            environment = os.environ | quiet
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         wait_until_up(f"{self.url}/health", self.process, self.folder / "log")
 
@@ -181,7 +182,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.mark.slow
-def test_an_mlflow_server_that_is_away_for_a_minute_is_waited_for(
+def test_an_mlflow_server_that_is_down_for_a_minute_is_waited_for(
     mlflow_server: MlflowServer, prefect_server: str, tmp_path: Path
 ):
     place = Place(tmp_path, prefect_server, mlflow_server.url)
@@ -213,11 +214,11 @@ class PrefectServer(MlflowServer):
     """A Prefect server that can be killed and started again."""
 
     def start(self) -> None:
-        own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        own |= {"PREFECT_HOME": str(self.folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        environment |= {"PREFECT_HOME": str(self.folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "log").open("w") as log:
-            self.process = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         self.url = f"http://127.0.0.1:{self.port}/api"
         wait_until_up(f"{self.url}/health", self.process, self.folder / "log")
 

@@ -1,4 +1,4 @@
-"""Deployments, schedules and workers: what the files say, and the same on real servers with real workers."""
+"""Deployments, schedules and workers: the files, and the same on real servers with real workers."""
 
 import json
 import os
@@ -38,20 +38,20 @@ DOCS = (ROOT / "docs" / "production.md").read_text()
 QUICK = {"dataset": "folder", "model": "logistic_regression", "folds": 0}
 
 
-def test_everything_that_is_to_be_run_is_deployed():
+def test_the_deployments_are_those_of_the_main_flows():
     flows = {definition["entrypoint"].split(":")[1] for definition in DEFINITIONS.values()}
     assert flows == {"acquire", "retrain", "build", "train", "promote", "tag"}
     assert {name for name, definition in DEFINITIONS.items() if "schedules" in definition} == {"nightly", "weekly"}
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_the_flow_is_there_and_takes_the_parameters(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_flow_of_a_deployment_exists_and_takes_its_parameters(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     definition = DEFINITIONS[name]
     flow = load_flow_from_entrypoint(definition["entrypoint"])
-    given = definition.get("parameters", {})
-    assert flow.validate_parameters(given).items() >= given.items()
-    required = [p for p in flow.parameters.required if p not in given]
+    parameters = definition.get("parameters", {})
+    assert flow.validate_parameters(parameters).items() >= parameters.items()
+    required = [p for p in flow.parameters.required if p not in parameters]
     assert not required or name == "tag"
 
 
@@ -61,7 +61,7 @@ def test_a_schedule_has_a_time_zone_that_exists(name: str):
     assert ZoneInfo(schedule["timezone"])
 
 
-def test_trainings_share_a_pool_that_takes_one_at_a_time():
+def test_trainings_share_a_pool_that_runs_one_at_a_time():
     on_gpu = {name for name, definition in DEFINITIONS.items() if definition["work_pool"]["name"] == "gpu"}
     assert on_gpu == {"weekly", "train"} and RUN_LIMITS["gpu"] == 1
     assert {definition["work_pool"]["name"] for definition in DEFINITIONS.values()} == set(RUN_LIMITS)
@@ -83,11 +83,11 @@ def test_served_deployments_are_those_of_the_file(monkeypatch: pytest.MonkeyPatc
     (schedule,) = weekly.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 5 * * 1", "Europe/Berlin")
     assert weekly.concurrency_limit == 1 and str(weekly.concurrency_options.collision_strategy.value) == "ENQUEUE"
-    with pytest.raises(UsageError, match="by cron only"):
+    with pytest.raises(UsageError, match="cron schedules only"):
         build_deployment(DEFINITIONS["weekly"] | {"schedules": [{"interval": 60}]})
 
 
-def test_serving_without_a_server_says_what_to_do():
+def test_serving_without_a_server_is_refused_with_advice():
     env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     command = [sys.executable, "-m", "flows.schedule"]
     with tempfile.TemporaryDirectory() as home:
@@ -95,7 +95,7 @@ def test_serving_without_a_server_says_what_to_do():
     assert done.returncode == 1 and "PREFECT_API_URL" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_automations_are_such_as_prefect_takes():
+def test_the_automations_are_accepted_by_prefect():
     silent, crashed = (Automation.model_validate(automation) for automation in AUTOMATIONS)
     assert silent.trigger.within.total_seconds() >= 3 * 180  # Prefect's heartbeat is every three minutes
     assert "prefect.flow-run.Running" in silent.trigger.after
@@ -107,7 +107,7 @@ def test_the_automations_are_such_as_prefect_takes():
 
 @dataclass
 class Team:
-    """A Prefect server of its own, a place for data, and workers that come and go."""
+    """A Prefect server, a folder for data, and workers that are started and killed."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -137,7 +137,7 @@ class Team:
 
     @contextmanager
     def running(self, name: str, *words: str, cwd: Path = ROOT) -> Iterator[psutil.Process]:
-        """A command of Prefect's that stays, and whatever it has started, ended at last."""
+        """Run a command of Prefect that does not end; kill it and all that it started at the end."""
         with (self.folder / f"{name}.log").open("w") as log:
             command = [sys.executable, "-m", "prefect", *words]
             process = subprocess.Popen(command, cwd=cwd, env=self.env, stdout=log, stderr=log)
@@ -150,7 +150,7 @@ class Team:
                 process.wait(30)
 
     def prefect(self, *words: str) -> str:
-        """A command of Prefect's that ends; what it printed."""
+        """Run a command of Prefect to its end and return its output."""
         command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -162,7 +162,7 @@ class Team:
         return answer.json()
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
-        """Ask for a run through the API; its id."""
+        """Start a run of a deployment through the API and return its id."""
         found = requests.get(f"{self.api}/deployments/name/{deployment}", timeout=30).json()
         return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
 
@@ -170,8 +170,8 @@ class Team:
         return requests.get(f"{self.api}/flow_runs/{run}", timeout=30).json()["state"]
 
     def wait(self, run: str, *types: str, timeout_s: float = 300) -> dict[str, Any]:
-        """The state of a run once it is of one of these types."""
-        until(lambda: self.state(run)["type"] in types, timeout_s, lambda: f"{self.state(run)} in {self.logs()}")
+        """Wait until the state of a run has one of these types, and return it."""
+        wait_until(lambda: self.state(run)["type"] in types, timeout_s, lambda: f"{self.state(run)} in {self.logs()}")
         return self.state(run)
 
     def logs(self) -> str:
@@ -183,29 +183,30 @@ class Team:
 
 
 def kill(pid: int) -> None:
-    """Kill a process and all below it, at once."""
+    """Kill a process and all its descendants."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for one in family:
+    for member in family:
         try:
-            one.kill()
+            member.kill()
         except psutil.NoSuchProcess:
             continue
 
 
-def until(reached: Callable[[], bool], timeout_s: float, tell: Callable[[], str]) -> None:
+def wait_until(reached: Callable[[], bool], timeout_s: float, explain: Callable[[], str]) -> None:
+    """Wait for a condition; fail with an explanation if it is not met in time."""
     deadline = time.monotonic() + timeout_s
     while not reached():
-        assert time.monotonic() < deadline, tell()
+        assert time.monotonic() < deadline, explain()
         time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """Server, pools and deployments as the documentation has them, the automations quicker; no worker yet."""
+    """Start a server with the documented pools and deployments, and automations that act sooner; no worker yet."""
     team = Team(tmp_path_factory.mktemp("team"))
     (team.folder / "prefect").mkdir()
     with team.running("server", "server", "start", "--host", "127.0.0.1", "--port", str(team.port)):
@@ -225,12 +226,12 @@ def test_a_retraining_whose_worker_is_killed_is_finished_by_the_next(team: Team)
     with team.running("worker-1", "worker", "start", "--pool", "gpu") as worker:
         run = team.trigger("retrain/weekly", dataset="folder", source=str(music), **slow)
         # each model is trained in a process of its own
-        until(lambda: any("genre.training.process" in c for c in commands(worker)), 200, team.logs)
+        wait_until(lambda: any("genre.training.process" in c for c in commands(worker)), 200, team.logs)
         kill(worker.pid)
     assert team.state(run)["type"] == "RUNNING"
     assert not list(team.folder.glob("home/*/trainings/*/result.json"))
     with team.running("worker-2", "worker", "start", "--pool", "gpu"):
-        until(lambda: team.state(run)["type"] != "RUNNING", 200, team.logs)
+        wait_until(lambda: team.state(run)["type"] != "RUNNING", 200, team.logs)
         state = team.wait(run, "COMPLETED", "FAILED")
     assert state["name"] == "Promoted", state
     assert team.client.get_model_version_by_alias("genre", "champion").version == 1
@@ -242,22 +243,23 @@ def test_a_retraining_whose_worker_is_killed_is_finished_by_the_next(team: Team)
 
 
 def commands(worker: psutil.Process) -> list[list[str]]:
-    found = []
+    """Return the command lines of all descendants of a process."""
+    lines = []
     for process in worker.children(recursive=True):
         try:
-            found.append(process.cmdline())
+            lines.append(process.cmdline())
         except psutil.Error:
             continue
-    return found
+    return lines
 
 
 @pytest.mark.slow
-def test_of_three_trainings_asked_for_at_once_one_is_under_way(team: Team):
+def test_three_trainings_started_at_once_run_one_after_the_other(team: Team):
     music = write_music(team.folder / "three", genres={"low": 110.0, "high": 880.0}, tracks=6)
-    given = QUICK | {"source": str(music)}
+    parameters = QUICK | {"source": str(music)}
     with team.running("worker-3", "worker", "start", "--pool", "gpu"):
-        runs = [team.trigger("retrain/weekly", **given, registry_name="three") for _ in range(2)]
-        runs.append(team.trigger("train/train", **given))
+        runs = [team.trigger("retrain/weekly", **parameters, registry_name="three") for _ in range(2)]
+        runs.append(team.trigger("train/train", **parameters))
         for run in runs:
             team.wait(run, "COMPLETED", "FAILED", "CRASHED")
     times = sorted(team.times(run) for run in runs)
@@ -271,19 +273,19 @@ def test_a_schedule_that_is_due_within_the_minute_fires(team: Team):
     music = write_music(team.folder / "scheduled", genres={"low": 110.0, "high": 880.0}, tracks=3)
     due = pd.Timestamp.now(ZoneInfo("Europe/Berlin")).floor("min") + pd.Timedelta(minutes=1)
     schedule = {"cron": f"{due.minute} {due.hour} * * *", "timezone": "Europe/Berlin"}
-    given = {"dataset": "folder", "source": str(music), "n_jobs": 1}
-    body = [{"schedule": schedule, "active": True, "parameters": given}]
+    parameters = {"dataset": "folder", "source": str(music), "n_jobs": 1}
+    body = [{"schedule": schedule, "active": True, "parameters": parameters}]
     requests.post(f"{team.api}/deployments/{found['id']}/schedules", json=body, timeout=30).raise_for_status()
     with team.running("worker-4", "worker", "start", "--pool", "cpu"):
-        wanted = {"deployments": {"id": {"any_": [found["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        until(lambda: bool(team.post("flow_runs/filter", **wanted)), 120, team.logs)
-        run = team.post("flow_runs/filter", **wanted)[0]
+        query = {"deployments": {"id": {"any_": [found["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        wait_until(lambda: bool(team.post("flow_runs/filter", **query)), 120, team.logs)
+        run = team.post("flow_runs/filter", **query)[0]
         team.wait(run["id"], "COMPLETED", "FAILED", timeout_s=200)
     assert team.state(run["id"])["type"] == "COMPLETED" and run["auto_scheduled"]
     assert abs(team.times(run["id"])[0] - due) < pd.Timedelta(seconds=60)
 
 
-#: Ten retrainings in one process, the folder growing before each but the sixth; a line of facts after each.
+#: Ten retrainings in one process, each on a larger folder except the sixth; prints a line of facts after each.
 TEN = """
 import json, os, sys, psutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The registry's aliases, what decides about them, and what a person reads: a real MLflow store and real processes."""
+"""Aliases, gate, decisions and model card of a promotion, on a real MLflow store and with real processes."""
 
 import logging
 import shutil
@@ -37,7 +37,7 @@ from tracking.gate import ACCEPTED, Finding, SkipReason, Verdict, evaluate_versi
 
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow database, copied for each test: MLflow takes seconds to make one."""
+    """Make an MLflow database, which each test copies: MLflow takes seconds to make one."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -45,7 +45,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A registry with four versions of ``genre``, of which none is anything yet."""
+    """Make a registry with four versions of ``genre`` and no alias."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
@@ -57,34 +57,36 @@ def client(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     mlflow.set_tracking_uri(before)
 
 
-def pointed_at(client: MlflowClient) -> dict[str, int]:
+def current_aliases(client: MlflowClient) -> dict[str, int]:
+    """Return the aliases of ``genre`` with their versions."""
     return {alias: int(v) for alias, v in client.get_registered_model("genre").aliases.items()}
 
 
-def test_the_champion_before_is_kept_and_a_refused_one_may_win_later(client):
+def test_the_previous_champion_is_kept_and_a_refused_version_may_win_later(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
     aliases.promote_version("genre", first, None)
-    assert pointed_at(client) == {"champion": 1}
-    words = aliases.refuse_version("genre", second, first, ["not certain", "Pop loses"])
-    assert words == "refused: not certain; Pop loses"
-    assert pointed_at(client) == {"champion": 1, "challenger": 2}
+    assert current_aliases(client) == {"champion": 1}
+    text = aliases.refuse_version("genre", second, first, ["not certain", "Pop loses"])
+    assert text == "refused: not certain; Pop loses"
+    assert current_aliases(client) == {"champion": 1, "challenger": 2}
     tags = client.get_model_version("genre", "2").tags
     assert tags == {"refused": "not certain; Pop loses", "refused_against": "1"}
     aliases.promote_version("genre", client.get_model_version("genre", "2"), first)
-    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert current_aliases(client) == {"champion": 2, "previous": 1}
     assert client.get_model_version("genre", "2").tags == {}
 
 
-def test_a_comparison_with_yesterdays_champion_decides_nothing(client):
+def test_a_comparison_with_a_former_champion_promotes_nothing(client):
     first, second, third = (client.get_model_version("genre", str(n)) for n in (1, 2, 3))
     aliases.promote_version("genre", first, None)
     aliases.promote_version("genre", second, first)
     with pytest.raises(GenreError, match="champion of genre changed while this version was compared"):
         aliases.promote_version("genre", third, first)
-    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert current_aliases(client) == {"champion": 2, "previous": 1}
     assert [model.name for model in client.search_registered_models()] == ["genre"]
 
 
+#: Promotes a version of five models once two of these processes are ready; prints the models that it promoted.
 RACE = """
 import sys, time
 from pathlib import Path
@@ -124,9 +126,9 @@ def test_of_two_promotions_at_once_one_wins(client, tmp_path):
         )
         for mine in ("2", "3")
     ]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    won = [set(out.split("\n")) - {""} for out, _ in said]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    won = [set(out.split("\n")) - {""} for out, _ in outputs]
     assert won[0] | won[1] == {f"won {name}" for name in "abcde"} and not won[0] & won[1]
     for name in "abcde":
         winner = 2 if f"won {name}" in won[0] else 3
@@ -136,70 +138,71 @@ def test_of_two_promotions_at_once_one_wins(client, tmp_path):
         }
 
 
-def test_who_was_killed_while_the_aliases_moved_blocks_nobody_for_long(client, monkeypatch):
+def test_the_lock_of_a_killed_promotion_is_removed_after_a_while(client, monkeypatch):
     first = client.get_model_version("genre", "1")
     client.create_registered_model(f"genre{aliases.LOCK_SUFFIX}")
     monkeypatch.setattr(aliases, "LOCK_TIMEOUT_S", 0.3)
     with pytest.raises(GenreError, match="under way and does not end; try again"):
         aliases.promote_version("genre", first, None)
-    assert pointed_at(client) == {}
+    assert current_aliases(client) == {}
     monkeypatch.setattr(aliases, "LOCK_STALE_S", 0.1)
     aliases.promote_version("genre", first, None)
-    assert pointed_at(client) == {"champion": 1}
+    assert current_aliases(client) == {"champion": 1}
 
 
-def test_rolling_back_twice_leaves_all_as_it_was(client):
+def test_rolling_back_twice_restores_the_aliases(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
     aliases.promote_version("genre", first, None)
     with pytest.raises(GenreError, match="no champion of genre before version 1 to roll back to; nothing was changed"):
         aliases.roll_back("genre")
     aliases.promote_version("genre", second, first)
     assert "version 1 of genre is champion again" in aliases.roll_back("genre")
-    assert pointed_at(client) == {"champion": 1, "previous": 2}
+    assert current_aliases(client) == {"champion": 1, "previous": 2}
     assert client.get_model_version("genre", "2").tags["rolled_back"].endswith("to version 1")
     aliases.roll_back("genre")
-    assert pointed_at(client) == {"champion": 2, "previous": 1}
+    assert current_aliases(client) == {"champion": 2, "previous": 1}
     assert "rolled_back" not in client.get_model_version("genre", "2").tags
 
 
-def test_rolling_back_what_is_not_there(client):
+def test_a_model_without_a_champion_cannot_be_rolled_back(client):
     for name in ("genre", "another"):
         with pytest.raises(GenreError, match=f"no champion of {name} to roll back"):
             aliases.roll_back(name)
 
 
-def verdict(finding: Finding, words: str) -> Verdict:
-    return Verdict(finding, 1.0, reasons=[] if finding in ACCEPTED else [words], remark=words)
+def verdict(finding: Finding, text: str) -> Verdict:
+    """Return a verdict whose reason or remark is a text."""
+    return Verdict(finding, 1.0, reasons=[] if finding in ACCEPTED else [text], remark=text)
 
 
-@pytest.mark.parametrize("words", ["", "promoted", "nothing to register", "not certain; Pop loses"])
-def test_a_verdict_is_applied_by_its_finding_whatever_its_words(client, words):
+@pytest.mark.parametrize("text", ["", "promoted", "nothing to register", "not certain; Pop loses"])
+def test_a_verdict_is_applied_by_its_finding_whatever_its_text(client, text):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
     with disable_run_logger():
-        won = promote._apply_verdict("genre", first, None, verdict(Finding.UNCOMPARED, words))
-        lost = promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, words))
+        won = promote._apply_verdict("genre", first, None, verdict(Finding.UNCOMPARED, text))
+        lost = promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, text))
     assert won == PromotionDecision(
-        PromotionOutcome.PROMOTED, f"version 1 of genre: {' '.join(['promoted', *words.split()])}"
+        PromotionOutcome.PROMOTED, f"version 1 of genre: {' '.join(['promoted', *text.split()])}"
     )
-    assert lost == PromotionDecision(PromotionOutcome.REFUSED, f"version 2 of genre: refused: {words}")
-    assert pointed_at(client) == {"champion": 1, "challenger": 2}
+    assert lost == PromotionDecision(PromotionOutcome.REFUSED, f"version 2 of genre: refused: {text}")
+    assert current_aliases(client) == {"champion": 1, "challenger": 2}
     kept = [client.get_model_version("genre", n).tags["decision"] for n in ("1", "2")]
-    assert [f"version {n} of genre: {text}" for n, text in enumerate(kept, 1)] == [won.sentence, lost.sentence]
+    assert [f"version {n} of genre: {tag}" for n, tag in enumerate(kept, 1)] == [won.sentence, lost.sentence]
 
 
-def test_a_decision_stands_while_its_champion_does(client):
+def test_a_decision_stands_while_the_champion_is_the_same(client):
     first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
     assert promote._standing_decision(first, None) is None
     aliases.promote_version("genre", first, None)
     with disable_run_logger():
         promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, "promoted"))
     champion, refused = (client.get_model_version("genre", str(n)) for n in (1, 2))
-    known = "nothing to register: version {} of genre is this very ensemble ({})"
+    sentence = "nothing to register: this ensemble is already version {} of genre ({})"
     assert promote._standing_decision(champion, champion) == PromotionDecision(
-        PromotionOutcome.UNCHANGED, known.format(1, "the champion")
+        PromotionOutcome.UNCHANGED, sentence.format(1, "the champion")
     )
     assert promote._standing_decision(refused, champion) == PromotionDecision(
-        PromotionOutcome.UNCHANGED, known.format(2, "refused: promoted")
+        PromotionOutcome.UNCHANGED, sentence.format(2, "refused: promoted")
     )
     assert promote._standing_decision(refused, client.get_model_version("genre", "3")) is None
     client.delete_model_version_tag("genre", "2", "decision")  # killed between the two tags
@@ -217,18 +220,23 @@ def test_a_version_that_was_rolled_back_is_not_judged_again(client):
 
 
 def material(*genres: str, has_audio: bool = True, synthetic: bool = False) -> Material:
+    """Return a data set of one clip per genre."""
     clips = pd.DataFrame({"genre": pd.Categorical(genres)})
     return Material(Workspace("mine"), AudioConfig(), has_audio, synthetic, clips, "", "")
 
 
 @pytest.mark.parametrize(
-    ("given", "tags", "sentence"),
+    ("data", "tags", "sentence"),
     [
         (material("a", "b"), None, ""),
         (material("a", "b"), {"genres": '["a", "b"]', "synthetic": "false"}, ""),
         (material("a", "b"), {"genres": '["x"]', "synthetic": "true"}, ""),
-        (material("a", has_audio=False), None, "not registered: mine brings features and no audio"),
-        (material("a"), {"genres": '["b"]'}, "not registered: the champion of genre knows b, this data set a"),
+        (material("a", has_audio=False), None, "not registered: mine has features but no audio"),
+        (
+            material("a"),
+            {"genres": '["b"]'},
+            "not registered: the genres of the champion of genre are b, those of this data set a",
+        ),
         (
             material("a", synthetic=True),
             {"genres": '["a"]'},
@@ -236,9 +244,9 @@ def material(*genres: str, has_audio: bool = True, synthetic: bool = False) -> M
         ),
     ],
 )
-def test_a_data_set_that_cannot_stand_beside_the_champion_is_not_registered(client, home, given, tags, sentence):
+def test_a_data_set_that_cannot_stand_beside_the_champion_is_not_registered(client, home, data, tags, sentence):
     champion = None if tags is None else client.create_model_version("genre", "here", tags=tags)
-    refusal = promote._registration_refusal(given, champion, "genre")
+    refusal = promote._registration_refusal(data, champion, "genre")
     assert (refusal is None) == (sentence == "")
     if refusal:
         assert refusal.outcome is PromotionOutcome.NOT_REGISTERED and refusal.sentence.startswith(sentence)
@@ -259,7 +267,7 @@ def test_the_leaderboard_of_a_promotion_has_the_chosen_and_the_failed(client, tm
     assert [str(outcome) for outcome in outcomes.values()] == ["trained", "chosen", "failed: no memory"]
 
 
-#: Trains, logs and registers a model from the project in the current folder; prints what it says of the clips.
+#: Trains, logs and registers a model by the package in the current folder; writes its probabilities of the clips.
 VERSION = """
 import sys
 from pathlib import Path
@@ -285,7 +293,7 @@ uri = packaging.log_model(run.info.run_id, spec, {"logistic_regression": folder}
 registry.register_version("genre", uri, {}, "")
 """
 
-#: A feature that changed between two versions: all of them, so that a model of one is lost with the other.
+#: Code that negates all features, so that a model trained on the one kind fails on the other.
 CHANGED = """
 
 _extract = extract_features
@@ -298,7 +306,7 @@ def extract_features(*arguments, **options):
 
 @dataclass
 class Two:
-    """Version 1 of a model, logged when a feature was another, and version 2 of today; both scored today."""
+    """Two versions of a model: 1 logged with code whose features differ, 2 with today's; both scored today."""
 
     clips: pd.DataFrame
     measured: dict[str, pd.DataFrame]
@@ -312,8 +320,9 @@ class Two:
 
     @property
     def test(self) -> pd.DataFrame:
-        """What version 2 was measured with."""
-        clips, measured = self.clips, self.measured["2"]
+        """Probability table that version 2 was measured with."""
+        clips = self.clips
+        measured = self.measured["2"]
         return probability_table(clips["clip_id"], "test", clips["genre"], clips["clip_id"], measured, measured.columns)
 
 
@@ -329,9 +338,11 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
     clips = pd.DataFrame(rows, columns=["clip_id", "path", "start_s", "end_s", "genre"])
     clips.to_parquet(folder / "clips.parquet")
     shutil.copy(empty_store, folder / "mlflow.db")
-    uri, measured = f"sqlite:///{folder}/mlflow.db", {}
+    uri = f"sqlite:///{folder}/mlflow.db"
+    measured = {}
     for number in ("1", "2"):
-        project, trained = folder / f"project {number}", folder / number
+        project = folder / f"project {number}"
+        trained = folder / number
         for part in ("genre", "tracking", "flows", "serving"):
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
         if number == "1":
@@ -372,15 +383,17 @@ def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(
 @pytest.mark.slow
 def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path, prefect_server):
     write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=10)
-    place, name = Place(tmp_path, prefect_server), "logistic_regression"
+    place = Place(tmp_path, prefect_server)
+    name = "logistic_regression"
     source = ("--dataset", "folder", "--source", str(tmp_path / "music"))
     place.run("retrain", *source, "--model", name)
-    # as if whoever registered it had been killed before it was judged
+    # as after a promotion that was killed between registration and verdict
     place.client.delete_registered_model_alias("genre", "champion")
     place.client.delete_model_version_tag("genre", "1", "decision")
     logged = place.client.get_model_version("genre", "1").source.removeprefix("models:/")
     (weights,) = next((tmp_path / "mlruns").rglob(logged)).rglob("model.skops")
-    X, y = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32), np.arange(40) % 2
+    X = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32)
+    y = np.arange(40) % 2
     data = models.TrainingData(["high", "low"], X, y, np.arange(40).astype(str), X, y)
     models.save_model(name, models.train_model(name, data, {}, 0, tmp_path / "other"), weights.parent)
     output = place.run("promote", *source)
@@ -397,32 +410,32 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
 
 @pytest.fixture
 def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
-    """The same, where what was scored once is not scored again."""
+    """Return the two versions, with scores that are looked up instead of computed again."""
     monkeypatch.setattr(scoring, "score_clips", lambda uri, clips, config: two.scored[uri])
     return two
 
 
-def test_no_gain_is_no_promotion(as_scored):
+def test_a_version_without_a_gain_is_refused(as_scored):
     verdict = as_scored.judge(as_scored.test)
-    assert verdict.gain["gain"] == 0  # with today's code version 1 would have everything wrong
+    assert verdict.gain["gain"] == 0  # with today's code version 1 would get every clip wrong
     (reason,) = verdict.reasons
     assert "+0.000 [+0.000, +0.000] on 8 clips, is not certain" in reason
     assert verdict.ms_per_clip > 0
 
 
-def test_the_same_answers_are_no_promotion(as_scored, monkeypatch):
+def test_a_version_with_the_predictions_of_the_champion_is_refused(as_scored, monkeypatch):
     monkeypatch.setitem(as_scored.scored, "models:/genre/1", as_scored.scored["models:/genre/2"])
     verdict = as_scored.judge(as_scored.test)
     assert verdict.reasons == ["it predicts the same as version 1, the champion"] and verdict.gain is None
 
 
-def test_what_answers_otherwise_than_it_was_measured_is_refused(as_scored):
+def test_a_version_whose_predictions_changed_since_it_was_measured_is_refused(as_scored):
     test = as_scored.test
     (reason,) = as_scored.judge(test.assign(high=test["low"], low=test["high"])).reasons
     assert "its predictions have changed since it was measured" in reason
 
 
-def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored):
+def test_features_of_another_machine_may_change_digits_but_no_genre(as_scored):
     test = as_scored.test
     shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
     (reason,) = as_scored.judge(shaken).reasons
@@ -437,7 +450,7 @@ def test_features_of_another_machine_may_move_digits_but_no_genre(as_scored):
     assert swapped.finding is Finding.CHANGED and not swapped.may_serve
 
 
-def test_a_champion_that_cannot_be_scored_gives_way_and_the_log_gets_the_reason(as_scored, monkeypatch):
+def test_a_champion_that_cannot_be_scored_is_replaced_and_the_reason_logged(as_scored, monkeypatch):
     def score_clips(uri: str, *arguments: object) -> pd.DataFrame:
         if uri == "models:/genre/1":
             raise GenreError("its code is gone")
@@ -452,7 +465,7 @@ def test_a_champion_that_cannot_be_scored_gives_way_and_the_log_gets_the_reason(
     ]
 
 
-def test_a_first_version_has_nothing_to_be_compared_with(as_scored):
+def test_a_first_version_may_serve_without_a_comparison(as_scored):
     verdict = evaluate_version(
         as_scored.versions[1], None, as_scored.test, as_scored.clips, AudioConfig(), min_gain=0.0
     )
@@ -460,9 +473,10 @@ def test_a_first_version_has_nothing_to_be_compared_with(as_scored):
 
 
 @pytest.mark.parametrize("finding", Finding)
-def test_the_finding_and_no_text_lets_a_version_serve(finding):
-    bare, wordy = Verdict(finding, 1.0), Verdict(finding, 1.0, reasons=["why"], remark="so")
-    assert bare.may_serve == wordy.may_serve == (finding in ACCEPTED)
+def test_the_finding_and_not_the_text_lets_a_version_serve(finding):
+    without_text = Verdict(finding, 1.0)
+    with_text = Verdict(finding, 1.0, reasons=["why"], remark="so")
+    assert without_text.may_serve == with_text.may_serve == (finding in ACCEPTED)
 
 
 def test_the_champion_of_the_demo_is_not_compared_with_real_music(as_scored):
@@ -470,7 +484,7 @@ def test_the_champion_of_the_demo_is_not_compared_with_real_music(as_scored):
     assert verdict.finding is Finding.UNCOMPARED and verdict.may_serve
 
 
-def test_chance_is_refused_and_a_demo_gives_way(as_scored):
+def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
     chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
@@ -481,11 +495,12 @@ def test_chance_is_refused_and_a_demo_gives_way(as_scored):
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(0)
-    made = [two_models(rng, n_clips=240, n_genres=3, skills=(s, s))[0] for s in (1.0, 2.0)]
-    return dict(zip(("svm", "catboost"), made, strict=True))
+    simulated = [two_models(rng, n_clips=240, n_genres=3, skills=(s, s))[0] for s in (1.0, 2.0)]
+    return dict(zip(("svm", "catboost"), simulated, strict=True))
 
 
-def described(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
+def render_card(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
+    """Return the model card of a weighted ensemble of some models."""
     choice = selection.fit_ensemble(tables, list(tables), "weighted", precision=precision)
     table = choice.ensemble_table(tables)
     clips = table[["genre", "recording"]].assign(split="test")
@@ -503,8 +518,8 @@ def described(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic
     )
 
 
-def test_the_description_says_all_that_a_person_needs(tables):
-    text = described(tables)
+def test_the_model_card_is_complete(tables):
+    text = render_card(tables)
     for part in (
         "Model: weighted mean of svm, catboost.",
         "Data: folder-music, 240 clips of 120 recordings (genre 0 80, genre 1 80, genre 2 80); test 240.",
@@ -524,12 +539,12 @@ def test_the_description_says_all_that_a_person_needs(tables):
     assert "synthetic" not in text and "cannot" not in text and "only" not in text
 
 
-def test_the_description_tells_the_weaknesses(tables):
+def test_the_model_card_names_the_weaknesses(tables):
     poor = {
         name: table.iloc[:40].assign(**{"genre 0": 0.0, "genre 1": 1.0, "genre 2": 0.0})
         for name, table in tables.items()
     }
-    text = described(poor, precision=0.9, synthetic=True)
+    text = render_card(poor, precision=0.9, synthetic=True)
     assert text.startswith("**Trained on the synthetic demo corpus")
     assert "- genre 0: only 0% of its clips are recognised" in text
     assert "tested on fewer than 30 clips: genre 0, genre 1, genre 2" in text
@@ -537,19 +552,19 @@ def test_the_description_tells_the_weaknesses(tables):
     assert "genre 1, 100%" in text
 
 
-def test_a_description_of_very_many_genres_still_fits():
+def test_a_model_card_of_very_many_genres_still_fits():
     rng = np.random.default_rng(0)
     table = two_models(rng, n_clips=400, n_genres=100, skills=(2.0, 2.0))[0]
-    assert len(described({"svm": table, "catboost": table})) <= model_card.MAX_LENGTH
+    assert len(render_card({"svm": table, "catboost": table})) <= model_card.MAX_LENGTH
 
 
-def test_confusions_by_hand():
+def test_metrics_per_genre_of_a_small_table():
     ids = list("abcdef")
-    answers = np.eye(3)[[0, 1, 1, 1, 2, 2]] * 0.7 + 0.1
-    table = probability_table(ids, "test", list("xxxyyy"), ids, answers, list("xyz"))
-    found = model_card.metrics_per_genre(table)
-    assert found["clips"].tolist() == [3, 3, 0]
-    assert found["recall"].tolist()[:2] == pytest.approx([1 / 3, 1 / 3]) and np.isnan(found["recall"]["z"])
-    assert found["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
-    assert found["taken_for"].tolist() == ["y", "z", ""]
-    assert found["taken_share"].tolist()[:2] == pytest.approx([2 / 3, 2 / 3])
+    proba = np.eye(3)[[0, 1, 1, 1, 2, 2]] * 0.7 + 0.1
+    table = probability_table(ids, "test", list("xxxyyy"), ids, proba, list("xyz"))
+    metrics = model_card.metrics_per_genre(table)
+    assert metrics["clips"].tolist() == [3, 3, 0]
+    assert metrics["recall"].tolist()[:2] == pytest.approx([1 / 3, 1 / 3]) and np.isnan(metrics["recall"]["z"])
+    assert metrics["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert metrics["taken_for"].tolist() == ["y", "z", ""]
+    assert metrics["taken_share"].tolist()[:2] == pytest.approx([2 / 3, 2 / 3])

@@ -30,18 +30,18 @@ FEW = '{"iterations": 20, "depth": 2}'
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Iterator[Path]:
-    """A workspace and an MLflow store for all tests here."""
+    """Make a workspace and an MLflow store for all tests here."""
     folder = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: prefect_server}):
         patch.setenv("GENRE_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         yield folder
-        APILogHandler().flush()  # else it goes on trying when the server is gone
+        APILogHandler().flush()  # otherwise it would keep trying after the server has ended
 
 
 @pytest.fixture(scope="module")
 def copied_music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve tracks in two genres; one is there twice, softer, under the other genre."""
+    """Write twelve tracks in two genres; one is there twice, quieter, under the other genre."""
     folder = write_music(tmp_path_factory.mktemp("music"), genres={"high": 880.0, "low": 110.0}, tracks=6, seconds=10)
     sf.write(folder / "low" / "copy of high 1.wav", 0.5 * tone(10, hz=880 * 1.02, seed=1), 22050)
     return folder
@@ -68,7 +68,7 @@ def files_of(run: Run, folder: str) -> set[str]:
     return {Path(f.path).name for f in MlflowClient().list_artifacts(run.info.run_id, folder)}
 
 
-def test_build_makes_copies_one_recording(source: str):
+def test_build_makes_duplicates_one_recording(source: str):
     workspace = Workspace(dataset_id("folder", source))
     clips = workspace.read_clips().set_index("clip_id")
     assert clips.loc["high/1.wav@0", "recording"] == clips.loc["low/copy of high 1.wav@0", "recording"]
@@ -78,22 +78,22 @@ def test_build_makes_copies_one_recording(source: str):
     assert found[["first_genre", "second_genre"]].to_numpy().tolist() == [["high", "low"]]
 
 
-def test_a_copy_that_comes_later_leaves_training(place: Path, tmp_path: Path):
+def test_a_later_duplicate_is_removed_from_training(place: Path, tmp_path: Path):
     music = write_music(tmp_path / "m", genres={"high": 880.0, "low": 110.0}, tracks=5, seconds=10)
     build("folder", str(music), n_jobs=1)
     workspace = Workspace(dataset_id("folder", str(music)))
-    sides = workspace.read_splits().set_index("recording")["split"]
-    held = next(r for r in sides.index if sides[r] == "test" and r.startswith("high"))
-    late = next(r for r in sides.index if sides[r] == "train" and r.startswith("high"))
-    y, _ = sf.read(music / held)
-    sf.write(music / late, 0.5 * y, 22050)
+    splits = workspace.read_splits().set_index("recording")["split"]
+    in_test = next(r for r in splits.index if splits[r] == "test" and r.startswith("high"))
+    in_train = next(r for r in splits.index if splits[r] == "train" and r.startswith("high"))
+    y, _ = sf.read(music / in_test)
+    sf.write(music / in_train, 0.5 * y, 22050)
     assert build("folder", str(music), n_jobs=1) == {"ok": 9, "duplicate_of_test": 1}
     clips = workspace.read_clips().set_index("recording")
-    assert clips.loc[late, "status"] == "duplicate_of_test" and held in clips.loc[late, "reason"]
-    pd.testing.assert_series_equal(workspace.read_splits().set_index("recording")["split"], sides)
+    assert clips.loc[in_train, "status"] == "duplicate_of_test" and in_test in clips.loc[in_train, "reason"]
+    pd.testing.assert_series_equal(workspace.read_splits().set_index("recording")["split"], splits)
 
 
-def test_study_sets_ablations_beside_the_published(source: str):
+def test_study_compares_its_ablations_with_the_published_ones(source: str):
     before = len(runs(dataset_id("folder", source), "catboost"))
     scores = study("folder", source, params=FEW)
     assert list(scores) == list(published_results.ABLATIONS)
@@ -134,7 +134,7 @@ def test_audit_reports_leaks_and_writes_the_page(source: str):
 
 @pytest.fixture(scope="module")
 def published(place: Path) -> tuple[Path, Path]:
-    """A small table in the published form, and probabilities of some of its clips."""
+    """Write a small table in the published format, and probabilities of some of its clips."""
     rng = np.random.default_rng(0)
     names = [f"{n}_{genre.replace(' ', '_')}.wav" for n in range(20) for genre in published_results.GENRES]
     code = np.arange(len(names)) % 7
@@ -187,7 +187,7 @@ def test_our_trees_join_the_published_network_on_its_clips(published: tuple[Path
     assert _with_published_network(theirs, other) == {} == _with_published_network({}, {"catboost, paper": turned})
 
 
-def test_paper_says_what_it_cannot_do(place: Path):
+def test_paper_refuses_requests_that_it_cannot_fulfil(place: Path):
     with pytest.raises(UsageError, match="nothing to do"):
         reproduce_paper()
     with pytest.raises(DataError, match="there is no"):

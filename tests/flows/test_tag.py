@@ -1,4 +1,4 @@
-"""Flow ``tag`` as a user runs it: a real registry, real processes, real files, kills, a cluster, tags and back."""
+"""Flow ``tag`` as a user runs it: a real registry, real processes and files, kills, a cluster, tags and their undo."""
 
 import hashlib
 import inspect
@@ -41,8 +41,10 @@ GENRES = ["high", "low"]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an MLflow store, whose registered model ``genre`` has a champion that tells high from low."""
-    folder, config, member = tmp_path_factory.mktemp("store"), AudioConfig(), "logistic_regression"
+    """Make a folder with an MLflow store, whose registered model ``genre`` has a champion for high and low tones."""
+    folder = tmp_path_factory.mktemp("store")
+    config = AudioConfig()
+    member = "logistic_regression"
     X = np.stack(
         [extract_features(tone(10, hz=hz * (1 + n / 40), seed=n), config) for hz in (880, 110) for n in range(6)]
     )
@@ -64,7 +66,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model_dir(store: Path) -> Path:
-    """The champion, downloaded."""
+    """Return the folder of the downloaded champion."""
     return store / "downloaded"
 
 
@@ -85,31 +87,37 @@ class Place:
         return MlflowClient(f"sqlite:///{self.store}/mlflow.db")
 
     def start(self, **parameters: object) -> subprocess.Popen[str]:
-        """Begin the flow, in a process group of its own."""
-        own = {
+        """Start the flow in a process group of its own."""
+        environment = {
             "GENRE_HOME": str(self.folder / "home"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.store}/mlflow.db",
             "PREFECT_API_URL": self.api_url,
         }
-        given = [word for k, v in parameters.items() for word in (f"--{k.replace('_', '-')}", str(v))]
-        command = [sys.executable, "-m", "flows.tag", *given]
-        pipe = subprocess.PIPE
+        options = [word for k, v in parameters.items() for word in (f"--{k.replace('_', '-')}", str(v))]
         return subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | own, stdout=pipe, stderr=subprocess.STDOUT, text=True, process_group=0
+            [sys.executable, "-m", "flows.tag", *options],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
         )
 
     def run(self, **parameters: object) -> str:
-        """Run the flow to its end; returns what it printed."""
-        said, _ = (process := self.start(**parameters)).communicate(timeout=300)
-        assert process.returncode == 0, said
-        return said
+        """Run the flow to its end and return its output."""
+        process = self.start(**parameters)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
 
     def table(self) -> pd.DataFrame:
+        """Read the table, indexed by file name."""
         path = self.folder / "home" / "library" / "tags.csv"
         return pd.read_csv(path).assign(path=lambda t: [Path(p).name for p in t["path"]]).set_index("path")
 
     def states(self) -> dict[str, tuple[str, int, int]]:
-        """Hash, time and mode of every file of the music."""
+        """Return hash, time and mode of every file of the music."""
         files = sorted(path for path in self.music.rglob("*") if path.is_file())
         return {
             str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns, path.stat().st_mode)
@@ -117,6 +125,7 @@ class Place:
         }
 
     def metrics(self) -> dict[str, float]:
+        """Return the metrics of the last run."""
         experiment = self.client.get_experiment_by_name("library")
         return self.client.search_runs([experiment.experiment_id])[0].data.metrics
 
@@ -129,7 +138,7 @@ def place(tmp_path: Path, store: Path, prefect_server: str) -> Place:
 
 
 def fill(folder: Path) -> None:
-    """Files of several formats, hidden ones and others, a link, one without tags, bad ones."""
+    """Write audio files of several formats, a link, a format without tags, hidden, broken and other files."""
     (folder / "albums" / "one").mkdir(parents=True)
     for n, suffix in enumerate(("mp3", "wav", "flac", "ogg", "aiff")):
         for hz, name in ((900, "high"), (112, "low")):
@@ -144,12 +153,12 @@ def fill(folder: Path) -> None:
     (folder / "link.mp3").symlink_to(folder / "albums" / "one" / "high 0.mp3")
 
 
-def test_a_library_is_judged_tagged_and_had_back(place):
+def test_a_library_is_predicted_tagged_and_restored(place):
     fill(place.music)
     states = place.states()
-    said = place.run(source=place.music, write_tags="true")
-    assert "No file was touched" in said and place.states() == states
-    assert "11 would be written, 1 refused, 4 without a genre" in said
+    output = place.run(source=place.music, write_tags="true")
+    assert "No file was touched" in output and place.states() == states
+    assert "11 would be written, 1 refused, 4 without a genre" in output
     table = place.table()
     assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
     assert len(table) == 16
@@ -162,93 +171,102 @@ def test_a_library_is_judged_tagged_and_had_back(place):
     assert (table.loc[table["error"].isna(), GENRES].sum(axis=1).round(6) == 1).all()
     assert set(table["model_version"]) == {"genre/1"}
 
-    command = next(line for line in said.splitlines() if line.startswith("mlflow run"))
+    command = next(line for line in output.splitlines() if line.startswith("mlflow run"))
     assert command.endswith("-P write_tags=true -P dry_run=false") and f"'source={place.music}'" in command
-    said = place.run(source=place.music, write_tags="true", dry_run="false")
-    assert "0 are to be asked about" in said and "10 files were tagged" in said
-    assert all(f"{n}, " in said for n in ("10 written", "1 refused", "1 there already")) and "4 without a genre" in said
+    output = place.run(source=place.music, write_tags="true", dry_run="false")
+    assert "files, 0 of them new or changed" in output and "10 files tagged" in output
+    assert all(f"{n}, " in output for n in ("10 written", "1 refused", "1 there already"))
+    assert "4 without a genre" in output
     written = place.table()["tag"] == "written"
     assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
     assert tags.read_genre(place.music / "albums/one/low 2.flac") == "low"
     assert (place.music / "link.mp3").is_symlink()
     changed = {path for path, state in place.states().items() if state != states[path]}
-    assert len(changed) == 11  # one of them by two names
+    assert len(changed) == 11  # one of them is also listed as link.mp3
     metrics = place.metrics()
     assert metrics["files"] == 16 and metrics["errors"] == 2 and metrics["tags_written"] == 10
-    told = [path.read_bytes() for path in place.store.rglob("*") if path.is_file()]
-    assert any(b"my music" in content for content in told)  # as it was typed
-    assert not any(b"no tags.au" in content for content in told)
+    logged = [path.read_bytes() for path in place.store.rglob("*") if path.is_file()]
+    assert any(b"my music" in content for content in logged)  # the parameter source
+    assert not any(b"no tags.au" in content for content in logged)
 
-    (record,) = (place.folder / "home" / "library" / "undo").iterdir()
-    assert "10 restored, 0 as before, 0 refused" in place.run(undo=record)
+    (undo_file,) = (place.folder / "home" / "library" / "undo").iterdir()
+    assert "10 restored, 0 as before, 0 refused" in place.run(undo=undo_file)
     assert place.states() == states
 
     for path in place.music.rglob("*.*"):
         path.chmod(0o444)
-    said = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
-    assert "12 refused, 4 without a genre" in said and "No file was tagged." in said
+    output = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
+    assert "12 refused, 4 without a genre" in output and "No file was tagged." in output
 
 
-def library(folder: Path, n: int) -> None:
-    for k in range(n):
+def write_library(folder: Path, n_files: int) -> None:
+    """Write tracks of a low and a high tone in turn."""
+    for k in range(n_files):
         sf.write(folder / f"{k:02d}.wav", tone(2, hz=900 if k % 2 else 110, seed=k), 22050)
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+def becomes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait for a condition, and return whether it was met in time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
 
 
-def n_answers(path: Path) -> int:
+def n_predictions(path: Path) -> int:
+    """Count the predictions in a store."""
     if not path.exists():
         return 0
-    with closing(PredictionStore(path)) as known:
-        return known._db.execute("SELECT count(*) FROM answers").fetchone()[0]
+    with closing(PredictionStore(path)) as store:
+        return store._db.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
-def test_killed_half_way_it_goes_on_and_asks_nothing_twice(place):
-    library(place.music, 60)
-    process, path = place.start(source=place.music, n_jobs=1), place.folder / "home" / "library" / "answers.sqlite"
-    assert until(lambda: n_answers(path) >= 8, 120)
-    asking = [
-        p for p in psutil.Process(process.pid).children(recursive=True) if "serving/isolated/library.py" in p.cmdline()
-    ]
+def is_alive(process: psutil.Process) -> bool:
+    """Check that a process runs and is no zombie."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_run_resumes_and_predicts_no_file_twice(place):
+    write_library(place.music, 60)
+    process = place.start(source=place.music, n_jobs=1)
+    path = place.folder / "home" / "library" / "answers.sqlite"
+    assert becomes_true(lambda: n_predictions(path) >= 8, 120)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in children if "serving/isolated/library.py" in child.cmdline()]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert asking and until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in asking))
-    done = n_answers(path)
+    assert workers and becomes_true(lambda: not any(map(is_alive, workers)))
+    done = n_predictions(path)
     assert 8 <= done < 60
-    with closing(PredictionStore(path)) as known:
-        first = next(name for (name,) in known._db.execute("SELECT path FROM answers ORDER BY path")).decode()
-    sf.write(first, tone(2, hz=450), 22050)  # another file now
+    with closing(PredictionStore(path)) as store:
+        first = next(name for (name,) in store._db.execute("SELECT path FROM answers ORDER BY path")).decode()
+    sf.write(first, tone(2, hz=450), 22050)  # a predicted file changes
     out = place.folder / "new" / "tags.parquet"
-    assert f"{61 - done} are to be asked about" in place.run(source=place.music, out=out, n_jobs=1)
+    assert f"60 files, {61 - done} of them new or changed" in place.run(source=place.music, out=out, n_jobs=1)
     table = pd.read_parquet(out)
-    again = table["path"] == first
-    assert table["genre"][~again].tolist() == [["low", "high"][int(Path(p).stem) % 2] for p in table["path"][~again]]
-    assert again.sum() == 1 and table["high"][again].item() not in table["high"][~again].tolist()
+    is_changed = table["path"] == first
+    unchanged = table[~is_changed]
+    assert unchanged["genre"].tolist() == [["low", "high"][int(Path(path).stem) % 2] for path in unchanged["path"]]
+    assert is_changed.sum() == 1 and table["high"][is_changed].item() not in unchanged["high"].tolist()
 
 
-def test_processes_and_a_cluster_answer_alike(model_dir, tmp_path):
+def test_processes_and_a_cluster_predict_the_same(model_dir, tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
-    library(tmp_path, 20)
+    write_library(tmp_path, 20)
     files = answers.list_library(tmp_path)
 
-    def asked(**where: object) -> list[dict]:
-        return sorted(
-            (a for _, said in answers.predict_files(files, model_dir, **where) for a in said), key=lambda a: a["path"]
-        )
+    def predict(**options: object) -> list[dict]:
+        batches = answers.predict_files(files, model_dir, **options)
+        return sorted((p for _, predictions in batches for p in predictions), key=lambda p: p["path"])
 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        there = asked(dask=cluster.scheduler_address)
-    assert there == asked(n_jobs=2)
-    assert [a["path"] for a in there] == files["path"].tolist()
-    assert [a["genre"] for a in there] == ["low", "high"] * 10
+        on_cluster = predict(dask=cluster.scheduler_address)
+    assert on_cluster == predict(n_jobs=2)
+    assert [p["path"] for p in on_cluster] == files["path"].tolist()
+    assert [p["genre"] for p in on_cluster] == ["low", "high"] * 10
 
 
-#: What the code of a model may do on a file.
+#: Code of a model that kills its process on one file, whose content is "poison" (base64: cG9pc29u).
 POISON = """
 import mlflow.pyfunc, os
 predict = mlflow.pyfunc.PyFuncModel.predict
@@ -260,24 +278,21 @@ mlflow.pyfunc.PyFuncModel.predict = fragile
 """
 
 
-def test_a_file_that_kills_costs_only_itself(model_dir, tmp_path, monkeypatch):
+def test_a_file_that_kills_its_worker_costs_no_other_file(model_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)
     model = shutil.copytree(model_dir, tmp_path / "model")
     (model / "code" / "genre" / "__init__.py").write_text(POISON)
-    library(tmp_path, 3)
+    write_library(tmp_path, 3)
     (tmp_path / "01.wav").write_bytes(b"poison")
-    said = {
-        Path(a["path"]).name: a
-        for _, part in answers.predict_files(answers.list_library(tmp_path), model, n_jobs=1)
-        for a in part
-    }
-    death = "the worker process that read it was killed by signal 11"
-    assert said["01.wav"]["error"] == {"code": "crashed", "message": death}
-    assert [said[n]["genre"] for n in ("00.wav", "02.wav")] == ["low", "low"]
+    batches = answers.predict_files(answers.list_library(tmp_path), model, n_jobs=1)
+    by_name = {Path(p["path"]).name: p for _, predictions in batches for p in predictions}
+    message = "the worker process that read it was killed by signal 11"
+    assert by_name["01.wav"]["error"] == {"code": "crashed", "message": message}
+    assert [by_name[name]["genre"] for name in ("00.wav", "02.wav")] == ["low", "low"]
 
 
-def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path):
-    library(tmp_path, 1)
+def test_a_model_that_cannot_be_loaded_is_an_error_in_words(tmp_path):
+    write_library(tmp_path, 1)
     with pytest.raises(GenreError, match="the model cannot be loaded"):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=1))
 
@@ -294,16 +309,17 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path):
     ],
 )
 def test_the_outcome_of_a_file_is_a_value_and_a_cell_of_the_table(tmp_path, before, settings, outcome, cell):
-    path, record = tmp_path / "a.flac", UndoFile(tmp_path / "undo.jsonl")
+    path = tmp_path / "a.flac"
+    undo = UndoFile(tmp_path / "undo.jsonl")
     sf.write(path, tone(2, hz=110), 22050)
     if before:
-        tags.write_genre(path, before, record)
-    found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, record)
+        tags.write_genre(path, before, undo)
+    found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, undo)
     assert found == outcome and str(found) == tag._tag_cell(found) == cell
     assert tag._tag_cell(None) is None
 
 
-def test_a_file_that_is_refused_is_counted_so_whatever_the_reason(tmp_path):
+def test_a_refused_file_is_counted_as_refused_whatever_the_reason(tmp_path):
     (tmp_path / "text.flac").write_text("no music")
     refused = tag.tag_file(tmp_path / "text.flac", "low", {}, UndoFile(tmp_path / "undo.jsonl"))
     assert refused.status is TagStatus.REFUSED and str(refused).startswith("refused: ")
@@ -323,7 +339,7 @@ def test_a_file_that_is_refused_is_counted_so_whatever_the_reason(tmp_path):
         ({"source": "x", "registry_name": "a b"}, "registry_name must be"),
     ],
 )
-def test_what_contradicts_itself_is_refused(home, wrong, sentence):
-    usual = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
+def test_parameters_that_contradict_each_other_are_refused(home, wrong, sentence):
+    defaults = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
     with pytest.raises(UsageError, match=sentence):
-        tag.check_settings(usual | wrong)
+        tag.check_settings(defaults | wrong)

@@ -19,8 +19,9 @@ def test_a_model_is_trained_by_its_status_whatever_the_reason(status):
 
 
 @pytest.mark.parametrize("reason", ["", "chosen"])
-def test_the_page_of_the_experiment_is_replaced_where_a_model_is_chosen(tmp_path, monkeypatch, reason):
-    replaced, tables = [], []
+def test_the_page_of_the_experiment_is_replaced_if_a_model_is_chosen(tmp_path, monkeypatch, reason):
+    replaced = []
+    tables = []
     monkeypatch.setattr(
         leaderboard.experiment_page, "set_experiment_page", lambda *_, replace: replaced.append(replace)
     )
@@ -60,6 +61,6 @@ def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
     assert max(map(len, lines)) < 120 and "nan" not in lines[3] and lines[3].endswith("failed: no memory")
 
 
-def test_nobody_to_compare_with():
+def test_without_scores_there_is_no_lead():
     board = leaderboard.rank_models({}, {"svm": FAILED})
     assert leaderboard.add_leads(board, evaluate.compare_models({}))["lead"].isna().all()
