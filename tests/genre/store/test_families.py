@@ -128,3 +128,14 @@ def test_other_reference_values_are_refused_for_their_family(store, monkeypatch)
     with pytest.raises(DataError, match="computes 1 values differently"):
         reference_clip.check_reference(CONFIG, store, "peaks")
     reference_clip.check_reference(CONFIG, store)
+
+
+def test_parts_of_any_other_name_are_of_the_base(clips, store):
+    before = values_of(clips, store)
+    for n, path in enumerate(parts.list_parts(store)):
+        for file in (path, path.with_suffix(".npy")):
+            file.rename(file.with_stem(f"part-{n}"))
+    assert contents.find_missing(clips, store).empty
+    assert len(parts.list_parts(store)) == 2 == len(parts.list_parts(store, "peaks"))
+    for name, values in values_of(clips, store).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
