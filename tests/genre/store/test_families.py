@@ -130,6 +130,64 @@ def test_other_reference_values_are_refused_for_their_family(store, monkeypatch)
     reference_clip.check_reference(CONFIG, store)
 
 
+def test_an_archive_is_restored_though_a_batch_of_it_lacks_an_input(clips, store, tmp_path, monkeypatch):
+    for name in FURTHER:
+        parts.remove_part(parts.list_parts(store, name)[0])  # of the first four clips
+    archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, tmp_path / "music.parquet")
+    monkeypatch.setattr(archive, "MAX_PART_CLIPS", 4)
+    archive.restore_store(tmp_path / "music.parquet", CONFIG, tmp_path / "other")
+    for name in FURTHER:
+        [part] = parts.list_parts(tmp_path / "other", name)
+        assert len(parts.read_part_index(part)) == 4
+        np.testing.assert_array_equal(
+            contents.load_input(clips.iloc[4:], tmp_path / "other", name)[:],
+            contents.load_input(clips.iloc[4:], store, name)[:],
+        )
+
+
+def test_an_archive_is_the_same_file_where_no_clip_has_a_further_input(clips, store, tmp_path):
+    built = contents.with_outcomes(clips, store)
+    for name in FURTHER:
+        for path in parts.list_parts(store, name):
+            parts.remove_part(path)
+    archive.export_store(built, CONFIG, store, tmp_path / "without.parquet")
+    others = clips.iloc[:2].assign(clip_id=["other", "another"])
+    for name in FURTHER:
+        computing.compute_part(others, CONFIG, store, name)
+    archive.export_store(built, CONFIG, store, tmp_path / "with.parquet")
+    assert (tmp_path / "with.parquet").read_bytes() == (tmp_path / "without.parquet").read_bytes()
+
+
+def test_lost_reference_values_are_computed_for_an_archive(clips, store, tmp_path):
+    kept = [reference_clip.reference_path(store, family) for family in (parts.BASE, *FURTHER)]
+    before = [path.read_text() for path in kept]
+    for path in kept:
+        path.unlink()
+    archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, tmp_path / "music.parquet")
+    assert [path.read_text() for path in kept] == before
+    archive.restore_store(tmp_path / "music.parquet", CONFIG, tmp_path / "other")
+    assert (tmp_path / "other" / kept[1].name).read_text() == before[1]
+
+
+def test_an_export_reads_the_index_of_a_further_input_once(clips, store, tmp_path, monkeypatch):
+    """And not once per part of the base, which would take hours for a million clips."""
+    read = []
+    monkeypatch.setattr(
+        parts, "read_part_index", lambda *args, real=parts.read_part_index: read.append(1) or real(*args)
+    )
+    built = contents.with_outcomes(clips, store)
+    counts = []
+    for n in (8, 4, 2):
+        for path in parts.list_parts(store):
+            parts.remove_part(path)
+        for start in range(0, len(clips), n):
+            computing.compute_part(clips.iloc[start : start + n], CONFIG, store)
+        read.clear()
+        archive.export_store(built, CONFIG, store, tmp_path / "music.parquet")
+        counts.append(len(read))
+    assert np.diff(counts).tolist() == [1, 2]  # one more for each part of the base
+
+
 def test_parts_of_any_other_name_are_of_the_base(clips, store):
     before = values_of(clips, store)
     for n, path in enumerate(parts.list_parts(store)):
