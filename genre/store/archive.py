@@ -170,9 +170,10 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
         )
     directory.mkdir(parents=True, exist_ok=True)
     further = _usable_inputs(about.get("inputs", {}))
-    _adopt_reference(about["probe"], directory, parts.BASE)
+    origin = f"the installation that wrote {path}"
+    _adopt_reference(about["probe"], directory, parts.BASE, origin)
     for name, described in further.items():
-        _adopt_reference(described["probe"], directory, name)
+        _adopt_reference(described["probe"], directory, name, origin)
     for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
         table = batch.to_pandas().assign(status="ok", reason="")
         for name, described in further.items():
@@ -243,8 +244,8 @@ def _usable_inputs(described: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in described.items() if k in INPUTS and v["version"] == INPUTS[k].version}
 
 
-def _adopt_reference(probe: dict[str, Any], directory: Path, family: str) -> None:
-    """Check a file's reference values against those of a store, or leave them there where it has none.
+def _adopt_reference(probe: dict[str, Any], directory: Path, family: str, origin: str) -> None:
+    """Check the reference values of `origin` against those of a store, or leave them there where it has none.
 
     Raises
     ------
@@ -253,7 +254,7 @@ def _adopt_reference(probe: dict[str, Any], directory: Path, family: str) -> Non
     """
     path = reference_clip.reference_path(directory, family)
     if stored := read_json(path):
-        reference_clip.require_same_values(probe, stored, directory)
+        reference_clip.require_same_values(probe, stored, directory, family, origin)
     else:
         write_json(path, probe)
 

@@ -61,7 +61,9 @@ def test_a_family_is_computed_and_missing_by_itself(clips, store):
     assert contents.find_missing(clips, store).empty
     assert contents.find_missing(clips, store, "halves").empty
     assert len(contents.find_missing(clips, store, "peaks")) == len(clips)
-    with pytest.raises(DataError, match=r"8 clips are not in the store .* \(peaks\); run"):
+    with pytest.raises(
+        DataError, match=r"8 clips are not in the store .* \(peaks\); train a model that takes peaks first"
+    ):
         contents.load_input(clips, store, "peaks")
 
 
@@ -125,7 +127,8 @@ def test_damage_in_one_family_leaves_the_others(clips, store):
 def test_other_reference_values_are_refused_for_their_family(store, monkeypatch):
     path = reference_clip.reference_path(store, "peaks")
     path.write_text(path.read_text().replace('"first_peak": 0', '"first_peak": 7'))
-    with pytest.raises(DataError, match="computes 1 values differently"):
+    sentence = r"^this installation computes other values than the store .*, 1 of 2: .* raise the version of peaks in"
+    with pytest.raises(DataError, match=sentence):
         reference_clip.check_reference(CONFIG, store, "peaks")
     reference_clip.check_reference(CONFIG, store)
 
@@ -197,3 +200,15 @@ def test_parts_of_any_other_name_are_of_the_base(clips, store):
     assert len(parts.list_parts(store)) == 2 == len(parts.list_parts(store, "peaks"))
     for name, values in values_of(clips, store).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
+
+
+def test_clips_that_an_input_cannot_be_computed_of_are_refused_with_the_reason(clips, store, tmp_path):
+    contents.require_computed(clips, store, "peaks")
+    later = clips.assign(stamp="later")
+    computing.compute_part(later.iloc[:2].assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, "peaks")
+    contents.require_computed(clips, store, "peaks")
+    sentence = rf"^peaks could not be computed for 2 of 8 clips; the first is '{later['clip_id'].iloc[0]}': .*nowhere"
+    with pytest.raises(DataError, match=sentence):
+        contents.require_computed(later, store, "peaks")
+    computing.compute_part(later.iloc[:3], CONFIG, store, "peaks")
+    contents.require_computed(later, store, "peaks")
