@@ -29,7 +29,7 @@ from genre.errors import TrainingError
 from genre.files import read_json
 from genre.inputs import get_input
 from genre.splits.assignment import LARGE_CLIPS
-from genre.store import building, parts
+from genre.store import building, contents, parts
 from genre.training import process
 from genre.training.job import TrainingJob, code_digest, prepare_training, read_result
 from genre.workspace import Workspace
@@ -126,10 +126,17 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatu
 
 
 def fill_input(material: Material, name: str) -> None:
-    """Compute an input that builds leave out, for the clips that lack it."""
+    """Compute an input that builds leave out, for the clips that lack it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be computed for a clip, with the reason.
+    """
     if (family := parts.family_of(name)) != parts.BASE:
         directory = material.workspace.store_dir(material.config)
         building.build_store(material.clips, material.config, directory, family=family)
+        contents.require_computed(material.clips, directory, name)
 
 
 def _run_training(folder: Path, job: TrainingJob, run_id: str) -> None:

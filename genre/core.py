@@ -27,7 +27,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def source_files(names: Iterable[str] = CORE, package: Path = _PACKAGE) -> list[Path]:
-    """Return the Python files that some names stand for, sorted.
+    """Return the Python files that some names stand for, sorted; of a folder, those that can be imported.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def source_files(names: Iterable[str] = CORE, package: Path = _PACKAGE) -> list[
         Folder of the package.
     """
     paths = [package / name for name in names]
-    return sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    files = (file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    return sorted(file for file in files if _is_importable(file.relative_to(package)))
 
 
 def source_digest(names: Iterable[str], package: Path = _PACKAGE) -> str:
@@ -73,3 +74,9 @@ def copy_core(directory: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return package
+
+
+def _is_importable(path: Path) -> bool:
+    """Return whether a file can be a module, which the backups and locks of editors and notebooks cannot."""
+    names = path.with_suffix("").parts
+    return all(name.isidentifier() for name in names) and "__pycache__" not in names

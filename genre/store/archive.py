@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,16 +99,16 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
         If there is nothing to write, or a part is damaged.
     """
     listed = clips[["clip_id", "stamp", *_CLIP_COLUMNS]].astype({"genre": str})
-    if not reference_clip.reference_path(directory).exists():
-        reference_clip.check_reference(config, directory)
-    families = parts.list_families(directory)
-    about = {
+    further = _further_inputs(listed, directory)
+    about: dict[str, Any] = {
         "config": config.to_dict(),
         "fingerprint": config.fingerprint,
-        "probe": read_json(reference_clip.reference_path(directory)),
-        "inputs": {name: _describe_input(name, config, directory) for name in families if name != parts.BASE},
+        "probe": _reference_values(config, directory, parts.BASE),
     }
-    schema = _schema(config, about["inputs"]).with_metadata({_METADATA_KEY: json.dumps(about)})
+    if further:
+        about["inputs"] = {stored.name: _describe_input(stored.name, config, directory) for stored in further}
+    names = [stored.name for stored in further]
+    schema = _schema(config, names).with_metadata({_METADATA_KEY: json.dumps(about)})
     n = 0
     seen = set[str]()
 
@@ -122,7 +123,7 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
                 seen.update(parts.row_keys(table))
                 n += len(table)
                 table = table.assign(
-                    **_array_columns(table, index), **_further_columns(table, about["inputs"], directory)
+                    **_array_columns(table, index), **{stored.name: stored.pack_column(table) for stored in further}
                 )
                 file.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
         if not n:
@@ -169,9 +170,10 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
         )
     directory.mkdir(parents=True, exist_ok=True)
     further = _usable_inputs(about.get("inputs", {}))
-    _adopt_reference(about["probe"], directory, parts.BASE)
+    origin = f"the installation that wrote {path}"
+    _adopt_reference(about["probe"], directory, parts.BASE, origin)
     for name, described in further.items():
-        _adopt_reference(described["probe"], directory, name)
+        _adopt_reference(described["probe"], directory, name, origin)
     for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
         table = batch.to_pandas().assign(status="ok", reason="")
         for name, described in further.items():
@@ -180,10 +182,60 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
     return file.metadata.num_rows
 
 
+@dataclass
+class _FurtherInput:
+    """Input that not every build computes, of those clips that the store has it of.
+
+    Attributes
+    ----------
+    name : str
+        Name of the input.
+    positions : pd.Series
+        Key of each of these clips to its position in `values`.
+    values : np.ndarray or InputReader
+        As `contents.load_input` returns them.
+    """
+
+    name: str
+    positions: pd.Series
+    values: np.ndarray | contents.InputReader
+
+    def pack_column(self, table: pd.DataFrame) -> pd.Series:
+        """Return the bytes of the input for the rows of a table, None where a clip lacks it."""
+        at = self.positions.reindex(parts.row_keys(table))
+        has_values = at.notna().to_numpy()
+        column = pd.Series(None, table.index, object)
+        if has_values.any():
+            packed = _pack(get_input(self.name).module, self.values[at[has_values].to_numpy(int)])
+            column[has_values] = [row.tobytes() for row in packed]
+        return column
+
+
+def _further_inputs(clips: pd.DataFrame, directory: Path) -> list[_FurtherInput]:
+    """Return the inputs, beyond those of every build, that a store has of any of `clips`."""
+    found = []
+    for name in parts.list_families(directory)[1:]:
+        outcomes = contents.read_outcomes(directory, name)
+        known = parts.row_keys(outcomes[outcomes["status"] == "ok"])
+        present = clips[parts.row_keys(clips).isin(known)]
+        if len(present):
+            positions = pd.Series(np.arange(len(present)), parts.row_keys(present))
+            found.append(_FurtherInput(name, positions, contents.load_input(present, directory, name)))
+    return found
+
+
+def _reference_values(config: AudioConfig, directory: Path, family: str) -> Any:
+    """Return the reference values of a family, computed now where the store has lost them."""
+    path = reference_clip.reference_path(directory, family)
+    if not path.exists():
+        reference_clip.check_reference(config, directory, family)
+    return read_json(path)
+
+
 def _describe_input(name: str, config: AudioConfig, directory: Path) -> dict[str, Any]:
     """Return what a reader of the file needs to know of an input beyond those of every build."""
     entry = get_input(name)
-    probe = read_json(reference_clip.reference_path(directory, name))
+    probe = _reference_values(config, directory, name)
     return {"version": entry.version, "shape": entry.shape(config), "dtype": entry.dtype, "probe": probe}
 
 
@@ -192,8 +244,8 @@ def _usable_inputs(described: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in described.items() if k in INPUTS and v["version"] == INPUTS[k].version}
 
 
-def _adopt_reference(probe: dict[str, Any], directory: Path, family: str) -> None:
-    """Check a file's reference values against those of a store, or leave them there where it has none.
+def _adopt_reference(probe: dict[str, Any], directory: Path, family: str, origin: str) -> None:
+    """Check the reference values of `origin` against those of a store, or leave them there where it has none.
 
     Raises
     ------
@@ -202,7 +254,7 @@ def _adopt_reference(probe: dict[str, Any], directory: Path, family: str) -> Non
     """
     path = reference_clip.reference_path(directory, family)
     if stored := read_json(path):
-        reference_clip.require_same_values(probe, stored, directory)
+        reference_clip.require_same_values(probe, stored, directory, family, origin)
     else:
         write_json(path, probe)
 
@@ -213,8 +265,9 @@ def _restore_part(
     """Write the part of one family that some rows of a file hold."""
     name = parts.array_input(family)
     if name is None:  # a family of vectors, of which a clip may have none
-        packed = table[family]
-        rows = table[packed.notna()]
+        rows = table[table[family].notna()]
+        if rows.empty:
+            return
         values = np.frombuffer(b"".join(rows[family]), get_input(family).dtype).reshape(len(rows), -1)
         columns = pd.DataFrame(values, rows.index, parts.vector_columns(family))
         parts.save_part(rows[parts.OUTCOME_COLUMNS].assign(row=-1).join(columns), None, directory, versions, family)
@@ -222,6 +275,8 @@ def _restore_part(
     entry = get_input(name)
     packed = table[_COLUMN_NAMES.get(name, name)]
     rows = table if family == parts.BASE else table[packed.notna()]
+    if rows.empty:
+        return
     arrays = np.frombuffer(b"".join(packed.dropna()), entry.dtype).reshape(-1, *entry.shape(config))
     numbered = _number_rows(rows, packed[rows.index].notna())
     parts.save_part(numbered, _unpack(entry.module, arrays), directory, versions, family)
@@ -246,7 +301,7 @@ def _number_rows(table: pd.DataFrame, has_array: pd.Series) -> pd.DataFrame:
     return table.assign(row=np.where(has_array, has_array.cumsum() - 1, -1)).reset_index(drop=True)
 
 
-def _schema(config: AudioConfig, further: Mapping[str, Any]) -> pa.Schema:
+def _schema(config: AudioConfig, further: Iterable[str]) -> pa.Schema:
     """Return the columns of the one file."""
     fields = [(name, pa.string()) for name in ("clip_id", "stamp", "genre", "recording", "dataset")]
     fields += [("start_s", pa.float64()), ("end_s", pa.float64())]
@@ -267,21 +322,6 @@ def _array_columns(table: pd.DataFrame, index: Path) -> dict[str, pd.Series]:
     arrays = _pack(get_input(name).module, parts.open_arrays(index)) if (rows >= 0).any() else np.empty(0)
     values = [arrays[row].tobytes() if row >= 0 else None for row in rows]
     return {_COLUMN_NAMES.get(name, name): pd.Series(values, table.index, object)}
-
-
-def _further_columns(table: pd.DataFrame, names: Iterable[str], directory: Path) -> dict[str, pd.Series]:
-    """Return the bytes of the inputs that not every build computes, None where a clip lacks them."""
-    columns = {}
-    for name in names:
-        outcomes = contents.read_outcomes(directory, name)
-        known = outcomes[outcomes["status"] == "ok"]
-        present = table[parts.row_keys(table).isin(parts.row_keys(known))]
-        column = pd.Series(None, table.index, object)
-        if len(present):
-            values = _pack(get_input(name).module, contents.load_input(present, directory, name)[:])
-            column[present.index] = [row.tobytes() for row in values]
-        columns[name] = column
-    return columns
 
 
 def _pack(module: ModuleType, values: np.ndarray) -> np.ndarray:

@@ -78,6 +78,35 @@ def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE)
     return todo[~parts.row_keys(todo).isin(parts.row_keys(known))] if len(known) else todo
 
 
+def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
+    """Refuse clips of which an input could not be computed; no build tries that again.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Clips table.
+    directory : Path
+        The store, after a build of the input's family.
+    name : str
+        Name of the input.
+
+    Raises
+    ------
+    DataError
+        If there is such a clip, with the reason of the first.
+    """
+    known = read_outcomes(directory, parts.family_of(name))
+    known = known[parts.row_keys(known).isin(parts.row_keys(clips))]
+    is_ok = known["status"] == "ok"
+    failed = known[~parts.row_keys(known).isin(parts.row_keys(known[is_ok]))].drop_duplicates("clip_id")
+    if len(failed):
+        clip_id, reason = failed[["clip_id", "reason"]].iloc[0]
+        raise DataError(
+            f"{name} could not be computed for {len(failed)} of {len(clips)} clips; the first is {clip_id!r}: "
+            f"{reason}; take their files out of the data set, or leave out the models that take {name}"
+        )
+
+
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """Return `clips` with the status and reason that the store recorded for them."""
     known = read_outcomes(directory)
@@ -253,7 +282,9 @@ def _select_rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path, name
     absent = ~parts.row_keys(clips).isin(index.index)
     if absent.any():
         first = clips["clip_id"][absent].iloc[0]
+        is_built = parts.family_of(name) == parts.BASE
         raise DataError(
-            f"{absent.sum()} clips are not in the store {directory}, {first!r} the first ({name}); {BUILD_FIRST}"
+            f"{absent.sum()} clips are not in the store {directory}, {first!r} the first ({name}); "
+            + (BUILD_FIRST if is_built else f"train a model that takes {name} first")
         )
     return index.loc[parts.row_keys(clips)].set_index("clip_id")

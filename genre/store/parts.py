@@ -10,6 +10,7 @@ Inputs that every build computes share their parts, the base family. Any other i
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,9 @@ BASE = ""
 OUTCOME_COLUMNS = ["clip_id", "stamp", "status", "reason"]
 
 _VERSIONS = b"versions"
+
+#: Names of the parts of families; every other part is of the base, whatever its name.
+_FAMILY_PART = re.compile(r"part-\w+-v\d+-.+")
 
 #: Shapes depend on the configuration, whether an input is a vector does not.
 _ANY_CONFIG = AudioConfig()
@@ -74,7 +78,9 @@ def part_path(clips: pd.DataFrame, directory: Path, family: str = BASE) -> Path:
 
 def list_parts(directory: Path, family: str = BASE) -> list[Path]:
     """Return the index of every part of a family, the oldest first."""
-    found = directory.glob(f"part-{_family_prefix(family)}{'?' * 16}.parquet")
+    found = directory.glob(f"part-{_family_prefix(family)}*.parquet")
+    if family == BASE:
+        found = (path for path in found if not _FAMILY_PART.fullmatch(path.stem))
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
 
 

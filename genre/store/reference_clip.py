@@ -85,7 +85,7 @@ def check_reference(config: AudioConfig, directory: Path, family: str = parts.BA
     """
     current: dict[str, Any] = {"versions": library_versions(), "values": compute_reference(config, family)}
     if stored := read_json(reference_path(directory, family)):
-        require_same_values(current, stored, directory)
+        require_same_values(current, stored, directory, family)
     else:
         write_json(reference_path(directory, family), current)
 
@@ -95,15 +95,25 @@ def reference_path(directory: Path, family: str = parts.BASE) -> Path:
     return directory / (f"probe-{family}-v{get_input(family).version}.json" if family else "probe.json")
 
 
-def require_same_values(current: dict[str, Any], stored: dict[str, Any], directory: Path) -> None:
+def require_same_values(
+    current: dict[str, Any],
+    stored: dict[str, Any],
+    directory: Path,
+    family: str = parts.BASE,
+    origin: str = "this installation",
+) -> None:
     """Refuse values that differ from those of a store.
 
     Parameters
     ----------
     current, stored : dict
-        ``values``, from `compute_reference`, and ``versions``: of this installation, and of the store.
+        ``values``, from `compute_reference`, and ``versions``: of what would be added, and of the store.
     directory : Path
         The store, for the message.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
+    origin : str
+        What computed the current values, for the message.
 
     Raises
     ------
@@ -112,12 +122,20 @@ def require_same_values(current: dict[str, Any], stored: dict[str, Any], directo
     """
     if apart := find_differences(current["values"], stored["values"]):
         name, (value, reference) = next(iter(apart.items()))
+        n = len(current["values"] | stored["values"])
         raise DataError(
-            f"this installation computes {len(apart)} values differently from the store {directory}: reference clip "
+            f"{origin} computes other values than the store {directory}, {len(apart)} of {n}: reference clip "
             f"gives {name} = {value:g}, store has {reference:g}; "
             f"{_describe_changed_versions(current['versions'], stored['versions'])}; install the versions pinned in "
-            "requirements.txt, or raise FEATURES_VERSION in genre/config.py to build a new store beside it"
+            f"requirements.txt, or {_version_advice(family)}"
         )
+
+
+def _version_advice(family: str) -> str:
+    """Return which version to raise, so that other values do not mix with those of the store."""
+    if family:
+        return f"raise the version of {family} in genre/inputs/__init__.py to compute it anew"
+    return "raise FEATURES_VERSION in genre/config.py to build a new store beside it"
 
 
 def _describe_changed_versions(current: dict[str, str], stored: dict[str, str]) -> str:

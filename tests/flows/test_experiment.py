@@ -109,7 +109,7 @@ def test_requests_to_a_served_champion_are_logged_and_their_drift_is_found(first
     training_music = [path.read_bytes() for path in (place.folder / "music").rglob("*.wav")]
     with served("models:/genre@champion", tmp_path, **environment) as url:
         request.predict_audio(training_music, url)
-        assert "Drift of version 1 of genre, 20 answers: none" in place.run(*drift)
+        assert "Drift of version 1 of genre, 20 predictions: none" in place.run(*drift)
         request.predict_audio([noise(seed) for seed in range(200)], url)
     assert "shifted by more than 0.25 in 220 predictions" in place.run(*drift)
 

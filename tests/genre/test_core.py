@@ -103,6 +103,18 @@ def test_a_comment_inside_changes_the_digest(name, package):
     assert source_digest((*CORE, *TRAINING), package) != before
 
 
+def test_what_is_no_module_is_neither_packaged_nor_part_of_a_digest(package):
+    before = source_digest(CORE, package)
+    for name in ("models/.ipynb_checkpoints/svm-checkpoint.py", "inputs/__pycache__/left.py", "models/#vgg#.py"):
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text("SECRET = 1\n")
+    (package / "models" / "notes.txt").write_text("not code")
+    (package / "inputs" / ".#features.py").symlink_to("user@host.1234")  # of Emacs, while a file is being edited
+    assert source_digest(CORE, package) == before
+    (package / "models" / "svm.py").write_text("C = 1\n")
+    assert source_digest(CORE, package) != before
+
+
 def test_a_copy_of_the_core_is_enough_to_predict(tmp_path):
     copied = copy_core(tmp_path)
     assert {p.relative_to(copied).as_posix() for p in copied.rglob("*.py")} == names_of(CORE)
