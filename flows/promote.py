@@ -97,6 +97,14 @@ def promote(
     Returns
     -------
     PromotionDecision
+        Decision and its reasons.
+
+    Raises
+    ------
+    UsageError
+        If a parameter is out of range.
+    DataError
+        If nothing was built, or no model is trained on the data set as it is now.
     """
     settings = current_settings()
     check_promotion(registry_name, min_gain, min_precision)

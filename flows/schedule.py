@@ -101,6 +101,16 @@ def select_definitions(names: list[str]) -> list[dict[str, Any]]:
     return [definitions[name] for name in dict.fromkeys(names or definitions)]
 
 
+def _require_server() -> None:
+    """Check that a Prefect server is named and answers."""
+    if not PREFECT_API_URL.value():
+        raise UsageError(
+            'schedules need a Prefect server, and PREFECT_API_URL is not set; start one with "prefect server start" '
+            "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+    check_server()
+
+
 def run_schedule(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Deployments to serve. Default: all of them.")
@@ -108,12 +118,7 @@ def run_schedule(
 ) -> None:
     """Serve deployments of prefect.yaml, on schedule and on demand, without a work pool."""
     definitions = select_definitions(names or [])
-    if not PREFECT_API_URL.value():
-        raise UsageError(
-            'schedules need a Prefect server, and PREFECT_API_URL is not set; start one with "prefect server start" '
-            "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
-        )
-    check_server()
+    _require_server()
     os.chdir(PROJECT_DIR)  # entry points are relative, and runs start in the folder that their deployment was made in
     try:
         asyncio.run(serve_deployments(definitions, RUN_LIMITS))

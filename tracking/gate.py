@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def may_serve(self) -> bool:
-        """Whether the version may become the champion."""
+        """True if the version may become the champion."""
         return self.finding in ACCEPTED
 
 

@@ -158,7 +158,6 @@ def test_modules_import_each_other_in_no_circle():
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError with the circle
 
 
-@pytest.mark.xfail(reason="names that modules share are being made public", strict=False)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_module_imports_a_private_name(path):
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]

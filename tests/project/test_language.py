@@ -35,13 +35,11 @@ def packed_assignments(tree: ast.AST) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(reason="the sources are being reworded", strict=False)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_docstring_begins_like_a_question(path):
     assert riddles(ast.parse(path.read_text())) == []
 
 
-@pytest.mark.xfail(reason="the sources are being reworded", strict=False)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_assignment_binds_three_names_by_a_tuple(path):
     assert packed_assignments(ast.parse(path.read_text())) == []
