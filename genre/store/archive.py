@@ -96,8 +96,13 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
     Raises
     ------
     DataError
-        If there is nothing to write, or a part is damaged.
+        If there is nothing to write, a part is damaged, or the features are the source's own.
     """
+    if contents.column_names(directory) != parts.vector_columns(parts.BASE):
+        raise DataError(
+            f"cannot export the store {directory}: its features are the source's own, and an archive takes the 97 of "
+            "this project; keep the source's files instead"
+        )
     listed = clips[["clip_id", "stamp", *_CLIP_COLUMNS]].astype({"genre": str})
     further = _further_inputs(listed, directory)
     about: dict[str, Any] = {

@@ -134,3 +134,12 @@ def test_nothing_to_export_leaves_no_file(filled, tmp_path):
     with pytest.raises(DataError, match="no usable clip"):
         archive.export_store(clips.assign(stamp="other"), CONFIG, tmp_path, tmp_path / "music.parquet")
     assert not (tmp_path / "music.parquet").exists()
+
+
+def test_features_of_the_sources_own_are_not_exported(tmp_path):
+    clips = pd.DataFrame({"clip_id": ["x", "y"], "stamp": "1", "status": "ok", "reason": ""})
+    table = pd.DataFrame(1.5, index=pd.Index(["x", "y"]), columns=["vggish_0", "vggish_1"])
+    contents.write_source_features(clips, table, tmp_path)
+    with pytest.raises(DataError, match=r"its features are the source's own.* keep the source's files"):
+        archive.export_store(clips, CONFIG, tmp_path, tmp_path / "music.parquet")
+    assert not (tmp_path / "music.parquet").exists()
