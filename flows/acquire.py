@@ -189,7 +189,7 @@ def download_segments(workspace: Workspace, download: DownloadSettings, pace: Pa
             return StopReason("Complete", "every segment is downloaded or unavailable")
         if not pace.max_clips or counts["done"] < pace.max_clips:
             download.check_values()
-        fetchers = [SegmentDownloader(download, workspace.scratch_dir(n)) for n in range(workers)]
+        downloaders = [SegmentDownloader(download, workspace.scratch_dir(n)) for n in range(workers)]
         n_possible = counts["done"] + counts["waiting"]
         total = min(pace.max_clips, n_possible) if pace.max_clips else n_possible
         with tqdm(total=total, initial=counts["done"], desc="clips", unit="clip") as bar:
@@ -200,7 +200,7 @@ def download_segments(workspace: Workspace, download: DownloadSettings, pace: Pa
                 per_minute = 60 * (bar.format_dict["rate"] or 0)
                 bar.set_postfix_str(f"{now['gone']} gone, {now['waiting']} waiting, {per_minute:.1f} clips per minute")
 
-            stop_reason = Acquisition(ledger, fetchers, workspace.audio_dir, pace, on_progress).run()
+            stop_reason = Acquisition(ledger, downloaders, workspace.audio_dir, pace, on_progress).run()
     level = logging.WARNING if stop_reason.name in ("Resting", "Waiting") else logging.INFO
     get_run_logger().log(level, "%s", stop_reason.message)
     return stop_reason

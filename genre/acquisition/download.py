@@ -120,19 +120,19 @@ class SegmentDownloader:
 
     Parameters
     ----------
-    source : DownloadSettings
+    settings : DownloadSettings
         Address, format and connection.
     scratch : Path
         Folder for unfinished files, used by no other downloader; emptied before and after each segment.
     """
 
-    def __init__(self, source: DownloadSettings, scratch: Path) -> None:
+    def __init__(self, settings: DownloadSettings, scratch: Path) -> None:
         import yt_dlp
 
-        self._source = source
+        self._settings = settings
         self._scratch = scratch
         # a copy of the cookies, because yt-dlp writes to the file it gets
-        cookies = io.StringIO(Path(source.cookies).expanduser().read_text()) if source.cookies else None
+        cookies = io.StringIO(Path(settings.cookies).expanduser().read_text()) if settings.cookies else None
         options = {
             "format": FORMAT,
             "outtmpl": f"{_escape_template(scratch)}/media.%(ext)s",
@@ -149,12 +149,12 @@ class SegmentDownloader:
             "extractor_retries": 0,
             "fragment_retries": 5,
             "skip_unavailable_fragments": False,
-            "socket_timeout": source.timeout_s,
+            "socket_timeout": settings.timeout_s,
             "throttledratelimit": MIN_BYTES_PER_S,
             "js_runtimes": {name: {} for name in ("deno", "node", "quickjs", "bun")},
             "cookiefile": cookies,
         }
-        self._ydl = yt_dlp.YoutubeDL(options | ({"proxy": source.proxy} if source.proxy else {}))
+        self._ydl = yt_dlp.YoutubeDL(options | ({"proxy": settings.proxy} if settings.proxy else {}))
         self._tools = f"yt-dlp {yt_dlp.version.__version__}, soundfile {soundfile.__version__}, PyAV {version('av')}"
 
     def download_segment(self, segment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class SegmentDownloader:
         """
         self._empty_scratch()
         try:
-            return self._download(segment, clip_path(folder, segment, self._source.format))
+            return self._download(segment, clip_path(folder, segment, self._settings.format))
         except DownloadError as error:
             raise DownloadError(error.fault.name, self._redact(str(error))) from None
         except Exception as error:  # yt-dlp raises any type; only its message shows the fault
@@ -198,7 +198,7 @@ class SegmentDownloader:
             raise DownloadError("disk", f"cannot make the folder {self._scratch}: {error.strerror}") from None
 
     def _download(self, segment: Mapping[str, Any], target: Path) -> dict[str, Any]:
-        info = self._ydl.extract_info(self._source.url.replace("{ytid}", quote(segment["ytid"])), download=False)
+        info = self._ydl.extract_info(self._settings.url.replace("{ytid}", quote(segment["ytid"])), download=False)
         video_s = info.get("duration")
         if video_s and video_s <= segment["start_s"]:
             raise DownloadError("gone", f"the video ends after {video_s:g} s, before the segment")
@@ -217,7 +217,7 @@ class SegmentDownloader:
         self, info: dict[str, Any], segment: Mapping[str, Any], target: Path, *, may_be_short: bool
     ) -> tuple[dict[str, Any], int]:
         """Cut the segment out of byte ranges of a long file, or of the whole file; also return the bytes read."""
-        options: dict[str, Any] = {"sr": self._source.sr, "may_be_short": may_be_short}
+        options: dict[str, Any] = {"sr": self._settings.sr, "may_be_short": may_be_short}
         if (info.get("duration") or 0) > LONG_VIDEO_S and info.get("protocol") in ("http", "https"):
             time.sleep(min(MAX_WAIT_S, max(0.0, (info.get("available_at") or 0) - time.time())))
             ranges = _RangeReader(self._ydl, info)
@@ -237,7 +237,7 @@ class SegmentDownloader:
 
     def _redact(self, message: str) -> str:
         """Put a message on one line and remove secrets: the proxy, the cookies file, the query of an address."""
-        for secret in (self._source.proxy, self._source.cookies):
+        for secret in (self._settings.proxy, self._settings.cookies):
             message = message.replace(secret, "...") if secret else message
         message = re.sub(r"(https?://)[^\s/@]*@", r"\1...@", message)
         message = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?...", message)

@@ -94,7 +94,7 @@ class Acquisition:
     ----------
     ledger : Ledger
         Wanted segments and their state.
-    fetchers : sequence of SegmentDownloader
+    downloaders : sequence of SegmentDownloader
         One per worker.
     folder : Path
         Folder of the clips.
@@ -107,7 +107,7 @@ class Acquisition:
     def __init__(
         self,
         ledger: Ledger,
-        fetchers: Sequence[SegmentDownloader],
+        downloaders: Sequence[SegmentDownloader],
         folder: Path,
         pace: Pace,
         on_progress: Callable[[], None] = lambda: None,
@@ -116,7 +116,7 @@ class Acquisition:
         self._folder = folder
         self._pace = pace
         self._on_progress = on_progress
-        self._free_workers = list(fetchers)
+        self._free_workers = list(downloaders)
         self._in_flight: dict[Future[dict[str, Any]], tuple[dict[str, Any], SegmentDownloader]] = {}
         self._n_done_by_genre = ledger.done_by_genre()
         self._deadline = time.time() + 3600 * pace.max_hours
