@@ -296,11 +296,11 @@ registry.register_version("genre", uri, {}, "")
 #: Code that negates all features, so that a model trained on the one kind fails on the other.
 CHANGED = """
 
-_extract = extract_features
+_compute = compute
 
 
-def extract_features(*arguments, **options):
-    return -_extract(*arguments, **options)
+def compute(*arguments, **options):
+    return -_compute(*arguments, **options)
 """
 
 
