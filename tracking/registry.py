@@ -1,6 +1,7 @@
 """MLflow's registry: names and versions of registered models, found by alias or digest, and registered."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +68,7 @@ def download_model(uri: str, directory: Path) -> Path:
     Parameters
     ----------
     uri : str
-        ``models:/NAME/VERSION`` or another address of a logged model.
+        ``models:/NAME/VERSION`` or another address of a logged model, or its local folder.
     directory : Path
         Folder for the model's files.
 
@@ -82,9 +83,17 @@ def download_model(uri: str, directory: Path) -> Path:
         If the model cannot be downloaded or written.
     """
     try:
-        return write_atomically(directory, lambda path: mlflow.artifacts.download_artifacts(uri, dst_path=str(path)))
+        return write_atomically(directory, lambda path: _download_into(uri, path))
     except (MlflowException, OSError) as error:
         raise GenreError(f"cannot download {uri}: {error}") from error
+
+
+def _download_into(uri: str, folder: Path) -> None:
+    """Download a logged model as `folder`; a local model is copied, which MLflow would do into a folder below it."""
+    if Path(uri).is_dir():
+        shutil.copytree(uri, folder)
+    else:
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
 
 
 def size_mb(trainings: Mapping[str, Path]) -> float:

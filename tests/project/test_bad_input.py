@@ -261,7 +261,8 @@ def test_a_genre_whose_name_is_taken(name: str, command: Command, music: Path, t
 
 
 def test_promote_before_train(built: Command, music: Path):
-    assert_contains(sentence(built(f"flows.promote {of(music)}")), "no model is trained", "-e train", "-P source=")
+    message = sentence(built(f"flows.promote {of(music)}"))
+    assert_contains(message, "no model has been trained", "-e train", "-P source=")
 
 
 def test_train_in_another_variant_than_was_built(built: Command, music: Path):

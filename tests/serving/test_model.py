@@ -152,13 +152,13 @@ def test_a_malformed_request_gets_400_with_a_sentence(url):
 #: Code that gives the features of a model a bug.
 BUG = """
 
-_extract_features = extract_features
+_compute = compute
 
 
-def extract_features(y, config):
-    if y.size < 2 * config.sr:
+def compute(a, rows):
+    if a.y.size < 2 * a.config.sr:
         raise ZeroDivisionError("a bug in the features")
-    return _extract_features(y, config)
+    return _compute(a, rows)
 """
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,6 @@ from genre.inputs.features import FEATURE_NAMES
 from genre.probabilities import tables
 from genre.store import contents
 from genre.store.contents import write_source_features
-from genre.training import process as process_module
 from genre.training.job import TrainingJob, code_digest, held_out_probabilities, prepare_training, read_job, read_result
 from genre.training.process import RowSubset, run_training
 from genre.workspace import PROJECT_DIR
@@ -134,7 +134,7 @@ def test_the_table_comes_from_the_saved_model(prepared, tmp_path):
 
 def test_the_key_names_what_matters(prepared):
     job = read_job(prepared())
-    fields = process_module.asdict(job)
+    fields = asdict(job)
     assert TrainingJob(**fields | {"store": "elsewhere"}).key == job.key
     for change in (
         {"seed": 1},
@@ -148,7 +148,7 @@ def test_the_key_names_what_matters(prepared):
 
 
 def test_a_weights_file_counts_by_its_contents_and_not_by_its_path(prepared, tmp_path):
-    fields = process_module.asdict(read_job(prepared()))
+    fields = asdict(read_job(prepared()))
 
     def key(name):
         return TrainingJob(**fields | {"params": {"weights": str(tmp_path / name), "units": 8}}).key
