@@ -7,8 +7,12 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
+from flows.hyperparameters import select_models
+from flows.inputs import install_weights, required_inputs
 from flows.material import usable_clips
 from flows.parameters import (
+    FAST,
+    BuiltModels,
     DaskAddress,
     Dataset,
     DatasetOptions,
@@ -16,6 +20,7 @@ from flows.parameters import (
     Source,
     SplitMethod,
     VariantName,
+    WeightsPath,
     current_settings,
 )
 from genre import datasets, parameters
@@ -34,10 +39,12 @@ def build(
     variant: VariantName = "corrected",
     split: SplitMethod = "dealt",
     options: DatasetOptions = "{}",
+    model: BuiltModels = FAST,
+    weights: WeightsPath = "",
     n_jobs: NJobs = -1,
     dask: DaskAddress = "",
 ) -> dict[str, int]:
-    """Bring a data set's clips, features, spectrograms and splits up to date; only new or changed clips are computed.
+    """Bring a data set's clips, inputs and splits up to date; only new or changed clips are computed.
 
     Returns
     -------
@@ -48,9 +55,10 @@ def build(
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
     dataset_options = parameters.parse_json_object(options, "options")
+    names = required_inputs(select_models(model, dataset), config, has_audio=datasets.get_dataset(dataset).has_audio)
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan_source(workspace, dataset, source, dataset_options)
-        fill_store(workspace, config, clips, source, n_jobs, dask)
+        fill_store(workspace, config, clips, source, names, weights, n_jobs, dask)
         pairs = find_duplicate_clips(workspace, config, run_id, n_jobs)
         update_splits(workspace, split, pairs)
         return report_clip_status(workspace, run_id)
@@ -71,15 +79,25 @@ def scan_source(workspace: Workspace, dataset: str, source: str, options: dict) 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def fill_store(
-    workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, source: str, n_jobs: int, dask: str
+    workspace: Workspace,
+    config: AudioConfig,
+    clips: pd.DataFrame,
+    source: str,
+    names: list[str],
+    weights: str,
+    n_jobs: int,
+    dask: str,
 ) -> None:
-    """Compute the features and spectrograms that the store lacks, and write the clips table with their status."""
+    """Compute the inputs that the store lacks, and write the clips table with their status."""
     dataset = clips["dataset"].iloc[0]
     directory = workspace.store_dir(config)
     if datasets.get_dataset(dataset).has_audio:
-        n_new = building.build_store(clips, config, directory, n_jobs=n_jobs, dask=dask)
+        missing = install_weights(names, directory, weights)
+        available = [name for name in names if name not in missing]
+        n_new = building.build_store(clips, config, directory, names=available, n_jobs=n_jobs, dask=dask)
         cost.count_clips(n_new)
-        get_run_logger().info("features and spectrograms: %d clips computed, %d reused", n_new, len(clips) - n_new)
+        log = get_run_logger()
+        log.info("%s: %d clips computed, %d reused", ", ".join(available), n_new, len(clips) - n_new)
     else:
         contents.write_source_features(clips, datasets.load_source_features(dataset, source), directory)
     workspace.write_clips(contents.with_outcomes(clips, directory))

@@ -146,6 +146,13 @@ DatasetOptions = Annotated[
         "For audioset, retrain passes them to acquire."
     ),
 ]
+BuiltModels = Annotated[
+    str,
+    Option(
+        "Models whose inputs are computed in the same pass, by name, separated by commas, or fast; training computes "
+        "what is lacking."
+    ),
+]
 NJobs = Annotated[int, Option("Number of worker processes; fewer need less memory.", special={-1: "one per core"})]
 DaskAddress = Annotated[
     str,
@@ -161,8 +168,17 @@ DaskAddress = Annotated[
 ModelNames = Annotated[
     str,
     Option(
-        f"Models to train, separated by commas: {_join(models.model_names(fast=True))} (all of these: {FAST}), "
+        f"Models to train, separated by commas: {_join(models.model_names(fast=True))} (all of these: {FAST}; on the demo, those that need no "
+        f"pretrained network), "
         f"{_join(models.model_names(fast=False))}."
+    ),
+]
+WeightsPath = Annotated[
+    str,
+    Option(
+        "Path of the weights of the pretrained music network: musicnn's wheel as downloaded, or the file that was made "
+        "of it.",
+        special={"": "GENRE_WEIGHTS or, without that, the wheel from the package index"},
     ),
 ]
 Hyperparameters = Annotated[

@@ -23,9 +23,9 @@ from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderb
 from genre import datasets, ensemble, evaluate, models
 from genre.errors import DataError, UsageError
 from genre.files import read_json
-from genre.store import contents
+from genre.store import contents, parts
 from genre.training import selection
-from genre.training.job import code_digest, held_out_probabilities, read_result
+from genre.training.job import code_digest, held_out_probabilities, read_job, read_result
 from genre.workspace import PROJECT_DIR, Workspace
 from tracking import aliases, cost, model_card, packaging, registry, results, runs
 from tracking.gate import SkipReason, Verdict, evaluate_version, log_gain
@@ -178,6 +178,7 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
         min_confidence=choice.threshold["confidence"],
         weights=choice.weights,
         temperature=choice.temperature,
+        inputs={name: read_job(folder).inputs for name, folder in trainings.items()},
     )
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[member].name for member in spec.members]
@@ -277,6 +278,7 @@ def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
         "splits_digest": material.splits_digest,
         "config": material.config.to_dict(),
         "code_digest": code_digest(job["model"]) if job["model"] in models.MODELS else None,
+        "weights": parts.weights_digests(job.get("inputs", []), material.workspace.store_dir(material.config)),
     }
     return all(job.get(key) == value for key, value in current.items())
 
@@ -325,7 +327,8 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
     }
-    model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags)
+    store = material.workspace.store_dir(material.config)
+    model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags, store)
     runs.finish_run(run_id)
     return registry.register_version(name, model_uri, tags, candidate.spec.label)
 

@@ -32,6 +32,7 @@ from flows.parameters import (
     Source,
     SplitMethod,
     VariantName,
+    WeightsPath,
     current_settings,
 )
 from flows.promote import PromotionDecision, PromotionOutcome, check_promotion, promote
@@ -94,6 +95,7 @@ def retrain(
     params: Hyperparameters = "{}",
     seed: Seed = 0,
     folds: Folds = -1,
+    weights: WeightsPath = "",
     registry_name: RegistryName = "genre",
     min_gain: MinGain = 0.0,
     min_precision: MinPrecision = evaluate.TARGET_PRECISION,
@@ -111,7 +113,7 @@ def retrain(
         version already) or ``Skipped`` (nothing was trained), with the decision as its message.
     """
     settings = current_settings()
-    resolve_hyperparameters(select_models(model), params, seed, folds)
+    resolve_hyperparameters(select_models(model, dataset), params, seed, folds)
     check_promotion(registry_name, min_gain, min_precision)
     check_thresholds(min_change, max_drift)
     workspace = Workspace(datasets.dataset_id(dataset, source))
@@ -120,10 +122,10 @@ def retrain(
         if datasets.get_dataset(dataset).acquired:
             acquire(**last_arguments(source, parameters.parse_json_object(options, "options")))
             options = "{}"  # they are those of acquire
-        build(dataset, source, variant, split, options, n_jobs, dask)
+        build(dataset, source, variant, split, options, model, weights, n_jobs, dask)
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         if decision is None:
-            train(dataset, source, variant, model, params, seed, folds)
+            train(dataset, source, variant, model, params, seed, folds, weights)
             promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision)
             decision = RetrainingDecision.from_promotion(promotion)
         report_outcome(registry_name, before, decision, run_id)

@@ -1,6 +1,6 @@
 """Flow ``study``: importances of the features, and the paper's ablations beside its published scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters
+from flows.inputs import fill_inputs
 from flows.material import Material, load_material, log_material
 from flows.parameters import (
     Dataset,
@@ -25,7 +26,7 @@ from flows.reports.tables import publish_table
 from flows.trials import Fit, run_trial
 from genre import datasets, evaluate, models
 from genre.evaluate import importance
-from genre.inputs import features
+from genre.inputs import INPUTS, column_names, features, is_vector
 from genre.plots import comparison, training
 from genre.probabilities.tables import genres_of, labels_of, proba_of
 from genre.store import contents
@@ -33,9 +34,6 @@ from genre.studies import published_results, trials
 from genre.training import job
 from genre.workspace import Workspace
 from tracking import cost, results, runs
-
-#: Name of the full set, with which all subsets are compared.
-ALL_FEATURES = "all features"
 
 
 @flow(name="study", flow_run_name="study {dataset}")
@@ -60,13 +58,16 @@ def study(
     with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
-        X = contents.load_features(material.clips, workspace.store_dir(material.config))
+        inputs = models.select_inputs(model, variant, has_audio=material.has_audio)
+        fill_inputs(material, inputs)
+        X = contents.load_table(material.clips, workspace.store_dir(material.config), inputs)
         fitted, full_table = trials.fit_model(model, material.clips, X, params=hyperparameters, seed=seed)
         ranking = rank_features(material, run_id, model, fitted, X, seed)
-        subsets = importance.ablation_subsets(ranking)
+        subsets = _column_subsets(ranking, inputs)
+        full = next(iter(subsets))
         fit_subset = partial(_fit_subset, material, model, hyperparameters, seed, X)
         fits: dict[str, Fit] = {name: partial(fit_subset, columns) for name, columns in subsets.items()}
-        fits[ALL_FEATURES] = lambda: full_table  # fitted for the ranking
+        fits[full] = lambda: full_table  # fitted for the ranking
         tables = {}
         for name, columns in subsets.items():
             identity = _trial_identity(material, model, hyperparameters, seed) | {"columns": ", ".join(columns)}
@@ -85,11 +86,18 @@ def rank_features(material: Material, run_id: str, model: str, fitted: Any, X: p
         Features, the most important first: by the model's own importances, which do not depend on validation, or by
         permutation if it has none.
     """
-    names = list(features.FEATURE_NAMES)
+    names = list(X.columns)
     is_validation = (material.clips["split"] == "validation").to_numpy()
     X_validation = X.to_numpy()[is_validation]
     y_validation = material.clips["genre"].cat.codes.to_numpy()[is_validation]
-    groupings = {"column": None, "feature": importance.group_by_feature(names), "family": features.FAMILIES}
+    # Columns of any other input are hundreds alike, which would hide each other: groups of them are permuted.
+    others = {name: _input_of(name) for name in names if name not in features.FAMILIES}
+    described = [name for name in names if others.get(name) in (None, "modulations")]
+    groupings = {
+        "column": dict(zip(names, names, strict=True)) | others,
+        "feature": others | importance.group_by_feature(described),
+        "family": features.FAMILIES | others,
+    }
     permuted = {}
     for unit, groups in groupings.items():
         permuted[unit] = importance.permutation_importances(
@@ -109,6 +117,7 @@ def rank_features(material: Material, run_id: str, model: str, fitted: Any, X: p
     own = models.feature_importances(model, fitted, names)
     if own is None:
         return list(permuted["column"].index)
+    own = own.groupby(groupings["column"]).sum().sort_values(ascending=False, kind="stable")
     results.log_table(run_id, own.reset_index(), "importances")
     results.log_figure(run_id, training.feature_importances(own, f"{model}: its own importances"), "importances")
     return list(own.index)
@@ -131,11 +140,12 @@ def publish_ablations(
         Subset of the features to test macro AUC.
     """
     test = {name: table[table["split"] == "test"] for name, table in tables.items()}
-    rows = [_table_row(name, len(columns[name]), test[name], test[ALL_FEATURES]) for name in test]
+    full = next(iter(test))
+    rows = [_table_row(name, len(columns[name]), test[name], test[full]) for name in test]
     table = pd.DataFrame(rows)
     note = (
         f"{model} on subsets of the features, test split of {material.workspace.dataset_id}; published: XGBoost on "
-        "2,027 clips of AudioSet in seven genres (Bahuleyan 2018). Gains and p (McNemar) are against all features."
+        f"2,027 clips of AudioSet in seven genres (Bahuleyan 2018). Gains and p (McNemar) are against {full}."
     )
     publish_table(run_id, table, "study", note)
     figure = comparison.interval_dots(_plot_rows(table, model), "Subsets of the features", "Test macro AUC")
@@ -143,12 +153,27 @@ def publish_ablations(
     return {str(row["features"]): float(row["macro_auc"]) for row in rows}
 
 
+def _column_subsets(ranking: list[str], inputs: Sequence[str]) -> dict[str, list[str]]:
+    """Return the columns of each subset, the full set first: all inputs, the paper's ablations, each further input."""
+    ablations = importance.ablation_subsets([name for name in ranking if name in features.FAMILIES])
+    if list(inputs) == ["features"]:
+        return ablations
+    further = {name: column_names([name]) for name in inputs if name != "features"}
+    return {" and ".join(inputs): column_names(inputs)} | ablations | further
+
+
+def _input_of(column: str) -> str:
+    """Return the input that a column belongs to."""
+    return next(name for name in INPUTS if is_vector(name) and column in column_names([name]))
+
+
 def _table_row(name: str, n_columns: int, table: pd.DataFrame, full_table: pd.DataFrame) -> dict[str, Any]:
-    """Return a row of the table: scores here, the gain over all features, the published scores."""
+    """Return a row of the table: scores here, the gain over the full set, the scores published for the same features."""
     scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
     low, high = evaluate.confidence_intervals(table)["macro_auc"]
     gain = evaluate.paired_gain(table, full_table)
-    published = published_results.ABLATIONS[name]._asdict()
+    unpublished = published_results.PublishedScores(np.nan, np.nan, np.nan)
+    published = published_results.ABLATIONS.get(name, unpublished)._asdict()
     return {
         "features": name,
         "n": n_columns,

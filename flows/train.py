@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters, select_models
+from flows.inputs import fill_inputs, install_weights, required_inputs
 from flows.material import Material, load_material, log_material
 from flows.parameters import (
     FAST,
@@ -20,6 +21,7 @@ from flows.parameters import (
     Seed,
     Source,
     VariantName,
+    WeightsPath,
     current_settings,
 )
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
@@ -27,11 +29,11 @@ from genre import datasets, models
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError
 from genre.files import read_json
-from genre.inputs import get_input
+from genre.inputs import is_vector
 from genre.splits.assignment import LARGE_CLIPS
-from genre.store import building, contents, parts
+from genre.store import parts
 from genre.training import process
-from genre.training.job import TrainingJob, code_digest, prepare_training, read_result
+from genre.training.job import TrainingJob, code_digest, prepare_training, read_job, read_result
 from genre.workspace import Workspace
 from tracking import cost, packaging, results, runs
 
@@ -45,6 +47,7 @@ def train(
     params: Hyperparameters = "{}",
     seed: Seed = 0,
     folds: Folds = -1,
+    weights: WeightsPath = "",
 ) -> dict[str, str]:
     """Train models on a data set that was built, log each to MLflow, and print the leaderboard.
 
@@ -59,16 +62,18 @@ def train(
         If all models failed or were left out.
     """
     settings = current_settings()
-    names = select_models(model)
+    names = select_models(model, dataset)
     overrides = resolve_hyperparameters(names, params, seed, folds)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"train {model}", settings) as run_id:
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
+        store = material.workspace.store_dir(material.config)
+        missing = install_weights(required_inputs(names, material.config, has_audio=material.has_audio), store, weights)
         jobs = {
             name: _make_job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names
         }
-        outcomes = {name: _train_or_skip(material, job, run_id) for name, job in jobs.items()}
+        outcomes = {name: _train_or_skip(material, job, run_id, missing) for name, job in jobs.items()}
         trained = {name: _training_folder(material, jobs[name]) for name in names if outcomes[name].is_trained}
         publish_leaderboard(run_id, material, trained, outcomes)
         if not trained:
@@ -88,7 +93,7 @@ def n_folds(material: Material, name: str, folds: int) -> int:
         return folds
     model = models.get_model(name)
     is_large = len(material.clips) >= LARGE_CLIPS
-    is_worth_it = get_input(model.input_name).is_vector(material.config) or (model.fast and not material.synthetic)
+    is_worth_it = is_vector(model.input_names[0]) or (model.fast and not material.synthetic)
     return N_FOLDS if is_worth_it and not is_large else 0
 
 
@@ -111,32 +116,18 @@ def train_model(material: Material, job: TrainingJob, parent: str) -> ModelStatu
     try:
         if not result:
             cost.count_clips(len(material.clips))
-            fill_input(material, models.get_model(job.model).input_name)
+            fill_inputs(material, job.inputs)
             prepare_training(folder, job, material.clips)
             _run_training(folder, job, run_id)
         results.log_training(run_id, folder)
         if material.has_audio:
             spec = single_model_ensemble(material, job.model, folder)
-            packaging.log_model(run_id, spec, {job.model: folder}, material.tags)
+            packaging.log_model(run_id, spec, {job.model: folder}, material.tags, Path(job.store))
     except Exception as error:
         runs.fail_run(run_id, str(error))
         raise
     runs.finish_run(run_id)
     return ModelStatus.REUSED if result else ModelStatus.TRAINED
-
-
-def fill_input(material: Material, name: str) -> None:
-    """Compute an input that builds leave out, for the clips that lack it.
-
-    Raises
-    ------
-    DataError
-        If it cannot be computed for a clip, with the reason.
-    """
-    if (family := parts.family_of(name)) != parts.BASE:
-        directory = material.workspace.store_dir(material.config)
-        building.build_store(material.clips, material.config, directory, family=family)
-        contents.require_computed(material.clips, directory, name)
 
 
 def _run_training(folder: Path, job: TrainingJob, run_id: str) -> None:
@@ -163,21 +154,26 @@ def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemb
         mean="arithmetic",
         min_confidence=scores["unknown_below"],
         temperature=scores["temperature"],
+        inputs={name: read_job(folder).inputs},
     )
 
 
 def _make_job(material: Material, name: str, params: dict[str, Any], seed: int, folds: int) -> TrainingJob:
     """Return the job of training a model on a data set."""
+    store = material.workspace.store_dir(material.config)
+    inputs = models.select_inputs(name, material.config.variant, has_audio=material.has_audio)
     return TrainingJob(
         model=name,
         params=params,
         seed=seed,
         genres=material.genres,
         config=material.config.to_dict(),
-        store=str(material.workspace.store_dir(material.config)),
+        store=str(store),
         data_digest=material.data_digest,
         splits_digest=material.splits_digest,
         code_digest=code_digest(name),
+        inputs=list(inputs),
+        weights=parts.weights_digests(inputs, store),
         folds=folds,
     )
 
@@ -187,12 +183,13 @@ def _training_folder(material: Material, job: TrainingJob) -> Path:
     return material.workspace.training_dir(job.model, job.key)
 
 
-def _train_or_skip(material: Material, job: TrainingJob, parent: str) -> ModelOutcome:
-    """Train a model if the data set has its input; a failure is logged and does not end the experiment."""
-    input_name = models.get_model(job.model).input_name
-    if not material.has_audio and input_name != "features":
-        reason = f"needs {input_name}, and {material.workspace.dataset_id} has no audio"
+def _train_or_skip(material: Material, job: TrainingJob, parent: str, missing: dict[str, str]) -> ModelOutcome:
+    """Train a model if the data set has its inputs; a failure is logged and does not end the experiment."""
+    if not material.has_audio and job.inputs != ["features"]:
+        reason = f"needs {' and '.join(job.inputs)}, and {material.workspace.dataset_id} has no audio"
         return ModelOutcome(ModelStatus.LEFT_OUT, reason)
+    if lacking := next((name for name in job.inputs if name in missing), None):
+        return ModelOutcome(ModelStatus.LEFT_OUT, missing[lacking])
     log = get_run_logger()
     log.info("%s ...", job.model)
     state = train_model(material, job, parent, return_state=True)

@@ -13,7 +13,7 @@ from genre import models
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
 from genre.files import read_json, write_json
-from genre.inputs import compute_inputs
+from genre.inputs import combine_vectors, compute_inputs, load_weights
 from genre.probabilities import pooling
 from genre.probabilities.tables import genres_of, proba_of
 
@@ -120,8 +120,12 @@ class Ensemble:
         As in `combine_probabilities`.
     temperature : float
         Temperature of the combined probabilities; 1 leaves them as they are.
+    inputs : dict
+        Member name to the names of the inputs that it takes, in `genre.inputs.INPUTS`.
     loaded_models : dict
         Member name to model.
+    loaded_weights : dict
+        Weights that the inputs are computed with, from `genre.inputs.load_weights`.
     """
 
     genres: list[str]
@@ -131,7 +135,14 @@ class Ensemble:
     min_confidence: float
     weights: list[Any] | None = None
     temperature: float = 1.0
+    inputs: dict[str, list[str]] = field(default_factory=dict)
     loaded_models: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    loaded_weights: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of all inputs that the members take, each once."""
+        return list(dict.fromkeys(name for member in self.members for name in self.inputs[member]))
 
     @property
     def label(self) -> str:
@@ -140,10 +151,10 @@ class Ensemble:
 
     @classmethod
     def load(cls, directory: Path) -> "Ensemble":
-        """Load an ensemble that `write_spec` wrote, and the members beside it."""
+        """Load an ensemble that `write_spec` wrote, and the members and weights beside it."""
         spec = read_json(directory / "ensemble.json")
         loaded_models = {name: models.load_model(name, directory / name) for name in spec["members"]}
-        return cls(
+        ensemble = cls(
             genres=spec["genres"],
             config=AudioConfig(**spec["config"]),
             members=tuple(spec["members"]),
@@ -151,12 +162,15 @@ class Ensemble:
             min_confidence=spec["min_confidence"],
             weights=spec["weights"],
             temperature=spec["temperature"],
+            inputs=spec["inputs"],
             loaded_models=loaded_models,
         )
+        ensemble.loaded_weights = load_weights(directory, ensemble.input_names)
+        return ensemble
 
     def write_spec(self, directory: Path) -> None:
-        """Write everything but the members, whose files are in folders of their name beside it."""
-        spec = {k: v for k, v in asdict(self).items() if k != "loaded_models"}
+        """Write everything but the members and weights, whose files are beside it, the members' in folders."""
+        spec = {k: v for k, v in asdict(self).items() if not k.startswith("loaded_")}
         write_json(directory / "ensemble.json", spec)
 
     def predict_proba(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -187,7 +201,7 @@ class Ensemble:
         dict
             Input to its values, those that a member takes: some forty kilobytes, where the clip has a megabyte.
         """
-        return compute_inputs(y, self.config, dict.fromkeys(models.get_model(m).input_name for m in self.members))
+        return compute_inputs(y, self.config, self.input_names, self.loaded_weights)
 
     def predict_inputs(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
         """Predict the probabilities of clips from their inputs, `BATCH_CLIPS` of them per call of a member.
@@ -208,7 +222,7 @@ class Ensemble:
     def _predict_batch(self, clip_inputs: Sequence[ClipInputs]) -> np.ndarray:
         inputs = {name: np.stack([clip[name] for clip in clip_inputs]) for name in clip_inputs[0]}
         probas = [
-            models.predict_proba(name, self.loaded_models[name], inputs[models.get_model(name).input_name])
+            models.predict_proba(name, self.loaded_models[name], combine_vectors(inputs, self.inputs[name]))
             for name in self.members
         ]
         combined = combine_probabilities(probas, self.mean, self.weights)

@@ -22,6 +22,7 @@ from genre import models
 from genre.config import AudioConfig
 from genre.core import copy_core
 from genre.ensemble import Ensemble
+from genre.inputs import get_input
 from genre.workspace import PROJECT_DIR
 
 #: What the packaged code imports whatever its members are; members add theirs.
@@ -62,7 +63,9 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], tags: Mapping[str, str]) -> str:
+def log_model(
+    run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], tags: Mapping[str, str], store: Path | None = None
+) -> str:
     """Log an ensemble as the pyfunc that is served, with its own copy of the code.
 
     Parameters
@@ -75,6 +78,8 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
         Member name to the folder of its training.
     tags : mapping
         Of the logged model.
+    store : Path, optional
+        Folder with the weights that an input of the members is computed with.
 
     Returns
     -------
@@ -88,6 +93,8 @@ def log_model(run_id: str, ensemble: Ensemble, trainings: Mapping[str, Path], ta
             file = models.get_model(name).file_name
             (folder / name).mkdir(parents=True)
             shutil.copy2(trainings[name] / "model" / file, folder / name / file)
+        for file in {get_input(name).weights_file for name in ensemble.input_names} - {""}:
+            shutil.copy2(Path(store or "") / file, folder / file)
         ensemble.write_spec(folder)
         info = Model.log(
             artifact_path=None,

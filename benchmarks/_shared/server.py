@@ -48,7 +48,8 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     run = client.create_run(client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri()))
-    spec = Ensemble(list(GENRES), AudioConfig(), tuple(members), "geometric", 0.3)
+    inputs = {name: list(models.get_model(name).input_names) for name in members}
+    spec = Ensemble(list(GENRES), AudioConfig(), tuple(members), "geometric", 0.3, inputs=inputs)
     logged = packaging.log_model(run.info.run_id, spec, trainings, {})
     client.set_registered_model_alias("genre", "champion", registry.register_version("genre", logged, {}, "").version)
     return uri
@@ -57,12 +58,13 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
 def _train_members(members: Sequence[str], folder: Path) -> dict[str, Path]:
     config = AudioConfig()
     clips = [(hz * (1 + n / 40), n) for hz in GENRES.values() for n in range(CLIPS_PER_GENRE)]
-    computed = [compute_inputs(make_beating_chord(10, hz=hz, seed=n), config) for hz, n in clips]
-    inputs = {name: np.stack([values[name] for values in computed]) for name in computed[0]}
+    names = dict.fromkeys(name for member in members for name in models.get_model(member).input_names)
+    computed = [compute_inputs(make_beating_chord(10, hz=hz, seed=n), config, names) for hz, n in clips]
+    inputs = {name: np.stack([values[name] for values in computed]) for name in names}
     y = np.repeat(np.arange(len(GENRES)), CLIPS_PER_GENRE)
     for name in members:
         params = {"epochs": 2} if models.get_model(name).family.endswith("cnn") else {}
-        X = inputs[models.get_model(name).input_name]
+        X = combine_vectors(inputs, models.get_model(name).input_names)
         data = models.TrainingData(list(GENRES), X, y, np.arange(len(y)).astype(str), X, y)
         directory = folder / name / "model"
         models.save_model(name, models.train_model(name, data, params, 0, directory), directory)

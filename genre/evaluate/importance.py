@@ -1,5 +1,6 @@
 """Importance of features: permutation importance, the paper's ablations, and CatBoost's SHAP values."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,19 +88,20 @@ def permutation_importances(
 
 
 def group_by_feature(columns: Sequence[str]) -> dict[str, str]:
-    """Map each column to its feature: means and deviations to what they summarise, other columns to themselves.
+    """Map each column to its feature: mean and deviation to what they summarise, blocks of bands to their pattern.
 
     Parameters
     ----------
     columns : sequence of str
-        Names as in `genre.inputs.features.FEATURE_NAMES`.
+        Names of features and modulations.
 
     Returns
     -------
     dict
-        Column to feature: ``mfccs_4_mean`` and ``mfccs_4_std``, for example, both to ``mfccs_4``.
+        Column to feature: ``mfccs_4_mean`` and ``mfccs_4_std``, for example, both to ``mfccs_4``, and
+        ``modulation_4hz_flat_block_3`` to ``modulation_4hz_flat``. Other columns are features by themselves.
     """
-    return {column: column.removesuffix("_mean").removesuffix("_std") for column in columns}
+    return {column: re.sub(r"_(mean|std|block_\d+)$", "", column) for column in columns}
 
 
 def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from genre import parameters
+from genre.config import Variant
 from genre.errors import DataError, TrainingError, UsageError
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -32,8 +33,8 @@ class ModelSpec:
         Name on the command line and in tables.
     family : str
         Module that trains, saves, loads and runs it.
-    input_name : str
-        Name of its input ``X`` in `genre.inputs.INPUTS`.
+    input_names : tuple of str
+        Its input ``X``, by the names in `genre.inputs.INPUTS`: one, or several vectors side by side.
     file_name : str
         Name of the file that `save_model` writes.
     requirements : tuple of str
@@ -42,15 +43,18 @@ class ModelSpec:
         True (the default) if it trains in minutes on two cores, with a few thousand clips.
     trainer : str
         Name of the model whose ``train_NAME`` it shares, on another input; by default its own.
+    plain_input_names : tuple of str
+        Its input in the paper variant, and of data sets that bring features without audio; by default `input_names`.
     """
 
     name: str
     family: str
-    input_name: str
+    input_names: tuple[str, ...]
     file_name: str
     requirements: tuple[str, ...]
     fast: bool = True
     trainer: str = ""
+    plain_input_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class TrainingData:
     genres : list of str
         All genres of the data set, in order.
     X_train, X_validation : np.ndarray or array-like
-        Features [shape=(n, 97), float32] or spectrograms [shape=(n, 96, 431), uint8]; any object with ``len`` and
-        ``[indices]``, such as a memory map.
+        Vectors [shape=(n, d), float32], such as 97 features, or spectrograms [shape=(n, 96, 431), uint8]; any object
+        with ``len`` and ``[indices]``, such as a memory map.
     y_train, y_validation : np.ndarray [shape=(n,), dtype=int]
         Codes in ``0 .. len(genres) - 1``.
     recordings_train : np.ndarray [shape=(n,), dtype=str]
@@ -83,22 +87,25 @@ class TrainingData:
 
 _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
+_FEATURES = ("features",)
+_COLUMNS = ("features",)
+_SPECTROGRAMS = ("spectrograms",)
 _VGG = "genre.models.vgg"
 _KERAS = ("keras", "tensorflow")
 
 MODELS: dict[str, ModelSpec] = {
     model.name: model
     for model in (
-        ModelSpec("logistic_regression", _CLASSICAL, "features", "model.skops", _SKLEARN),
-        ModelSpec("random_forest", _CLASSICAL, "features", "model.skops", _SKLEARN),
-        ModelSpec("svm", _CLASSICAL, "features", "model.skops", _SKLEARN),
-        ModelSpec("catboost", _CLASSICAL, "features", "model.cbm", ("catboost",)),
-        ModelSpec("mel_cnn", "genre.models.mel_cnn", "spectrograms", "model.keras", _KERAS),
-        ModelSpec("vgg16_transfer", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
-        ModelSpec("vgg16_fine_tune", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
-        ModelSpec("vgg16_paper", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
-        ModelSpec("vgg16_scratch", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
-        ModelSpec("feed_forward", _VGG, "spectrograms", "model.keras", _KERAS, fast=False),
+        ModelSpec("logistic_regression", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
+        ModelSpec("random_forest", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
+        ModelSpec("svm", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
+        ModelSpec("catboost", _CLASSICAL, _COLUMNS, "model.cbm", ("catboost",), plain_input_names=_FEATURES),
+        ModelSpec("mel_cnn", "genre.models.mel_cnn", _SPECTROGRAMS, "model.keras", _KERAS),
+        ModelSpec("vgg16_transfer", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_fine_tune", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_paper", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
+        ModelSpec("vgg16_scratch", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
+        ModelSpec("feed_forward", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
     )
 }
 
@@ -109,12 +116,14 @@ def model_names(input_name: str | None = None, *, fast: bool | None = None) -> l
     Parameters
     ----------
     input_name : str, optional
-        Only the models with this input; all by default.
+        Only the models that take this input, alone or beside others; all by default.
     fast : bool, optional
         Only the models that train in minutes (True), or only the others (False); all by default.
     """
     return [
-        name for name, model in MODELS.items() if input_name in (None, model.input_name) and fast in (None, model.fast)
+        name
+        for name, model in MODELS.items()
+        if input_name in (None, *model.input_names) and fast in (None, model.fast)
     ]
 
 
@@ -129,6 +138,28 @@ def get_model(name: str) -> ModelSpec:
     if name not in MODELS:
         raise UsageError(f"unknown model {name!r}; choose from {', '.join(sorted(MODELS))}")
     return MODELS[name]
+
+
+def select_inputs(name: str, variant: Variant, *, has_audio: bool) -> tuple[str, ...]:
+    """Return the names of the inputs that a model takes of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A model of `MODELS`.
+    variant : {"corrected", "paper"}
+        Variant of the inputs.
+    has_audio : bool
+        False for a data set that brings features only.
+
+    Raises
+    ------
+    UsageError
+        If there is no model of that name.
+    """
+    model = get_model(name)
+    is_plain = variant == "paper" or not has_audio
+    return (model.plain_input_names or model.input_names) if is_plain else model.input_names
 
 
 def model_requirements(name: str) -> list[str]:
@@ -263,7 +294,7 @@ def predict_proba(name: str, model: Any, X: Any) -> np.ndarray:
     model : object
         From `train_model` or `load_model`.
     X : array-like
-        Features [shape=(n, 97)] or spectrograms [shape=(n, 96, 431), dtype=uint8].
+        Vectors [shape=(n, d)] or spectrograms [shape=(n, 96, 431), dtype=uint8], as the model was trained on.
 
     Returns
     -------

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from genre.config import AudioConfig
 from genre.errors import DataError
 from genre.files import read_json, write_atomically, write_json
-from genre.inputs import BASE_INPUTS, INPUTS, get_input
+from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
 from genre.store import contents, parts, reference_clip
 
 #: Clips in a large part, 170 MB of spectrograms: few files at a million clips, and one fits in memory easily.
@@ -58,7 +58,7 @@ def compact_parts(directory: Path) -> tuple[int, int]:
     n_after = 0
     for family in parts.list_families(directory):
         before = parts.list_parts(directory, family)
-        for group in _group_parts(before, family):
+        for group in _group_parts(before):
             merged = _merge_group(group, directory, family)
             for path in group:
                 if path != merged:
@@ -174,7 +174,7 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
             "choose the variant that it has"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    further = _usable_inputs(about.get("inputs", {}))
+    further = _usable_inputs(about.get("inputs", {}), directory)
     origin = f"the installation that wrote {path}"
     _adopt_reference(about["probe"], directory, parts.BASE, origin)
     for name, described in further.items():
@@ -241,12 +241,19 @@ def _describe_input(name: str, config: AudioConfig, directory: Path) -> dict[str
     """Return what a reader of the file needs to know of an input beyond those of every build."""
     entry = get_input(name)
     probe = _reference_values(config, directory, name)
-    return {"version": entry.version, "shape": entry.shape(config), "dtype": entry.dtype, "probe": probe}
+    weights = parts.stored_weights(directory, name)
+    described = {"version": entry.version, "shape": entry.shape(config), "dtype": entry.dtype, "probe": probe}
+    return described | ({"weights": weights} if weights else {})
 
 
-def _usable_inputs(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a file's further inputs that this code computes in the same version."""
-    return {k: v for k, v in described.items() if k in INPUTS and v["version"] == INPUTS[k].version}
+def _usable_inputs(described: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Return those of a file's further inputs that this code computes in the same version, with the store's weights."""
+
+    def is_usable(name: str, entry: Mapping[str, Any]) -> bool:
+        weights = entry.get("weights", "")
+        return entry["version"] == INPUTS[name].version and weights == parts.stored_weights(directory, name)
+
+    return {name: entry for name, entry in described.items() if name in INPUTS and is_usable(name, entry)}
 
 
 def _adopt_reference(probe: dict[str, Any], directory: Path, family: str, origin: str) -> None:
@@ -269,14 +276,6 @@ def _restore_part(
 ) -> None:
     """Write the part of one family that some rows of a file hold."""
     name = parts.array_input(family)
-    if name is None:  # a family of vectors, of which a clip may have none
-        rows = table[table[family].notna()]
-        if rows.empty:
-            return
-        values = np.frombuffer(b"".join(rows[family]), get_input(family).dtype).reshape(len(rows), -1)
-        columns = pd.DataFrame(values, rows.index, parts.vector_columns(family))
-        parts.save_part(rows[parts.OUTCOME_COLUMNS].assign(row=-1).join(columns), None, directory, versions, family)
-        return
     entry = get_input(name)
     packed = table[_COLUMN_NAMES.get(name, name)]
     rows = table if family == parts.BASE else table[packed.notna()]
@@ -293,8 +292,6 @@ def _merge_group(group: list[Path], directory: Path, family: str) -> Path:
     table = pd.concat(tables, ignore_index=True)
     # Twice where an earlier compaction was killed.
     table = table[~table.duplicated(["clip_id", "stamp"], keep="last")]
-    if parts.array_input(family) is None:
-        return parts.save_part(table.drop(columns="part"), None, directory, parts.read_versions(group[0]), family)
     has_array = table["row"] >= 0
     rows = [table.loc[has_array & (table["part"] == n), "row"] for n in range(len(group))]
     arrays = np.concatenate([parts.open_arrays(path)[row] for path, row in zip(group, rows, strict=True)])
@@ -311,7 +308,7 @@ def _schema(config: AudioConfig, further: Iterable[str]) -> pa.Schema:
     fields = [(name, pa.string()) for name in ("clip_id", "stamp", "genre", "recording", "dataset")]
     fields += [("start_s", pa.float64()), ("end_s", pa.float64())]
     fields += [(name, pa.float32()) for name in parts.vector_columns(parts.BASE)]
-    for name in [*filter(lambda name: not parts.is_vector(name), BASE_INPUTS), *further]:
+    for name in [*filter(lambda name: not is_vector(name), BASE_INPUTS), *further]:
         entry = get_input(name)
         n_bytes = int(np.prod(entry.shape(config))) * np.dtype(entry.dtype).itemsize
         fields.append((_COLUMN_NAMES.get(name, name), pa.binary(n_bytes)))
@@ -321,8 +318,6 @@ def _schema(config: AudioConfig, further: Iterable[str]) -> pa.Schema:
 def _array_columns(table: pd.DataFrame, index: Path) -> dict[str, pd.Series]:
     """Return the bytes of the arrays of some rows of a part."""
     name = parts.array_input(parts.BASE)
-    if name is None:
-        return {}
     rows = table["row"]
     arrays = _pack(get_input(name).module, parts.open_arrays(index)) if (rows >= 0).any() else np.empty(0)
     values = [arrays[row].tobytes() if row >= 0 else None for row in rows]
@@ -341,11 +336,11 @@ def _unpack(module: ModuleType, values: np.ndarray) -> np.ndarray:
     return unpacked
 
 
-def _group_parts(paths: list[Path], family: str) -> Iterator[list[Path]]:
+def _group_parts(paths: list[Path]) -> Iterator[list[Path]]:
     """Yield parts to merge: of one origin, in their order, `MAX_PART_CLIPS` clips at most, never one alone."""
-    is_computed = parts.array_input(family) is None  # in the base family, features that a source brought have no arrays
     rows = [(path, len(parts.read_part_index(path, ["row"])), json.dumps(parts.read_versions(path))) for path in paths]
-    small = [row for row in rows if row[1] < MAX_PART_CLIPS and (is_computed or row[0].with_suffix(".npy").exists())]
+    # Features that a source brought have no arrays beside them.
+    small = [row for row in rows if row[1] < MAX_PART_CLIPS and row[0].with_suffix(".npy").exists()]
     for origin in sorted({versions for *_, versions in small}):
         group = list[Path]()
         n = 0

@@ -1,5 +1,6 @@
 """Filling a store, with one process per core of this machine or on a cluster."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from genre.config import AudioConfig
 from genre.errors import UsageError
+from genre.inputs import BASE_INPUTS
 from genre.store import contents, parts, reference_clip
 from genre.store.worker import BuildWork
 from genre.workers import dask_cluster, pool
@@ -25,22 +27,25 @@ def build_store(
     config: AudioConfig,
     directory: Path,
     *,
-    family: str = parts.BASE,
+    names: Sequence[str] = BASE_INPUTS,
     n_jobs: int = -1,
     dask: str = "",
 ) -> int:
     """Compute what the store lacks of `clips`, with one process per core, here or on a cluster.
 
+    A file is decoded once for all inputs that the store lacks of it.
+
     Parameters
     ----------
     clips : pd.DataFrame
-        Clips table. Rows whose status is neither ``pending`` nor ``ok`` are passed over.
+        Clips table. Rows whose status is neither ``pending`` nor ``ok`` are passed over, and so are, for inputs that
+        not every build computes, those that the store has as unusable.
     config : AudioConfig
         How to compute.
     directory : Path
-        The store of that configuration. Its damaged parts are computed anew.
-    family : str
-        Family of parts, see `genre.store.parts`; by default the inputs of every build.
+        The store of that configuration, with the weights that an input needs. Its damaged parts are computed anew.
+    names : sequence of str
+        Inputs, by default those of every build.
     n_jobs : int
         Processes, -1 for one per core.
     dask : str
@@ -50,7 +55,7 @@ def build_store(
     Returns
     -------
     int
-        Number of clips computed now; the others were there.
+        Number of clips of which something was computed now; the others were there.
 
     Raises
     ------
@@ -64,23 +69,44 @@ def build_store(
     if n_jobs == 0:
         raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
     contents.remove_damaged_parts(directory)
-    todo = contents.find_missing(clips, directory, family)
-    if todo.empty:
-        return 0
-    directory.mkdir(parents=True, exist_ok=True)
+    n = 0
+    for families, todo in _group_missing(clips, directory, names):
+        directory.mkdir(parents=True, exist_ok=True)
+        _compute_missing(todo, BuildWork(config, directory, families), n_jobs, dask)
+        n += len(todo)
+    return n
+
+
+def _group_missing(
+    clips: pd.DataFrame, directory: Path, names: Sequence[str]
+) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
+    """Return the clips that lack some of the inputs, by the families that they lack."""
+    families = tuple(dict.fromkeys(parts.family_of(name) for name in names))
+    clips = clips.reset_index(drop=True)
+    lacks = pd.DataFrame(index=clips.index)
+    for family in families:
+        lacks[family] = clips.index.isin(contents.find_missing(clips, directory, family).index)
+    return [
+        (tuple(family for family, is_lacking in zip(families, key, strict=True) if is_lacking), clips.loc[rows.index])
+        for key, rows in lacks[lacks.any(axis=1)].groupby(list(families))
+    ]
+
+
+def _compute_missing(todo: pd.DataFrame, work: BuildWork, n_jobs: int, dask: str) -> None:
+    """Compute the families of some clips, in batches."""
     size = batch_size(len(todo))
     batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
-    work = BuildWork(config, directory, family)
     if dask:
         # also fills numba's cache, before many processes begin at once and spoil it
-        reference_clip.check_reference(config, directory, family)
+        for family in work.families:
+            reference_clip.check_reference(work.config, work.directory, family)
         done = dask_cluster.run_on_dask(batches, work, dask)
     else:
         done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
-    with tqdm(total=len(todo), desc=" and ".join(parts.family_inputs(family)), unit="clip", smoothing=0.1) as bar:
+    names = [name for family in work.families for name in parts.family_inputs(family)]
+    with tqdm(total=len(todo), desc=", ".join(names), unit="clip", smoothing=0.1) as bar:
         for n, _ in done:
             bar.update(n)
-    return len(todo)
 
 
 def batch_size(n: int) -> int:

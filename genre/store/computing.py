@@ -1,6 +1,6 @@
 """Computing the parts of a store from audio."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from genre.audio import decoding
 from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
 from genre.errors import AudioError
-from genre.inputs import compute_inputs, get_input
-from genre.store import parts
+from genre.inputs import compute_inputs, derive_inputs, get_input, is_vector, load_weights
+from genre.store import contents, parts
+
+#: Function from the position and the row of a clip to its inputs.
+_Compute = Callable[[int, Any], dict[str, np.ndarray]]
 
 
 def read_clip(clip: Any, config: AudioConfig) -> np.ndarray:
@@ -42,10 +45,12 @@ def compute_part(
     batch: pd.DataFrame,
     config: AudioConfig,
     directory: Path,
-    family: str = parts.BASE,
+    families: Sequence[str] = (parts.BASE,),
     on_clip: Callable[[int], object] = lambda position: None,
 ) -> int:
-    """Compute the inputs of one family for the clips of one batch, and write them as one part.
+    """Compute the inputs of some families for the clips of one batch, and write one part of each.
+
+    Each file is decoded once for all of them, and not at all where they follow from what the store has.
 
     Parameters
     ----------
@@ -54,9 +59,9 @@ def compute_part(
     config : AudioConfig
         How to compute.
     directory : Path
-        The store of that configuration.
-    family : str
-        Family of parts, see `genre.store.parts`; by default the inputs of every build.
+        The store of that configuration, with the weights that an input needs.
+    families : sequence of str
+        Families of parts, see `genre.store.parts`; by default the inputs of every build.
     on_clip : callable, optional
         Called with the position of each clip before it is begun.
 
@@ -65,47 +70,70 @@ def compute_part(
     int
         Number of clips.
     """
-    array_name = parts.array_input(family)
-    rows = []
-    arrays = list[np.ndarray]()
+    names = [name for family in families for name in parts.family_inputs(family)]
+    read_values = _derive_stored if _are_derivable(families) else _compute_decoded
+    compute = read_values(batch, config, directory, names)
+    outcomes = []
+    values: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for position, clip in enumerate(batch.itertuples()):
         on_clip(position)
-        row = {"clip_id": clip.clip_id, "stamp": clip.stamp, "status": "ok", "reason": "", "row": -1}
+        outcome = {"clip_id": clip.clip_id, "stamp": clip.stamp, "status": "ok", "reason": ""}
         try:
-            values = compute_inputs(read_clip(clip, config), config, parts.family_inputs(family))
-            row |= _vector_values(values)
-            if array_name:
-                row["row"] = len(arrays)
-                arrays.append(values[array_name])
+            for name, computed in compute(position, clip).items():
+                values[name].append(computed)
         except AudioError as error:
-            row |= {"status": error.status, "reason": error.reason}
+            outcome |= {"status": error.status, "reason": error.reason}
         except Exception as error:  # one file must not stop the other million
-            row |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
-        rows.append(row)
-    parts.save_part(pd.DataFrame(rows), _stack_arrays(arrays, config, family), directory, family=family)
+            outcome |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
+        outcomes.append(outcome)
+    index = pd.DataFrame(outcomes)
+    for family in families:
+        _save_part(index, values, config, directory, family)
     return len(batch)
 
 
 def write_crashed_part(
-    clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str, family: str = parts.BASE
+    clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str, families: Sequence[str] = (parts.BASE,)
 ) -> None:
-    """Write the part of a clip, a table of one row, that no process has survived."""
-    row = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}", row=-1)
-    parts.save_part(row, _stack_arrays([], config, family), directory, family=family)
+    """Write the parts of a clip, a table of one row, that no process has survived."""
+    index = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}")
+    for family in families:
+        _save_part(index, {name: [] for name in parts.family_inputs(family)}, config, directory, family)
 
 
-def _vector_values(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return the values of the inputs that are vectors, by column."""
-    row = dict[str, float]()
-    for name in filter(parts.is_vector, values):
-        row |= zip(get_input(name).module.column_names(), values[name], strict=True)
-    return row
+def _are_derivable(families: Sequence[str]) -> bool:
+    """Return whether all inputs of some families are derived from stored ones that none of them holds."""
+    return all(family != parts.BASE and get_input(family).derived_from for family in families)
 
 
-def _stack_arrays(arrays: list[np.ndarray], config: AudioConfig, family: str) -> np.ndarray | None:
-    """Stack the arrays of a part, which may be empty; return None where the family has vectors only."""
+def _compute_decoded(batch: pd.DataFrame, config: AudioConfig, directory: Path, names: list[str]) -> _Compute:
+    """Return a function that decodes a clip and computes its inputs."""
+    weights = load_weights(directory, names)
+    return lambda position, clip: compute_inputs(read_clip(clip, config), config, names, weights)
+
+
+def _derive_stored(batch: pd.DataFrame, config: AudioConfig, directory: Path, names: list[str]) -> _Compute:
+    """Return a function that derives the inputs of a clip from what the store has of it."""
+    sources = {get_input(name).derived_from for name in names}
+    stored = {source: contents.InputReader(batch, directory, source) for source in sources}
+    return lambda position, clip: derive_inputs({s: reader[position] for s, reader in stored.items()}, config, names)
+
+
+def _save_part(
+    index: pd.DataFrame, values: dict[str, list[np.ndarray]], config: AudioConfig, directory: Path, family: str
+) -> None:
+    """Write the part of one family: the outcome of every clip, and the values of those that have some."""
+    is_ok = index["status"] == "ok"
+    index = index.assign(row=np.where(is_ok, is_ok.cumsum() - 1, -1))
+    for name in filter(is_vector, parts.family_inputs(family) if family == parts.BASE else ()):
+        columns = get_input(name).module.column_names()
+        table = pd.DataFrame(_stack(values[name], config, name), index.index[is_ok], columns)
+        index = index.join(table)
     name = parts.array_input(family)
-    if name is None:
-        return None
+    parts.save_part(index, _stack(values[name], config, name), directory, family=family)
+
+
+def _stack(arrays: list[np.ndarray], config: AudioConfig, name: str) -> np.ndarray:
+    """Stack the values of an input of several clips, of which there may be none."""
     entry = get_input(name)
     return np.stack(arrays) if arrays else np.empty((0, *entry.shape(config)), entry.dtype)

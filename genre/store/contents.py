@@ -3,21 +3,43 @@
 The files are described in `genre.store.parts`; `genre.store.building` fills a store on every core.
 """
 
+import filecmp
 import logging
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from genre.errors import BUILD_FIRST, DataError
-from genre.files import write_table
-from genre.inputs import get_input
+from genre.files import write_atomically, write_table
+from genre.inputs import get_input, is_vector
 from genre.store import parts
 
 _log = logging.getLogger(__name__)
 
 #: Columns of a part's index beside its vectors.
 _INDEX_COLUMNS = {*parts.OUTCOME_COLUMNS, "row"}
+
+
+def install_weights(path: Path, directory: Path, name: str) -> None:
+    """Copy a file of weights into a store, unless it has the same.
+
+    What was computed with other weights stays on disk and is no longer read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    directory : Path
+        The store.
+    name : str
+        Name of the input that is computed with it.
+    """
+    target = directory / get_input(name).weights_file
+    if not target.exists() or not filecmp.cmp(path, target, shallow=False):
+        write_atomically(target, lambda temporary: shutil.copyfile(path, temporary))
 
 
 def write_source_features(clips: pd.DataFrame, table: pd.DataFrame, directory: Path) -> None:
@@ -72,9 +94,15 @@ def remove_damaged_parts(directory: Path) -> None:
 
 
 def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE) -> pd.DataFrame:
-    """Return those of `clips` that can be computed (status ``pending`` or ``ok``) and that a family of parts lacks."""
+    """Return those of `clips` that can be computed (status ``pending`` or ``ok``) and that a family of parts lacks.
+
+    A clip that the base family has as unusable is missing from no other one.
+    """
     todo = clips[clips["status"].isin(["pending", "ok"])]
     known = read_outcomes(directory, family)
+    if family != parts.BASE:
+        base = read_outcomes(directory)
+        known = pd.concat([known, base[base["status"] != "ok"]])
     return todo[~parts.row_keys(todo).isin(parts.row_keys(known))] if len(known) else todo
 
 
@@ -150,9 +178,23 @@ def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFram
         If a clip is not in the store, or a part is damaged.
     """
     names = column_names(directory, name)
-    index = _read_index(directory, ["clip_id", "stamp", "status", *names], parts.family_of(name))
+    if parts.family_of(name) != parts.BASE:
+        values = InputReader(clips, directory, name)[:]
+        return pd.DataFrame(values, pd.Index(clips["clip_id"]), names)
+    index = _read_index(directory, ["clip_id", "stamp", "status", *names], parts.BASE)
     table = _select_rows(clips, index[index["status"] == "ok"], directory, name)
     return table[names].astype("float32")
+
+
+def load_table(clips: pd.DataFrame, directory: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Load inputs that are vectors, side by side; `clips`, `directory` and the result as for `load_vectors`.
+
+    Raises
+    ------
+    DataError
+        If a clip is not in the store, or a part is damaged.
+    """
+    return pd.concat([load_vectors(clips, directory, name) for name in names], axis=1)
 
 
 def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
@@ -167,7 +209,7 @@ def load_features(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
 
 
 class InputReader:
-    """An input that is an array, of some clips, read from the store's parts as it is asked for.
+    """An input of some clips, read from the file beside the store's parts as it is asked for.
 
     It goes on when the store is compacted meanwhile.
 
@@ -232,13 +274,15 @@ class InputReader:
         return out[0] if np.isscalar(at) else out
 
 
-def load_input(clips: pd.DataFrame, directory: Path, name: str) -> np.ndarray | InputReader:
-    """Load an input of some clips as models take it: a vector whole, an array to be read as it is asked for.
+def load_input(clips: pd.DataFrame, directory: Path, *names: str) -> np.ndarray | InputReader:
+    """Load inputs of some clips as models take them: vectors whole, side by side; an array to be read when asked for.
 
     Parameters
     ----------
-    clips, directory, name
+    clips, directory
         As for `load_vectors`.
+    *names : str
+        Inputs: one, or several that are vectors.
 
     Returns
     -------
@@ -250,9 +294,9 @@ def load_input(clips: pd.DataFrame, directory: Path, name: str) -> np.ndarray | 
     DataError
         If a clip is not in the store, or a part is damaged.
     """
-    if parts.is_vector(name):
-        return load_vectors(clips, directory, name).to_numpy()
-    return InputReader(clips, directory, name)
+    if is_vector(names[0]):
+        return load_table(clips, directory, names).to_numpy()
+    return InputReader(clips, directory, *names)
 
 
 def _all_parts(directory: Path) -> list[Path]:

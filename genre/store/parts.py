@@ -1,16 +1,21 @@
 """Files of a store: parts, each written whole.
 
-A part is an index, ``part-<digest>.parquet``, with one row per clip: its status, the reason where it has no values, and
-the inputs that are vectors, as columns. An input that is an array lies beside it, in ``part-<digest>.npy``. The index
-also records what computed the part: libraries, processor, kernels. It is written last and makes the part exist.
+A part is an index, ``part-<digest>.parquet``, with one row per clip: its status and the reason where it has no values.
+The index also records what computed the part: libraries, processor, kernels. It is written last and makes the part
+exist. The values lie beside it, in ``part-<digest>.npy``.
 
-Inputs that every build computes share their parts, the base family. Any other input has a family of parts of its own,
-``part-<input>-v<version>-<digest>``, so that it can be added to a store, and dropped, without touching the others.
+Inputs that every build computes share their parts, the base family; those of them that are vectors are columns of the
+index, so that a source can bring features of its own. Any other input has a family of parts of its own,
+``part-<input>-v<version>-<digest>``, so that it can be added to a store, and dropped, without touching the others. One
+that is computed with weights has their digest in the name too, ``part-<input>-v<version>-<weights>-<digest>``: of the
+file of weights in the store, so that other weights leave the parts of the earlier ones unread.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +23,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genre.config import AudioConfig, library_versions
+from genre.config import library_versions
 from genre.errors import DataError
 from genre.files import write_atomically
-from genre.inputs import BASE_INPUTS, INPUTS, get_input
+from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
 from genre.inputs.backend import backend_name
 
 #: Family of the inputs that every build computes.
@@ -35,9 +40,6 @@ _VERSIONS = b"versions"
 #: Names of the parts of families; every other part is of the base, whatever its name.
 _FAMILY_PART = re.compile(r"part-\w+-v\d+-.+")
 
-#: Shapes depend on the configuration, whether an input is a vector does not.
-_ANY_CONFIG = AudioConfig()
-
 
 def family_of(name: str) -> str:
     """Return the family of parts that holds an input."""
@@ -49,20 +51,39 @@ def family_inputs(family: str) -> tuple[str, ...]:
     return (family,) if family else BASE_INPUTS
 
 
-def is_vector(name: str) -> bool:
-    """Return whether an input is a vector, stored as columns of an index, and not an array."""
-    return get_input(name).is_vector(_ANY_CONFIG)
-
-
 def vector_columns(family: str) -> list[str]:
-    """Return the columns of a family's index that hold its vectors."""
-    vectors = filter(is_vector, family_inputs(family))
+    """Return the columns of a family's index that hold vectors; none but in the base family."""
+    vectors = filter(is_vector, BASE_INPUTS) if family == BASE else ()
     return [column for name in vectors for column in get_input(name).module.column_names()]
 
 
-def array_input(family: str) -> str | None:
-    """Return the input of a family that is an array and not a vector, or None."""
-    return next((name for name in family_inputs(family) if not is_vector(name)), None)
+def array_input(family: str) -> str:
+    """Return the input of a family whose values are in the file beside the index."""
+    return family or next(name for name in BASE_INPUTS if not is_vector(name))
+
+
+def stored_weights(directory: Path, name: str) -> str:
+    """Return twelve hexadecimal digits of the weights in a store that an input is computed with.
+
+    They are empty for an input without weights, and ``none`` where the store has no such file.
+    """
+    entry = get_input(name)
+    path = directory / entry.weights_file
+    if not entry.weights_file:
+        return ""
+    return _weights_digest(name, path, path.stat().st_mtime_ns) if path.exists() else "none"
+
+
+def weights_digests(names: Iterable[str], directory: Path) -> dict[str, str]:
+    """Return the digests of the weights in a store for those inputs that are computed with some."""
+    return {name: stored_weights(directory, name) for name in names if get_input(name).weights_file}
+
+
+@cache
+def _weights_digest(name: str, path: Path, modified_ns: int) -> str:
+    """Return the digest of a file of weights; `modified_ns` makes a file that was replaced be read again."""
+    digest: str = get_input(name).module.load_weights(path).digest
+    return digest[:12]
 
 
 def row_keys(table: pd.DataFrame) -> pd.Series:
@@ -73,12 +94,12 @@ def row_keys(table: pd.DataFrame) -> pd.Series:
 def part_path(clips: pd.DataFrame, directory: Path, family: str = BASE) -> Path:
     """Return the path of the index of a part with these clips; it is the same wherever they are computed."""
     digest = hashlib.sha256("\n".join(row_keys(clips)).encode()).hexdigest()[:16]
-    return directory / f"part-{_family_prefix(family)}{digest}.parquet"
+    return directory / f"part-{_family_prefix(family, directory)}{digest}.parquet"
 
 
 def list_parts(directory: Path, family: str = BASE) -> list[Path]:
     """Return the index of every part of a family, the oldest first."""
-    found = directory.glob(f"part-{_family_prefix(family)}*.parquet")
+    found = directory.glob(f"part-{_family_prefix(family, directory)}*.parquet")
     if family == BASE:
         found = (path for path in found if not _FAMILY_PART.fullmatch(path.stem))
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
@@ -91,7 +112,7 @@ def list_families(directory: Path) -> list[str]:
 
 def save_part(
     index: pd.DataFrame,
-    arrays: np.ndarray | None,
+    arrays: np.ndarray,
     directory: Path,
     computed_with: dict[str, str] | None = None,
     family: str = BASE,
@@ -101,10 +122,10 @@ def save_part(
     Parameters
     ----------
     index : pd.DataFrame
-        `OUTCOME_COLUMNS`, ``row`` (the clip's place in `arrays`, -1 where it has none) and, where there are any, the
+        `OUTCOME_COLUMNS`, ``row`` (the clip's place in `arrays`, -1 where it has none) and, in the base family, the
         columns of vectors.
-    arrays : np.ndarray [shape=(n, ...)] or None
-        Values of the family's `array_input`, or None if it has vectors only.
+    arrays : np.ndarray [shape=(n, ...)]
+        Values of the family's `array_input`.
     directory : Path
         The store.
     computed_with : dict, optional
@@ -125,8 +146,7 @@ def save_part(
     columns = [pa.array(table[name], pa.string()) for name in OUTCOME_COLUMNS] + [pa.array(table["row"], pa.int64())]
     columns += [pa.array(values) for values in table[vectors].to_numpy(np.float32).T]
     metadata = {_VERSIONS: json.dumps(computed_with or current_versions())}
-    if arrays is not None:
-        write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, arrays))
+    write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, arrays))
     return write_atomically(path, lambda p: pq.write_table(pa.table(columns, names, metadata=metadata), p))
 
 
@@ -214,9 +234,17 @@ def damage_message(path: Path, why: str) -> str:
     return f"{path} is damaged: {why}; {command} repairs it"
 
 
-def _family_prefix(family: str) -> str:
+def family_identity(family: str, directory: Path) -> list[str]:
+    """Return the input, version and weights that name the files of a family; nothing for the base family."""
+    if family == BASE:
+        return []
+    weights = stored_weights(directory, family)
+    return [family, f"v{get_input(family).version}", *([weights] if weights else [])]
+
+
+def _family_prefix(family: str, directory: Path) -> str:
     """Return what stands before the digest in the name of a family's parts."""
-    return f"{family}-v{get_input(family).version}-" if family else ""
+    return "".join(f"{word}-" for word in family_identity(family, directory))
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

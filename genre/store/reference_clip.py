@@ -6,7 +6,9 @@ process that adds to it compares its own.
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,16 @@ from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.files import read_json, write_json
-from genre.inputs import compute_inputs, get_input
+from genre.inputs import compute_inputs, get_input, load_weights
 from genre.store import parts
 
 #: Relative or absolute difference up to which two numbers count as the same; parity with librosa is held to it too.
 TOLERANCE = 1e-3
 
 
-def compute_reference(config: AudioConfig, family: str = parts.BASE) -> dict[str, float]:
+def compute_reference(
+    config: AudioConfig, family: str = parts.BASE, weights: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, float]:
     """Compute the inputs of a sound that is the same everywhere, from a file at 44.1 kHz.
 
     Parameters
@@ -33,6 +37,8 @@ def compute_reference(config: AudioConfig, family: str = parts.BASE) -> dict[str
         How to compute.
     family : str
         Family of parts, see `genre.store.parts`; by default the inputs of every build.
+    weights : mapping
+        From `genre.inputs.load_weights`, with those that the inputs need.
 
     Returns
     -------
@@ -41,7 +47,7 @@ def compute_reference(config: AudioConfig, family: str = parts.BASE) -> dict[str
     """
     y = prepare_clip(decoding.decode_audio(_reference_wav(), sr=config.sr, resampler=config.resampler), config)
     values = dict[str, float]()
-    for name, computed in compute_inputs(y, config, parts.family_inputs(family)).items():
+    for name, computed in compute_inputs(y, config, parts.family_inputs(family), weights).items():
         values |= get_input(name).module.summarise(computed)
     return values
 
@@ -83,7 +89,9 @@ def check_reference(config: AudioConfig, directory: Path, family: str = parts.BA
     DataError
         If this installation gives other numbers than the one that began the store.
     """
-    current: dict[str, Any] = {"versions": library_versions(), "values": compute_reference(config, family)}
+    weights = load_weights(directory, parts.family_inputs(family))
+    values = compute_reference(config, family, weights)
+    current: dict[str, Any] = {"versions": library_versions(), "values": values}
     if stored := read_json(reference_path(directory, family)):
         require_same_values(current, stored, directory, family)
     else:
@@ -92,7 +100,7 @@ def check_reference(config: AudioConfig, directory: Path, family: str = parts.BA
 
 def reference_path(directory: Path, family: str = parts.BASE) -> Path:
     """Return the path of the reference values of a family of a store."""
-    return directory / (f"probe-{family}-v{get_input(family).version}.json" if family else "probe.json")
+    return directory / ("-".join(["probe", *parts.family_identity(family, directory)]) + ".json")
 
 
 def require_same_values(

@@ -31,34 +31,35 @@ class BuildWork:
         How to compute.
     directory : Path
         The store.
-    family : str
-        Family of parts, see `genre.store.parts`; by default the inputs of every build.
+    families : tuple of str
+        Families of parts, see `genre.store.parts`; by default the inputs of every build.
     """
 
     config: AudioConfig
     directory: Path
-    family: str = parts.BASE
+    families: tuple[str, ...] = (parts.BASE,)
     name: ClassVar[str] = "features"
     python_args: ClassVar[tuple[str, ...]] = ("-m", "genre.store.worker")
 
     @property
-    def initial_message(self) -> tuple[AudioConfig, Path, str]:
-        """Configuration, store and family."""
-        return self.config, self.directory, self.family
+    def initial_message(self) -> tuple[AudioConfig, Path, tuple[str, ...]]:
+        """Configuration, store and families."""
+        return self.config, self.directory, self.families
 
     def on_crash(self, row: pd.DataFrame, reason: str) -> None:
         """Record a clip that crashes its worker process as ``crashed``."""
         why = f"the process that decoded it {reason}"
-        computing.write_crashed_part(row, self.config, self.directory, why, self.family)
+        computing.write_crashed_part(row, self.config, self.directory, why, self.families)
 
 
 def _compute_batches(pipe: Connection) -> None:
     """Write a part of each table of clips that comes through the pipe."""
-    config, directory, family = pipe.recv()
-    reference_clip.check_reference(config, directory, family)
+    config, directory, families = pipe.recv()
+    for family in families:
+        reference_clip.check_reference(config, directory, family)
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        computing.compute_part(pipe.recv(), config, directory, family, on_clip=lambda at: pipe.send(("at", at)))
+        computing.compute_part(pipe.recv(), config, directory, families, on_clip=lambda at: pipe.send(("at", at)))
         pipe.send(("done", None))
 
 

@@ -21,7 +21,7 @@ def check_model(name: str) -> str:
     UsageError
         If it is unknown or takes something else.
     """
-    if models.get_model(name).input_name != "features":
+    if "features" not in models.get_model(name).input_names:
         raise UsageError(f"{name} takes no features; choose from {', '.join(models.model_names('features'))}")
     return name
 

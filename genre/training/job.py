@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,10 @@ class TrainingJob:
         Folder of that store.
     data_digest, splits_digest, code_digest : str
         Digests of the clips with their features, of the splits, and of the code with its libraries.
+    inputs : list of str
+        Names of the inputs that the model takes, in `genre.inputs.INPUTS`.
+    weights : dict
+        Input that is computed with weights to the digest of these. Default empty.
     folds : int
         Folds of the cross-validation: the model is trained once more per fold, without a part of the training
         recordings, whose probabilities are kept; 0 for none. Default 0.
@@ -49,6 +53,8 @@ class TrainingJob:
     data_digest: str
     splits_digest: str
     code_digest: str
+    inputs: list[str]
+    weights: dict[str, str] = field(default_factory=dict)
     folds: int = 0
 
     @property

@@ -40,6 +40,7 @@ from genre.errors import GenreError, TrainingError
 from genre.evaluate.importance import permutation_importances
 from genre.files import write_json, write_table
 from genre.folds import assign_folds
+from genre.inputs import column_names
 from genre.probabilities import tables
 from genre.store import contents
 from genre.training.job import TrainingJob, held_out_probabilities, read_job, read_result
@@ -124,8 +125,7 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     started = time.perf_counter()
     job = read_job(directory)
     clips = pd.read_parquet(directory / "clips.parquet")
-    input_name = models.get_model(job.model).input_name
-    X = contents.load_input(clips, Path(job.store), input_name)
+    X = contents.load_input(clips, Path(job.store), *job.inputs)
     train, validation = (np.flatnonzero(clips["split"] == s) for s in ("train", "validation"))
     y = clips["genre"].cat.codes.to_numpy()
     part = X.__getitem__ if isinstance(X, np.ndarray) else partial(RowSubset, X)
@@ -192,17 +192,27 @@ def _cross_validate(
 
 
 def _compute_importances(job: TrainingJob, model: Any, data: models.TrainingData) -> pd.DataFrame:
-    """Compute permutation importances on validation, with the model's own as column ``own`` where it has any."""
-    names = contents.column_names(Path(job.store), models.get_model(job.model).input_name)
+    """Compute permutation importances on validation, with the model's own as column ``own`` where it has any.
+
+    Each feature counts by itself, and the hundreds of columns of any other input together: one by one they would take
+    minutes, and hide each other.
+    """
+    names = contents.column_names(Path(job.store))
+    groups = {column: column for column in names}
+    for name in job.inputs:
+        if name != "features":
+            groups |= dict.fromkeys(column_names([name]), name)
+    columns = [column for name in job.inputs for column in (names if name == "features" else column_names([name]))]
     table = permutation_importances(
         lambda X: models.predict_proba(job.model, model, X),
         data.X_validation,
         data.y_validation,
-        columns=names,
+        columns=columns,
+        groups=groups,
         seed=job.seed,
     )
-    own = models.feature_importances(job.model, model, names)
-    return table if own is None else table.assign(own=own)
+    own = models.feature_importances(job.model, model, columns)
+    return table if own is None else table.assign(own=own.groupby(groups).sum())
 
 
 def _resource_usage(started: float, fitted: float) -> dict[str, Any]:

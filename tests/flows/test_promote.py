@@ -289,6 +289,7 @@ pd.DataFrame(proba, index=listed["clip_id"], columns=["high", "low"]).to_parquet
 mlflow.set_tracking_uri(sys.argv[3])
 run = mlflow.MlflowClient().create_run("0")
 spec = ensemble.Ensemble(["high", "low"], config, ("logistic_regression",), "geometric", 0.5)
+spec.inputs = {"logistic_regression": ["features"]}
 uri = packaging.log_model(run.info.run_id, spec, {"logistic_regression": folder}, {})
 registry.register_version("genre", uri, {}, "")
 """

@@ -85,7 +85,8 @@ def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
     for name in members:
         model = models.train_model(name, data, {}, 0, tmp_path / name)
         models.save_model(name, model, tmp_path / name)
-    spec = ensemble.Ensemble(["low", "high"], config, members, "geometric", 0.6)
+    inputs = dict.fromkeys(members, ["features"])
+    spec = ensemble.Ensemble(["low", "high"], config, members, "geometric", 0.6, inputs=inputs)
     spec.write_spec(tmp_path)
     loaded = ensemble.Ensemble.load(tmp_path)
     assert loaded == spec
@@ -94,7 +95,7 @@ def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     noise = [rng.normal(0, 0.1, 22050).astype(np.float32)]
     np.testing.assert_array_equal(loaded.predict_proba(noise), loaded.predict_proba(noise))
-    calibrated = ensemble.Ensemble(["low", "high"], config, members, "weighted", 0.6, [0.3, 0.7], 2.0)
+    calibrated = ensemble.Ensemble(["low", "high"], config, members, "weighted", 0.6, [0.3, 0.7], 2.0, inputs)
     calibrated.write_spec(tmp_path)
     again = ensemble.Ensemble.load(tmp_path)
     assert again == calibrated and again.label == "weighted mean of logistic_regression, random_forest"

@@ -130,7 +130,7 @@ def test_every_parameter_exists_and_accepts_its_value(name: str, value: str):
     if name == "dataset":
         assert datasets.get_dataset(value)
     if name == "model":
-        assert resolve_hyperparameters(select_models(value), "{}")
+        assert resolve_hyperparameters(select_models(value, "folder"), "{}")
     if name in ("variant", "split"):
         assert value in accepted(name)
 
@@ -159,7 +159,7 @@ def test_the_params_of_the_experiment_are_of_its_model():
     assert lines
     for line in lines:
         given = dict(word.split("=", 1) for word in parse(mlflow_cli, line[1:]).params["param_list"])
-        resolve_hyperparameters(select_models(given["model"]), given["params"])
+        resolve_hyperparameters(select_models(given["model"], "folder"), given["params"])
 
 
 def modules() -> list[str]:

@@ -25,7 +25,8 @@ def log_champion(folder: Path, data: "TrainingData", members: dict[str, dict]) -
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
     run = client.create_run(experiment)
-    ensemble = Ensemble(data.genres, AudioConfig(), tuple(members), "geometric", 0.5)
+    inputs = {name: list(models.select_inputs(name, "corrected", has_audio=False)) for name in members}
+    ensemble = Ensemble(data.genres, AudioConfig(), tuple(members), "geometric", 0.5, inputs=inputs)
     uri = packaging.log_model(run.info.run_id, ensemble, trainings, {})
     client.set_registered_model_alias("genre", "champion", registry.register_version("genre", uri, {}, "").version)
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "model")))

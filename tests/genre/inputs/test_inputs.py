@@ -5,7 +5,7 @@ import pytest
 
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
-from genre.inputs import BASE_INPUTS, INPUTS, compute_inputs, get_input
+from genre.inputs import BASE_INPUTS, INPUTS, column_names, compute_inputs, get_input, is_vector
 from genre.models import MODELS
 from genre.store import parts
 from tests.support.sounds import tone
@@ -61,21 +61,28 @@ def test_packed_values_come_back(name, values):
 
 
 def test_columns_of_vectors_are_named_once():
-    vectors = [name for name in INPUTS if parts.is_vector(name)]
-    names = [column for name in vectors for column in get_input(name).module.column_names()]
+    vectors = [name for name in INPUTS if is_vector(name)]
+    names = column_names(vectors)
     assert len(names) == len(set(names)) == sum(get_input(name).shape(CONFIG)[0] for name in vectors)
 
 
-@pytest.mark.parametrize("family", [parts.BASE, *(name for name in INPUTS if name not in BASE_INPUTS)])
-def test_a_family_has_one_array_at_most(family):
-    arrays = [name for name in parts.family_inputs(family) if not parts.is_vector(name)]
-    assert len(arrays) <= 1
-    assert parts.array_input(family) == (arrays[0] if arrays else None)
+def test_every_build_computes_one_array_whose_file_lies_beside_the_index():
+    assert [name for name in BASE_INPUTS if not is_vector(name)] == [parts.array_input(parts.BASE)]
+
+
+@EVERY_INPUT
+def test_an_input_is_derived_from_one_that_every_build_stores_as_an_array(name):
+    entry = get_input(name)
+    if entry.derived_from:
+        assert entry.derived_from == parts.array_input(parts.BASE)
+        assert not entry.in_every_build and not entry.weights_file
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_takes_an_input_of_the_registry(model):
-    assert MODELS[model].input_name in INPUTS
+def test_every_model_takes_one_input_of_the_registry_or_several_vectors(model):
+    names = MODELS[model].input_names
+    assert set(names) <= set(INPUTS) and len(set(names)) == len(names)
+    assert len(names) == 1 or all(is_vector(name) for name in names)
 
 
 def test_an_unknown_input_is_refused_with_those_there_are():

@@ -47,7 +47,7 @@ def toy(name, order=(0, 1, 2), seed=0):
     """Clips with an obvious genre: three features of its own, or a band of the spectrogram of its own."""
     rng = np.random.default_rng(seed)
     kind = np.tile([0, 1, 2], 16)
-    if models.get_model(name).input_name == "features":
+    if models.get_model(name).input_names[0] == "features":
         X = rng.normal(size=(48, 97)).astype(np.float32)
         for k in range(3):
             X[kind == k, 3 * k : 3 * k + 3] += 4
@@ -168,7 +168,7 @@ def test_a_genre_without_training_clips_is_refused(name, params, tmp_path):
 def test_importances_name_the_features(name, trained):
     columns = [f"feature {i}" for i in range(97)]
     values = models.feature_importances(name, trained(name)[0], columns)
-    if name == "svm" or models.get_model(name).input_name == "spectrograms":
+    if name == "svm" or models.get_model(name).input_names == ("spectrograms",):
         assert values is None
         return
     assert sorted(values.index) == sorted(columns)
@@ -191,8 +191,7 @@ def test_a_missing_or_damaged_file_is_refused(name, tmp_path):
 def test_the_registry_entry_is_complete(name):
     model = models.get_model(name)
     assert model.name == name
-    assert model.input_name in ("features", "spectrograms")
-    assert name in models.model_names(model.input_name)
+    assert all(name in models.model_names(input_name) for input_name in model.input_names)
     assert models.model_requirements(name)
 
 

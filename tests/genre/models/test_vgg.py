@@ -188,6 +188,7 @@ def prepared(vgg_weights, tmp_path):
             store=str(store),
             data_digest="d",
             splits_digest="s",
+            inputs=["spectrograms"],
             code_digest=code_digest("vgg16_transfer"),
         )
         prepare_training(tmp_path / job.key, job, clips)

@@ -10,18 +10,23 @@ import pytest
 from genre import datasets
 from genre.config import AudioConfig
 from genre.errors import DataError
-from genre.inputs import INPUTS, Input, compute_inputs
+from genre.inputs import BASE_INPUTS, INPUTS, Input, compute_inputs, load_weights
 from genre.store import archive, computing, contents, parts, reference_clip
 
 CONFIG = AudioConfig()
 FURTHER = {
     "halves": Input("halves", "tests.support.halves", "float32", 1),
     "peaks": Input("peaks", "tests.support.peaks", "float32", 1),
+    "levels": Input("levels", "tests.support.levels", "float32", 1, derived_from="spectrograms"),
+    "weighted": Input("weighted", "tests.support.weighted", "float32", 1, weights_file="weights.npy"),
 }
+FAMILIES = (parts.BASE, *FURTHER)
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(INPUTS) - set(BASE_INPUTS):
+        monkeypatch.delitem(INPUTS, name)
     for name, entry in FURTHER.items():
         monkeypatch.setitem(INPUTS, name, entry)
 
@@ -35,12 +40,17 @@ def clips(music: Path, tmp_path: Path) -> pd.DataFrame:
 def store(clips: pd.DataFrame, tmp_path: Path) -> Path:
     """A store with two parts of every input."""
     directory = tmp_path / "store"
-    for family in (parts.BASE, *FURTHER):
-        directory.mkdir(exist_ok=True)
+    directory.mkdir()
+    write_weights(directory, 1.0)
+    for family in FAMILIES:
         reference_clip.check_reference(CONFIG, directory, family)
         for start in (0, 4):
-            computing.compute_part(clips.iloc[start : start + 4], CONFIG, directory, family)
+            computing.compute_part(clips.iloc[start : start + 4], CONFIG, directory, [family])
     return directory
+
+
+def write_weights(directory: Path, first: float) -> None:
+    np.save(directory / "weights.npy", np.array([first, 2.0, 3.0]))
 
 
 def values_of(clips: pd.DataFrame, store: Path) -> dict[str, np.ndarray]:
@@ -49,7 +59,8 @@ def values_of(clips: pd.DataFrame, store: Path) -> dict[str, np.ndarray]:
 
 def test_every_input_is_read_as_it_was_computed(clips, store):
     read = values_of(clips, store)
-    computed = compute_inputs(computing.read_clip(next(clips.itertuples()), CONFIG), CONFIG, INPUTS)
+    y = computing.read_clip(next(clips.itertuples()), CONFIG)
+    computed = compute_inputs(y, CONFIG, INPUTS, load_weights(store, INPUTS))
     for name, values in computed.items():
         np.testing.assert_array_equal(read[name][0], values, err_msg=name)
     assert contents.column_names(store, "peaks") == ["first_peak", "second_peak"]
@@ -70,14 +81,14 @@ def test_a_family_is_computed_and_missing_by_itself(clips, store):
 def test_a_new_version_of_an_input_leaves_the_old_parts_unread(clips, store, monkeypatch):
     monkeypatch.setitem(INPUTS, "halves", replace(FURTHER["halves"], version=2))
     assert len(contents.find_missing(clips, store, "halves")) == len(clips)
-    assert parts.list_families(store) == [parts.BASE, "peaks"]
-    computing.compute_part(clips, CONFIG, store, "halves")
+    assert parts.list_families(store) == [parts.BASE, "peaks", "levels", "weighted"]
+    computing.compute_part(clips, CONFIG, store, ["halves"])
     assert len(contents.load_input(clips, store, "halves")) == len(clips)
 
 
 def test_a_file_that_fails_is_missing_from_its_family_alone(clips, store, tmp_path):
     gone = clips.assign(clip_id=[f"{n}" for n in range(len(clips))], path=str(tmp_path / "nowhere.wav"))
-    computing.compute_part(gone.iloc[:2], CONFIG, store, "peaks")
+    computing.compute_part(gone.iloc[:2], CONFIG, store, ["peaks"])
     outcomes = contents.read_outcomes(store, "peaks")
     assert outcomes["status"].tolist().count("undecodable") == 2
     assert len(contents.read_outcomes(store)) == len(clips)
@@ -87,7 +98,7 @@ def test_a_file_that_fails_is_missing_from_its_family_alone(clips, store, tmp_pa
 
 def test_compaction_merges_each_family_and_changes_no_value(clips, store):
     before = values_of(clips, store)
-    assert archive.compact_parts(store) == (6, 3)
+    assert archive.compact_parts(store) == (10, 5)
     after = values_of(clips, store)
     for name in INPUTS:
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
@@ -113,7 +124,7 @@ def test_an_archive_of_an_unknown_input_gives_back_the_others(clips, store, tmp_
     archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, file)
     monkeypatch.delitem(INPUTS, "peaks")
     archive.restore_store(file, CONFIG, tmp_path / "other")
-    assert parts.list_families(tmp_path / "other") == [parts.BASE, "halves"]
+    assert parts.list_families(tmp_path / "other") == [parts.BASE, "halves", "levels"]
 
 
 def test_damage_in_one_family_leaves_the_others(clips, store):
@@ -134,6 +145,8 @@ def test_other_reference_values_are_refused_for_their_family(store, monkeypatch)
 
 
 def test_an_archive_is_restored_though_a_batch_of_it_lacks_an_input(clips, store, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    write_weights(tmp_path / "other", 1.0)
     for name in FURTHER:
         parts.remove_part(parts.list_parts(store, name)[0])  # of the first four clips
     archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, tmp_path / "music.parquet")
@@ -155,14 +168,14 @@ def test_an_archive_is_the_same_file_where_no_clip_has_a_further_input(clips, st
             parts.remove_part(path)
     archive.export_store(built, CONFIG, store, tmp_path / "without.parquet")
     others = clips.iloc[:2].assign(clip_id=["other", "another"])
-    for name in FURTHER:
-        computing.compute_part(others, CONFIG, store, name)
+    for name in set(FURTHER) - {"levels"}:  # which the store derives from what it has
+        computing.compute_part(others, CONFIG, store, [name])
     archive.export_store(built, CONFIG, store, tmp_path / "with.parquet")
     assert (tmp_path / "with.parquet").read_bytes() == (tmp_path / "without.parquet").read_bytes()
 
 
 def test_lost_reference_values_are_computed_for_an_archive(clips, store, tmp_path):
-    kept = [reference_clip.reference_path(store, family) for family in (parts.BASE, *FURTHER)]
+    kept = [reference_clip.reference_path(store, family) for family in FAMILIES]
     before = [path.read_text() for path in kept]
     for path in kept:
         path.unlink()
@@ -205,10 +218,54 @@ def test_parts_of_any_other_name_are_of_the_base(clips, store):
 def test_clips_that_an_input_cannot_be_computed_of_are_refused_with_the_reason(clips, store, tmp_path):
     contents.require_computed(clips, store, "peaks")
     later = clips.assign(stamp="later")
-    computing.compute_part(later.iloc[:2].assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, "peaks")
+    computing.compute_part(later.iloc[:2].assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, ["peaks"])
     contents.require_computed(clips, store, "peaks")
     sentence = rf"^peaks could not be computed for 2 of 8 clips; the first is '{later['clip_id'].iloc[0]}': .*nowhere"
     with pytest.raises(DataError, match=sentence):
         contents.require_computed(later, store, "peaks")
-    computing.compute_part(later.iloc[:3], CONFIG, store, "peaks")
+    computing.compute_part(later.iloc[:3], CONFIG, store, ["peaks"])
     contents.require_computed(later, store, "peaks")
+
+
+def test_several_families_are_computed_in_one_pass_as_one_by_one(clips, store, tmp_path):
+    other = tmp_path / "together"
+    other.mkdir()
+    write_weights(other, 1.0)
+    computing.compute_part(clips, CONFIG, other, FAMILIES)
+    for name, values in values_of(clips, store).items():
+        np.testing.assert_array_equal(contents.load_input(clips, other, name)[:], values, err_msg=name)
+
+
+def test_a_derived_input_is_computed_without_the_audio(clips, store):
+    before = contents.load_input(clips, store, "levels")
+    for path in parts.list_parts(store, "levels"):
+        parts.remove_part(path)
+    computing.compute_part(clips.assign(path="nowhere.wav"), CONFIG, store, ["levels"])
+    np.testing.assert_array_equal(contents.load_input(clips, store, "levels"), before)
+
+
+def test_other_weights_leave_the_parts_of_the_earlier_ones_unread(clips, store):
+    before = contents.load_input(clips, store, "weighted")
+    write_weights(store, 5.0)
+    assert len(contents.find_missing(clips, store, "weighted")) == len(clips)
+    computing.compute_part(clips, CONFIG, store, ["weighted"])
+    np.testing.assert_allclose(contents.load_input(clips, store, "weighted")[:, 0], 5 * before[:, 0], rtol=1e-6)
+    write_weights(store, 1.0)
+    np.testing.assert_array_equal(contents.load_input(clips, store, "weighted"), before)
+
+
+def test_an_archive_gives_back_what_was_computed_with_the_same_weights_only(clips, store, tmp_path):
+    file = tmp_path / "music.parquet"
+    archive.export_store(contents.with_outcomes(clips, store), CONFIG, store, file)
+    for first, n_parts in {1.0: 1, 2.0: 0}.items():
+        other = tmp_path / f"with-{first}"
+        other.mkdir()
+        write_weights(other, first)
+        archive.restore_store(file, CONFIG, other)
+        assert len(parts.list_parts(other, "weighted")) == n_parts
+
+
+def test_vectors_are_read_side_by_side(clips, store):
+    together = contents.load_input(clips, store, "features", "levels")
+    assert together.shape == (len(clips), 101) and together.dtype == np.float32
+    np.testing.assert_array_equal(together[:, 97:], contents.load_input(clips, store, "levels"))

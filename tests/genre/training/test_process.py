@@ -62,6 +62,7 @@ def prepared(tmp_path):
             data_digest="d",
             splits_digest="s",
             code_digest=code_digest(model),
+            inputs=["features"],
             folds=folds,
         )
         prepare_training(tmp_path / job.key, job, clips)

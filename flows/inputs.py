@@ -1,0 +1,68 @@
+"""Inputs of the models of a flow: which they are, the weights that they need, and their computation."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from flows.material import Material
+from genre import models, weights
+from genre.config import AudioConfig
+from genre.errors import GenreError
+from genre.inputs import BASE_INPUTS, get_input
+from genre.store import building, contents
+
+
+def required_inputs(model_names: Iterable[str], config: AudioConfig, *, has_audio: bool) -> list[str]:
+    """Return the inputs of every build and those that some models take, each once; of features only, those alone."""
+    if not has_audio:
+        return ["features"]
+    taken = [name for model in model_names for name in models.select_inputs(model, config.variant, has_audio=True)]
+    return list(dict.fromkeys([*BASE_INPUTS, *taken]))
+
+
+def install_weights(names: Iterable[str], directory: Path, source: str) -> dict[str, str]:
+    """Put the weights that some inputs are computed with into a store.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of inputs.
+    directory : Path
+        The store.
+    source : str
+        Path of the weights, as for `genre.weights.find_weights`; empty to look for them.
+
+    Returns
+    -------
+    dict
+        Input whose weights cannot be had to the reason.
+    """
+    needy = [name for name in names if get_input(name).weights_file]
+    if not needy:
+        return {}
+    try:
+        path = weights.find_weights(source)
+    except GenreError as error:
+        if not source and all((directory / get_input(name).weights_file).exists() for name in needy):
+            return {}
+        get_run_logger().warning("%s; the models that take %s are left out", error, " and ".join(needy))
+        return dict.fromkeys(needy, str(error))
+    for name in needy:
+        contents.install_weights(path, directory, name)
+    return {}
+
+
+def fill_inputs(material: Material, names: Iterable[str]) -> None:
+    """Compute those inputs of a model that the build left out, for the clips that lack them.
+
+    Raises
+    ------
+    DataError
+        If one cannot be computed for a clip, with the reason.
+    """
+    directory = material.workspace.store_dir(material.config)
+    further = [name for name in names if name not in BASE_INPUTS]
+    building.build_store(material.clips, material.config, directory, names=further)
+    for name in further:
+        contents.require_computed(material.clips, directory, name)
