@@ -88,7 +88,7 @@ class TrainingData:
 _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
 _FEATURES = ("features",)
-_COLUMNS = ("features",)
+_COLUMNS = ("features", "modulations")
 _SPECTROGRAMS = ("spectrograms",)
 _VGG = "genre.models.vgg"
 _KERAS = ("keras", "tensorflow")

@@ -56,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = MlflowClient()
     client.create_experiment("library", artifact_location=(folder / "artifacts").as_uri())
     run = client.create_run(client.create_experiment("e", artifact_location=(folder / "artifacts").as_uri()))
-    spec = Ensemble(GENRES, config, (member,), "geometric", 0.7)
+    spec = Ensemble(GENRES, config, (member,), "geometric", 0.7, inputs={member: ["features"]})
     uri = packaging.log_model(run.info.run_id, spec, {member: folder / "t"}, {})
     aliases.promote_version("genre", registry.register_version("genre", uri, {}, ""), None)
     mlflow.artifacts.download_artifacts("models:/genre@champion", dst_path=str(folder / "downloaded"))

@@ -281,3 +281,25 @@ def test_a_process_that_cannot_start_is_a_sentence_and_no_file_is_blamed(tmp_pat
     with pytest.raises(GenreError, match=r"ended with exit status 3 before it was ready"):
         building.build_store(copies(tmp_path / "music", sound, ["a.wav"]), CONFIG, tmp_path / "s")
     assert contents.read_outcomes(tmp_path / "s").empty
+
+
+def test_an_input_is_added_to_a_store_from_its_spectrograms_without_the_audio(tmp_path, sound):
+    clips = pd.DataFrame(
+        {"clip_id": ["a", "b"], "path": str(sound), "start_s": 0.0, "end_s": 10.0, "stamp": "s", "status": "pending"}
+    )
+    store = tmp_path / "store"
+    assert building.build_store(clips, AudioConfig(), store, n_jobs=1) == 2
+    assert building.build_store(clips.assign(path="gone.wav"), AudioConfig(), store, names=["modulations"]) == 2
+    assert building.build_store(clips, AudioConfig(), store, names=["spectrograms", "modulations"]) == 0
+    together = tmp_path / "together"
+    building.build_store(clips, AudioConfig(), together, names=["features", "spectrograms", "modulations"], n_jobs=1)
+    for name in ("features", "modulations"):
+        np.testing.assert_array_equal(*(contents.load_input(clips, folder, name) for folder in (store, together)))
+
+
+def test_a_file_that_cannot_be_decoded_is_not_tried_again_for_another_input(tmp_path):
+    clips = pd.DataFrame(
+        {"clip_id": ["a"], "path": "gone.wav", "start_s": 0.0, "end_s": 10.0, "stamp": "s", "status": "pending"}
+    )
+    assert building.build_store(clips, AudioConfig(), tmp_path, n_jobs=1) == 1
+    assert building.build_store(clips, AudioConfig(), tmp_path, names=["modulations"], n_jobs=1) == 0
