@@ -178,6 +178,7 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
         min_confidence=choice.threshold["confidence"],
         weights=choice.weights,
         temperature=choice.temperature,
+        warning=material.warning,
     )
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[member].name for member in spec.members]

@@ -163,6 +163,7 @@ def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemb
         mean="arithmetic",
         min_confidence=scores["unknown_below"],
         temperature=scores["temperature"],
+        warning=material.warning,
     )
 
 

@@ -120,6 +120,8 @@ class Ensemble:
         As in `combine_probabilities`.
     temperature : float
         Temperature of the combined probabilities; 1 leaves them as they are.
+    warning : str
+        Sentence that goes with every prediction; empty if there is none.
     loaded_models : dict
         Member name to model.
     """
@@ -131,6 +133,7 @@ class Ensemble:
     min_confidence: float
     weights: list[Any] | None = None
     temperature: float = 1.0
+    warning: str = ""
     loaded_models: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -151,6 +154,7 @@ class Ensemble:
             min_confidence=spec["min_confidence"],
             weights=spec["weights"],
             temperature=spec["temperature"],
+            warning=spec.get("warning", ""),  # not in models logged before there were warnings
             loaded_models=loaded_models,
         )
 
