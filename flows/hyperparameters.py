@@ -20,7 +20,9 @@ def select_models(model: str, dataset: str) -> list[str]:
     """
     names = models.model_names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
     if model == FAST and datasets.get_dataset(dataset).synthetic:
-        names = [name for name in names if not any(get_input(i).weights_file for i in models.get_model(name).input_names)]
+        names = [
+            name for name in names if not any(get_input(i).weights_file for i in models.get_model(name).input_names)
+        ]
     return [models.get_model(name).name for name in dict.fromkeys(names)]
 
 

@@ -62,6 +62,11 @@ class Material:
         return {"data_set": self.workspace.dataset_id, "synthetic": str(self.synthetic).lower()}
 
     @property
+    def warning(self) -> str:
+        """Sentence that goes with every prediction of a model trained on this data; empty for real music."""
+        return datasets.SYNTHETIC_WARNING if self.synthetic else ""
+
+    @property
     def genres(self) -> list[str]:
         """Class names, in the order of the probability tables' columns."""
         return list(self.clips["genre"].cat.categories)

@@ -324,6 +324,9 @@ WriteTags = Annotated[
 ]
 DryRun = Annotated[bool, Option("Touch no music file. To write tags, set write_tags to true and this to false.")]
 Overwrite = Annotated[bool, Option("Write the genre even where a file has another one already.")]
+AllowSynthetic = Annotated[
+    bool, Option("Write genres even of a model that was trained on synthetic music only, which knows no real music.")
+]
 UndoPath = Annotated[
     str,
     Option(

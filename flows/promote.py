@@ -179,6 +179,7 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
         weights=choice.weights,
         temperature=choice.temperature,
         inputs={name: read_job(folder).inputs for name, folder in trainings.items()},
+        warning=material.warning,
     )
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
     folders = [trainings[member].name for member in spec.members]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from flows.cli import main
 from flows.parameters import (
+    AllowSynthetic,
     DaskAddress,
     DryRun,
     MinConfidence,
@@ -40,10 +41,16 @@ from genre.library import answers, tags
 from genre.library.answers import PredictionStore
 from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
-from tracking import aliases, cost, registry, runs
+from tracking import aliases, cost, packaging, registry, runs
 
 #: Parameters that write tags.
 WRITE_PARAMETERS = {"write_tags": "true", "dry_run": "false"}
+
+#: Reason why tags are not written from a model with a warning, and what to do, for messages.
+NOT_WRITTEN = (
+    "These genres are not written into files: train on real music, "
+    '"mlflow run . --env-manager local -P dataset=folder -P source=PATH", or add -P allow_synthetic=true'
+)
 
 
 class TagStatus(StrEnum):
@@ -87,6 +94,7 @@ def tag(
     write_tags: WriteTags = False,
     dry_run: DryRun = True,
     overwrite: Overwrite = False,
+    allow_synthetic: AllowSynthetic = False,
     undo: UndoPath = "",
     n_jobs: NJobs = -1,
     dask: DaskAddress = "",
@@ -109,8 +117,9 @@ def tag(
         else:
             model_version = aliases.resolve_version(registry_name, version)
             files = answers.list_library(Path(source).expanduser())
+            is_writable = check_warning(model_version, settings, run_id)
             predict_missing(files, model_version, n_jobs, dask)
-            outcomes = tag_files(files, model_version, settings, run_id) if write_tags else None
+            outcomes = tag_files(files, model_version, settings, run_id, is_writable) if write_tags else None
             counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
         runs.log_metrics(run_id, counts)
     return counts
@@ -143,6 +152,31 @@ def check_settings(settings: Mapping[str, Any]) -> Path:
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
     make_directory(path.parent)
     return path
+
+
+def check_warning(model_version: ModelVersion, settings: Mapping[str, Any], run_id: str) -> bool:
+    """Log the warning of a version, if it has one, and check whether its genres may be written into files.
+
+    Returns
+    -------
+    bool
+        False for a model with a warning, unless ``allow_synthetic`` is set.
+
+    Raises
+    ------
+    UsageError
+        If they are to be written and may not.
+    GenreError
+        If the model cannot be downloaded.
+    """
+    warning = packaging.read_warning(cached_model(model_version))
+    is_writable = not warning or settings["allow_synthetic"]
+    if settings["write_tags"] and not settings["dry_run"] and not is_writable:
+        raise UsageError(f"{warning} {NOT_WRITTEN}")
+    if warning:
+        get_run_logger().warning("%s", warning)
+        runs.set_tags(run_id, {"warning": warning})
+    return is_writable
 
 
 @task(cache_policy=NO_CACHE)
@@ -184,7 +218,7 @@ def cached_model(model_version: ModelVersion) -> Path:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def tag_files(
-    files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str
+    files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str, is_writable: bool
 ) -> dict[str, TagOutcome]:
     """Write genres into files or, in a dry run, find out what would be written.
 
@@ -207,17 +241,19 @@ def tag_files(
                 outcomes[prediction["path"]] = outcome
                 if outcome.status is TagStatus.WRITTEN:
                     store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
-    _print_tag_summary(outcomes, len(files), settings, undo)
+    _print_tag_summary(outcomes, len(files), settings, undo, is_writable)
     return outcomes
 
 
 def _print_tag_summary(
-    outcomes: Mapping[str, TagOutcome], n_files: int, settings: Mapping[str, Any], undo: UndoFile
+    outcomes: Mapping[str, TagOutcome], n_files: int, settings: Mapping[str, Any], undo: UndoFile, is_writable: bool
 ) -> None:
-    """Print the number of files with each result, and the next command."""
+    """Print the number of files with each result, and the next command or the reason why there is none."""
     counts = _count_outcomes(outcomes) | {"without a genre": n_files - len(outcomes)}
     print(f"\n{', '.join(f'{n} {result}' for result, n in counts.items() if n)}; details: column tag of the table")
-    if settings["dry_run"]:
+    if settings["dry_run"] and not is_writable:
+        print(f"No file was touched. {NOT_WRITTEN}\n", flush=True)
+    elif settings["dry_run"]:
         defaults = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
         changed = {name: value for name, value in settings.items() if value != defaults[name]}
         print(f"No file was touched. To write the tags:\n\n{_mlflow_command(changed | WRITE_PARAMETERS)}\n", flush=True)

@@ -155,6 +155,7 @@ def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemb
         min_confidence=scores["unknown_below"],
         temperature=scores["temperature"],
         inputs={name: read_job(folder).inputs},
+        warning=material.warning,
     )
 
 

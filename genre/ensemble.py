@@ -122,6 +122,8 @@ class Ensemble:
         Temperature of the combined probabilities; 1 leaves them as they are.
     inputs : dict
         Member name to the names of the inputs that it takes, in `genre.inputs.INPUTS`.
+    warning : str
+        Sentence that goes with every prediction; empty if there is none.
     loaded_models : dict
         Member name to model.
     loaded_weights : dict
@@ -136,6 +138,7 @@ class Ensemble:
     weights: list[Any] | None = None
     temperature: float = 1.0
     inputs: dict[str, list[str]] = field(default_factory=dict)
+    warning: str = ""
     loaded_models: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     loaded_weights: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -163,6 +166,7 @@ class Ensemble:
             weights=spec["weights"],
             temperature=spec["temperature"],
             inputs=spec["inputs"],
+            warning=spec.get("warning", ""),  # not in models logged before there were warnings
             loaded_models=loaded_models,
         )
         ensemble.loaded_weights = load_weights(directory, ensemble.input_names)

@@ -52,7 +52,8 @@ WINDOW_EXECUTOR = ThreadPoolExecutor(cpu_count())
 CODES = {"not_finite": "undecodable"}
 
 
-logger = logging.getLogger(__name__)
+#: Logger with a name of its own: MLflow loads this file under another name each time.
+logger = logging.getLogger("genre.serving")
 
 
 class Window(NamedTuple):
@@ -91,6 +92,8 @@ class GenreModel(PythonModel):
             # `to_dict` because MLflow's server calls it on every prediction
             self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")
         self.version = _registered_version(folder.parent.parent)
+        if self.ensemble.warning:
+            logger.warning("%s", self.ensemble.warning)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict the genres of some audio files.
@@ -112,9 +115,9 @@ class GenreModel(PythonModel):
         pd.DataFrame
             ``genre`` (or ``unknown``), ``confidence`` (0..1), ``probabilities`` (dict, the highest first), ``error``
             (``code`` and ``message`` if the row has no prediction, else None), ``model_version`` (such as
-            ``genre/3``, None for a model of no registry), and, if requested, ``timeline``: a list of ``start_s``,
-            ``end_s`` and ``probabilities``. A file longer than a clip is cut into ten-second windows, whose
-            probabilities are averaged; silent windows are skipped.
+            ``genre/3``, None for a model of no registry), ``warning`` (a sentence about the model, or None), and, if
+            requested, ``timeline``: a list of ``start_s``, ``end_s`` and ``probabilities``. A file longer than a clip
+            is cut into ten-second windows, whose probabilities are averaged; silent windows are skipped.
 
         Raises
         ------
@@ -129,8 +132,10 @@ class GenreModel(PythonModel):
             row = self._prepare_row(text, n_seconds)
             rows.append(row)
             n_seconds += row[-1].end_s if isinstance(row, list) else 0.0
-        columns = ["genre", "confidence", "probabilities", "error", "model_version"] + ["timeline"] * options.timeline
-        records = [[record.get(column) for column in columns] for record in self._predict_rows(rows, options)]
+        columns = ["genre", "confidence", "probabilities", "error", "model_version", "warning"]
+        columns += ["timeline"] * options.timeline
+        fixed = {"model_version": self.version, "warning": self.ensemble.warning or None}
+        records = [[(record | fixed).get(column) for column in columns] for record in self._predict_rows(rows, options)]
         # as objects: otherwise pandas turns None into NaN, which JSON does not have
         return pd.DataFrame(records, columns=columns, dtype=object)
 
@@ -209,7 +214,7 @@ class GenreModel(PythonModel):
     def _error_row(self, error: AudioError) -> dict[str, Any]:
         """Return one row of the response for a file without a prediction."""
         code = CODES.get(error.status, error.status)
-        return {"error": {"code": code, "message": error.reason}, "model_version": self.version}
+        return {"error": {"code": code, "message": error.reason}}
 
     def _prediction_row(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
         """Return one row of the response, from the probabilities of its windows."""
@@ -224,7 +229,6 @@ class GenreModel(PythonModel):
             "confidence": confidence,
             "probabilities": self._rank_genres(mean, options.top_k),
             "error": None,
-            "model_version": self.version,
         }
         if options.timeline:
             row["timeline"] = [

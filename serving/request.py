@@ -54,8 +54,8 @@ def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, A
     -------
     list of dict
         For each file ``genre``, ``confidence``, ``probabilities`` (best first), ``error`` (None or ``code`` and
-        ``message``), ``model_version`` and ``timeline``, the last two None where the response has none; the same form
-        for models logged when errors were plain text.
+        ``message``), ``model_version``, ``warning`` (a sentence about the model) and ``timeline``, the last three None
+        where the response has none; the same form for models logged when errors were plain text.
 
     Raises
     ------
@@ -118,7 +118,8 @@ def _normalise(prediction: Prediction) -> Prediction:
         error = failed_prediction("failed", error)["error"]
     proba = prediction["probabilities"]
     ranked = proba and dict(sorted(proba.items(), key=lambda item: -item[1]))
-    return {"model_version": None, "timeline": None} | prediction | {"error": error, "probabilities": ranked}
+    absent = dict.fromkeys(("model_version", "warning", "timeline"))
+    return absent | prediction | {"error": error, "probabilities": ranked}
 
 
 def failed_prediction(code: str, message: str) -> Prediction:
@@ -136,7 +137,7 @@ def failed_prediction(code: str, message: str) -> Prediction:
     dict
         As from `predict_audio`.
     """
-    empty = ("genre", "confidence", "probabilities", "model_version", "timeline")
+    empty = ("genre", "confidence", "probabilities", "model_version", "warning", "timeline")
     return dict.fromkeys(empty) | {"error": {"code": code, "message": message}}
 
 
@@ -279,9 +280,13 @@ def _print_table(names: Sequence[str], url: str, params: Mapping[str, Any]) -> i
     width = max(map(len, [*names, "  10:00 - 10:10"]))
     header = [_format_row("file", "genre", "confidence", "other genres", width)]
     versions = set()
+    warnings = {None}
     n_failed = 0
     for batch in predict_files(names, url, params):
         for name, prediction in batch.items():
+            if (warning := prediction["warning"]) not in warnings:
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+                warnings.add(warning)
             lines = format_prediction(name, prediction, width=width, top_k=params.get("top_k"))
             print(*header, *lines, sep="\n", flush=True)
             header = []  # printed once, with the first prediction

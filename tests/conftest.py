@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,20 @@ def url(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     store = f"sqlite:///{model_path.parent / 'mlflow.db'}"
     with served("models:/genre@champion", tmp_path_factory.mktemp("empty"), MLFLOW_TRACKING_URI=store) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def synthetic(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The same model, served as if it were trained on the demo only; and the server's log."""
+    from genre.datasets import SYNTHETIC_WARNING
+    from genre.files import read_json, write_json
+
+    folder = tmp_path_factory.mktemp("synthetic")
+    model = shutil.copytree(model_path, folder / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = model / "artifacts" / "ensemble" / "ensemble.json"
+    write_json(spec, read_json(spec) | {"warning": SYNTHETIC_WARNING})
+    with served(str(model), folder) as url:
+        yield url, folder / "server.log"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from genre import evaluate
+from genre.datasets import SYNTHETIC_WARNING
 from genre.probabilities import tables
 from genre.training.selection import ChosenEnsemble
 
@@ -67,7 +68,7 @@ def render_model_card(
     genres = metrics_per_genre(test)
     n_recordings = test["recording"].nunique()
     parts = [
-        "**Trained on the synthetic demo corpus: do not use it on real music.**" if synthetic else "",
+        f"**{SYNTHETIC_WARNING}**" if synthetic else "",
         f"Model: {label}. {_describe_data(clips, data_set)}",
         f"## Scores on {len(test)} test clips of {n_recordings} recordings\n\n{_format_scores(test)}",
         _genre_table(genres),
@@ -75,7 +76,7 @@ def render_model_card(
         f"## Confidence\n\n{_describe_confidence(test, choice)}",
         f"## Cost\n\n{ms_per_clip:.0f} ms per ten-second clip, decoding included, on the machine that promoted it; "
         f"{megabytes:.1f} MB.",
-        f"## Known weaknesses\n\n{_list_weaknesses(genres, choice, synthetic)}",
+        f"## Known weaknesses\n\n{_list_weaknesses(genres, choice)}",
         f"## How to call it\n\n`mlflow models serve -m {uri} -p 5001 --env-manager local`, then "
         "`python -m serving.request FILE...`. A request has the column `audio`: each file's bytes in base64, any "
         "format, sampling rate and length.",
@@ -170,7 +171,7 @@ def _describe_confidence(test: pd.DataFrame, choice: ChosenEnsemble) -> str:
     )
 
 
-def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble, synthetic: bool) -> str:
+def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble) -> str:
     poor = genres[genres["recall"] < POOR_RECALL]
     few = genres[genres["clips"] < FEW_CLIPS]
     weaknesses = [f"{genre}: only {row['recall']:.0%} of its clips are recognised" for genre, row in poor.iterrows()]
@@ -178,8 +179,6 @@ def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble, synthetic: bo
         weaknesses.append(f"tested on fewer than {FEW_CLIPS} clips: {', '.join(map(str, few.index))}")
     if not choice.threshold["reached"]:
         weaknesses.append("the requested precision is not reached at any confidence")
-    if synthetic:
-        weaknesses.append("trained on synthetic music only: do not use it on real music")
     weaknesses.append("music of any other genre is given one of these genres, or `unknown`")
     return "\n".join(f"- {weakness}" for weakness in weaknesses)
 

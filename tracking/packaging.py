@@ -22,6 +22,7 @@ from genre import models
 from genre.config import AudioConfig
 from genre.core import copy_core
 from genre.ensemble import Ensemble
+from genre.files import read_json
 from genre.inputs import get_input
 from genre.workspace import PROJECT_DIR
 
@@ -50,6 +51,7 @@ SIGNATURE = ModelSignature(
                 required=False,
             ),
             ColSpec(DataType.string, "model_version", required=False),
+            ColSpec(DataType.string, "warning", required=False),
             ColSpec(Array(_WINDOW), "timeline", required=False),
         ]
     ),
@@ -118,6 +120,23 @@ def save_model(validate_serving_input: bool, **arguments: Any) -> None:
     Loading it would take TensorFlow and the GPU into the flow; `score_clips` tries it in a process of its own.
     """
     mlflow.pyfunc.save_model(**arguments)
+
+
+def read_warning(model: Path) -> str:
+    """Return the warning of a downloaded model; empty if it has none or was logged before there were warnings.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of a model that `log_model` logged.
+
+    Returns
+    -------
+    str
+        A sentence, as in `genre.ensemble.Ensemble`.
+    """
+    specs = model.glob("artifacts/*/ensemble.json")  # a single one, whose folder had other names in older versions
+    return next((str(read_json(spec).get("warning", "")) for spec in specs), "")
 
 
 def pinned_requirements(members: Iterable[str]) -> list[str]:

@@ -19,6 +19,11 @@ from genre import parameters
 from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
 
+#: Warning that goes with every prediction of a model trained on a synthetic data set only, wherever it is shown.
+SYNTHETIC_WARNING = (
+    "This model was trained on synthetic music only: it has heard no real music, so do not trust its genres."
+)
+
 #: Columns of every clips table, in order.
 CLIP_COLUMNS = [
     "clip_id",

@@ -219,6 +219,8 @@ def derive_inputs(values: Mapping[str, np.ndarray], config: AudioConfig, names: 
     """
     entries = [get_input(name) for name in names]
     return {
-        entry.name: entry.module.derive(values[entry.derived_from], config) if entry.derived_from else values[entry.name]
+        entry.name: entry.module.derive(values[entry.derived_from], config)
+        if entry.derived_from
+        else values[entry.name]
         for entry in entries
     }

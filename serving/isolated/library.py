@@ -6,6 +6,7 @@ pipe it receives the folder of the model, then tables with a column ``path``. Th
 """
 
 import base64
+import logging
 import os
 import sys
 import traceback
@@ -68,6 +69,8 @@ def _error(code: str, message: str) -> dict[str, dict[str, str]]:
 
 def _serve_batches(pipe: Connection) -> None:
     """Predict each table of files that comes through the pipe."""
+    # every process would repeat the model's warning, which the flow has logged
+    logging.getLogger("genre.serving").setLevel(logging.ERROR)
     model = mlflow.pyfunc.load_model(pipe.recv())
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):

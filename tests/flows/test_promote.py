@@ -23,6 +23,7 @@ from flows.promote import PromotionDecision, PromotionOutcome
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
 from genre import models
 from genre.config import AudioConfig
+from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import GenreError
 from genre.probabilities.tables import probability_table
 from genre.training import selection
@@ -223,6 +224,11 @@ def material(*genres: str, has_audio: bool = True, synthetic: bool = False) -> M
     """Return a data set of one clip per genre."""
     clips = pd.DataFrame({"genre": pd.Categorical(genres)})
     return Material(Workspace("mine"), AudioConfig(), has_audio, synthetic, clips, "", "")
+
+
+def test_only_models_of_synthetic_music_warn():
+    assert material("a", synthetic=True).warning == SYNTHETIC_WARNING
+    assert material("a").warning == ""
 
 
 @pytest.mark.parametrize(
@@ -546,7 +552,7 @@ def test_the_model_card_names_the_weaknesses(tables):
         for name, table in tables.items()
     }
     text = render_card(poor, precision=0.9, synthetic=True)
-    assert text.startswith("**Trained on the synthetic demo corpus")
+    assert text.startswith(f"**{SYNTHETIC_WARNING}**\n")
     assert "- genre 0: only 0% of its clips are recognised" in text
     assert "tested on fewer than 30 clips: genre 0, genre 1, genre 2" in text
     assert "The requested precision could not be reached; this is the highest found." in text

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -25,6 +25,7 @@ from flows import tag
 from flows.tag import TagOutcome, TagStatus
 from genre import models
 from genre.config import AudioConfig
+from genre.datasets import SYNTHETIC_WARNING
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
@@ -41,7 +42,10 @@ GENRES = ["high", "low"]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with an MLflow store, whose registered model ``genre`` has a champion for high and low tones."""
+    """Make a folder with an MLflow store, whose champion of ``genre`` knows high and low tones.
+
+    The champion of ``demo`` is the same with a warning.
+    """
     folder = tmp_path_factory.mktemp("store")
     config = AudioConfig()
     member = "logistic_regression"
@@ -59,6 +63,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = Ensemble(GENRES, config, (member,), "geometric", 0.7, inputs={member: ["features"]})
     uri = packaging.log_model(run.info.run_id, spec, {member: folder / "t"}, {})
     aliases.promote_version("genre", registry.register_version("genre", uri, {}, ""), None)
+    uri = packaging.log_model(run.info.run_id, replace(spec, warning=SYNTHETIC_WARNING), {member: folder / "t"}, {})
+    aliases.promote_version("demo", registry.register_version("demo", uri, {}, ""), None)
     mlflow.artifacts.download_artifacts("models:/genre@champion", dst_path=str(folder / "downloaded"))
     mlflow.set_tracking_uri(before)
     return folder
@@ -197,6 +203,27 @@ def test_a_library_is_predicted_tagged_and_restored(place):
         path.chmod(0o444)
     output = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
     assert "12 refused, 4 without a genre" in output and "No file was tagged." in output
+
+
+def test_genres_of_a_model_that_heard_no_real_music_are_written_only_on_demand(place):
+    write_library(place.music, 10)
+    states = place.states()
+    settings = {"source": place.music, "registry_name": "demo", "write_tags": "true", "n_jobs": 2}
+    output = place.run(**settings)
+    assert output.count(SYNTHETIC_WARNING) == 1
+    assert "10 would be written" in output and f"No file was touched. {tag.NOT_WRITTEN}" in output
+    experiment = place.client.get_experiment_by_name("library")
+    (run, *_) = place.client.search_runs([experiment.experiment_id])
+    assert run.data.tags["warning"] == SYNTHETIC_WARNING
+
+    process = place.start(**settings, dry_run="false")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and f"error: {SYNTHETIC_WARNING} {tag.NOT_WRITTEN}" in output
+    assert "Traceback" not in output and place.states() == states
+
+    output = place.run(**settings, dry_run="false", allow_synthetic="true")
+    assert output.count(SYNTHETIC_WARNING) == 1 and "10 files tagged" in output
+    assert tags.read_genre(place.music / "00.wav") == "low"
 
 
 def write_library(folder: Path, n_files: int) -> None:

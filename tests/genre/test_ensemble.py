@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from genre import ensemble, evaluate, models
 from genre.config import AudioConfig
 from genre.errors import DataError, UsageError
+from genre.files import read_json, write_json
 from genre.probabilities import pooling, tables
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -95,10 +98,14 @@ def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     noise = [rng.normal(0, 0.1, 22050).astype(np.float32)]
     np.testing.assert_array_equal(loaded.predict_proba(noise), loaded.predict_proba(noise))
-    calibrated = ensemble.Ensemble(["low", "high"], config, members, "weighted", 0.6, [0.3, 0.7], 2.0, inputs)
+    weighting = ("weighted", 0.6, [0.3, 0.7], 2.0)
+    calibrated = ensemble.Ensemble(["low", "high"], config, members, *weighting, inputs=inputs, warning="Beware.")
     calibrated.write_spec(tmp_path)
     again = ensemble.Ensemble.load(tmp_path)
     assert again == calibrated and again.label == "weighted mean of logistic_regression, random_forest"
+    old = {name: value for name, value in read_json(tmp_path / "ensemble.json").items() if name != "warning"}
+    write_json(tmp_path / "ensemble.json", old)
+    assert ensemble.Ensemble.load(tmp_path) == replace(calibrated, warning="")
     probas = [
         models.predict_proba(name, again.loaded_models[name], [extract_features(noise[0], config)]) for name in members
     ]

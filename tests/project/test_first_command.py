@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from genre.datasets import SYNTHETIC_WARNING
+from genre.files import read_json
 from tests.support.place import Place
 
 
@@ -14,3 +16,5 @@ def test_it_ends_in_a_champion(tmp_path, prefect_server):
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     board = pd.read_csv(place.client.download_artifacts(runs["retrain demo"].info.run_id, "tables/leaderboard.csv"))
     assert len(board) >= 5 and board["test_macro_auc"].between(0.9, 1).all()
+    specs = [read_json(path) for path in tmp_path.rglob("artifacts/ensemble/ensemble.json")]
+    assert specs and {spec["warning"] for spec in specs} == {SYNTHETIC_WARNING}

@@ -20,6 +20,7 @@ import soundfile as sf
 
 from benchmarks.endurance import fuzz
 from genre.config import AudioConfig
+from genre.datasets import SYNTHETIC_WARNING
 from genre.ensemble import Ensemble
 from tests.support.project import ROOT
 from tests.support.servers import served
@@ -49,7 +50,8 @@ def test_each_row_has_a_prediction_or_an_error(url):
     assert high["confidence"] == max(high["probabilities"].values()) > 0.5
     assert list(high["probabilities"]) == ["high", "low"] and list(low["probabilities"]) == ["low", "high"]
     assert high["error"] is None and high["model_version"] == bad["model_version"] == "genre/1"
-    assert set(high) == {"genre", "confidence", "probabilities", "error", "model_version"} == set(bad)
+    assert set(high) == {"genre", "confidence", "probabilities", "error", "model_version", "warning"} == set(bad)
+    assert high["warning"] is bad["warning"] is None
     assert [row["error"]["code"] for row in (bad, foreign, silent)] == ["not_base64", "not_base64", "silent"]
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
 
@@ -229,6 +231,14 @@ def test_every_format_gets_the_prediction_of_the_wav(url):
     high = dict(zip(files, (answer["probabilities"]["high"] for answer in answers), strict=True))
     assert high["flac"] == pytest.approx(high["wav"], abs=1e-6)
     assert all(p == pytest.approx(high["wav"], abs=0.3) for p in high.values()), high
+
+
+def test_a_model_that_warns_does_so_once_in_its_log_and_in_every_row(synthetic):
+    url, log = synthetic
+    rows = ask(url, [encoded(tone(3, hz=110)), "not base64!"]) + ask(url, [encoded(tone(3, hz=900))])
+    assert [row["warning"] for row in rows] == [SYNTHETIC_WARNING] * 3
+    assert [row["genre"] for row in rows] == ["low", None, "high"]
+    assert log.read_text().count(SYNTHETIC_WARNING) == 1
 
 
 def test_concurrent_requests_get_their_own_predictions(url):

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from genre.datasets import SYNTHETIC_WARNING
 from tests.support.project import ROOT
 from tests.support.servers import free_port, wait_until_up
 from tests.support.sounds import tone
 
 pytest.importorskip("streamlit", reason="the extra page is not installed")
+AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright")
 
 #: The test of recording needs a microphone: Chromium's own, which beeps.
@@ -107,6 +109,25 @@ def test_without_a_server_the_page_gives_the_next_step(browser, tmp_path):
         drop(tab, tmp_path / "high.wav")
         tab.get_by_role("alert").get_by_text("mlflow models serve").wait_for()
         tab.close()
+
+
+@pytest.mark.parametrize(("server", "warnings"), [("url", []), ("synthetic", [SYNTHETIC_WARNING])])
+def test_the_page_shows_the_warning_of_the_model(request, server, warnings):
+    """Without a browser, by Streamlit's own simulation of a page."""
+    served = request.getfixturevalue(server)
+    file = io.BytesIO()
+    sf.write(file, tone(5, hz=110), 22050, format="WAV")
+    page = AppTest.from_function(show_page, args=(served if server == "url" else served[0],), default_timeout=60)
+    page.run().file_uploader[0].upload("low.wav", file.getvalue(), "audio/wav").run()
+    assert not page.exception
+    assert [header.value for header in page.header] == ["low"]
+    assert [warning.value for warning in page.warning] == warnings
+
+
+def show_page(url: str) -> None:
+    from serving.page import draw_page
+
+    draw_page(url)
 
 
 def test_the_figure_follows_the_timeline():

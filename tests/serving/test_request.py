@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from genre.datasets import SYNTHETIC_WARNING
 from serving import request
 from tests.support.project import ROOT
 from tests.support.servers import free_port
@@ -122,9 +123,17 @@ def test_predictions_of_an_older_model_are_understood(files):
     with answering((200, {"predictions": [OLD, refused]})) as (url, _):
         done = run("--url", url, *files[:2])
     first, second = done.stdout.decode().splitlines()[1:]
-    assert done.returncode == 1
+    assert done.returncode == 1 and done.stderr == b""
     assert first.split()[1:] == ["low", "0.70", "high", "0.30"]
     assert "neither soundfile" in second
+
+
+def test_the_warning_of_a_model_is_one_line_above_the_table(synthetic, files):
+    done = run("--url", synthetic[0], *files)
+    assert done.stderr.decode().splitlines() == [f"warning: {SYNTHETIC_WARNING}"]
+    assert "warning" not in done.stdout.decode()
+    [prediction] = request.predict_audio([Path(files[0]).read_bytes()], synthetic[0])
+    assert prediction["warning"] == SYNTHETIC_WARNING
 
 
 def test_small_files_share_requests_and_large_ones_are_sent_alone(tmp_path):

@@ -18,10 +18,12 @@ from genre import models
 from genre.audio import decoding
 from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
+from genre.files import read_json, write_json
 from genre.inputs import features
 from tests.support.champion import log_champion
 from tests.support.project import ROOT
 from tests.support.sounds import tone
+from tracking import packaging
 
 SCORE = str(ROOT / "serving" / "isolated" / "score.py")
 
@@ -71,6 +73,25 @@ def test_the_dockerfile_copies_the_model_and_installs_its_requirements(model_pat
     assert any(f"_install_pyfunc_deps('{target}'" in line for line in lines)
     version = ".".join(map(str, sys.version_info[:2]))
     assert any(line.startswith("FROM python:") and version in line for line in lines)
+
+
+def test_the_warning_of_a_downloaded_model_is_read_without_loading_it(model_path, tmp_path):
+    assert packaging.read_warning(model_path) == ""
+    spec = read_json(model_path / "artifacts" / "ensemble" / "ensemble.json")
+    for folder, given, warning in (("new", {"warning": "Beware."}, "Beware."), ("older", {}, "")):
+        (tmp_path / folder / "artifacts" / "0123456789ab").mkdir(parents=True)
+        others = {name: value for name, value in spec.items() if name != "warning"}
+        write_json(tmp_path / folder / "artifacts" / "0123456789ab" / "ensemble.json", others | given)
+        assert packaging.read_warning(tmp_path / folder) == warning
+
+
+def test_the_signature_has_every_field_of_a_prediction(model_path):
+    [prediction] = (
+        mlflow.pyfunc.load_model(str(model_path))
+        .predict(pd.DataFrame({"audio": [""]}), params={"timeline": True})
+        .to_dict(orient="records")
+    )
+    assert packaging.SIGNATURE.outputs.input_names() == list(prediction)
 
 
 #: Tracks per genre that the model is trained on; it is tested on the others.
