@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.fft
 import scipy.signal
+import scipy.special
 
 from genre.errors import DataError, UsageError
-from genre.inputs.convolutions import TimbralFilters, temporal_maximum, timbral_maximum, transform_timbral
+from genre.inputs.convolutions import TimbralFilters, place_timbral, temporal_maximum, timbral_maximum
 from genre.inputs.filterbanks import mel_filterbank
 
 #: Tags of the weights, in the network's order: ``MSD_LABELS`` of musicnn/configuration.py in the wheel.
@@ -46,6 +47,11 @@ N_POOLED = 753
 
 #: Epsilon of the batch normalisation: the default of TensorFlow's layers, with which the network was trained.
 EPSILON = 1e-3
+
+#: Filters are left out that move their channel by less than this times the largest input. Training has left 497 of the
+#: front end's 561 filters, and 48 of the 192 behind it, as good as zero: at most 2e-9 by this measure, where all others
+#: have at least 9e-3. Without them a patch takes a third of the time.
+NEGLIGIBLE = 1e-6
 
 #: Layers with a kernel, in the network's order, and the shape of each kernel, input channels of one left out. Timbral
 #: and temporal ones are named by the bands and frames that a filter spans.
@@ -101,8 +107,9 @@ class PatchOutputs(NamedTuple):
 
 
 class _FrontEnd(NamedTuple):
-    """Filters of the front end, with the sign of each one's normalisation, which decides what a maximum is."""
+    """Live filters of the front end, made ready once, each with the sign of its normalisation."""
 
+    live: np.ndarray
     sign: np.ndarray
     timbral: list[TimbralFilters]
     temporal: list[np.ndarray]
@@ -140,13 +147,34 @@ class MusicnnWeights:
         scale = gamma / np.sqrt(variance + np.float32(EPSILON))
         return x * scale + (beta - mean * scale)
 
+    def is_live(self, name: str) -> np.ndarray:
+        """Return which filters of a convolution are not negligible; of the others only the bias is left.
+
+        See `NEGLIGIBLE`.
+        """
+        scale = self.arrays[f"{name}_gamma"] / np.sqrt(self.arrays[f"{name}_variance"] + np.float32(EPSILON))
+        kernel = abs(self.arrays[f"{name}_kernel"])
+        live: np.ndarray = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * abs(scale) >= NEGLIGIBLE
+        return live
+
     @cached_property
     def front_end(self) -> _FrontEnd:
-        """Filters of the front end, prepared once."""
+        """Filters of the front end, ready for use."""
+        live = [self.is_live(name) for name in _FRONT_END]
         signs = [np.where(self.arrays[f"{name}_gamma"] < 0, np.float32(-1), np.float32(1)) for name in _FRONT_END]
-        kernels = [self.arrays[f"{name}_kernel"] * sign for name, sign in zip(_FRONT_END, signs, strict=True)]
-        timbral = [transform_timbral(kernel, N_MELS) for kernel in kernels[:2]]
-        return _FrontEnd(np.concatenate(signs), timbral, [np.ascontiguousarray(kernel.T) for kernel in kernels[2:]])
+        kernels = [
+            (self.arrays[f"{name}_kernel"] * sign)[..., taken]
+            for name, sign, taken in zip(_FRONT_END, signs, live, strict=True)
+        ]
+        timbral = [place_timbral(kernel, N_MELS) for kernel in kernels[:2]]
+        temporal = [np.ascontiguousarray(kernel.T) for kernel in kernels[2:]]
+        return _FrontEnd(np.concatenate(live), np.concatenate(signs), timbral, temporal)
+
+    @cached_property
+    def dense(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Of each dense layer the positions of its live filters, and those filters."""
+        live = {name: np.flatnonzero(self.is_live(name)) for name in _DENSE}
+        return {name: (taken, self.arrays[f"{name}_kernel"][..., taken]) for name, taken in live.items()}
 
 
 _FRONT_END = tuple(KERNELS)[:5]
@@ -312,17 +340,16 @@ def apply_head(max_pool: np.ndarray, mean_pool: np.ndarray, weights: MusicnnWeig
     hidden = weights.normalise("pools", pools) @ a["penultimate_kernel"] + a["penultimate_bias"]
     penultimate = weights.normalise("penultimate", np.maximum(hidden, 0))
     logits = penultimate @ a["tags_kernel"] + a["tags_bias"]
-    return 1 / (1 + np.exp(-logits)), penultimate
+    tags: np.ndarray = scipy.special.expit(logits)
+    return tags, penultimate
 
 
 def _convolve(patch: np.ndarray, weights: MusicnnWeights) -> np.ndarray:
     """Compute all channels that are pooled, shape (t, N_POOLED)."""
-    a = weights.arrays
-    front_end = _apply_front_end(weights.normalise("input", patch[..., np.newaxis])[..., 0], weights)
-    layers = [front_end]
+    layers = [_apply_front_end(weights.normalise("input", patch[..., np.newaxis])[..., 0], weights)]
     for name in _DENSE:
-        x = _convolve_time(layers[-1], a[f"{name}_kernel"]) + a[f"{name}_bias"]
-        y = weights.normalise(name, np.maximum(x, 0))
+        x = np.maximum(_convolve_time(layers[-1], *weights.dense[name]) + weights.arrays[f"{name}_bias"], 0)
+        y = weights.normalise(name, x)
         layers.append(y if len(layers) == 1 else y + layers[-1])
     return np.concatenate(layers, axis=1)
 
@@ -332,21 +359,35 @@ def _apply_front_end(S: np.ndarray, weights: MusicnnWeights) -> np.ndarray:
 
     The maximum is taken first, for the rest keeps the order of values or, below a negative gamma, reverses it.
     """
-    a = weights.arrays
-    sign, timbral, temporal = weights.front_end
+    live, sign, timbral, temporal = weights.front_end
+    x = np.zeros((len(S), len(live)), np.float32)
     greatest = [*(timbral_maximum(S, filters) for filters in timbral), temporal_maximum(S, temporal)]
-    x = sign * np.concatenate(greatest, axis=1)
-    x = np.maximum(x + np.concatenate([a[f"{name}_bias"] for name in _FRONT_END]), 0)
+    x[:, live] = np.concatenate(greatest, axis=1)
+    x = np.maximum(sign * x + np.concatenate([weights.arrays[f"{name}_bias"] for name in _FRONT_END]), 0)
     ends = np.cumsum([KERNELS[name][-1] for name in _FRONT_END])[:-1]
     parts = zip(_FRONT_END, np.split(x, ends, axis=1), strict=True)
     return np.concatenate([weights.normalise(name, part) for name, part in parts], axis=1)
 
 
-def _convolve_time(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolve all channels over time with zeros beyond the ends, shape (t, channels) to (t, filters)."""
-    n_frames, n_channels, n_filters = kernel.shape
+def _convolve_time(x: np.ndarray, live: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve all channels over time with zeros beyond the ends, shape (t, channels) to (t, filters).
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(t, n_channels)]
+        Channels.
+    live : np.ndarray [shape=(n_live,), dtype=int]
+        Positions of the filters that are not negligible; the other ones give 0.
+    kernel : np.ndarray [shape=(n_frames, n_channels, n_live)]
+        Those filters.
+    """
+    n_frames, n_channels, n_live = kernel.shape
     reach = n_frames // 2
-    products = x @ kernel.transpose(1, 0, 2).reshape(n_channels, -1)  # every frame with the filters' every frame
-    padded = np.zeros((len(x) + 2 * reach, n_frames, n_filters), np.float32)
-    padded[reach : reach + len(x)] = products.reshape(len(x), n_frames, n_filters)
-    return np.stack([padded[i : i + len(x), i] for i in range(n_frames)]).sum(axis=0)
+    products = np.zeros((len(x) + 2 * reach, n_frames, n_live), np.float32)
+    # Every frame with each frame of the filters: no windows are copied.
+    products[reach : reach + len(x)] = (x @ kernel.transpose(1, 0, 2).reshape(n_channels, -1)).reshape(
+        len(x), n_frames, -1
+    )
+    y = np.zeros((len(x), KERNELS["dense_1"][-1]), np.float32)
+    y[:, live] = sum(products[i : i + len(x), i] for i in range(n_frames))
+    return y
