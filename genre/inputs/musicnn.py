@@ -108,12 +108,15 @@ class PatchOutputs(NamedTuple):
 
 
 class _FrontEnd(NamedTuple):
-    """Live filters of the front end, made ready once, each with the sign of its normalisation."""
+    """The front end, made ready once: its live filters, each turned by the sign of its scale, and all its channels."""
 
-    live: np.ndarray
-    sign: np.ndarray
     timbral: list[TimbralFilters]
     temporal: list[np.ndarray]
+    live: np.ndarray
+    sign: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,34 +145,42 @@ class MusicnnWeights:
             digest.update(f"{name} {SHAPES[name]}".encode() + self.arrays[name].astype("<f4").tobytes())
         return digest.hexdigest()
 
-    def normalise(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Return `x`, shape (..., channels), after one batch normalisation of `NORMS`."""
+    def scale_and_shift(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return what one batch normalisation of `NORMS` multiplies each channel by, and then adds."""
         gamma, beta, mean, variance = (self.arrays[f"{name}_{part}"] for part in NORM_PARTS)
         scale = gamma / np.sqrt(variance + np.float32(EPSILON))
-        return x * scale + (beta - mean * scale)
+        return scale, beta - mean * scale
+
+    def normalise(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Return `x`, shape (..., channels), after one batch normalisation of `NORMS`."""
+        scale, shift = self.scale_and_shift(name)
+        return x * scale + shift
 
     def is_live(self, name: str) -> np.ndarray:
         """Return which filters of a convolution are not negligible; of the others only the bias is left.
 
         See `NEGLIGIBLE`.
         """
-        scale = self.arrays[f"{name}_gamma"] / np.sqrt(self.arrays[f"{name}_variance"] + np.float32(EPSILON))
+        scale, _ = self.scale_and_shift(name)
         kernel = abs(self.arrays[f"{name}_kernel"])
         live: np.ndarray = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * abs(scale) >= NEGLIGIBLE
         return live
 
     @cached_property
     def front_end(self) -> _FrontEnd:
-        """Filters of the front end, ready for use."""
+        """The front end, ready for use."""
         live = [self.is_live(name) for name in _FRONT_END]
-        signs = [np.where(self.arrays[f"{name}_gamma"] < 0, np.float32(-1), np.float32(1)) for name in _FRONT_END]
+        bias = np.concatenate([self.arrays[f"{name}_bias"] for name in _FRONT_END])
+        scale, shift = map(np.concatenate, zip(*map(self.scale_and_shift, _FRONT_END), strict=True))
+        sign = np.where(scale < 0, np.float32(-1), np.float32(1))
+        signs = np.split(sign, np.cumsum([len(taken) for taken in live])[:-1])
         kernels = [
-            (self.arrays[f"{name}_kernel"] * sign)[..., taken]
-            for name, sign, taken in zip(_FRONT_END, signs, live, strict=True)
+            (self.arrays[f"{name}_kernel"] * turn)[..., taken]
+            for name, turn, taken in zip(_FRONT_END, signs, live, strict=True)
         ]
         timbral = [place_timbral(kernel, N_MELS) for kernel in kernels[:2]]
         temporal = [np.ascontiguousarray(kernel.T) for kernel in kernels[2:]]
-        return _FrontEnd(np.concatenate(live), np.concatenate(signs), timbral, temporal)
+        return _FrontEnd(timbral, temporal, np.concatenate(live), sign, bias, scale, shift)
 
     @cached_property
     def dense(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -367,14 +378,11 @@ def _apply_front_end(S: np.ndarray, weights: MusicnnWeights) -> np.ndarray:
 
     The maximum is taken first, for the rest keeps the order of values or, below a negative gamma, reverses it.
     """
-    live, sign, timbral, temporal = weights.front_end
-    x = np.zeros((len(S), len(live)), np.float32)
-    greatest = [*(timbral_maximum(S, filters) for filters in timbral), temporal_maximum(S, temporal)]
-    x[:, live] = np.concatenate(greatest, axis=1)
-    x = np.maximum(sign * x + np.concatenate([weights.arrays[f"{name}_bias"] for name in _FRONT_END]), 0)
-    ends = np.cumsum([KERNELS[name][-1] for name in _FRONT_END])[:-1]
-    parts = zip(_FRONT_END, np.split(x, ends, axis=1), strict=True)
-    return np.concatenate([weights.normalise(name, part) for name, part in parts], axis=1)
+    front_end = weights.front_end
+    greatest = [timbral_maximum(S, filters) for filters in front_end.timbral]
+    x = np.zeros((len(S), len(front_end.live)), np.float32)
+    x[:, front_end.live] = np.concatenate([*greatest, temporal_maximum(S, front_end.temporal)], axis=1)
+    return np.maximum(front_end.sign * x + front_end.bias, 0) * front_end.scale + front_end.shift
 
 
 def _convolve_time(x: np.ndarray, live: np.ndarray, kernel: np.ndarray) -> np.ndarray:
