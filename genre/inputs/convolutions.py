@@ -1,6 +1,6 @@
-"""Convolutions of a spectrogram followed by the maximum over frequency, as in musicnn's front end, as matrix products.
+"""Convolutions of a spectrogram followed by the maximum over frequency, as in musicnn's front end.
 
-The maximum is taken from product to product, and all sums of a filter are never in memory at once.
+They are matrix products of slices and strided views of the spectrogram, which are not copied.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import numpy as np
 #: Neighbouring places of a filter that one product computes: the filters of musicnn's front end are so few (23 and 14
 #: that are not zero) that a product for one place takes 1.4 times as long.
 PLACES = 4
-
-#: Bands for which one product computes the filters over time.
-BLOCK_BANDS = 4
 
 
 class TimbralFilters(NamedTuple):
@@ -99,25 +96,18 @@ def temporal_maximum(S: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
     S : np.ndarray [shape=(t, n_bands), dtype=float32]
         Spectrogram; zeros lie beyond its first and last frame.
     kernels : list of np.ndarray [shape=(n_filters, n_frames), dtype=float32]
-        Filters of even length, the longest first. Those of 128 frames begin 63 before the frame they are centred on,
-        as TensorFlow's padding ``same`` places them.
+        Filters of even length. Those of 128 frames begin 63 before the frame they are centred on, as TensorFlow's
+        padding ``same`` places them.
 
     Returns
     -------
     np.ndarray [shape=(t, n), dtype=float32]
         Of each filter of the first kernel, and of the next ones, the maximum.
     """
-    t, n_bands = S.shape
-    longest = kernels[0].shape[1]
-    before = [(longest - kernel.shape[1]) // 2 for kernel in kernels]
-    padded = np.zeros((n_bands, t + longest - 1), np.float32)
-    padded[:, longest // 2 - 1 : longest // 2 - 1 + t] = S.T
-    windows = np.lib.stride_tricks.sliding_window_view(padded, t, axis=1)  # (n_bands, longest, t)
-    maxima = [np.full((len(kernel), BLOCK_BANDS, t), -np.inf, np.float32) for kernel in kernels]
-    for start in range(0, n_bands, BLOCK_BANDS):
-        block = np.ascontiguousarray(windows[start : start + BLOCK_BANDS].transpose(1, 0, 2))
-        for kernel, first, maximum in zip(kernels, before, maxima, strict=True):
-            products = kernel @ block[first : first + kernel.shape[1]].reshape(kernel.shape[1], -1)
-            taken = maximum[:, : block.shape[1]]
-            np.maximum(taken, products.reshape(taken.shape), out=taken)
-    return np.concatenate([maximum.max(axis=1) for maximum in maxima]).T
+    greatest = []
+    for kernel in kernels:
+        n = kernel.shape[1]
+        padded = np.pad(S, ((n // 2 - 1, n // 2), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, n, axis=0).swapaxes(1, 2)  # (t, n, n_bands), no copy
+        greatest.append((kernel @ windows).max(axis=2))
+    return np.concatenate(greatest, axis=1)
