@@ -1,7 +1,7 @@
 """Paths and tables of the workspace.
 
-The workspace is the folder ``GENRE_HOME``. It has a folder for each data set, and one for the music library that is
-tagged::
+The workspace is the folder ``GENRE_HOME``. It has a folder for each data set, one for the music library that is
+tagged, and one for weights::
 
     <data set>/clips.parquet                    all clips, with their status
                splits.parquet                   the split of each recording, as used in training
@@ -22,6 +22,7 @@ tagged::
             tags.csv                            predictions of the last run, as a table
             models/<key>/                       the version used last
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
+    weights/                                    weights of the music network, converted once, and their licence
 """
 
 import hashlib
@@ -44,6 +45,11 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 def data_home() -> Path:
     """Folder of all data sets: ``GENRE_HOME``, by default ``workspace`` beside the package."""
     return Path(os.environ.get("GENRE_HOME") or PROJECT_DIR / "workspace").expanduser().resolve()
+
+
+def weights_dir() -> Path:
+    """Folder of the weights of the music network, which all data sets share."""
+    return data_home() / "weights"
 
 
 @dataclass(frozen=True)
@@ -230,5 +236,5 @@ class LibraryWorkspace(WorkspaceFolder):
         return self.directory / "undo" / f"{key}.jsonl"
 
 
-#: The predictions for all music libraries; every other folder of the workspace is a data set.
+#: The predictions for all music libraries; every other folder of the workspace but that of the weights is a data set.
 LIBRARY = LibraryWorkspace("library")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre.inputs.musicnn import MusicnnWeights
 from tests.support.champion import log_champion
 from tests.support.project import ROOT
 from tests.support.servers import free_port, served, wait_until_up
@@ -107,3 +108,14 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vgg") / "vgg16.weights.h5"
     base.save_weights(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def musicnn_weights() -> MusicnnWeights:
+    """The published weights of the music network, where ``GENRE_WEIGHTS`` or the workspace has them."""
+    from genre.inputs.musicnn import load_weights
+    from genre.weights import WEIGHTS_VARIABLE, cached_path, find_weights
+
+    if not os.environ.get(WEIGHTS_VARIABLE) and not cached_path().exists():
+        pytest.skip(f"no weights of the music network in the workspace; set {WEIGHTS_VARIABLE}")
+    return load_weights(find_weights())
