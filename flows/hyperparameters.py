@@ -18,12 +18,10 @@ def select_models(model: str, dataset: str) -> list[str]:
     UsageError
         If a name is unknown.
     """
-    names = models.model_names(fast=True) if model == FAST else [name.strip() for name in model.split(",")]
-    if model == FAST and datasets.get_dataset(dataset).synthetic:
-        names = [
-            name for name in names if not any(get_input(i).weights_file for i in models.get_model(name).input_names)
-        ]
-    return [models.get_model(name).name for name in dict.fromkeys(names)]
+    if model != FAST:
+        return [models.get_model(name.strip()).name for name in dict.fromkeys(model.split(","))]
+    is_synthetic = datasets.get_dataset(dataset).synthetic
+    return [name for name in models.model_names(fast=True) if not (is_synthetic and _is_pretrained(name))]
 
 
 def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
@@ -57,3 +55,8 @@ def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds:
         return {name: models.check_params(name, overrides) for name in names}
     parameters.override_defaults(dict.fromkeys(names), overrides, "params")  # refuses the name of another model
     return {name: models.check_params(name, overrides.get(name, {})) for name in names}
+
+
+def _is_pretrained(name: str) -> bool:
+    """Return whether a model takes an input that a pretrained network computes."""
+    return any(get_input(input_name).weights_file for input_name in models.get_model(name).input_names)

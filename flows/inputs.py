@@ -8,7 +8,6 @@ from prefect import get_run_logger
 from flows.material import Material
 from genre import models, weights
 from genre.config import AudioConfig
-from genre.errors import GenreError
 from genre.inputs import BASE_INPUTS, get_input
 from genre.store import building, contents
 
@@ -43,7 +42,7 @@ def install_weights(names: Iterable[str], directory: Path, source: str) -> dict[
         return {}
     try:
         path = weights.find_weights(source)
-    except GenreError as error:
+    except weights.WeightsUnavailableError as error:
         if not source and all((directory / get_input(name).weights_file).exists() for name in needy):
             return {}
         get_run_logger().warning("%s; the models that take %s are left out", error, " and ".join(needy))

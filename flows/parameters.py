@@ -168,8 +168,8 @@ DaskAddress = Annotated[
 ModelNames = Annotated[
     str,
     Option(
-        f"Models to train, separated by commas: {_join(models.model_names(fast=True))} (all of these: {FAST}; on the demo, those that need no "
-        f"pretrained network), "
+        f"Models to train, separated by commas: {_join(models.model_names(fast=True))} (all of these: {FAST}; on the "
+        "demo without those that take the embeddings of a pretrained network), "
         f"{_join(models.model_names(fast=False))}."
     ),
 ]

@@ -117,7 +117,7 @@ def rank_features(material: Material, run_id: str, model: str, fitted: Any, X: p
     own = models.feature_importances(model, fitted, names)
     if own is None:
         return list(permuted["column"].index)
-    own = own.groupby(groupings["column"]).sum().sort_values(ascending=False, kind="stable")
+    own = own.groupby(own.index.map(groupings["column"])).sum().sort_values(ascending=False, kind="stable")
     results.log_table(run_id, own.reset_index(), "importances")
     results.log_figure(run_id, training.feature_importances(own, f"{model}: its own importances"), "importances")
     return list(own.index)
@@ -168,7 +168,7 @@ def _input_of(column: str) -> str:
 
 
 def _table_row(name: str, n_columns: int, table: pd.DataFrame, full_table: pd.DataFrame) -> dict[str, Any]:
-    """Return a row of the table: scores here, the gain over the full set, the scores published for the same features."""
+    """Return a row of the table: scores here, the gain over the full set, and the published scores if there are any."""
     scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
     low, high = evaluate.confidence_intervals(table)["macro_auc"]
     gain = evaluate.paired_gain(table, full_table)

@@ -20,7 +20,7 @@ from benchmarks._shared.music import encode_audio, make_beating_chord
 from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
-from genre.inputs import compute_inputs
+from genre.inputs import combine_vectors, compute_inputs
 from serving.deploy.proxy import free_port
 from tracking import packaging, registry
 

@@ -80,6 +80,7 @@ INPUTS: dict[str, Input] = {
         Input("features", "genre.inputs.features", "float32", FEATURES_VERSION, in_every_build=True),
         Input("spectrograms", "genre.inputs.spectrogram", "uint8", FEATURES_VERSION, in_every_build=True),
         Input("modulations", "genre.inputs.modulations", "float32", 1, derived_from="spectrograms"),
+        Input("embeddings", "genre.inputs.embeddings", "float32", 1, weights_file="musicnn.npz"),
     )
 }
 

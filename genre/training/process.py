@@ -212,7 +212,7 @@ def _compute_importances(job: TrainingJob, model: Any, data: models.TrainingData
         seed=job.seed,
     )
     own = models.feature_importances(job.model, model, columns)
-    return table if own is None else table.assign(own=own.groupby(groups).sum())
+    return table if own is None else table.assign(own=own.groupby(own.index.map(groups)).sum())
 
 
 def _resource_usage(started: float, fitted: float) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
     for name in members:
         model = models.train_model(name, data, {}, 0, tmp_path / name)
         models.save_model(name, model, tmp_path / name)
-    inputs = dict.fromkeys(members, ["features"])
+    inputs = {name: ["features"] for name in members}
     spec = ensemble.Ensemble(["low", "high"], config, members, "geometric", 0.6, inputs=inputs)
     spec.write_spec(tmp_path)
     loaded = ensemble.Ensemble.load(tmp_path)
