@@ -19,7 +19,10 @@ def select_models(model: str, dataset: str) -> list[str]:
         If a name is unknown.
     """
     if model != FAST:
-        return [models.get_model(name.strip()).name for name in dict.fromkeys(model.split(","))]
+        names = [models.get_model(name.strip()).name for name in dict.fromkeys(model.split(","))]
+        if given := [name for name in names if name in models.PRETRAINED]:
+            raise UsageError(f"{given[0]} is not trained: register it as it is by -e pretrained")
+        return names
     is_synthetic = datasets.get_dataset(dataset).synthetic
     return [name for name in models.model_names(fast=True) if not (is_synthetic and _is_pretrained(name))]
 

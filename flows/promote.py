@@ -195,14 +195,16 @@ def decide_promotion(
 ) -> PromotionDecision:
     """Register the candidate unless it is a version already, and compare it with the champion."""
     champion = registry.find_version_by_alias(name, "champion")
-    if refusal := _registration_refusal(material, champion, name):
-        return refusal
     version = registry.find_version_by_digest(name, candidate.digest)
+    if refusal := _registration_refusal(material, champion, name):
+        if version and "decision" in version.tags:
+            return _already_registered(version, version.tags["decision"])
+        return refusal
     if version and (standing := _standing_decision(version, champion)):
         return standing
     version = version or _log_and_register(material, candidate, name, run_id)
     test = candidate.table[candidate.table["split"] == "test"]
-    is_demo_champion = champion is not None and _is_demo_only(material, champion)
+    gives_way = champion is not None and _gives_way(material, champion)
     verdict = evaluate_version(
         version,
         champion,
@@ -210,7 +212,7 @@ def decide_promotion(
         material.clips,
         material.config,
         min_gain=min_gain,
-        skip_reason=SkipReason.DEMO_CHAMPION if is_demo_champion else None,
+        skip_reason=SkipReason.OTHER_MUSIC if gives_way else None,
         computed_here=contents.is_made_here(material.workspace.store_dir(material.config)),
     )
     for note in verdict.notes:
@@ -247,6 +249,11 @@ def _standing_decision(version: ModelVersion, champion: ModelVersion | None) -> 
         earlier = version.tags["decision"]
     else:  # also if the promotion was killed between the two tags
         return None
+    return _already_registered(version, earlier)
+
+
+def _already_registered(version: ModelVersion, earlier: str) -> PromotionDecision:
+    """Return the decision to leave a version as it is, with the earlier decision on it."""
     sentence = f"nothing to register: this ensemble is already version {version.version} of {version.name} ({earlier})"
     return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
 
@@ -284,9 +291,9 @@ def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
     return all(job.get(key) == value for key, value in current.items())
 
 
-def _is_demo_only(material: Material, champion: ModelVersion) -> bool:
-    """Check whether the champion was trained on the demo only and the candidate on real music."""
-    return champion.tags.get("synthetic") == "true" and not material.synthetic
+def _gives_way(material: Material, champion: ModelVersion) -> bool:
+    """Check whether the champion learnt from no music of the owner's, being of the demo or pretrained, unlike this."""
+    return "true" in (champion.tags.get("synthetic"), champion.tags.get("pretrained")) and not material.synthetic
 
 
 def _registration_refusal(material: Material, champion: ModelVersion | None, name: str) -> PromotionDecision | None:
@@ -295,10 +302,10 @@ def _registration_refusal(material: Material, champion: ModelVersion | None, nam
     advice = "use -P registry_name= for another name"
     if not material.has_audio:
         objection = f"{material.workspace.dataset_id} has features but no audio, so its models cannot classify audio"
-    elif champion is None or _is_demo_only(material, champion):
+    elif champion is None or _gives_way(material, champion):
         return None
     elif champion.tags.get("synthetic") != "true" and material.synthetic:
-        objection = f"the champion of {name} was trained on real music, and this data set is the demo; {advice}"
+        objection = f"the champion of {name} knows real music, and this data set is the demo; {advice}"
     elif genres != material.genres:
         objection = (
             f"the genres of the champion of {name} are {', '.join(genres)}, "

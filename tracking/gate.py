@@ -44,7 +44,7 @@ ACCEPTED = frozenset({Finding.FIRST_VERSION, Finding.UNCOMPARED, Finding.CHAMPIO
 class SkipReason(StrEnum):
     """Reason for not comparing a version with the champion, as the remark on it."""
 
-    DEMO_CHAMPION = "over a demo, uncompared"
+    OTHER_MUSIC = "over a champion that was not trained on music of yours, uncompared"
 
 
 class Note(NamedTuple):

@@ -109,6 +109,11 @@ MODELS: dict[str, ModelSpec] = {
     )
 }
 
+#: Models that are registered as they are: their families save, load and predict, and train nothing.
+PRETRAINED: dict[str, ModelSpec] = {
+    "musicnn_tags": ModelSpec("musicnn_tags", "genre.models.musicnn_tags", ("embeddings",), "genres.json", (), fast=False)
+}
+
 
 def model_names(input_name: str | None = None, *, fast: bool | None = None) -> list[str]:
     """List the names of the models, in order.
@@ -128,13 +133,15 @@ def model_names(input_name: str | None = None, *, fast: bool | None = None) -> l
 
 
 def get_model(name: str) -> ModelSpec:
-    """Return the entry of a model.
+    """Return the entry of a model, trained or pretrained.
 
     Raises
     ------
     UsageError
         If there is no model of that name.
     """
+    if name in PRETRAINED:
+        return PRETRAINED[name]
     if name not in MODELS:
         raise UsageError(f"unknown model {name!r}; choose from {', '.join(sorted(MODELS))}")
     return MODELS[name]

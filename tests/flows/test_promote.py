@@ -447,7 +447,7 @@ def test_features_of_another_machine_may_change_digits_but_no_genre(as_scored):
     shaken = test.assign(high=test["high"] * 0.999 + 0.0005, low=test["low"] * 0.999 + 0.0005)
     (reason,) = as_scored.judge(shaken).reasons
     assert "probabilities differ by up to" in reason
-    elsewhere = as_scored.judge(shaken, computed_here=False, skip_reason=SkipReason.DEMO_CHAMPION)
+    elsewhere = as_scored.judge(shaken, computed_here=False, skip_reason=SkipReason.OTHER_MUSIC)
     assert not elsewhere.reasons and elsewhere.may_serve
     (note,) = elsewhere.notes
     assert note.level == logging.INFO and note.text.endswith("genres agree for 100.0 %")
@@ -487,7 +487,7 @@ def test_the_finding_and_not_the_text_lets_a_version_serve(finding):
 
 
 def test_the_champion_of_the_demo_is_not_compared_with_real_music(as_scored):
-    verdict = as_scored.judge(as_scored.test, skip_reason=SkipReason.DEMO_CHAMPION)
+    verdict = as_scored.judge(as_scored.test, skip_reason=SkipReason.OTHER_MUSIC)
     assert verdict.finding is Finding.UNCOMPARED and verdict.may_serve
 
 
@@ -495,8 +495,8 @@ def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
     chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
-    uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.DEMO_CHAMPION)
-    assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a demo, uncompared", None)
+    uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.OTHER_MUSIC)
+    assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a champion that was not trained on music of yours, uncompared", None)
 
 
 @pytest.fixture(scope="module")
