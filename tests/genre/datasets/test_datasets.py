@@ -12,7 +12,7 @@ from genre import datasets
 from genre.datasets import folder
 from genre.errors import DataError, UsageError
 from genre.inputs.features import FEATURE_NAMES
-from tests.support.sounds import tone, write_music
+from tests.support.sounds import tone, write_music, write_tagged_music
 
 
 def load(source, tmp_path, name="folder", **options) -> pd.DataFrame:
@@ -35,6 +35,7 @@ def test_every_data_set_returns_the_same_columns(name, music, tmp_path):
         "folder": str(music),
         "gtzan": str(music),
         "published": str(write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])),
+        "tagged": str(write_tagged_music(tmp_path / "tagged", genres={"a": 200, "b": 300})),
     }
     if name not in sources:
         pytest.skip(f"{name} has a test file of its own")
