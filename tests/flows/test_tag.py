@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -86,8 +87,8 @@ class Place:
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.store}/mlflow.db")
 
-    def start(self, **parameters: object) -> subprocess.Popen[str]:
-        """Start the flow in a process group of its own."""
+    def start(self, module: str = "flows.tag", **parameters: object) -> subprocess.Popen[str]:
+        """Start a flow in a process group of its own."""
         environment = {
             "GENRE_HOME": str(self.folder / "home"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.store}/mlflow.db",
@@ -95,7 +96,7 @@ class Place:
         }
         options = [word for k, v in parameters.items() for word in (f"--{k.replace('_', '-')}", str(v))]
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.tag", *options],
+            [sys.executable, "-m", module, *options],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -104,9 +105,9 @@ class Place:
             process_group=0,
         )
 
-    def run(self, **parameters: object) -> str:
-        """Run the flow to its end and return its output."""
-        process = self.start(**parameters)
+    def run(self, module: str = "flows.tag", **parameters: object) -> str:
+        """Run a flow to its end and return its output."""
+        process = self.start(module, **parameters)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         return output
@@ -153,7 +154,7 @@ def fill(folder: Path) -> None:
     (folder / "link.mp3").symlink_to(folder / "albums" / "one" / "high 0.mp3")
 
 
-def test_a_library_is_predicted_tagged_and_restored(place):
+def test_a_library_is_predicted_tagged_built_and_restored(place):
     fill(place.music)
     states = place.states()
     output = place.run(source=place.music, write_tags="true")
@@ -173,7 +174,21 @@ def test_a_library_is_predicted_tagged_and_restored(place):
 
     command = next(line for line in output.splitlines() if line.startswith("mlflow run"))
     assert command.endswith("-P write_tags=true -P dry_run=false") and f"'source={place.music}'" in command
+    [_, [*train, option]] = printed_commands(output)
+    assert train == ["mlflow", "run", ".", "--env-manager", "local", "-P", "dataset=folder", "-P"]
+    path = Path(option.removeprefix("source="))
+    sure = pd.read_csv(path)
+    assert path.parent == place.folder / "home" / "library" and list(sure) == ["path", "genre", "confidence"]
+    assert sure["confidence"].is_monotonic_increasing
+    named = table[table["genre"].isin(GENRES)].drop([r"caf\xe9.wav", "link.mp3"])
+    assert {Path(p).name: genre for p, genre in zip(sure["path"], sure["genre"], strict=True)} == named[
+        "genre"
+    ].to_dict()
+    corrected = correct_labels(path)
+
     output = place.run(source=place.music, write_tags="true", dry_run="false")
+    assert "which was there already and is left as it is" in output and printed_commands(output)[1][-1] == option
+    pd.testing.assert_frame_equal(pd.read_csv(path), corrected)
     assert "files, 0 of them new or changed" in output and "10 files tagged" in output
     assert all(f"{n}, " in output for n in ("10 written", "1 refused", "1 there already"))
     assert "4 without a genre" in output
@@ -189,6 +204,11 @@ def test_a_library_is_predicted_tagged_and_restored(place):
     assert any(b"my music" in content for content in logged)  # the parameter source
     assert not any(b"no tags.au" in content for content in logged)
 
+    built = place.run("flows.build", dataset="folder", source=path, n_jobs=1)
+    assert f"{len(sure)} clips of {len(sure)} recordings" in built and f"clips: {len(sure)} ok" in built
+    [clips] = (place.folder / "home").glob("folder-*/clips.parquet")
+    assert pd.read_parquet(clips)["genre"].value_counts().to_dict() == corrected["genre"].value_counts().to_dict()
+
     (undo_file,) = (place.folder / "home" / "library" / "undo").iterdir()
     assert "10 restored, 0 as before, 0 refused" in place.run(undo=undo_file)
     assert place.states() == states
@@ -197,6 +217,28 @@ def test_a_library_is_predicted_tagged_and_restored(place):
         path.chmod(0o444)
     output = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
     assert "12 refused, 4 without a genre" in output and "No file was tagged." in output
+
+
+def printed_commands(output: str) -> list[list[str]]:
+    """Return the commands that a run has printed, in words."""
+    return [shlex.split(line) for line in output.splitlines() if line.startswith("mlflow run ")]
+
+
+def correct_labels(path: Path) -> pd.DataFrame:
+    """Give three files of a CSV a genre of their own, as a person does in a spreadsheet; return the new table."""
+    table = pd.read_csv(path)
+    is_hum = table["path"].str.endswith(("high 1.wav", "high 3.ogg", "low 2.flac"))
+    assert is_hum.sum() == 3
+    table.loc[is_hum, "genre"] = "hum"
+    table.to_csv(path, index=False, encoding="utf-8-sig")
+    return table
+
+
+def test_a_genre_with_few_sure_files_and_another_list_of_genres_are_pointed_out(place):
+    sf.write(place.music / "low.wav", tone(5, hz=110), 22050)
+    output = place.run(source=place.music)
+    assert "Fewer than 3 files: low. Add files of them, or remove their lines." in output
+    assert printed_commands(output)[0][-1] == "registry_name=my-genre"
 
 
 def write_library(folder: Path, n_files: int) -> None:

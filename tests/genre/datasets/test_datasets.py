@@ -153,6 +153,14 @@ def test_tracks_of_one_artist_share_a_recording_and_keep_their_own_clips(tmp_pat
     assert table["genre"].tolist() == ["NA", "NA", "b"]  # "NA" is a name, not a missing value
 
 
+def test_a_csv_of_a_spreadsheet_with_other_columns_is_accepted(tmp_path, music):
+    rows = [f'"{music / "low" / "0.wav"}",a,0.61,"by ear, twice"', f"{music / 'high' / '0.wav'},b,,"]
+    text = "\r\n".join(["path,genre,confidence,note", *rows, ""])
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8-sig", newline="")
+    table = load(tmp_path / "list.csv", tmp_path)
+    assert list(table.columns) == datasets.CLIP_COLUMNS and table["genre"].tolist() == ["a", "b"]
+
+
 def test_a_start_beyond_the_end_of_the_file_is_a_row_with_its_reason(tmp_path, music):
     path = music / "low" / "0.wav"
     (tmp_path / "list.csv").write_text(f"path,genre,start_s\n{path},a,100\n{path},b,1\n")
