@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 import os
 import shlex
 import shutil
@@ -26,6 +27,7 @@ from flows import tag
 from flows.tag import TagOutcome, TagStatus
 from genre import models
 from genre.config import AudioConfig
+from genre.datasets import dataset_id
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
@@ -154,7 +156,7 @@ def fill(folder: Path) -> None:
     (folder / "link.mp3").symlink_to(folder / "albums" / "one" / "high 0.mp3")
 
 
-def test_a_library_is_predicted_tagged_built_and_restored(place):
+def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     fill(place.music)
     states = place.states()
     output = place.run(source=place.music, write_tags="true")
@@ -204,10 +206,13 @@ def test_a_library_is_predicted_tagged_built_and_restored(place):
     assert any(b"my music" in content for content in logged)  # the parameter source
     assert not any(b"no tags.au" in content for content in logged)
 
-    built = place.run("flows.build", dataset="folder", source=path, n_jobs=1)
-    assert f"{len(sure)} clips of {len(sure)} recordings" in built and f"clips: {len(sure)} ok" in built
-    [clips] = (place.folder / "home").glob("folder-*/clips.parquet")
-    assert pd.read_parquet(clips)["genre"].value_counts().to_dict() == corrected["genre"].value_counts().to_dict()
+    location = (place.folder / "artifacts").as_uri()  # by default, artifacts go below the project's folder
+    place.client.create_experiment(dataset_id("folder", str(path)), artifact_location=location)
+    given = {"model": "logistic_regression", "folds": 0, "n_jobs": 1, "registry_name": "my-genre"}
+    trained = place.run("flows.retrain", dataset="folder", source=path, **given)
+    assert f"{len(sure)} clips of {len(sure)} recordings" in trained and f"clips: {len(sure)} ok" in trained
+    registered = place.client.get_model_version("my-genre", "1")
+    assert json.loads(registered.tags["genres"]) == ["high", "hum", "low"]
 
     (undo_file,) = (place.folder / "home" / "library" / "undo").iterdir()
     assert "10 restored, 0 as before, 0 refused" in place.run(undo=undo_file)
