@@ -26,7 +26,7 @@ from genre.errors import UsageError
 from genre.files import write_atomically
 from genre.plots import comparison
 from genre.store import contents
-from genre.studies import label_audit, trials
+from genre.studies import label_audit, label_correction, trials
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
@@ -65,7 +65,7 @@ def audit_dataset(
         material = load_material(dataset, source, variant)
         X = contents.load_features(material.clips, workspace.store_dir(material.config))
         leakage = measure_leakage(material, run_id, names[0], X, seed)
-        return leakage | audit_labels(material, run_id, names, X, n_shown, seed)
+        return leakage | audit_labels(material, source, run_id, names, X, n_shown, seed)
 
 
 @task(cache_policy=NO_CACHE)
@@ -106,9 +106,9 @@ def _describe_duplicates(material: Material, pairs: pd.DataFrame) -> str:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def audit_labels(
-    material: Material, run_id: str, names: list[str], X: pd.DataFrame, n_shown: int, seed: int
+    material: Material, source: str, run_id: str, names: list[str], X: pd.DataFrame, n_shown: int, seed: int
 ) -> dict[str, float]:
-    """Write the table and the page of labels in doubt; the page in MLflow has no players and no file names."""
+    """Write the table and the page of labels in doubt; the page in MLflow has no players, file names or corrections."""
     tables = [trials.predict_out_of_fold(name, material.clips, X, seed=seed) for name in names]
     proba = ensemble.combine_tables(tables, "geometric")
     ranking = label_audit.rank_label_issues(proba)
@@ -119,10 +119,13 @@ def audit_labels(
     MlflowClient().log_text(run_id, label_audit.render_page(shown, proba, spectrograms, {}), "label_audit.html")
     folder = material.workspace.audit_dir
     _write_text(folder / "labels.csv", ranking.join(clips["path"]).to_csv())
-    _write_text(folder / "labels.html", label_audit.render_page(shown, proba, spectrograms, audio_urls))
+    listing = label_correction.load_listing(material.clips, source) if material.has_audio else None
+    _write_text(folder / "labels.html", label_audit.render_page(shown, proba, spectrograms, audio_urls, listing))
     n_in_doubt = int(ranking["in_doubt"].sum())
     page_path = folder / "labels.html"
-    get_run_logger().info("%d of %d labels are in doubt; review them in %s", n_in_doubt, len(ranking), page_path)
+    get_run_logger().info(
+        "%d of %d labels are in doubt; review and correct them in %s", n_in_doubt, len(ranking), page_path
+    )
     return {"in_doubt": float(n_in_doubt)}
 
 

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,10 +34,10 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports import tables
-from genre.config import UNKNOWN
+from genre.config import SPLITS, UNKNOWN
 from genre.errors import DataError, UsageError
 from genre.files import make_directory
-from genre.library import answers, tags
+from genre.library import answers, labels, tags
 from genre.library.answers import PredictionStore
 from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
@@ -51,6 +51,9 @@ NOT_WRITTEN = (
     "These genres are not written into files: train on real music, "
     '"mlflow run . --env-manager local -P dataset=folder -P source=PATH", or add -P allow_synthetic=true'
 )
+
+#: Fewest files of a genre to train on: one for each split.
+MIN_FILES = len(SPLITS)
 
 
 class TagStatus(StrEnum):
@@ -101,6 +104,8 @@ def tag(
 ) -> dict[str, int]:
     """Predict the genre of every audio file in a folder; write a table and, on request, tags.
 
+    The genres that the model is sure of are also written to a CSV to correct and to train on.
+
     Predictions are kept: the same command resumes where it was stopped, and predicts again only for files that changed
     or another version of the model. Only numbers of files and the parameters are logged to MLflow, never a file name.
 
@@ -121,6 +126,7 @@ def tag(
             predict_missing(files, model_version, n_jobs, dask)
             outcomes = tag_files(files, model_version, settings, run_id, is_writable) if write_tags else None
             counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
+            export_labels(files, model_version, table_path, min_confidence)
         runs.log_metrics(run_id, counts)
     return counts
 
@@ -345,6 +351,29 @@ def publish_predictions(
     return numbers | {f"tags_{result.replace(' ', '_')}": n for result, n in _count_outcomes(outcomes or {}).items()}
 
 
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: Path, min_confidence: float) -> None:
+    """Write the genres that the model is sure of to a CSV, and print the command that trains on it."""
+    model = _version_key(model_version)
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
+        genres = store.list_genres(model)
+        sure = labels.select_labels(store.iter_predictions(files["path"], model, min_confidence))
+    if sure.empty:
+        return
+    path, is_new = labels.write_labels(sure, table_path)
+    n_files = sure["genre"].value_counts()
+    text = f"The genres of the {len(sure)} files that the model is sure of are in {path}"
+    print(f"\n{text}, the least sure first." if is_new else f"\n{text}, which was there already and is left as it is.")
+    if few := sorted(n_files.index[n_files < MIN_FILES]):
+        print(f"Fewer than {MIN_FILES} files: {', '.join(few)}. Add files of them, or remove their lines.")
+    # another list of genres would not be registered under the same name, except in place of the demo's
+    is_replaceable = list(n_files.index.sort_values()) == genres or model_version.tags.get("synthetic") == "true"
+    name = model_version.name if is_replaceable else f"my-{model_version.name}"
+    parameters = {"dataset": "folder", "source": path} | ({} if name == "genre" else {"registry_name": name})
+    print(f"Correct the column genre, then train on it:\n\n{_mlflow_command(parameters, [])}\n", flush=True)
+
+
 def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> list[Any]:
     """Return a file's row of the table, without the column ``tag``."""
     proba = prediction["probabilities"] or {}
@@ -369,10 +398,10 @@ def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:
     return {str(status): n for status, n in Counter(outcome.status for outcome in outcomes.values()).items()}
 
 
-def _mlflow_command(parameters: Mapping[str, Any]) -> str:
-    """Return the command that runs this flow with some parameters."""
+def _mlflow_command(parameters: Mapping[str, Any], entry_point: Sequence[str] = ("-e", "tag")) -> str:
+    """Return the command that runs this flow, or another entry point, with some parameters."""
     options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
-    return shlex.join(["mlflow", "run", ".", "--env-manager", "local", "-e", "tag", *options])
+    return shlex.join(["mlflow", "run", ".", "--env-manager", "local", *entry_point, *options])
 
 
 def _version_key(model_version: ModelVersion) -> str:

@@ -20,6 +20,7 @@ tagged, and one for weights::
                audit/                           list of doubtful labels, made by the flow `audit`
     library/answers.sqlite                      predictions of each version for each file
             tags.csv                            predictions of the last run, as a table
+            tags-sure-<digest>.csv              genres that the model was sure of, for correction
             models/<key>/                       the version used last
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence

@@ -82,6 +82,7 @@ DATASETS = {
         Dataset("fma", source="the folder of the Free Music Archive's data set, with tracks.csv in it or below"),
         Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
         Dataset("gtzan", source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres"),
+        Dataset("tagged", source="a folder of music whose files carry genres in their tags"),
         Dataset("vggish", source="a folder with the .tfrecord files of AudioSet's features.tar.gz", has_audio=False),
         Dataset(
             "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False

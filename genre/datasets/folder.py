@@ -26,7 +26,8 @@ def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -
     ----------
     source : Path
         Folder with one sub-folder per genre, searched to any depth; or a CSV with the columns ``path`` (absolute, or
-        relative to the CSV) and ``genre``, and optionally ``recording``, ``split``, ``start_s`` and ``end_s``.
+        relative to the CSV) and ``genre``, and optionally ``recording``, ``split``, ``start_s`` and ``end_s``; others,
+        such as ``confidence``, are not used.
     directory : Path
         Not used: the files stay where they are.
     max_clips_per_track : int
@@ -106,8 +107,24 @@ def _make_track(path: Path, genre: str, source: Path) -> dict[str, Any]:
     return {"path": path, "listed": name, "recording": name, "genre": genre}
 
 
-def _read_csv(source: Path) -> list[dict[str, Any]]:
-    """Read one record per row of a CSV: path, genre, recording, and the optional columns that are not empty."""
+def read_listing(source: Path) -> pd.DataFrame:
+    """Read the lines of a CSV of tracks as text, with all of its columns.
+
+    Parameters
+    ----------
+    source : Path
+        CSV with the columns ``path`` and ``genre``.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per line; empty cells are missing values.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, lacks one of the columns or a value in them, or has no line.
+    """
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -118,6 +135,17 @@ def _read_csv(source: Path) -> list[dict[str, Any]]:
     if table.empty:
         raise DataError(f"{source} lists no file; add a line per file below path,genre")
     _refuse_lines(source, table["path"].isna() | table["genre"].isna(), "path or genre is empty")
+    return table
+
+
+def resolve_listed(name: str, source: Path) -> Path:
+    """Return the absolute path of a file that a CSV lists, by a path that may be relative to the CSV."""
+    return (source.parent / name).expanduser().resolve()
+
+
+def _read_csv(source: Path) -> list[dict[str, Any]]:
+    """Read one record per row of a CSV: path, genre, recording, and the optional columns that are not empty."""
+    table = read_listing(source)
     texts = table.reindex(columns=["start_s", "end_s"])
     spans = texts.apply(pd.to_numeric, errors="coerce")
     start_s = spans["start_s"].fillna(0)
@@ -125,7 +153,7 @@ def _read_csv(source: Path) -> list[dict[str, Any]]:
     is_invalid = (texts.notna() & spans.isna()).any(axis=1) | (start_s < 0) | (end_s <= start_s)
     _refuse_lines(source, is_invalid, "start_s and end_s must be seconds, 0 <= start_s < end_s")
     used = table[[c for c in ("path", "genre", "recording", "split") if c in table]].join(spans)
-    return [_make_record(record, source.parent) for record in used.to_dict("records")]
+    return [_make_record(record, source) for record in used.to_dict("records")]
 
 
 def _refuse_lines(source: Path, is_invalid: pd.Series, problem: str) -> None:
@@ -135,11 +163,11 @@ def _refuse_lines(source: Path, is_invalid: pd.Series, problem: str) -> None:
         raise DataError(f"{source}, line {line}: {problem} ({is_invalid.sum()} such lines)")
 
 
-def _make_record(record: Mapping[Hashable, Any], base: Path) -> dict[str, Any]:
+def _make_record(record: Mapping[Hashable, Any], source: Path) -> dict[str, Any]:
     """Return one line of the CSV as a track, without its empty fields."""
     fields = {str(column): value for column, value in record.items() if not pd.isna(value)}
     name = fields["path"]
-    return {"recording": name, "listed": name, **fields, "path": (base / name).expanduser().resolve()}
+    return {"recording": name, "listed": name, **fields, "path": resolve_listed(name, source)}
 
 
 def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Music library of a user: predictions for its files, genre tags, and their undo."""
+"""Music library of a user: predictions for its files, genre tags, their undo, and labels to correct."""

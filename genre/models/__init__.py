@@ -89,6 +89,7 @@ _CLASSICAL = "genre.models.classical"
 _SKLEARN = ("scikit-learn", "skops")
 _FEATURES = ("features",)
 _COLUMNS = ("features", "modulations")
+_EMBEDDINGS = ("embeddings",)
 _SPECTROGRAMS = ("spectrograms",)
 _VGG = "genre.models.vgg"
 _KERAS = ("keras", "tensorflow")
@@ -100,6 +101,8 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("random_forest", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
         ModelSpec("svm", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
         ModelSpec("catboost", _CLASSICAL, _COLUMNS, "model.cbm", ("catboost",), plain_input_names=_FEATURES),
+        ModelSpec("svm_embeddings", _CLASSICAL, _EMBEDDINGS, "model.skops", _SKLEARN, trainer="svm"),
+        ModelSpec("svm_all_inputs", _CLASSICAL, (*_COLUMNS, *_EMBEDDINGS), "model.skops", _SKLEARN, trainer="svm"),
         ModelSpec("mel_cnn", "genre.models.mel_cnn", _SPECTROGRAMS, "model.keras", _KERAS),
         ModelSpec("vgg16_transfer", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
         ModelSpec("vgg16_fine_tune", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
@@ -111,7 +114,10 @@ MODELS: dict[str, ModelSpec] = {
 
 #: Models that are registered as they are: their families save, load and predict, and train nothing.
 PRETRAINED: dict[str, ModelSpec] = {
-    "musicnn_tags": ModelSpec("musicnn_tags", "genre.models.musicnn_tags", ("embeddings",), "genres.json", (), fast=False)
+    model.name: model
+    for model in (
+        ModelSpec("musicnn_tags", "genre.models.musicnn_tags", _EMBEDDINGS, "genres.json", requirements=(), fast=False),
+    )
 }
 
 

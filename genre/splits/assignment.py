@@ -48,7 +48,7 @@ def assign_splits(clips: pd.DataFrame, assigned: pd.DataFrame | None = None) -> 
         If there are fewer than two genres, a genre has fewer than three recordings, or a split has lost all its
         recordings of a genre.
     """
-    recordings = _summarise_recordings(clips)
+    recordings = summarise_recordings(clips)
     _check_recordings(recordings, list(clips["genre"].cat.categories))
     shares = LARGE_SHARES if len(clips) > LARGE_CLIPS else SMALL_SHARES
     split_of_recording = {} if assigned is None else dict(zip(assigned["recording"], assigned["split"], strict=True))
@@ -128,10 +128,19 @@ def published_splits(clips: pd.DataFrame) -> pd.DataFrame:
     return published.astype(str).reset_index(drop=True)
 
 
-def _summarise_recordings(clips: pd.DataFrame) -> pd.DataFrame:
-    """Return ``genre`` and ``n_clips`` of every recording, in order of names.
+def summarise_recordings(clips: pd.DataFrame) -> pd.DataFrame:
+    """Summarise every recording, in order of names.
 
-    The genre is the most frequent of its clips; of equally frequent ones, the first by name.
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Columns ``genre`` (categorical) and ``recording``.
+
+    Returns
+    -------
+    pd.DataFrame
+        Index ``recording``; ``genre``, the most frequent one of its clips (of equally frequent ones, the first by
+        name), and ``n_clips``.
     """
     counts = clips.astype({"genre": str}).groupby(["recording", "genre"]).size().rename("n").reset_index()
     first = counts.sort_values(["recording", "n", "genre"], ascending=[True, False, True]).drop_duplicates("recording")

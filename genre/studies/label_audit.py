@@ -12,6 +12,8 @@ import pandas as pd
 from genre.errors import DataError
 from genre.inputs import spectrogram
 from genre.probabilities import tables
+from genre.studies import label_correction
+from genre.studies.label_correction import Listing
 
 _HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Labels in doubt</title><style>
 body{font:15px/1.45 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -70,9 +72,13 @@ def rank_label_issues(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def render_page(
-    shown: pd.DataFrame, proba: pd.DataFrame, spectrograms: Mapping[str, np.ndarray], audio_urls: Mapping[str, str]
+    shown: pd.DataFrame,
+    proba: pd.DataFrame,
+    spectrograms: Mapping[str, np.ndarray],
+    audio_urls: Mapping[str, str],
+    listing: Listing | None = None,
 ) -> str:
-    """Render a page of clips with their label, the predictions, the spectrogram and a player.
+    """Render a page of clips with their label, the predictions, the spectrogram and a player, for correction.
 
     Parameters
     ----------
@@ -84,6 +90,8 @@ def render_page(
         Clip to stored spectrogram; clips without one are shown without.
     audio_urls : mapping of str to str
         Clip to the URL of its audio; clips without one have no player.
+    listing : Listing, optional
+        Labels as a CSV, which the page corrects and offers as a download; by default nothing can be corrected.
 
     Returns
     -------
@@ -97,17 +105,22 @@ def render_page(
     """
     genres = tables.genres_of(proba)
     parts = [_HEAD, f"<h1>Labels in doubt</h1><p>{len(shown)} clips, the most doubtful first. Orange: the label."]
+    if listing:
+        parts.append(label_correction.render_instructions(listing, genres))
     for clip_id, row in zip(shown.index.astype(str), shown.to_dict("records"), strict=True):
         predictions = proba.loc[clip_id, genres].sort_values(ascending=False)
         bars = "".join(
             _bar_row(str(genre), float(p), genre == row["genre"]) for genre, p in predictions.items() if p >= 0.01
         )
+        fields = label_correction.render_fields(listing, clip_id, str(row["suggested"])) if listing else ""
         parts.append(
             f"<section>{_spectrogram_tag(spectrograms.get(clip_id))}<div>"
             f"<b>{html.escape(str(row['genre']))}</b> &rarr; "
             f"{html.escape(str(row['suggested']))}? <small>{html.escape(clip_id)}</small>"
-            f"<table>{bars}</table>{_audio_tag(audio_urls.get(clip_id))}</div></section>"
+            f"<table>{bars}</table>{_audio_tag(audio_urls.get(clip_id))}{fields}</div></section>"
         )
+    if listing:
+        parts.append(label_correction.render_script(listing))
     return "\n".join(parts)
 
 

@@ -109,7 +109,7 @@ def test_help_of_a_flow_lists_all_of_its_options():
     text = run(build, "--help").stdout
     for name in build.parameters.properties:
         assert f"--{name.replace('_', '-')} " in text
-    assert "One of audioset, demo, fma, folder, gtzan, published, vggish." in text
+    assert "One of audioset, demo, fma, folder, gtzan, published, tagged, vggish." in text
 
 
 def test_without_a_server_address_nothing_is_checked():

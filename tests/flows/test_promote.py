@@ -496,7 +496,11 @@ def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
     uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.OTHER_MUSIC)
-    assert (uncompared.reasons, uncompared.remark, uncompared.gain) == ([], "over a champion that was not trained on music of yours, uncompared", None)
+    assert (uncompared.reasons, uncompared.remark, uncompared.gain) == (
+        [],
+        "over a champion that was not trained on music of yours, uncompared",
+        None,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 import hashlib
 import inspect
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from flows import tag
 from flows.tag import TagOutcome, TagStatus
 from genre import models
 from genre.config import AudioConfig
-from genre.datasets import SYNTHETIC_WARNING
+from genre.datasets import SYNTHETIC_WARNING, dataset_id
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
@@ -92,8 +94,8 @@ class Place:
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.store}/mlflow.db")
 
-    def start(self, **parameters: object) -> subprocess.Popen[str]:
-        """Start the flow in a process group of its own."""
+    def start(self, module: str = "flows.tag", **parameters: object) -> subprocess.Popen[str]:
+        """Start a flow in a process group of its own."""
         environment = {
             "GENRE_HOME": str(self.folder / "home"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.store}/mlflow.db",
@@ -101,7 +103,7 @@ class Place:
         }
         options = [word for k, v in parameters.items() for word in (f"--{k.replace('_', '-')}", str(v))]
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.tag", *options],
+            [sys.executable, "-m", module, *options],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -110,9 +112,9 @@ class Place:
             process_group=0,
         )
 
-    def run(self, **parameters: object) -> str:
-        """Run the flow to its end and return its output."""
-        process = self.start(**parameters)
+    def run(self, module: str = "flows.tag", **parameters: object) -> str:
+        """Run a flow to its end and return its output."""
+        process = self.start(module, **parameters)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         return output
@@ -159,7 +161,7 @@ def fill(folder: Path) -> None:
     (folder / "link.mp3").symlink_to(folder / "albums" / "one" / "high 0.mp3")
 
 
-def test_a_library_is_predicted_tagged_and_restored(place):
+def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     fill(place.music)
     states = place.states()
     output = place.run(source=place.music, write_tags="true")
@@ -179,7 +181,21 @@ def test_a_library_is_predicted_tagged_and_restored(place):
 
     command = next(line for line in output.splitlines() if line.startswith("mlflow run"))
     assert command.endswith("-P write_tags=true -P dry_run=false") and f"'source={place.music}'" in command
+    [_, [*train, option]] = printed_commands(output)
+    assert train == ["mlflow", "run", ".", "--env-manager", "local", "-P", "dataset=folder", "-P"]
+    path = Path(option.removeprefix("source="))
+    sure = pd.read_csv(path)
+    assert path.parent == place.folder / "home" / "library" and list(sure) == ["path", "genre", "confidence"]
+    assert sure["confidence"].is_monotonic_increasing
+    named = table[table["genre"].isin(GENRES)].drop([r"caf\xe9.wav", "link.mp3"])
+    assert {Path(p).name: genre for p, genre in zip(sure["path"], sure["genre"], strict=True)} == named[
+        "genre"
+    ].to_dict()
+    corrected = correct_labels(path)
+
     output = place.run(source=place.music, write_tags="true", dry_run="false")
+    assert "which was there already and is left as it is" in output and printed_commands(output)[1][-1] == option
+    pd.testing.assert_frame_equal(pd.read_csv(path), corrected)
     assert "files, 0 of them new or changed" in output and "10 files tagged" in output
     assert all(f"{n}, " in output for n in ("10 written", "1 refused", "1 there already"))
     assert "4 without a genre" in output
@@ -194,6 +210,14 @@ def test_a_library_is_predicted_tagged_and_restored(place):
     logged = [path.read_bytes() for path in place.store.rglob("*") if path.is_file()]
     assert any(b"my music" in content for content in logged)  # the parameter source
     assert not any(b"no tags.au" in content for content in logged)
+
+    location = (place.folder / "artifacts").as_uri()  # by default, artifacts go below the project's folder
+    place.client.create_experiment(dataset_id("folder", str(path)), artifact_location=location)
+    given = {"model": "logistic_regression", "folds": 0, "n_jobs": 1, "registry_name": "my-genre"}
+    trained = place.run("flows.retrain", dataset="folder", source=path, **given)
+    assert f"{len(sure)} clips of {len(sure)} recordings" in trained and f"clips: {len(sure)} ok" in trained
+    registered = place.client.get_model_version("my-genre", "1")
+    assert json.loads(registered.tags["genres"]) == ["high", "hum", "low"]
 
     (undo_file,) = (place.folder / "home" / "library" / "undo").iterdir()
     assert "10 restored, 0 as before, 0 refused" in place.run(undo=undo_file)
@@ -224,6 +248,28 @@ def test_genres_of_a_model_that_heard_no_real_music_are_written_only_on_demand(p
     output = place.run(**settings, dry_run="false", allow_synthetic="true")
     assert output.count(SYNTHETIC_WARNING) == 1 and "10 files tagged" in output
     assert tags.read_genre(place.music / "00.wav") == "low"
+
+
+def printed_commands(output: str) -> list[list[str]]:
+    """Return the commands that a run has printed, in words."""
+    return [shlex.split(line) for line in output.splitlines() if line.startswith("mlflow run ")]
+
+
+def correct_labels(path: Path) -> pd.DataFrame:
+    """Give three files of a CSV a genre of their own, as a person does in a spreadsheet; return the new table."""
+    table = pd.read_csv(path)
+    is_hum = table["path"].str.endswith(("high 1.wav", "high 3.ogg", "low 2.flac"))
+    assert is_hum.sum() == 3
+    table.loc[is_hum, "genre"] = "hum"
+    table.to_csv(path, index=False, encoding="utf-8-sig")
+    return table
+
+
+def test_a_genre_with_few_sure_files_and_another_list_of_genres_are_pointed_out(place):
+    sf.write(place.music / "low.wav", tone(5, hz=110), 22050)
+    output = place.run(source=place.music)
+    assert "Fewer than 3 files: low. Add files of them, or remove their lines." in output
+    assert printed_commands(output)[0][-1] == "registry_name=my-genre"
 
 
 def write_library(folder: Path, n_files: int) -> None:

@@ -12,7 +12,7 @@ from genre import datasets
 from genre.datasets import folder
 from genre.errors import DataError, UsageError
 from genre.inputs.features import FEATURE_NAMES
-from tests.support.sounds import tone, write_music
+from tests.support.sounds import tone, write_music, write_tagged_music
 
 
 def load(source, tmp_path, name="folder", **options) -> pd.DataFrame:
@@ -35,6 +35,7 @@ def test_every_data_set_returns_the_same_columns(name, music, tmp_path):
         "folder": str(music),
         "gtzan": str(music),
         "published": str(write_published(tmp_path / "t.csv", ["1_a.wav", "2_b.wav"])),
+        "tagged": str(write_tagged_music(tmp_path / "tagged", genres={"a": 200, "b": 300})),
     }
     if name not in sources:
         pytest.skip(f"{name} has a test file of its own")
@@ -150,6 +151,14 @@ def test_tracks_of_one_artist_share_a_recording_and_keep_their_own_clips(tmp_pat
     table = load(tmp_path / "list.csv", tmp_path)
     assert table["recording"].tolist() == ["artist", "artist", "other"]
     assert table["genre"].tolist() == ["NA", "NA", "b"]  # "NA" is a name, not a missing value
+
+
+def test_a_csv_of_a_spreadsheet_with_other_columns_is_accepted(tmp_path, music):
+    rows = [f'"{music / "low" / "0.wav"}",a,0.61,"by ear, twice"', f"{music / 'high' / '0.wav'},b,,"]
+    text = "\r\n".join(["path,genre,confidence,note", *rows, ""])
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8-sig", newline="")
+    table = load(tmp_path / "list.csv", tmp_path)
+    assert list(table.columns) == datasets.CLIP_COLUMNS and table["genre"].tolist() == ["a", "b"]
 
 
 def test_a_start_beyond_the_end_of_the_file_is_a_row_with_its_reason(tmp_path, music):
