@@ -260,7 +260,7 @@ def train_catboost(
     learning_rate: float = 0.1,
     subsample: float = 0.8,
     border_count: int = 64,
-    rsm: float = 0.15,
+    rsm: float = 0.07,
 ) -> Any:
     """Train gradient-boosted trees by CatBoost, in place of the paper's XGBoost and with its hyper-parameters.
 
@@ -287,7 +287,8 @@ def train_catboost(
         Thresholds tried per feature, 1 to 65535. CatBoost's default of 254 takes five times as long on a few hundred
         clips and scores no better.
     rsm : float
-        Share of the columns that each split is chosen from, above 0 and at most 1.
+        Share of the columns that each split is chosen from, above 0 and at most 1. By folds, 0.07 scored as well as
+        0.15, 0.3 and 1 or better, on 97 columns and on 523 (macro AUC .911 on those, .904 with 0.15), the fastest.
 
     Returns
     -------
