@@ -4,6 +4,7 @@ from typing import Any
 
 from flows.parameters import FAST, MAX_FOLDS, check_seed
 from genre import datasets, models, parameters
+from genre.config import Variant
 from genre.errors import UsageError
 from genre.inputs import get_input
 
@@ -27,7 +28,9 @@ def select_models(model: str, dataset: str) -> list[str]:
     return [name for name in models.model_names(fast=True) if not (is_synthetic and _is_pretrained(name))]
 
 
-def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds: int = -1) -> dict[str, dict[str, Any]]:
+def resolve_hyperparameters(
+    names: list[str], params: str, seed: int = 0, folds: int = -1, variant: Variant = "corrected"
+) -> dict[str, dict[str, Any]]:
     """Return the full hyper-parameters of each model, after checking the seed and the folds.
 
     Parameters
@@ -40,6 +43,8 @@ def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds:
         Seed, from 0 to 2**32 - 1.
     folds : int
         Folds: -1 (automatic), 0 (none), or from 2 to 20.
+    variant : {"corrected", "paper"}
+        Variant of which the defaults are taken.
 
     Raises
     ------
@@ -55,9 +60,9 @@ def resolve_hyperparameters(names: list[str], params: str, seed: int = 0, folds:
         example = f'{{"{names[0]}": {{...}}}}'
         raise UsageError(f"params for several models must name them, as in {example}; got {params}")
     if not is_per_model:
-        return {name: models.check_params(name, overrides) for name in names}
+        return {name: models.check_params(name, overrides, variant) for name in names}
     parameters.override_defaults(dict.fromkeys(names), overrides, "params")  # refuses the name of another model
-    return {name: models.check_params(name, overrides.get(name, {})) for name in names}
+    return {name: models.check_params(name, overrides.get(name, {}), variant) for name in names}
 
 
 def _is_pretrained(name: str) -> bool:

@@ -127,7 +127,10 @@ Source = Annotated[
 ]
 VariantName = Annotated[
     Variant,
-    Option("Way to compute features: corrected, or with the flaws of the paper's published code (paper)."),
+    Option(
+        "Way to compute features, and defaults of the models on them: corrected, or with the flaws and the settings of "
+        "the paper's published code (paper)."
+    ),
 ]
 
 # build

@@ -53,7 +53,7 @@ def study(
         Subset of the features to test macro AUC.
     """
     settings = current_settings()
-    hyperparameters = resolve_hyperparameters([trials.check_model(model)], params, seed)[model]
+    hyperparameters = resolve_hyperparameters([trials.check_model(model)], params, seed, variant=variant)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:
         material = load_material(dataset, source, variant)

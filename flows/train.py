@@ -63,7 +63,7 @@ def train(
     """
     settings = current_settings()
     names = select_models(model, dataset)
-    overrides = resolve_hyperparameters(names, params, seed, folds)
+    overrides = resolve_hyperparameters(names, params, seed, folds, variant)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"train {model}", settings) as run_id:
         material = load_material(dataset, source, variant)

@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 UNKNOWN = "unknown"
 
 #: Version of features and spectrograms, raised by hand whenever the same audio and configuration give other values.
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 #: Libraries whose version affects features (decoders, resampler, transforms); stored with every part. They are not part
 #: of the fingerprint, or each patch release would make every track be computed anew: `genre.store.reference_clip`

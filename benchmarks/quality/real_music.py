@@ -140,7 +140,9 @@ def neighbours(clips: pd.DataFrame, size: int) -> pd.Series:
 
 def main(
     source: Annotated[Path, typer.Argument(help="Folder with one sub-folder per genre.")],
-    weights_path: Annotated[str, typer.Option("--weights", help="Weights of the music network; found by default.")] = "",
+    weights_path: Annotated[
+        str, typer.Option("--weights", help="Weights of the music network; found by default.")
+    ] = "",
     clips_per_track: Annotated[int, typer.Option(help="Largest number of clips per track.")] = 2,
     n_folds: Annotated[int, typer.Option(help="Folds.")] = 5,
     block: Annotated[int, typer.Option(help="Tracks with neighbouring names that share a fold.")] = 1,

@@ -121,15 +121,23 @@ def _likeliest_tempo(autocorrelation: np.ndarray, frames_per_minute: float) -> f
 
 
 def _contrast(a: Analysis, power: np.ndarray) -> np.ndarray:
-    """Compute peaks above valleys, dB, in six octaves from 200 Hz and in the band below them."""
-    peaks = []
-    valleys = []
+    """Compute peaks above valleys, dB, in six octaves from 200 Hz and in the band below them.
+
+    librosa takes magnitudes for powers, so that its range of 80 dB is one of 160: the empty top octave of a decoded
+    MP3, and not the music, then decides. Rounding one to 16 bits moved the mean of the seventh contrast by 5.1 standard
+    deviations over 400 tracks. When corrected, what lies 80 dB below the clip's greatest peak is silence.
+    """
+    octave_peaks = []
+    octave_valleys = []
     for band, n in filterbanks.octave_bands(a.config.sr, a.config.n_fft):
         ordered = np.sort(power[:, band], axis=1)
         mean = np.full(n, 1 / n, np.float32)  # a product is many times as fast as a mean over so short an axis
-        peaks.append(np.sqrt(ordered[:, -n:]) @ mean)
-        valleys.append(np.sqrt(ordered[:, :n]) @ mean)
-    return _mean_and_std(a, power_to_db(np.stack(peaks, axis=1)) - power_to_db(np.stack(valleys, axis=1)))
+        octave_peaks.append(np.sqrt(ordered[:, -n:]) @ mean)
+        octave_valleys.append(np.sqrt(ordered[:, :n]) @ mean)
+    peaks = np.stack(octave_peaks, axis=1)
+    floor = np.float32(a.rules.contrast_floor) * peaks.max()
+    valleys = np.maximum(np.stack(octave_valleys, axis=1), floor)
+    return _mean_and_std(a, power_to_db(np.maximum(peaks, floor)) - power_to_db(valleys))
 
 
 def _mfccs(a: Analysis, mel: np.ndarray) -> np.ndarray:

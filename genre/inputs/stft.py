@@ -24,13 +24,28 @@ class VariantRules(NamedTuple):
     level_offset: float  # added to the signal before zero crossings and RMS
     last_bandwidth: int  # exponent behind the columns named spectral_bandwidth_4
     chroma_stride: int  # chroma's hop in hops of the STFT
+    contrast_floor: float  # least magnitude of spectral contrast, relative to the clip's greatest peak
     decimals: int | None
 
 
 # Values of the published script (Bahuleyan 2018, feature notebook of the repository), and corrected ones.
 _VARIANT_RULES: dict[Variant, VariantRules] = {
-    "corrected": VariantRules(spectral_offset=0.0, level_offset=0.0, last_bandwidth=4, chroma_stride=1, decimals=None),
-    "paper": VariantRules(spectral_offset=0.01, level_offset=0.0001, last_bandwidth=3, chroma_stride=2, decimals=3),
+    "corrected": VariantRules(
+        spectral_offset=0.0,
+        level_offset=0.0,
+        last_bandwidth=4,
+        chroma_stride=1,
+        contrast_floor=1e-4,  # 80 dB
+        decimals=None,
+    ),
+    "paper": VariantRules(
+        spectral_offset=0.01,
+        level_offset=0.0001,
+        last_bandwidth=3,
+        chroma_stride=2,
+        contrast_floor=0.0,
+        decimals=3,
+    ),
 }
 
 

@@ -3,7 +3,8 @@
 A family is a module with one function ``train_NAME(data, seed, directory, on_epoch, *, ...)`` per model, whose
 keyword-only arguments are the hyper-parameters, and these functions for all its models: ``save_model(model, path)``,
 ``load_model(name, path)``, ``predict_proba(model, X)``, ``feature_importances(model)``, ``training_history(directory)``
-and ``training_facts(directory)``. A new model is such a trainer and one line in `MODELS`.
+and ``training_facts(directory)``. A new model is such a trainer and one line in `MODELS`. A family may have
+``PAPER_PARAMS``, the hyper-parameters of the variant ``paper`` that differ from the defaults, by model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -186,18 +187,27 @@ def model_requirements(name: str) -> list[str]:
     return list(get_model(name).requirements)
 
 
-def default_params(name: str) -> dict[str, Any]:
+def default_params(name: str, variant: Variant = "corrected") -> dict[str, Any]:
     """Return the hyper-parameters of a model with their defaults: the keyword-only arguments of its trainer.
+
+    Parameters
+    ----------
+    name : str
+        A model of `MODELS`.
+    variant : {"corrected", "paper"}
+        ``paper`` gives the paper's values where they differ.
 
     Raises
     ------
     UsageError
         If there is no model of that name.
     """
-    return parameters.keyword_defaults(_load_trainer(name))
+    defaults = parameters.keyword_defaults(_load_trainer(name))
+    published = getattr(_load_family(name), "PAPER_PARAMS", {}) if variant == "paper" else {}
+    return defaults | published.get(name, {})
 
 
-def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def check_params(name: str, params: Mapping[str, Any], variant: Variant = "corrected") -> dict[str, Any]:
     """Return all hyper-parameters of a model: the defaults, overridden by `params`.
 
     Parameters
@@ -206,13 +216,15 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         A model of `MODELS`.
     params : mapping
         Hyper-parameters other than the defaults.
+    variant : {"corrected", "paper"}
+        Variant of which the defaults are taken.
 
     Raises
     ------
     UsageError
         If the model or a hyper-parameter is unknown, or a value is of another type than its default.
     """
-    return parameters.override_defaults(default_params(name), params, name)
+    return parameters.override_defaults(default_params(name, variant), params, name)
 
 
 def train_model(
@@ -327,7 +339,7 @@ def feature_importances(name: str, model: Any, feature_names: Sequence[str]) -> 
     """Return the model's own importances of its features, highest first; None for models without.
 
     The forest and CatBoost give shares that sum to 1, logistic regression the mean over genres of its absolute
-    coefficients for features scaled to 0 .. 1.
+    coefficients for scaled features.
 
     Raises
     ------

@@ -108,6 +108,15 @@ def test_the_values_shown_are_the_values_accepted(
             CHECKS[name](value)
 
 
+def test_the_variant_decides_the_defaults_of_a_model():
+    both = '{"svm": {"C": 3.0}}'
+    for variant in ("corrected", "paper"):
+        resolved = hyperparameters.resolve_hyperparameters(["svm", "catboost"], both, variant=variant)
+        assert resolved["svm"] == models.default_params("svm", variant) | {"C": 3.0}
+        assert resolved["catboost"] == models.default_params("catboost", variant)
+    assert models.default_params("svm", "paper") != models.default_params("svm")
+
+
 @pytest.mark.parametrize("flow", [audit.audit_dataset, paper.reproduce_paper, robustness.measure_robustness])
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_wrong_seed_is_refused_before_anything_is_written(flow: Flow, seed: int, home: Path):

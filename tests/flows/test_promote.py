@@ -498,7 +498,7 @@ def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
     uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.OTHER_MUSIC)
     assert (uncompared.reasons, uncompared.remark, uncompared.gain) == (
         [],
-        "over a champion that was not trained on music of yours, uncompared",
+        SkipReason.OTHER_MUSIC,
         None,
     )
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -32,12 +33,22 @@ def overlapping_genres(counts=(60, 60, 60), clips_per_recording=3, seed=0):
     )
 
 
-def test_the_defaults_are_those_of_the_paper():
-    assert models.default_params("logistic_regression")["C"] == 1
-    assert models.default_params("random_forest") == {"n_estimators": 500, "min_samples_split": 5}
-    assert (models.default_params("svm")["C"], models.default_params("svm")["gamma"]) == (10000, pytest.approx(1 / 97))
-    boosting = models.default_params("catboost")
-    assert [boosting[k] for k in ("iterations", "depth", "learning_rate", "subsample")] == [500, 5, 0.1, 0.8]
+def test_the_variant_paper_has_the_hyper_parameters_of_the_paper():
+    published = {name: models.default_params(name, "paper") for name in models.model_names("features")}
+    assert published["logistic_regression"]["C"] == 1
+    assert published["random_forest"] == {"n_estimators": 500, "min_samples_split": 5}
+    assert (published["svm"]["C"], published["svm"]["gamma"]) == (10000, pytest.approx(1 / 97))
+    boosting = [published["catboost"][k] for k in ("iterations", "depth", "learning_rate", "subsample", "rsm")]
+    assert boosting == [500, 5, 0.1, 0.8, 1]
+    assert {published[name]["scaling"] for name in ("logistic_regression", "svm")} == {"minmax"}
+    assert models.check_params("svm", {"C": 3.0}, "paper") == published["svm"] | {"C": 3.0}
+    assert models.check_params("svm", {"C": 3.0}) == models.default_params("svm") | {"C": 3.0}
+
+
+def test_only_hyper_parameters_that_exist_differ_in_the_paper():
+    for name, params in classical.PAPER_PARAMS.items():
+        defaults = models.default_params(name)
+        assert models.check_params(name, params) == defaults | params != defaults
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "svm", "catboost"])
@@ -59,8 +70,12 @@ def test_parameters_reach_the_model(name, tmp_path):
         assert inside["class_weight"] == "balanced"
 
 
+def _pipeline(model):
+    return model if isinstance(model, Pipeline) else classical._calibrated_pipeline(model)
+
+
 def _innermost(model):
-    return (model if isinstance(model, Pipeline) else model.calibrated_classifiers_[0].estimator)["model"]
+    return _pipeline(model)["model"]
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "svm", "catboost"])
@@ -70,12 +85,35 @@ def test_hyper_parameters_out_of_range_are_refused(name, tmp_path):
         models.train_model(name, overlapping_genres(), {key: -1}, 0, tmp_path)
 
 
+@pytest.mark.parametrize("variant", ["corrected", "paper"])
 @pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "svm"])
-def test_the_scaler_is_fitted_on_training_clips_only(name, tmp_path):
+def test_the_scaler_is_fitted_on_training_clips_only(name, variant, tmp_path):
     data = overlapping_genres()
-    model = models.train_model(name, data, {"n_estimators": 5} if name == "random_forest" else {}, 0, tmp_path)
-    pipeline = model if isinstance(model, Pipeline) else model.calibrated_classifiers_[0].estimator
-    np.testing.assert_allclose(pipeline["scale"].data_max_, data.X_train.max(axis=0), rtol=1e-6)
+    params = models.default_params(name, variant) | ({"n_estimators": 5} if name == "random_forest" else {})
+    scaled = _pipeline(models.train_model(name, data, params, 0, tmp_path))["scale"].transform(data.X_train)
+    if variant == "paper" or name == "random_forest":
+        np.testing.assert_allclose([scaled.min(axis=0), scaled.max(axis=0)], [[0] * 97, [1] * 97], atol=1e-6)
+    else:
+        np.testing.assert_allclose([scaled.mean(axis=0), scaled.std(axis=0)], [[0] * 97, [1] * 97], atol=1e-6)
+
+
+@pytest.mark.parametrize("params", [{"scaling": "log"}, {"calibration": "isotonic"}])
+def test_a_scaling_or_calibration_that_is_unknown_is_refused(params, tmp_path):
+    with pytest.raises(UsageError, match=r"unknown .*; choose from"):
+        models.train_model("svm", overlapping_genres(), params, 0, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "svm", "catboost"])
+def test_any_number_of_columns_will_do_one_of_them_constant(name, tmp_path):
+    data = overlapping_genres()
+    wide = np.hstack([data.X_train, data.X_train**2, np.ones((len(data.y_train), 1), np.float32)])
+    params = {"random_forest": {"n_estimators": 20}, "catboost": {"iterations": 20}}.get(name, {})
+    model = models.train_model(name, replace(data, X_train=wide, X_validation=wide[::5]), params, 0, tmp_path)
+    assert (models.predict_proba(name, model, wide[::5]).argmax(axis=1) == data.y_validation).mean() > 0.8
+    if name == "svm":
+        assert _innermost(model).gamma == pytest.approx(1 / 194)
+        scaled = _pipeline(model)["scale"].transform(wide)
+        assert SVC(gamma="scale").fit(scaled, data.y_train)._gamma == pytest.approx(1 / 194, rel=1e-6)
 
 
 def test_the_unit_of_a_feature_does_not_matter(tmp_path):
@@ -100,11 +138,23 @@ def test_svm_keeps_the_prior_despite_its_weights(tmp_path):
     proba = models.predict_proba("svm", model, test.X_train)
     np.testing.assert_allclose(proba.mean(axis=0), np.array([150, 60, 30]) / 240, atol=0.07)
     assert roc_auc_score(test.y_train, proba, multi_class="ovr") > 0.75
-    balanced = SVC(C=10.0, gamma=1 / 97, class_weight="balanced").fit(
-        model.calibrated_classifiers_[0].estimator["scale"].transform(train.X_train), train.y_train
-    )
+    scaled = _pipeline(model)["scale"].transform(train.X_train)
+    balanced = SVC(C=10.0, gamma=1 / 97, class_weight="balanced").fit(scaled, train.y_train)
     assert _innermost(model).class_weight_ == pytest.approx(balanced.class_weight_)
     assert _innermost(model).class_weight_[2] > _innermost(model).class_weight_[0]
+
+
+def test_the_size_of_the_decisions_counts_and_not_only_who_wins(tmp_path):
+    """The calibration of the published code sees little more than votes."""
+    train = overlapping_genres((90,) * 4)
+    test = overlapping_genres((90,) * 4, seed=1)
+    auc = {}
+    for calibration in ("pair", "genre"):
+        model = models.train_model("svm", train, {"calibration": calibration}, 0, tmp_path)
+        auc[calibration] = roc_auc_score(
+            test.y_train, models.predict_proba("svm", model, test.X_train), multi_class="ovr"
+        )
+    assert auc["pair"] > auc["genre"] + 0.01
 
 
 def test_svm_folds_never_divide_a_recording_and_are_fewer_with_a_rare_genre():
@@ -171,13 +221,15 @@ def accelerator():
     return pytest.importorskip("sklearnex.svm", reason="the extra 'accelerated' is not installed")
 
 
+@pytest.mark.parametrize("variant", ["corrected", "paper"])
 @pytest.mark.parametrize("counts", [(60, 60), (90, 60, 30), (40, 30, 20, 20)])
-def test_a_model_fitted_by_the_accelerator_is_scikit_learns(counts, accelerator, tmp_path, monkeypatch):
+def test_a_model_fitted_by_the_accelerator_is_scikit_learns(counts, variant, accelerator, tmp_path, monkeypatch):
     """Same probabilities, and a file that needs the accelerator neither to be loaded nor to predict."""
     data = overlapping_genres(counts)
-    plain = models.train_model("svm", data, {"engine": "scikit-learn"}, 0, tmp_path)
+    params = models.default_params("svm", variant)
+    plain = models.train_model("svm", data, params | {"engine": "scikit-learn"}, 0, tmp_path)
     monkeypatch.setattr(classical, "MIN_CLIPS_INTELEX", len(data.y_train))
-    fast = models.train_model("svm", data, {}, 0, tmp_path)
+    fast = models.train_model("svm", data, params, 0, tmp_path)
     engine = f"scikit-learn-intelex {version('scikit-learn-intelex')}"
     assert models.training_facts("svm", tmp_path) == {"engine": engine, "calibration_folds": "5"}
     assert type(_innermost(fast)) is type(fast.estimator["model"]) is SVC
@@ -185,7 +237,7 @@ def test_a_model_fitted_by_the_accelerator_is_scikit_learns(counts, accelerator,
     np.testing.assert_allclose(proba, models.predict_proba("svm", plain, data.X_validation), atol=5e-3)
 
     models.save_model("svm", fast, tmp_path)
-    assert sorted(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) == sorted(classical.TRUSTED_TYPES["svm"])
+    assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(classical.TRUSTED_TYPES["svm"])
     np.save(tmp_path / "X.npy", data.X_validation)
     code = (
         "import sys; sys.modules['sklearnex'] = sys.modules['daal4py'] = sys.modules['onedal'] = None\n"
@@ -266,6 +318,9 @@ def test_a_file_with_other_types_is_refused(tmp_path):
 
 def test_the_trusted_types_are_those_needed(tmp_path):
     for name, trusted in classical.TRUSTED_TYPES.items():
-        params = {"n_estimators": 5} if name == "random_forest" else {}
-        path = models.save_model(name, models.train_model(name, overlapping_genres(), params, 0, tmp_path), tmp_path)
-        assert sorted(skops.io.get_untrusted_types(file=path)) == sorted(trusted)
+        needed = set()
+        for variant in ("corrected", "paper"):
+            params = models.default_params(name, variant) | ({"n_estimators": 5} if name == "random_forest" else {})
+            model = models.train_model(name, overlapping_genres(), params, 0, tmp_path)
+            needed |= set(skops.io.get_untrusted_types(file=models.save_model(name, model, tmp_path)))
+        assert needed == set(trusted)
