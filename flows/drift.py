@@ -167,7 +167,18 @@ def load_reference(workspace: Workspace, config: AudioConfig, champion: ModelVer
 
 
 def load_training_table(version: ModelVersion) -> pd.DataFrame:
-    """Load the probability table of the clips that a version was trained and tested on; every column is text."""
+    """Load the probability table of the clips that a version was trained and tested on; every column is text.
+
+    Raises
+    ------
+    DataError
+        If it is a pretrained network, which was trained elsewhere.
+    """
+    if version.tags.get("pretrained") == "true":
+        raise DataError(
+            f"version {version.version} of {version.name} is a pretrained network, whose training music is not here to "
+            "compare with; train on music of your own first"
+        )
     return results.read_table(str(version.run_id), "probabilities").set_index("clip_id")
 
 

@@ -23,6 +23,7 @@ from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderb
 from genre import datasets, ensemble, evaluate, models
 from genre.errors import DataError, UsageError
 from genre.files import read_json
+from genre.probabilities import tables
 from genre.store import contents, parts
 from genre.training import selection
 from genre.training.job import code_digest, held_out_probabilities, read_job, read_result
@@ -151,7 +152,7 @@ def best_trainings(material: Material) -> dict[str, Path]:
         if not read_result(folder) or not _is_current(material, job):
             continue
         name = job["model"]
-        auc = read_json(folder / "scores.json")["validation_macro_auc"]
+        auc = read_json(folder / "scores.json")["validation_track_macro_auc"]
         rank = (auc, (folder / "out_of_fold.parquet").exists())  # of two equals, the one that was cross-validated
         if name not in best or rank > best[name][0]:
             best[name] = (rank, folder)
@@ -342,9 +343,9 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
 
 
 def _threshold_metrics(candidate: Candidate) -> dict[str, float]:
-    """Return temperature and threshold, with the threshold's precision and coverage on held-out and on test clips."""
+    """Return temperature and threshold, with the threshold's precision and coverage on held-out and on test tracks."""
     threshold = candidate.choice.threshold
-    test = candidate.table[candidate.table["split"] == "test"]
+    test = tables.per_track(candidate.table[candidate.table["split"] == "test"])
     precision, coverage = evaluate.selective_precision(test, threshold["confidence"])
     return {
         "temperature": candidate.choice.temperature,

@@ -35,12 +35,14 @@ from flows.parameters import (
     WeightsPath,
     current_settings,
 )
+from flows.pretrained import pretrained
 from flows.promote import PromotionDecision, PromotionOutcome, check_promotion, promote
 from flows.reports import tables
 from flows.train import train
 from genre import datasets, evaluate, parameters
 from genre.config import AudioConfig
 from genre.errors import UsageError
+from genre.weights import WeightsUnavailableError
 from genre.workspace import Workspace
 from tracking import cost, registry, runs
 
@@ -128,8 +130,21 @@ def retrain(
             train(dataset, source, variant, model, params, seed, folds, weights)
             promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision)
             decision = RetrainingDecision.from_promotion(promotion)
+        if datasets.get_dataset(dataset).synthetic:
+            register_pretrained(weights, registry_name)
         report_outcome(registry_name, before, decision, run_id)
     return Completed(name=decision.outcome.value, message=decision.sentence)
+
+
+def register_pretrained(weights: str, registry_name: str) -> None:
+    """Register the pretrained network, which knows real music, so that it serves in place of the demo's models.
+
+    Where its weights cannot be had, the demo's champion stays.
+    """
+    try:
+        pretrained(weights, registry_name)
+    except WeightsUnavailableError as error:
+        get_run_logger().warning("no champion that knows real music: %s", error)
 
 
 def check_thresholds(min_change: float, max_drift: float) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from genre.probabilities.tables import Level
+
 #: Key of the view: appended to `VIEW_TAG_PREFIX` it is the tag, and after ``?viewStateShareKey=`` in the address of the
 #: experiment's page it opens the view. In the page "Chart view" the models' scores are then shown as bars.
 VIEW_KEY = "leaderboard"
@@ -22,16 +24,30 @@ VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 #: Name of the view on the page.
 VIEW_NAME = "Leaderboard"
 
-#: Columns of the view, in this order; all but the bounds of the interval have a bar chart too.
-LEADERBOARD_METRICS = (
-    "test_macro_auc",
-    "test_accuracy",
-    "test_macro_f1",
-    "test_log_loss",
-    "fit_seconds",
-    "test_macro_auc_low",
-    "test_macro_auc_high",
-)
+#: Columns of the view, in this order, by the level at which models are judged; all but the bounds of the interval have
+#: a bar chart too.
+LEADERBOARD_METRICS: dict[Level, tuple[str, ...]] = {
+    "clip": (
+        "test_macro_auc",
+        "test_accuracy",
+        "test_macro_f1",
+        "test_log_loss",
+        "fit_seconds",
+        "test_macro_auc_low",
+        "test_macro_auc_high",
+    ),
+    "track": (
+        "test_track_macro_auc",
+        "test_track_accuracy",
+        "test_macro_auc",
+        "test_accuracy",
+        "test_track_macro_f1",
+        "test_track_log_loss",
+        "fit_seconds",
+        "test_track_macro_auc_low",
+        "test_track_macro_auc_high",
+    ),
+}
 
 #: Longest tag of an experiment that MLflow accepts, characters.
 MAX_DESCRIPTION = 5000
@@ -40,7 +56,7 @@ MAX_DESCRIPTION = 5000
 MAX_BARS = 20
 
 
-def set_experiment_page(run_id: str, note: str, *, replace: bool) -> None:
+def set_experiment_page(run_id: str, note: str, *, replace: bool, level: Level = "clip") -> None:
     """Describe the experiment of a run on its page, and give the page the view "Leaderboard".
 
     Parameters
@@ -51,18 +67,21 @@ def set_experiment_page(run_id: str, note: str, *, replace: bool) -> None:
         Description in Markdown; cut to `MAX_DESCRIPTION` characters.
     replace : bool
         Whether to replace a description that is already there.
+    level : {"clip", "track"}
+        Level at which the models are judged, and by whose test AUC the view orders them. Default ``clip``.
     """
     client = MlflowClient()
     experiment_id = client.get_run(run_id).info.experiment_id
-    client.set_experiment_tag(experiment_id, f"{VIEW_TAG_PREFIX}{VIEW_KEY}", json.dumps(_leaderboard_view()))
+    client.set_experiment_tag(experiment_id, f"{VIEW_TAG_PREFIX}{VIEW_KEY}", json.dumps(_leaderboard_view(level)))
     if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_DESCRIPTION])
 
 
-def _leaderboard_view() -> dict[str, Any]:
+def _leaderboard_view(level: Level) -> dict[str, Any]:
     """Return the view as MLflow's pages save it: models only, ordered by test AUC."""
     now_ms = int(time.time() * 1000)
-    columns = [f"metrics.`{name}`" for name in LEADERBOARD_METRICS]
+    names = LEADERBOARD_METRICS[level]
+    columns = [f"metrics.`{name}`" for name in names]
     state = {
         "searchFilter": "metrics.test_macro_auc > 0",  # leaves out runs that are not of one model
         "orderByKey": columns[0],
@@ -74,7 +93,7 @@ def _leaderboard_view() -> dict[str, Any]:
         "selectedColumns": columns,
         "columnOrder": columns,
         "compareRunSections": [{"uuid": "board", "name": VIEW_NAME, "display": True, "isReordered": False}],
-        "compareRunCharts": [_bar_chart(m) for m in LEADERBOARD_METRICS if not m.endswith(("_low", "_high"))],
+        "compareRunCharts": [_bar_chart(m) for m in names if not m.endswith(("_low", "_high"))],
     }
     return {"name": VIEW_NAME, "createdAt": now_ms, "updatedAt": now_ms, "state": json.dumps(state)}
 

@@ -1,4 +1,4 @@
-"""Gate of promotion: a version is scored as it would be served, beside the champion, on the same test clips."""
+"""Gate of promotion: a version is scored as it would be served, beside the champion, on the same test tracks."""
 
 import logging
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class Verdict:
     remark : str
         Reason for which there was no comparison, for people, if there was a champion.
     gain : PairedGain or None
-        Gain over the champion, if they were compared.
+        Gain over the champion on tracks, if they were compared.
     notes : list of Note
         Lines for the log.
     """
@@ -123,7 +123,8 @@ def evaluate_version(
     Returns
     -------
     Verdict
-        A first version may serve if its macro AUC is above chance with confidence.
+        A first version may serve if its macro AUC is above chance with confidence. Decided on tracks, the mean over
+        their clips, where they have several.
     """
     clips = clips[clips["clip_id"].isin(test.index)]
     served = scoring.score_clips(registry.version_uri(version.name, version.version), clips, config)
@@ -132,9 +133,10 @@ def evaluate_version(
     if not measured.is_same:
         reason = f"its predictions have changed since it was measured: {measured.difference}"
         return verdict(Finding.CHANGED, reasons=[reason])
-    low = evaluate.confidence_intervals(test)["macro_auc"][0]
+    low = evaluate.confidence_intervals(tables.per_track(test))["macro_auc"][0]
     if not low > 0.5:
-        reason = f"its test macro AUC may be no better than chance: the interval begins at {low:.3f}"
+        per = " per track" if tables.decision_level(test) == "track" else ""
+        reason = f"its test macro AUC{per} may be no better than chance: the interval begins at {low:.3f}"
         return verdict(Finding.CHANCE, reasons=[reason])
     if champion is None:
         return verdict(Finding.FIRST_VERSION)
@@ -149,7 +151,8 @@ def evaluate_version(
     if _max_difference(predicted, test) <= MAX_DISAGREEMENT:
         reason = f"it predicts the same as version {champion.version}, the champion"
         return verdict(Finding.SAME_AS_CHAMPION, reasons=[reason])
-    gain = evaluate.paired_gain(test, test.assign(**{genre: predicted[genre] for genre in tables.genres_of(test)}))
+    champions = test.assign(**{genre: predicted[genre] for genre in tables.genres_of(test)})
+    gain = evaluate.paired_gain(test, champions, level="track")
     objections = evaluate.find_objections(gain, min_gain=min_gain)
     return verdict(Finding.NOT_BETTER if objections else Finding.BETTER, reasons=objections, gain=gain)
 
@@ -163,7 +166,8 @@ def log_gain(version: ModelVersion, champion: ModelVersion | None, verdict: Verd
     names = ("gain", "gain_low", "gain_high", "accuracy_gain", "accuracy_gain_low", "accuracy_gain_high", "mcnemar")
     gains = dict(zip(names, values, strict=True))
     runs.log_metrics(version.run_id, {f"champion_{name}": value for name, value in gains.items()})
-    runs.set_tags(version.run_id, {"compared_with": f"version {champion.version} of {champion.name}"})
+    compared_with = f"version {champion.version} of {champion.name}"
+    runs.set_tags(version.run_id, {"compared_with": compared_with, "compared_by": gain["level"]})
 
 
 class _Comparison(NamedTuple):

@@ -5,6 +5,8 @@ import pandas as pd
 
 from genre import evaluate
 from genre.datasets import SYNTHETIC_WARNING
+from genre.ensemble import Ensemble
+from genre.models import musicnn_tags
 from genre.probabilities import tables
 from genre.training.selection import ChosenEnsemble
 
@@ -14,7 +16,7 @@ MAX_LENGTH = 5000
 #: Recall below which a genre is listed among the weaknesses.
 POOR_RECALL = 0.5
 
-#: Number of test clips below which a genre is listed among the weaknesses.
+#: Number of test clips, or of tracks where they have several, below which a genre is listed among the weaknesses.
 FEW_CLIPS = 30
 
 #: Largest number of genres listed one by one, the worst first, so that the description fits.
@@ -65,23 +67,51 @@ def render_model_card(
         At most 5,000 characters.
     """
     test = table[table["split"] == "test"]
-    genres = metrics_per_genre(test)
-    n_recordings = test["recording"].nunique()
+    level = tables.decision_level(test)
+    genres = metrics_per_genre(tables.per_track(test))
     parts = [
         f"**{SYNTHETIC_WARNING}**" if synthetic else "",
         f"Model: {label}. {_describe_data(clips, data_set)}",
-        f"## Scores on {len(test)} test clips of {n_recordings} recordings\n\n{_format_scores(test)}",
-        _genre_table(genres),
+        f"## Scores on {_count_tested(test)}\n\n{_format_scores(test)}",
+        _genre_table(genres, level),
         f"Confusion matrix, ROC and reliability: [figures of the run]({run_url}).",
         f"## Confidence\n\n{_describe_confidence(test, choice)}",
         f"## Cost\n\n{ms_per_clip:.0f} ms per ten-second clip, decoding included, on the machine that promoted it; "
         f"{megabytes:.1f} MB.",
-        f"## Known weaknesses\n\n{_list_weaknesses(genres, choice)}",
+        f"## Known weaknesses\n\n{_list_weaknesses(genres, choice, level)}",
         f"## How to call it\n\n`mlflow models serve -m {uri} -p 5001 --env-manager local`, then "
         "`python -m serving.request FILE...`. A request has the column `audio`: each file's bytes in base64, any "
         "format, sampling rate and length.",
     ]
     return "\n\n".join(part for part in parts if part)[:MAX_LENGTH]
+
+
+def render_pretrained_card(model: Ensemble) -> str:
+    """Write the model card of the pretrained network's own genres.
+
+    Parameters
+    ----------
+    model : Ensemble
+        The network as an ensemble of one.
+
+    Returns
+    -------
+    str
+        At most 5,000 characters.
+    """
+    merged = [f"- {genre}: {', '.join(tags)}" for genre, tags in musicnn_tags.TAGS_BY_GENRE.items()]
+    parts = [
+        "Model: musicnn (Pons and Serra 2019, ISC licence, in the run's artifacts), a convolutional network that was "
+        "trained on the Million Song Dataset with the tags that listeners of Last.fm gave. Nothing was trained here.",
+        "## Genres, and the tags that count for them\n\n" + "\n".join(merged),
+        f"## Measured\n\n{musicnn_tags.MEASURED}",
+        f"## Confidence\n\nBelow a confidence of {model.min_confidence:.2f} the prediction is `unknown`. This and the "
+        f"temperature of {model.temperature:.2f} were fitted on the music above.",
+        "## Known weaknesses\n\n- It knows no classical music, reggae or world music, which should come out as "
+        "`unknown`\n- pop with guitars is mostly named Rock, or `unknown`\n- the music that it was trained on, of before "
+        "2011, may be in your library",
+    ]
+    return "\n\n".join(parts)[:MAX_LENGTH]
 
 
 def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
@@ -90,13 +120,13 @@ def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     test : pd.DataFrame
-        Probability table.
+        Probability table of clips or of tracks.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by genre: ``clips``, ``auc``, ``low``, ``high``, ``recall``, ``precision``, ``taken_for`` (a genre, or
-        empty) and ``taken_share``; NaN where a genre has no clip or is never predicted.
+        Indexed by genre: ``n`` (its rows), ``auc``, ``low``, ``high``, ``recall``, ``precision``, ``taken_for`` (a
+        genre, or empty) and ``taken_share``; NaN where a genre has no row or is never predicted.
     """
     genres = tables.genres_of(test)
     y_true = tables.labels_of(test)
@@ -112,7 +142,7 @@ def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
             {
-                "clips": n_true.astype(int),
+                "n": n_true.astype(int),
                 "auc": [values[f"auc/{genre}"] for genre in genres],
                 "low": [bounds[f"auc/{genre}"][0] for genre in genres],
                 "high": [bounds[f"auc/{genre}"][1] for genre in genres],
@@ -134,49 +164,72 @@ def _describe_data(clips: pd.DataFrame, data_set: str) -> str:
     return f"Data: {data_set}, {len(clips)} clips of {n_recordings} recordings ({listed}{more}); {splits}."
 
 
+def _count_tested(test: pd.DataFrame) -> str:
+    """Return the number of test clips and recordings for people, and of tracks if any has several clips."""
+    n_recordings = test["recording"].nunique()
+    if tables.decision_level(test) == "clip":
+        return f"{len(test)} test clips of {n_recordings} recordings"
+    n_tracks = len(tables.per_track(test))
+    return f"{n_tracks} test tracks ({len(test)} clips) of {n_recordings} recordings"
+
+
 def _format_scores(test: pd.DataFrame) -> str:
-    values = evaluate.compute_metrics(tables.labels_of(test), tables.proba_of(test), tables.genres_of(test))
-    bounds = evaluate.confidence_intervals(test)
+    """Return the scores of clips as a sentence; by track and by clip, a line each, if a track has several clips."""
+    method = "(95 % intervals, bootstrap by recording)."
+    if tables.decision_level(test) == "clip":
+        return f"{_list_scores(test)} {method}"
+    return (
+        f"- per track, the mean over its clips, as served: {_list_scores(tables.per_track(test))}\n"
+        f"- per clip: {_list_scores(test)}\n\nBy genre, per track {method}"
+    )
+
+
+def _list_scores(table: pd.DataFrame) -> str:
+    values = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
+    bounds = evaluate.confidence_intervals(table)
     names = {"macro_auc": "macro AUC", "accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log-loss"}
-    listed = [f"{name} {values[key]:.3f} [{_format_interval(*bounds[key])}]" for key, name in names.items()]
-    return f"{', '.join(listed)} (95 % intervals, bootstrap by recording)."
+    return ", ".join(f"{name} {values[key]:.3f} [{_format_interval(*bounds[key])}]" for key, name in names.items())
 
 
-def _genre_table(genres: pd.DataFrame) -> str:
+def _genre_table(genres: pd.DataFrame, level: tables.Level) -> str:
     lines = [
-        "| genre | clips | AUC | recall | precision | most often taken for |",
+        f"| genre | {level}s | AUC | recall | precision | most often taken for |",
         "|---|---|---|---|---|---|",
     ]
     for genre, row in genres.sort_values("auc").head(MAX_GENRES).iterrows():
         taken = f"{row['taken_for']}, {row['taken_share']:.0%}" if row["taken_for"] else ""
         auc = f"{row['auc']:.3f} [{_format_interval(row['low'], row['high'])}]"
         shares = f"{_format_share(row['recall'])} | {_format_share(row['precision'])}"
-        lines.append(f"| {genre} | {row['clips']} | {auc} | {shares} | {taken} |")
+        lines.append(f"| {genre} | {row['n']} | {auc} | {shares} | {taken} |")
     return "\n".join(lines)
 
 
 def _describe_confidence(test: pd.DataFrame, choice: ChosenEnsemble) -> str:
-    """Describe the calibration and the threshold for ``unknown``: as learnt, and on test."""
+    """Describe the calibration and the threshold for ``unknown``: as learnt, and on test, of what is served: tracks."""
     threshold = choice.threshold
-    precision, coverage = evaluate.selective_precision(test, threshold["confidence"])
-    before = evaluate.calibration_error(evaluate.apply_temperature(test, 1 / choice.temperature))
-    after = evaluate.calibration_error(test)
+    tracks = tables.per_track(test)
+    precision, coverage = evaluate.selective_precision(tracks, threshold["confidence"])
+    uncalibrated = evaluate.apply_temperature(test, 1 / choice.temperature)
+    before = evaluate.calibration_error(tables.per_track(uncalibrated))
+    after = evaluate.calibration_error(tracks)
     missed = "" if threshold["reached"] else " The requested precision could not be reached; this is the highest found."
+    by_track = choice.n_tracks < choice.n_clips
+    learnt = f"{choice.n_tracks} tracks ({choice.n_clips} clips)" if by_track else f"{choice.n_clips} clips"
     return (
-        f"Temperature {choice.temperature:.2f}, learnt on {choice.n_clips} clips that no member was fitted on; "
+        f"Temperature {choice.temperature:.2f}, learnt on {learnt} that no member was fitted on; "
         f"calibration error on test {before:.3f} before, {after:.3f} after. Below a confidence of "
-        f"{threshold['confidence']:.2f} the prediction is `unknown`. On the clips it was learnt on, "
-        f"{threshold['coverage']:.0%} get a genre, which is right for {threshold['precision']:.0%} of them.{missed} "
-        f"On test, {_format_share(coverage)} get a genre, which is right for {_format_share(precision)}."
+        f"{threshold['confidence']:.2f} the prediction is `unknown`. On the {'tracks' if by_track else 'clips'} it was "
+        f"learnt on, {threshold['coverage']:.0%} get a genre, which is right for {threshold['precision']:.0%} of "
+        f"them.{missed} On test, {_format_share(coverage)} get a genre, which is right for {_format_share(precision)}."
     )
 
 
-def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble) -> str:
+def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble, level: tables.Level) -> str:
     poor = genres[genres["recall"] < POOR_RECALL]
-    few = genres[genres["clips"] < FEW_CLIPS]
-    weaknesses = [f"{genre}: only {row['recall']:.0%} of its clips are recognised" for genre, row in poor.iterrows()]
+    few = genres[genres["n"] < FEW_CLIPS]
+    weaknesses = [f"{genre}: only {row['recall']:.0%} of its {level}s are recognised" for genre, row in poor.iterrows()]
     if len(few):
-        weaknesses.append(f"tested on fewer than {FEW_CLIPS} clips: {', '.join(map(str, few.index))}")
+        weaknesses.append(f"tested on fewer than {FEW_CLIPS} {level}s: {', '.join(map(str, few.index))}")
     if not choice.threshold["reached"]:
         weaknesses.append("the requested precision is not reached at any confidence")
     weaknesses.append("music of any other genre is given one of these genres, or `unknown`")

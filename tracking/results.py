@@ -16,6 +16,7 @@ from genre import evaluate
 from genre.errors import GenreError
 from genre.files import read_json
 from genre.plots import evaluation, training
+from genre.probabilities.tables import decision_level, per_track
 from genre.training.job import read_job, read_result
 from genre.workspace import Workspace
 from tracking.runs import log_metrics, set_tags, workspace_id
@@ -56,16 +57,18 @@ def log_evaluation(
 ) -> None:
     """Log the scores of a probability table, its figures on the test split, and the table.
 
+    The figures are of clips, but for the reliability diagram, of tracks: confidences are served for tracks.
     `recalibrated` holds the same table at other temperatures, each under its label in the reliability diagram.
     """
     log_metrics(run_id, scores)
     test = table[table["split"] == "test"]
-    others = {label: other.loc[test.index] for label, other in recalibrated.items()}
+    level = decision_level(test)
+    others = {label: per_track(other.loc[test.index]) for label, other in recalibrated.items()}
     for figure, name in (
         (evaluation.roc_curves(test), "roc"),
         (evaluation.precision_recall_curves(test), "precision_recall"),
         (evaluation.confusion_matrix(test), "confusion_matrix"),
-        (evaluation.reliability_diagram(test, others=others), "reliability"),
+        (evaluation.reliability_diagram(per_track(test), others=others, level=level), "reliability"),
     ):
         log_figure(run_id, figure, f"{name}_test")
     log_table(run_id, table.reset_index(), "probabilities")

@@ -91,7 +91,7 @@ def predict(clips: pd.DataFrame, X: pd.DataFrame, groups: pd.Series, n_folds: in
 
 def summarise(predicted: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return one row of scores per model, per clip and per track, with the gains over the reference."""
-    by_track = {row: tables.per_recording(table) for row, table in predicted.items()}
+    by_track = {row: tables.per_track(table) for row, table in predicted.items()}
     records = []
     for row, table in predicted.items():
         clip = _scores(table)

@@ -14,6 +14,7 @@ from flows.reports import tables
 from genre import evaluate
 from genre.files import read_json
 from genre.plots import training
+from genre.probabilities.tables import Level, decision_level
 from genre.training.job import read_result
 from tracking import experiment_page, results, runs
 
@@ -26,6 +27,21 @@ SCORE_COLUMNS = {
     "test_log_loss": "log-loss",
     "fit_seconds": "fit, s",
 }
+
+#: The same where models are judged by track, each title naming what it counts; beside them two scores of clips.
+TRACK_COLUMNS = {
+    "validation_track_macro_auc": "validation AUC",
+    "test_track_macro_auc": "track AUC",
+    "test_track_accuracy": "track accuracy",
+    "test_macro_auc": "clip AUC",
+    "test_accuracy": "clip accuracy",
+    "test_track_macro_f1": "macro F1",
+    "test_track_log_loss": "log-loss",
+    "fit_seconds": "fit, s",
+}
+
+#: Sentence on the columns of `TRACK_COLUMNS`, for people.
+TRACK_NOTE = "A track has the mean probabilities of its clips; validation AUC, macro F1 and log-loss are of tracks."
 
 #: Titles of the columns that compare the first model with each other one: lead in macro AUC, McNemar's test.
 LEAD_COLUMNS = ("first leads by", "McNemar")
@@ -99,21 +115,26 @@ def publish_leaderboard(
     probabilities |= ensemble
     scored = {name: read_scores(folder) for name, folder in folders.items()}
     scored |= {name: evaluate.summarise_scores(table) for name, table in ensemble.items()}
-    board = rank_models(scored, outcomes)
-    ranked = {name: probabilities[name] for name in board.index if name in scored}
-    pairs = evaluate.compare_models({name: table[table["split"] == "test"] for name, table in ranked.items()})
+    test = {name: table[table["split"] == "test"] for name, table in probabilities.items()}
+    level: Level = "track" if any(decision_level(table) == "track" for table in test.values()) else "clip"
+    board = rank_models(scored, outcomes, level=level)
+    pairs = evaluate.compare_models({name: test[name] for name in board.index if name in test}, level=level)
     board = add_leads(board, pairs)
     for name in board.index[1:].intersection(list(folders)):
         results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
     note = f"Data set {material.workspace.dataset_id}: {len(material.clips)} clips, {', '.join(material.genres)}."
     if material.synthetic:
         note += " **Synthetic demo corpus: the scores say nothing about real music.**"
+    if level == "track":
+        note += f" {TRACK_NOTE}"
     log_leaderboard(run_id, board, scored, note)
     results.log_table(run_id, pairs, "comparisons")
     print(f"\n{to_text(board)}\n", flush=True)
 
 
-def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, ModelOutcome]) -> pd.DataFrame:
+def rank_models(
+    scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, ModelOutcome], *, level: Level = "clip"
+) -> pd.DataFrame:
     """Return the leaderboard: one row per model, the best on validation first.
 
     Parameters
@@ -122,16 +143,21 @@ def rank_models(scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str
         Model name to its scores, as `genre.evaluate.summarise_scores` names them, with ``fit_seconds``.
     outcomes : mapping
         Model name to its `ModelOutcome`.
+    level : {"clip", "track"}
+        Level at which the models are judged, and by whose macro AUC on validation they are ordered. Default ``clip``.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by model: the columns of `SCORE_COLUMNS`, the test AUC's interval, ``outcome`` (a `ModelOutcome`).
+        Indexed by model: the columns of `SCORE_COLUMNS` or `TRACK_COLUMNS`, the interval of the test AUC at this level,
+        ``outcome`` (a `ModelOutcome`).
     """
+    columns = TRACK_COLUMNS if level == "track" else SCORE_COLUMNS
+    validation_auc, test_auc = list(columns)[:2]
     rows = {name: scores.get(name, {}) for name in outcomes}
     out = pd.DataFrame.from_dict(rows, orient="index")
-    out = out.reindex(columns=[*SCORE_COLUMNS, "test_macro_auc_low", "test_macro_auc_high"])
-    out = out.assign(outcome=pd.Series(outcomes)).sort_values("validation_macro_auc", ascending=False)
+    out = out.reindex(columns=[*columns, f"{test_auc}_low", f"{test_auc}_high"])
+    out = out.assign(outcome=pd.Series(outcomes)).sort_values(validation_auc, ascending=False)
     return out.rename_axis("model")
 
 
@@ -157,8 +183,9 @@ def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(board: pd.DataFrame) -> str:
-    """Format the leaderboard for a terminal, without the columns of the lead, which would not fit."""
-    return format_leaderboard(board).drop(columns=list(LEAD_COLUMNS), errors="ignore").to_string(index=False, na_rep="")
+    """Format the leaderboard for a terminal, without columns that would not fit: the lead; by track F1 and log-loss."""
+    left_out = [*LEAD_COLUMNS, *(("macro F1", "log-loss") if _columns_of(board) is TRACK_COLUMNS else ())]
+    return format_leaderboard(board).drop(columns=left_out, errors="ignore").to_string(index=False, na_rep="")
 
 
 def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
@@ -170,24 +197,25 @@ def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mappi
     chosen = [name for name, outcome in board["outcome"].items() if outcome.status is ModelStatus.CHOSEN]
     results.log_table(run_id, board.assign(outcome=board["outcome"].map(str)).reset_index(), "leaderboard")
     best = scores.get(str([*chosen, board.index[0]][0]), {})
-    runs.log_metrics(run_id, {f"best_{key}": best[key] for key in SCORE_COLUMNS if key in best})
-    long = _long_format(scores)
+    runs.log_metrics(run_id, {f"best_{key}": best[key] for key in _columns_of(board) if key in best})
+    level: Level = "track" if _columns_of(board) is TRACK_COLUMNS else "clip"
+    long = _long_format(scores, level)
     if len(long):
-        results.log_figure(run_id, training.leaderboard_plot(long), "leaderboard")
+        results.log_figure(run_id, training.leaderboard_plot(long, level=level), "leaderboard")
     description = f"{note}\n\n{tables.to_markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
-    experiment_page.set_experiment_page(run_id, description, replace=len(chosen) > 0)
+    experiment_page.set_experiment_page(run_id, description, replace=len(chosen) > 0, level=level)
     create_table_artifact(key="leaderboard", table={str(c): shown[c].tolist() for c in shown}, description=note)
 
 
 def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
     """Format the leaderboard for people: numbers rounded, intervals in brackets."""
     shown = pd.DataFrame({"model": board.index})
-    for column, title in SCORE_COLUMNS.items():
+    for column, title in _columns_of(board).items():
         digits = 1 if column == "fit_seconds" else 3
         shown[title] = [f"{v:.{digits}f}" if pd.notna(v) else "" for v in board[column]]
-        if column == "test_macro_auc":
-            bounds = zip(board["test_macro_auc_low"], board["test_macro_auc_high"], strict=True)
+        if f"{column}_low" in board:
+            bounds = zip(board[f"{column}_low"], board[f"{column}_high"], strict=True)
             shown["95 %"] = [f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else "" for low, high in bounds]
     if "lead" in board:
         leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
@@ -197,15 +225,21 @@ def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(outcome=board["outcome"].map(str).to_numpy())
 
 
-def _long_format(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def _columns_of(board: pd.DataFrame) -> dict[str, str]:
+    """Return the scores of a leaderboard with their titles, by the level at which its models are judged."""
+    return TRACK_COLUMNS if "test_track_macro_auc" in board else SCORE_COLUMNS
+
+
+def _long_format(scores: Mapping[str, Mapping[str, float]], level: Level) -> pd.DataFrame:
     """Return one row per model and split, the form that the figure takes."""
+    name_of_auc = "track_macro_auc" if level == "track" else "macro_auc"
     return pd.DataFrame(
         {
             "model": name,
             "split": split,
-            "macro_auc": values[f"{split}_macro_auc"],
-            "low": values[f"{split}_macro_auc_low"],
-            "high": values[f"{split}_macro_auc_high"],
+            "macro_auc": values[f"{split}_{name_of_auc}"],
+            "low": values[f"{split}_{name_of_auc}_low"],
+            "high": values[f"{split}_{name_of_auc}_high"],
         }
         for name, values in scores.items()
         for split in ("validation", "test")

@@ -68,7 +68,8 @@ def _champion_row(when: str, version: ModelVersion | None) -> dict[str, object]:
     page = runs.run_url(run_id)
     metrics = MlflowClient().get_run(run_id).data.metrics
     link = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
-    return row | {"version": version.version, "test AUC": metrics.get("test_macro_auc"), "run": link}
+    auc = metrics.get("test_track_macro_auc", metrics.get("test_macro_auc"))  # older versions have that of clips only
+    return row | {"version": version.version, "test AUC": auc, "run": link}
 
 
 def format_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,7 @@ CLIP_COLUMNS = [
 
 #: Names that no genre may have: columns of the tables that also have one column per genre, and labels that the served
 #: model uses itself.
-RESERVED_NAMES = {"clip_id", "split", "genre", "recording", "error", UNKNOWN}
+RESERVED_NAMES = {"clip_id", "split", "genre", "recording", "track", "error", UNKNOWN}
 
 
 @dataclass(frozen=True)

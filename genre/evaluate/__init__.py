@@ -1,7 +1,10 @@
 """Numbers from probability tables: metrics, bootstrap intervals, paired tests, calibration. No figures, no files.
 
 A probability table is indexed by ``clip_id`` and holds ``split``, ``genre`` (categorical: its categories are the
-genres, in order), ``recording`` and one column of probabilities per genre, rows summing to 1.
+genres, in order), ``recording``, ``track`` (where it is known) and one column of probabilities per genre, rows summing
+to 1. Its rows are clips, or tracks where `genre.probabilities.tables.per_track` made it; the functions score its rows.
+`summarise_scores`, `fit_temperature`, `calibration_scores` and the comparisons at the level of tracks take clips and
+average them.
 """
 
 from genre.evaluate.calibration import (

@@ -1,14 +1,17 @@
 """Calibration of confidences: temperature, calibration error, and the threshold below which a genre is unknown."""
 
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from genre.errors import UsageError
 from genre.evaluate.scores import table_metrics
-from genre.probabilities.pooling import fit_pool_weights, pool_probabilities
-from genre.probabilities.tables import check_labels, genres_of, labels_of, proba_of
+from genre.probabilities.pooling import MIN_PROBABILITY, MIN_WEIGHT, pool_probabilities
+from genre.probabilities.tables import check_labels, genres_of, labels_of, per_track, proba_of, track_codes
 
 #: Target share of correct predictions among those at or above the threshold.
 TARGET_PRECISION = 0.8
@@ -26,6 +29,10 @@ class Threshold(TypedDict):
 def fit_temperature(table: pd.DataFrame) -> float:
     """Fit the temperature at which a model's confidence matches how often it is right (Guo et al. 2017).
 
+    The log-loss that is minimised is that of a track's probabilities, the mean over its clips after the temperature was
+    applied to each, as the model is served. The penalty that keeps few tracks from driving the temperature to certainty
+    is that of `genre.probabilities.pooling.fit_pool_weights`, whose result this is where each track has one clip.
+
     Parameters
     ----------
     table : pd.DataFrame
@@ -42,7 +49,14 @@ def fit_temperature(table: pd.DataFrame) -> float:
         If the table is empty or no probability table.
     """
     proba, y_true = _checked_arrays(table)
-    return float(1 / fit_pool_weights([proba], y_true)[0])
+    codes = track_codes(table)
+    order = np.argsort(codes, kind="stable")
+    logs = np.log(np.maximum(proba, MIN_PROBABILITY))[order]
+    loss = partial(_track_loss, logs=logs, log_of_true=logs[np.arange(len(logs)), y_true[order]], track=codes[order])
+    # A mean over clips need not be convex in the weight: the search begins at the best of a coarse grid around 1.
+    start = min(np.geomspace(0.1, 10, 9), key=lambda weight: loss(np.array([weight]))[0])
+    found = minimize(loss, [start], jac=True, method="L-BFGS-B", bounds=[(MIN_WEIGHT, None)])
+    return float(1 / found.x[0])
 
 
 def apply_temperature(table: pd.DataFrame, temperature: float) -> pd.DataFrame:
@@ -131,7 +145,8 @@ def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> T
 
     The confidence of a clip is its largest probability. The threshold is the smallest confidence that occurs in the
     table at or above which at least `precision` of the clips are predicted right. If none reaches it, the threshold is
-    the confidence with the highest precision, and the smallest of several, which keeps the most clips.
+    the confidence with the highest precision, and the smallest of several, which keeps the most clips. A threshold for
+    tracks is fitted on the table from `genre.probabilities.tables.per_track`, whose rows are tracks.
 
     Parameters
     ----------
@@ -199,7 +214,7 @@ def selective_precision(table: pd.DataFrame, confidence: float) -> tuple[float, 
 
 
 def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Fit temperature and threshold on held-out clips, and measure them on test clips.
+    """Fit temperature and threshold on held-out tracks, and measure them on test tracks.
 
     Parameters
     ----------
@@ -211,10 +226,10 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
     Returns
     -------
     dict of str to float
-        ``temperature``; ``unknown_below``, the threshold for `TARGET_PRECISION`, with ``answered_precision`` and
-        ``answered_coverage`` on `held_out`, and the same two on `test` with the prefix ``test_``;
-        ``test_calibration_error`` before, and ``test_calibration_error_tempered`` and ``test_log_loss_tempered`` after
-        applying the temperature.
+        All of tracks, whose probabilities are the mean over their clips: ``temperature``; ``unknown_below``, the
+        threshold for `TARGET_PRECISION`, with ``answered_precision`` and ``answered_coverage`` on `held_out`, and the
+        same two on `test` with the prefix ``test_``; ``test_calibration_error`` before, and
+        ``test_calibration_error_tempered`` and ``test_log_loss_tempered`` after applying the temperature.
 
     Raises
     ------
@@ -222,8 +237,8 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         If a table is empty or no probability table.
     """
     temperature = fit_temperature(held_out)
-    threshold = fit_threshold(apply_temperature(held_out, temperature))
-    tempered = apply_temperature(test, temperature)
+    threshold = fit_threshold(per_track(apply_temperature(held_out, temperature)))
+    tempered = per_track(apply_temperature(test, temperature))
     precision, coverage = selective_precision(tempered, threshold["confidence"])
     return {
         "temperature": temperature,
@@ -232,10 +247,27 @@ def calibration_scores(held_out: pd.DataFrame, test: pd.DataFrame) -> dict[str, 
         "answered_coverage": threshold["coverage"],
         "test_answered_precision": precision,
         "test_answered_coverage": coverage,
-        "test_calibration_error": calibration_error(test),
+        "test_calibration_error": calibration_error(per_track(test)),
         "test_calibration_error_tempered": calibration_error(tempered),
         "test_log_loss_tempered": float(table_metrics(tempered, genres_of(tempered))["log_loss"]),
     }
+
+
+def _track_loss(
+    weight: np.ndarray, *, logs: np.ndarray, log_of_true: np.ndarray, track: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Compute the penalised log-loss of tracks, and its derivative, at one over the temperature.
+
+    The clips are in the order of their tracks; `log_of_true` holds the logarithm of each clip's true genre.
+    """
+    n_clips = np.bincount(track)
+    norm = logsumexp(weight * logs, axis=1)
+    fitted = weight * log_of_true - norm
+    total = np.logaddexp.reduceat(fitted, np.cumsum(n_clips) - n_clips)  # over the clips of each track
+    expected = (logs * np.exp(weight * logs - norm[:, None])).sum(axis=1)
+    slope = np.exp(fitted - total[track]) @ (log_of_true - expected)
+    distance = weight - 1
+    return float((np.log(n_clips) - total).sum() + distance @ distance / 2), distance - slope
 
 
 def _checked_arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Comparison of models on the clips they have in common: paired bootstrap and McNemar's test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict
 
@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from genre.evaluate.resampling import bootstrap_metrics, percentile_intervals
 from genre.evaluate.scores import table_metrics
-from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
+from genre.probabilities.tables import Level, align_tables, decision_level, genres_of, labels_of, per_track, proba_of
 
 #: Loss of AUC of a single genre beyond which a gain in macro AUC no longer counts.
 MAX_GENRE_LOSS = 0.02
@@ -25,7 +25,9 @@ class PairedGain(TypedDict):
     accuracy: ScoreChange
     mcnemar: float
     genres: dict[str, ScoreChange]
+    level: Level
     n_clips: int
+    n_tracks: int
     n_recordings: int
 
 
@@ -36,8 +38,9 @@ def paired_gain(
     n: int = 2000,
     seed: int = 0,
     groups: str | None = "recording",
+    level: Level = "clip",
 ) -> PairedGain:
-    """Compute the gain of a candidate over a reference on the clips they have in common.
+    """Compute the gain of a candidate over a reference on the clips they have in common, or on their tracks.
 
     Both are resampled by the same draws, so that the difficulty of the clips cancels out.
 
@@ -47,13 +50,15 @@ def paired_gain(
         Probability tables over the same genres, in any order; clips are joined by id.
     n, seed, groups
         As in `bootstrap_metrics`; the groups are the candidate's.
+    level : {"clip", "track"}
+        Whether to score clips, or tracks by the mean over their clips. Default ``clip``.
 
     Returns
     -------
     PairedGain
         ``gain`` in macro AUC (candidate minus reference) with its 95 % ``interval``; the change of the ``accuracy``;
-        ``mcnemar``, the p-value of `mcnemar_test`; ``genres``, from each genre to the change of its AUC; ``n_clips``
-        and ``n_recordings`` compared.
+        ``mcnemar``, the p-value of `mcnemar_test`; ``genres``, from each genre to the change of its AUC; ``level``,
+        ``clip`` also where no track has several clips; ``n_clips``, ``n_tracks`` and ``n_recordings`` compared.
 
     Raises
     ------
@@ -61,9 +66,9 @@ def paired_gain(
         If the tables have other genres, no common clips, or disagree on the genre of a clip.
     """
     candidate, reference = align_tables([candidate, reference])
-    candidate_resamples = bootstrap_metrics(candidate, n=n, seed=seed, groups=groups)
-    reference_resamples = bootstrap_metrics(reference, n=n, seed=seed, groups=groups)
-    return _gain_from_resamples(candidate, reference, candidate_resamples, reference_resamples)
+    scored = [_at_level(table, level) for table in (candidate, reference)]
+    resamples = [bootstrap_metrics(table, n=n, seed=seed, groups=groups) for table in scored]
+    return _gain_from_resamples(scored, resamples, candidate, level)
 
 
 def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
@@ -91,7 +96,9 @@ def mcnemar_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
     return _mcnemar_p_value(*align_tables([first, second]))
 
 
-def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int = 0) -> pd.DataFrame:
+def compare_models(
+    tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: int = 0, level: Level = "clip"
+) -> pd.DataFrame:
     """Compare every pair of several models, on the clips that all of them have in common.
 
     Parameters
@@ -100,12 +107,15 @@ def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: i
         Model name to probability table, over the same genres.
     n, seed
         As in `bootstrap_metrics`, by recording; each model is resampled once.
+    level : {"clip", "track"}
+        As in `paired_gain`. Default ``clip``.
 
     Returns
     -------
     pd.DataFrame
         One row per pair: ``first``, ``second``, ``gain`` in macro AUC of the first over the second with ``low`` and
-        ``high``, ``accuracy_gain`` with ``accuracy_low`` and ``accuracy_high``, the p-value ``mcnemar``, ``n_clips``.
+        ``high``, ``accuracy_gain`` with ``accuracy_low`` and ``accuracy_high``, the p-value ``mcnemar``, ``n_clips``,
+        ``n_tracks``.
 
     Raises
     ------
@@ -113,14 +123,15 @@ def compare_models(tables: Mapping[str, pd.DataFrame], *, n: int = 2000, seed: i
         As in `paired_gain`.
     """
     aligned = dict(zip(tables, align_tables(list(tables.values())), strict=True)) if tables else {}
-    resamples = {name: bootstrap_metrics(table, n=n, seed=seed) for name, table in aligned.items()}
+    scored = {name: _at_level(table, level) for name, table in aligned.items()}
+    resamples = {name: bootstrap_metrics(table, n=n, seed=seed) for name, table in scored.items()}
     columns = ["first", "second", "gain", "low", "high"]
-    columns += ["accuracy_gain", "accuracy_low", "accuracy_high", "mcnemar", "n_clips"]
+    columns += ["accuracy_gain", "accuracy_low", "accuracy_high", "mcnemar", "n_clips", "n_tracks"]
     rows = []
-    for first, second in combinations(aligned, 2):
-        gain = _gain_from_resamples(aligned[first], aligned[second], resamples[first], resamples[second])
+    for pair in combinations(aligned, 2):
+        gain = _gain_from_resamples([scored[k] for k in pair], [resamples[k] for k in pair], aligned[pair[0]], level)
         changes = (gain["gain"], *gain["interval"], *gain["accuracy"])
-        rows.append((first, second, *changes, gain["mcnemar"], gain["n_clips"]))
+        rows.append((*pair, *changes, gain["mcnemar"], gain["n_clips"], gain["n_tracks"]))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -151,37 +162,45 @@ def find_objections(
         Reasons as text; empty if the gain is sufficient.
     """
     low, high = gain["interval"]
+    by_track = gain["level"] == "track"
+    per = " per track" if by_track else ""
     reasons = []
     if not low > min_gain:
         requirement = f"above {min_gain:+.3f}" if min_gain else "certain"
+        counted = f"{gain['n_tracks']} tracks of {gain['n_clips']} clips" if by_track else f"{gain['n_clips']} clips"
         reasons.append(
-            f"the gain in macro AUC over {reference_name}, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}] on "
-            f"{gain['n_clips']} clips, is not {requirement}"
+            f"the gain in macro AUC{per} over {reference_name}, {gain['gain']:+.3f} [{low:+.3f}, {high:+.3f}] on "
+            f"{counted}, is not {requirement}"
         )
     for genre, (change, genre_low, genre_high) in gain["genres"].items():
         if genre_high < -max_genre_loss:
-            reasons.append(f"{genre} loses {-change:.3f} AUC [{-genre_high:.3f}, {-genre_low:.3f}]")
+            reasons.append(f"{genre} loses {-change:.3f} AUC{per} [{-genre_high:.3f}, {-genre_low:.3f}]")
     return reasons
 
 
+def _at_level(table: pd.DataFrame, level: Level) -> pd.DataFrame:
+    """Return the table whose rows are scored: the clips, or their tracks."""
+    return per_track(table) if level == "track" else table
+
+
 def _gain_from_resamples(
-    candidate: pd.DataFrame,
-    reference: pd.DataFrame,
-    candidate_resamples: pd.DataFrame,
-    reference_resamples: pd.DataFrame,
+    scored: Sequence[pd.DataFrame], resamples: Sequence[pd.DataFrame], clips: pd.DataFrame, level: Level
 ) -> PairedGain:
-    """Compute `paired_gain` of two aligned tables from their resampled metrics."""
+    """Compute `paired_gain` of two aligned tables at their level, from their resampled metrics and the clips."""
+    candidate, reference = scored
     genres = genres_of(candidate)
     change = table_metrics(candidate, genres) - table_metrics(reference, genres)
-    intervals = percentile_intervals(candidate_resamples - reference_resamples)
+    intervals = percentile_intervals(resamples[0] - resamples[1])
     return PairedGain(
         gain=float(change["macro_auc"]),
         interval=intervals["macro_auc"],
         accuracy=(float(change["accuracy"]), *intervals["accuracy"]),
         mcnemar=_mcnemar_p_value(candidate, reference),
         genres={genre: (float(change[f"auc/{genre}"]), *intervals[f"auc/{genre}"]) for genre in genres},
-        n_clips=len(candidate),
-        n_recordings=int(candidate["recording"].nunique()),
+        level=level if level == "clip" else decision_level(clips),
+        n_clips=len(clips),
+        n_tracks=len(per_track(clips)),
+        n_recordings=int(clips["recording"].nunique()),
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from genre.errors import UsageError
 from genre.evaluate.scores import table_metrics, weighted_metrics
-from genre.probabilities.tables import check_labels, genres_of, labels_of, per_recording, proba_of
+from genre.probabilities.tables import check_labels, genres_of, labels_of, per_track, proba_of
 
 #: Number of weights that the bootstrap has in memory at once: 1 MB of float32, which fits into a core's cache.
 CHUNK_CELLS = 250_000
@@ -82,7 +82,7 @@ def confidence_intervals(
 
 
 def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Compute all scores of a table, per split, with 95 % intervals on validation and test.
+    """Compute all scores of a table, per split, by clip and by track, with 95 % intervals on validation and test.
 
     Parameters
     ----------
@@ -92,8 +92,9 @@ def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``<split>_<metric>`` for the keys of `compute_metrics`; on validation and test also ``…_low`` and ``…_high``,
-        and ``<split>_recording_<metric>`` of the mean probabilities of each recording.
+        ``<split>_<metric>`` for the keys of `compute_metrics`, and ``<split>_track_<metric>`` for those that are of no
+        single genre, of the mean probabilities of each track; on validation and test also ``…_low`` and ``…_high``.
+        Where every track has one clip, the two are equal.
 
     Raises
     ------
@@ -101,18 +102,21 @@ def summarise_scores(table: pd.DataFrame) -> dict[str, float]:
         If `table` is no probability table.
     """
     scores: dict[str, float] = {}
-    genres = genres_of(table)
     for split, part in table.groupby("split", observed=True):
-        for key, value in table_metrics(part, genres).items():
-            scores[f"{split}_{key}"] = value
-        if split == "train":  # models were fitted on it: an interval would be misleading
-            continue
+        tracks = per_track(part)
+        of_clips = _scores_with_intervals(part, is_train=split == "train")
+        of_tracks = of_clips if tracks is part else _scores_with_intervals(tracks, is_train=split == "train")
+        scores |= {f"{split}_{key}": value for key, value in of_clips.items()}
+        scores |= {f"{split}_track_{key}": value for key, value in of_tracks.items() if "/" not in key}
+    return scores
+
+
+def _scores_with_intervals(part: pd.DataFrame, *, is_train: bool) -> dict[str, float]:
+    """Return the scores of a split's rows; without intervals on train, where they would mislead: models know it."""
+    scores = {str(key): float(value) for key, value in table_metrics(part, genres_of(part)).items()}
+    if not is_train:
         for key, (low, high) in confidence_intervals(part).items():
-            scores[f"{split}_{key}_low"] = low
-            scores[f"{split}_{key}_high"] = high
-        for key, value in table_metrics(per_recording(part), genres).items():
-            if "/" not in str(key):  # no AUC per genre
-                scores[f"{split}_recording_{key}"] = float(value)
+            scores |= {f"{key}_low": low, f"{key}_high": high}
     return scores
 
 

@@ -23,7 +23,7 @@ from genre.plots.style import (
     make_unit_panel,
     set_title,
 )
-from genre.probabilities.tables import genres_of, labels_of, proba_of
+from genre.probabilities.tables import Level, genres_of, labels_of, proba_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,7 +153,11 @@ def confusion_matrix(table: pd.DataFrame) -> "Figure":
 
 
 def reliability_diagram(
-    table: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None, bins: int = 10
+    table: pd.DataFrame,
+    *,
+    others: Mapping[str, pd.DataFrame] | None = None,
+    bins: int = 10,
+    level: Level = "clip",
 ) -> "Figure":
     """Draw how often the predicted genre is right at each confidence.
 
@@ -165,6 +169,8 @@ def reliability_diagram(
         Label to probability table of the same clips, before or after calibration, drawn as lines.
     bins : int
         Number of equal bins of confidence between 0 and 1. Default 10.
+    level : {"clip", "track"}
+        Unit of a row of the tables, for the label of the lower axis. Default ``clip``.
 
     Returns
     -------
@@ -192,7 +198,7 @@ def reliability_diagram(
     set_title(upper, f"Reliability{_split_suffix(table)}: calibration error {calibration_error(table, bins=bins):.3f}")
     add_legend(upper, loc="upper left")
     lower.bar((means.index + 0.5) / bins, means["clips"], width=0.92 / bins, color=COLOURS[5])
-    lower.set(xlabel="Confidence (largest probability)", ylabel="Clips")
+    lower.set(xlabel="Confidence (largest probability)", ylabel=f"{level.capitalize()}s")
     return figure
 
 

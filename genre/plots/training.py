@@ -7,6 +7,7 @@ import pandas as pd
 
 from genre.errors import UsageError
 from genre.plots.style import COLOURS, FAINT, INK, add_legend, draw_intervals, make_panel, make_panels, set_title
+from genre.probabilities.tables import Level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +100,7 @@ def learning_curve(history: pd.DataFrame) -> "Figure":
     return figure
 
 
-def leaderboard_plot(df: pd.DataFrame) -> "Figure":
+def leaderboard_plot(df: pd.DataFrame, *, level: Level = "clip") -> "Figure":
     """Draw the macro AUC of each model with its interval, by split, the best model on top.
 
     Parameters
@@ -107,11 +108,13 @@ def leaderboard_plot(df: pd.DataFrame) -> "Figure":
     df : pd.DataFrame
         One row per model and split: ``model``, ``split`` (``validation`` or ``test``), ``macro_auc``, and the ends of
         its interval ``low`` and ``high``, NaN where unknown.
+    level : {"clip", "track"}
+        What was scored, for the label of the axis. Default ``clip``.
 
     Returns
     -------
     Figure
-        Ordered by macro AUC on test, and and then on validation; models without a test score are at the bottom.
+        Ordered by macro AUC on test, and then on validation; models without a test score are at the bottom.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def leaderboard_plot(df: pd.DataFrame) -> "Figure":
             heights = models.get_indexer(pd.Index(part["model"])) + shift
             draw_intervals(axes, part.rename(columns={"macro_auc": "value"}), heights, COLOURS[k], split)
     axes.set(yticks=np.arange(len(models)), yticklabels=models, ylim=(-0.6, len(models) - 0.4))
-    axes.set_xlabel("Macro AUC with 95 % interval")
+    axes.set_xlabel(f"Macro AUC by {level} with 95 % interval")
     set_title(axes, "Leaderboard")
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)

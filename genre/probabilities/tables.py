@@ -1,7 +1,7 @@
 """The probability table: the result of every model, whatever its kind."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,11 @@ import pandas as pd
 from genre.config import SPLITS
 from genre.errors import UsageError
 
-#: Columns of the table beside the probabilities.
+#: Columns of every table beside the probabilities; those of trainings have ``track`` as well.
 META_COLUMNS = ("split", "genre", "recording")
+
+#: Unit that scores count: a clip, or a track, whose probabilities are the mean over its clips.
+Level = Literal["clip", "track"]
 
 #: Largest deviation of a row's sum from 1 that counts as rounding, which stays below it even in half precision.
 SUM_TOLERANCE = 1e-3
@@ -23,6 +26,8 @@ def probability_table(
     recording: Sequence[str] | pd.Series,
     proba: np.ndarray,
     genres: Sequence[str],
+    *,
+    track: Sequence[str] | pd.Series | None = None,
 ) -> pd.DataFrame:
     """Build the probability table of one model, and check it.
 
@@ -42,6 +47,8 @@ def probability_table(
         Probabilities, columns in the order of `genres`, rows summing to 1 within 1e-3; they are normalised.
     genres : sequence of str [k]
         Genres of the data set, in order: at least two, and none named like another column of the table.
+    track : sequence of str [n], optional
+        Track that each clip was cut from, from `name_tracks`. Without it the recording counts as the track.
 
     Returns
     -------
@@ -61,6 +68,8 @@ def probability_table(
     table = pd.DataFrame({"split": splits}, index=ids)
     table["genre"] = _categorical(_check_column("genre", genre, ids), genres)
     table["recording"] = _check_column("recording", recording, ids)
+    if track is not None:
+        table["track"] = _check_column("track", track, ids)
     _check_split_and_genre(table, genre)
     return table.join(pd.DataFrame(validate_proba(proba, genres, ids), index=ids, columns=genres))
 
@@ -143,11 +152,69 @@ def labels_of(table: pd.DataFrame) -> np.ndarray:
     return codes
 
 
-def per_recording(table: pd.DataFrame) -> pd.DataFrame:
-    """Average a probability table over the clips of each recording.
+def name_tracks(clips: pd.DataFrame) -> pd.Series:
+    """Name the track of each clip: the audio file it was cut from, which is what a served model answers for.
 
-    Clips of one recording that differ in split or genre (an artist with two genres, for example) are averaged
-    separately.
+    A recording may be more than that: an artist, an album, or several copies of a track in different files.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Columns ``clip_id``, ``recording`` and, if there is audio, ``path``, empty for a clip without a file.
+
+    Returns
+    -------
+    pd.Series
+        In the order of `clips`: the first of the ids of the file's clips, because results hold no paths; the recording
+        where there is no file.
+    """
+    recordings = clips["recording"].astype(str)
+    if "path" not in clips:
+        return recordings
+    paths = clips["path"].astype(str)
+    first_ids = clips["clip_id"].astype(str).groupby(paths).transform("min")
+    return first_ids.where(paths != "", recordings)
+
+
+def track_codes(table: pd.DataFrame) -> np.ndarray:
+    """Assign each clip of a probability table the number of its track.
+
+    Clips of one track that differ in split, genre or recording belong to different ones.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Probability table.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=intp]
+        Number of the track of each clip, from 0, in the order of split, genre, recording and name of the track.
+
+    Raises
+    ------
+    UsageError
+        If a clip has no genre, or ``genre`` is not categorical.
+    """
+    labels_of(table)
+    columns = [name for name in (*META_COLUMNS, "track") if name in table]
+    return table.groupby(columns, observed=True, sort=True).ngroup().to_numpy(dtype=np.intp)
+
+
+def decision_level(table: pd.DataFrame) -> Level:
+    """Return the level at which a table decides: ``track`` if any track has several clips, else ``clip``.
+
+    Raises
+    ------
+    UsageError
+        As in `track_codes`.
+    """
+    codes = track_codes(table)
+    return "track" if len(np.unique(codes)) < len(codes) else "clip"
+
+
+def per_track(table: pd.DataFrame) -> pd.DataFrame:
+    """Average a probability table over the clips of each track, as a served model averages the windows of a file.
 
     Parameters
     ----------
@@ -157,19 +224,25 @@ def per_recording(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Probability table; each row has the first of its clips' ids in alphabetical order.
+        Probability table with a row per track, which has the first of its clips' ids in alphabetical order; `table`
+        itself if no track has several clips.
 
     Raises
     ------
     UsageError
         If `table` is no probability table.
     """
-    proba_of(table)
     genres = genres_of(table)
-    clips = table.rename_axis("clip_id").reset_index()
-    aggregation = {"clip_id": "min", **dict.fromkeys(genres, "mean")}
-    grouped = clips.groupby(list(META_COLUMNS), observed=True, sort=True, as_index=False)
-    return grouped.agg(aggregation).set_index("clip_id")[[*META_COLUMNS, *genres]]
+    proba = proba_of(table)
+    codes = track_codes(table)
+    n_clips = np.bincount(codes)
+    if (n_clips == 1).all():
+        return table
+    order = np.lexsort((table.index.astype(str), codes))
+    first = np.cumsum(n_clips) - n_clips
+    tracks = table.iloc[order[first]].copy()
+    tracks[genres] = np.add.reduceat(proba[order], first) / n_clips[:, None]
+    return tracks
 
 
 def align_tables(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -230,7 +303,7 @@ def validate_genres(genres: Sequence[str]) -> list[str]:
     genres = [str(genre) for genre in genres]
     if len(genres) < 2 or len(set(genres)) < len(genres):
         raise UsageError(f"the genres are {genres}; at least two different genres are needed, each once")
-    reserved = sorted(set(genres) & set(META_COLUMNS))
+    reserved = sorted(set(genres) & {*META_COLUMNS, "track"})
     if reserved:
         raise UsageError(f"a genre cannot be called {reserved[0]!r}: the table has a column of that name; rename it")
     return genres

@@ -196,4 +196,5 @@ def make_probability_table(clips: pd.DataFrame, proba: np.ndarray) -> pd.DataFra
     """Make the probability table of `clips` from their probabilities in the same order."""
     ids = pd.Index(clips["clip_id"])
     genres = list(clips["genre"].cat.categories)
-    return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres)
+    track = tables.name_tracks(clips)
+    return tables.probability_table(ids, clips["split"], clips["genre"], clips["recording"], proba, genres, track=track)

@@ -13,6 +13,7 @@ import pandas as pd
 from genre import models
 from genre.core import CORE, TRAINING, source_digest
 from genre.files import read_json, write_json, write_table
+from genre.probabilities import tables
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,12 @@ def prepare_training(directory: Path, job: TrainingJob, clips: pd.DataFrame) -> 
     job : Job
         What to train.
     clips : pd.DataFrame
-        Columns ``clip_id``, ``stamp``, ``genre`` (categorical), ``recording``, ``split``.
+        Columns ``clip_id``, ``stamp``, ``genre`` (categorical), ``recording``, ``split``, and ``path`` if there is
+        audio.
     """
     columns = ["clip_id", "stamp", "genre", "recording", "split"]
-    write_table(directory / "clips.parquet", clips[columns].reset_index(drop=True))
+    listed = clips[columns].assign(track=tables.name_tracks(clips))
+    write_table(directory / "clips.parquet", listed.reset_index(drop=True))
     write_json(directory / "job.json", asdict(job))
 
 

@@ -144,7 +144,13 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     saved = models.load_model(job.model, directory / "model")
     proba = models.predict_proba(job.model, saved, X)
     table = tables.probability_table(
-        pd.Index(clips["clip_id"]), clips["split"], clips["genre"], clips["recording"], proba, job.genres
+        pd.Index(clips["clip_id"]),
+        clips["split"],
+        clips["genre"],
+        clips["recording"],
+        proba,
+        job.genres,
+        track=clips["track"],
     )
     write_table(directory / "probabilities.parquet", table)
     notes = _cross_validate(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
@@ -184,7 +190,13 @@ def _cross_validate(
     except TrainingError as error:
         return {"out_of_fold": f"none: {error}"}
     table = tables.probability_table(
-        pd.Index(clips["clip_id"]), "train", clips["genre"], clips["recording"], proba, job.genres
+        pd.Index(clips["clip_id"]),
+        "train",
+        clips["genre"],
+        clips["recording"],
+        proba,
+        job.genres,
+        track=clips["track"],
     )
     write_table(directory / "out_of_fold.parquet", table)
     shutil.rmtree(directory / "folds", ignore_errors=True)

@@ -24,7 +24,7 @@ from genre.ensemble import (
 from genre.errors import UsageError
 from genre.folds import assign_folds
 from genre.probabilities import pooling
-from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of
+from genre.probabilities.tables import align_tables, genres_of, labels_of, per_track, proba_of
 
 #: Most members of an ensemble; more did not pay on the paper's published probabilities.
 MAX_MEMBERS = 3
@@ -57,7 +57,8 @@ class EnsembleSearch:
     Attributes
     ----------
     candidates : pd.DataFrame
-        Best first: ``members`` (tuple of str), ``mean``, ``macro_auc``, ``log_loss``, ``n_clips``.
+        Best first: ``members`` (tuple of str), ``mean``, ``macro_auc`` and ``log_loss`` of the tracks, ``n_clips``,
+        ``n_tracks``.
     chosen : int
         Position of the chosen candidate.
     reason : ChoiceReason
@@ -98,9 +99,9 @@ class ChosenEnsemble:
     temperature : float
         Temperature of the combined probabilities.
     threshold : Threshold
-        Threshold of the confidence, below which the prediction is unknown.
-    n_clips : int
-        Number of clips that weights, temperature and threshold were fitted on.
+        Threshold of the confidence of a track, below which the prediction is unknown.
+    n_clips, n_tracks : int
+        Number of clips that the weights were fitted on, and of their tracks, for temperature and threshold.
     """
 
     members: tuple[str, ...]
@@ -109,6 +110,7 @@ class ChosenEnsemble:
     temperature: float
     threshold: evaluate.Threshold
     n_clips: int
+    n_tracks: int
 
     def ensemble_table(self, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Return the probability table of the ensemble, as served, from those of its members."""
@@ -118,6 +120,9 @@ class ChosenEnsemble:
 
 def search_ensembles(tables: Mapping[str, pd.DataFrame]) -> EnsembleSearch:
     """Score subsets of at most three members under every rule, and choose one.
+
+    Scores are of tracks, the mean over their clips, since that is what is served; weights are fitted on clips, to which
+    the ensemble applies them.
 
     All subsets are scored under the fixed means, and the best three of each size under the fitted rules as well, whose
     weights are fitted on four fifths of the recordings and scored on the fifth left out, in turn. The best candidate
@@ -190,14 +195,15 @@ def fit_ensemble(
         honest = aligned.held_out(members, mean)
         temperature = evaluate.fit_temperature(honest)
         weights = _fit_weights(list(aligned.tables.values()), mean) if mean in LEARNT_MEANS else None
-    threshold = evaluate.fit_threshold(evaluate.apply_temperature(honest, temperature), precision)
+    tracks = per_track(evaluate.apply_temperature(honest, temperature))
     return ChosenEnsemble(
         members=tuple(members),
         mean=mean,
         weights=None if weights is None else weights.tolist(),
         temperature=temperature,
-        threshold=threshold,
+        threshold=evaluate.fit_threshold(tracks, precision),
         n_clips=len(honest),
+        n_tracks=len(tracks),
     )
 
 
@@ -262,14 +268,16 @@ class _AlignedTables:
 
     def score_candidate(self, members: Sequence[str], mean: Mean) -> dict[str, object]:
         """Score one candidate, a row of the search."""
-        table = self.held_out(members, mean)
-        scores = evaluate.compute_metrics(labels_of(table), proba_of(table), genres_of(table))
+        clips = self.held_out(members, mean)
+        tracks = per_track(clips)
+        scores = evaluate.compute_metrics(labels_of(tracks), proba_of(tracks), genres_of(tracks))
         kept = {key: scores[key] for key in ("macro_auc", "log_loss")}
-        return {"members": tuple(members), "mean": mean, **kept, "n_clips": len(table)}
+        return {"members": tuple(members), "mean": mean, **kept, "n_clips": len(clips), "n_tracks": len(tracks)}
 
     def bootstrap_auc(self, row: pd.Series) -> np.ndarray:
-        """Bootstrap the macro AUC of one candidate; the draws are the same for all."""
-        drawn = evaluate.bootstrap_metrics(self.held_out(row["members"], row["mean"]), n=N_RESAMPLES)
+        """Bootstrap the macro AUC of one candidate's tracks; the draws are the same for all."""
+        tracks = per_track(self.held_out(row["members"], row["mean"]))
+        drawn = evaluate.bootstrap_metrics(tracks, n=N_RESAMPLES)
         return drawn["macro_auc"].to_numpy()
 
 

@@ -53,6 +53,7 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
         expected = {
             "test_macro_auc",
             "test_macro_auc_low",
+            "test_track_macro_auc_high",
             "validation_log_loss",
             "train_accuracy",
             "test_auc/high-ish",

@@ -32,6 +32,7 @@ from tests.support.place import Place
 from tests.support.project import ROOT
 from tests.support.simulation import two_models
 from tests.support.sounds import tone, write_music
+from tests.support.tables import disputed_tracks
 from tracking import aliases, model_card, scoring
 from tracking.gate import ACCEPTED, Finding, SkipReason, Verdict, evaluate_version
 
@@ -430,6 +431,18 @@ def test_a_version_without_a_gain_is_refused(as_scored):
     assert verdict.ms_per_clip > 0
 
 
+def test_a_version_is_judged_by_track_where_tracks_have_several_clips(as_scored):
+    tracks = [f"{genre}{n // 2}" for genre in ("high", "low") for n in range(4)]
+    verdict = as_scored.judge(as_scored.test.assign(recording=tracks, track=tracks))
+    assert (verdict.gain["level"], verdict.gain["n_clips"], verdict.gain["n_tracks"]) == ("track", 8, 4)
+    (reason,) = verdict.reasons
+    assert reason.startswith("the gain in macro AUC per track over the champion, ")
+    assert reason.endswith(" on 4 tracks of 8 clips, is not certain")
+    genre = pd.Categorical(["high", "high", "low", "low"] * 2)
+    (reason,) = as_scored.judge(as_scored.test.assign(genre=genre, recording=tracks, track=tracks)).reasons
+    assert reason.startswith("its test macro AUC per track may be no better than chance")
+
+
 def test_a_version_with_the_predictions_of_the_champion_is_refused(as_scored, monkeypatch):
     monkeypatch.setitem(as_scored.scored, "models:/genre/1", as_scored.scored["models:/genre/2"])
     verdict = as_scored.judge(as_scored.test)
@@ -507,7 +520,7 @@ def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
 def tables() -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(0)
     simulated = [two_models(rng, n_clips=240, n_genres=3, skills=(s, s))[0] for s in (1.0, 2.0)]
-    return dict(zip(("svm", "catboost"), simulated, strict=True))
+    return {name: t.assign(track=t.index) for name, t in zip(("svm", "catboost"), simulated, strict=True)}
 
 
 def render_card(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
@@ -563,6 +576,25 @@ def test_the_model_card_names_the_weaknesses(tables):
     assert "genre 1, 100%" in text
 
 
+def test_the_model_card_shows_both_levels_where_tracks_have_several_clips():
+    table = disputed_tracks()
+    text = render_card({"svm": table, "catboost": table})
+    assert "## Scores on 8 test tracks (24 clips) of 8 recordings" in text
+    assert "- per track, the mean over its clips, as served: macro AUC 1.000 [1.000, 1.000], accuracy 1.000" in text
+    assert "- per clip: macro AUC 0.556" in text and "accuracy 0.333 [0.333, 0.333]" in text
+    assert "| genre | tracks | AUC |" in text and "| a | 4 | 1.000 [1.000, 1.000] | 100% | 100% |  |" in text
+    assert "learnt on 8 tracks (24 clips) that no member was fitted on" in text
+    assert "On the tracks it was learnt on, 100% get a genre, which is right for 100% of them." in text
+    assert "On test, 100% get a genre, which is right for 100%." in text
+    assert "tested on fewer than 30 tracks: a, b" in text and text.endswith("any format, sampling rate and length.")
+
+
+def test_the_model_card_shows_one_level_where_every_track_has_one_clip(tables):
+    text = render_card(tables)
+    assert "## Scores on 240 test clips of 120 recordings" in text and "| genre | clips | AUC |" in text
+    assert "learnt on 240 clips" in text and "track" not in text
+
+
 def test_a_model_card_of_very_many_genres_still_fits():
     rng = np.random.default_rng(0)
     table = two_models(rng, n_clips=400, n_genres=100, skills=(2.0, 2.0))[0]
@@ -574,7 +606,7 @@ def test_metrics_per_genre_of_a_small_table():
     proba = np.eye(3)[[0, 1, 1, 1, 2, 2]] * 0.7 + 0.1
     table = probability_table(ids, "test", list("xxxyyy"), ids, proba, list("xyz"))
     metrics = model_card.metrics_per_genre(table)
-    assert metrics["clips"].tolist() == [3, 3, 0]
+    assert metrics["n"].tolist() == [3, 3, 0]
     assert metrics["recall"].tolist()[:2] == pytest.approx([1 / 3, 1 / 3]) and np.isnan(metrics["recall"]["z"])
     assert metrics["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
     assert metrics["taken_for"].tolist() == ["y", "z", ""]

@@ -43,6 +43,6 @@ def share_promoted(
     gains = []
     for trial in range(n_trials):
         champion, candidate = two_models(rng, n_clips=n_clips, n_genres=n_genres, skills=skills)
-        gains.append(evaluate.paired_gain(candidate, champion, n=n, seed=trial))
+        gains.append(evaluate.paired_gain(candidate, champion, n=n, seed=trial, level="track"))
     promoted = [not evaluate.find_objections(gain) for gain in gains]
     return float(np.mean(promoted)), float(np.mean([gain["gain"] for gain in gains]))

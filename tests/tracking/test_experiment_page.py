@@ -24,11 +24,12 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return client
 
 
-def test_the_page_keeps_its_description_and_has_a_view_of_logged_metrics(client, tmp_path):
+@pytest.mark.parametrize(("level", "first"), [("clip", "test_macro_auc"), ("track", "test_track_macro_auc")])
+def test_the_page_keeps_its_description_and_has_a_view_of_logged_metrics(client, tmp_path, level, first):
     """As MLflow's page reads it: an envelope with a name, times and a state, whose columns are metrics that we log."""
     run_id = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path))).info.run_id
-    experiment_page.set_experiment_page(run_id, "note " * 2000, replace=True)
-    experiment_page.set_experiment_page(run_id, "of one model", replace=False)
+    experiment_page.set_experiment_page(run_id, "note " * 2000, replace=True, level=level)
+    experiment_page.set_experiment_page(run_id, "of one model", replace=False, level=level)
     tags = client.get_experiment_by_name("mine").tags
     assert tags["mlflow.note.content"].startswith("note ")
     view = json.loads(tags["mlflow.sharedViewState.leaderboard"])
@@ -37,7 +38,8 @@ def test_the_page_keeps_its_description_and_has_a_view_of_logged_metrics(client,
     _, model = two_models(np.random.default_rng(0), n_clips=60, n_genres=3, skills=(0.5, 2.5))
     logged = {f"metrics.`{name}`" for name in [*evaluate.summarise_scores(model), "fit_seconds"]}
     assert {c for c in state["selectedColumns"] if c.startswith("metrics.")} <= logged
-    assert state["orderByKey"] in state["selectedColumns"] and state["orderByAsc"] is False
+    assert state["orderByKey"] == state["selectedColumns"][0] == f"metrics.`{first}`"
+    assert state["orderByAsc"] is False
     sections = [section["uuid"] for section in state["compareRunSections"]]
     assert {f"metrics.`{chart['metricKey']}`" for chart in state["compareRunCharts"]} <= logged
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == set(sections)

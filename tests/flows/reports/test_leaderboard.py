@@ -1,12 +1,14 @@
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flows.reports import leaderboard
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
 from genre import evaluate
 from tests.support.simulation import two_models
+from tests.support.tables import consistent_tracks, disputed_tracks
 
 FAILED = ModelOutcome(ModelStatus.FAILED, "no memory")
 
@@ -23,7 +25,7 @@ def test_the_page_of_the_experiment_is_replaced_if_a_model_is_chosen(tmp_path, m
     replaced = []
     tables = []
     monkeypatch.setattr(
-        leaderboard.experiment_page, "set_experiment_page", lambda *_, replace: replaced.append(replace)
+        leaderboard.experiment_page, "set_experiment_page", lambda *_, replace, level: replaced.append(replace)
     )
     monkeypatch.setattr(leaderboard.results, "log_table", lambda run_id, table, name: tables.append(table))
     monkeypatch.setattr(leaderboard.runs, "log_metrics", lambda *_: None)
@@ -59,6 +61,56 @@ def test_the_first_is_compared_with_every_other_and_a_failed_one_stays_blank():
     assert shown["McNemar"].tolist() == ["", f"p {gain['mcnemar']:.2g}", ""]
     lines = leaderboard.to_text(board).splitlines()
     assert max(map(len, lines)) < 120 and "nan" not in lines[3] and lines[3].endswith("failed: no memory")
+
+
+def board_by_track() -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
+    """Leaderboard of a model that is better by track beside one that is better by clip, and their scores."""
+    scored = {}
+    for name, table in {"by clip": consistent_tracks(), "by track": disputed_tracks()}.items():
+        halves = pd.concat([table.iloc[:12].assign(split="validation"), table.iloc[12:]])
+        scored[name] = evaluate.summarise_scores(halves) | {"fit_seconds": 1.0}
+    outcomes = dict.fromkeys(scored, ModelOutcome(ModelStatus.TRAINED))
+    return leaderboard.rank_models(scored, outcomes, level="track"), scored
+
+
+def test_models_are_ordered_by_track_and_shown_by_clip_beside_it():
+    board, scored = board_by_track()
+    assert list(board.index) == ["by track", "by clip"]
+    outcomes = dict.fromkeys(scored, ModelOutcome(ModelStatus.TRAINED))
+    assert list(leaderboard.rank_models(scored, outcomes).index) == ["by clip", "by track"]
+    shown = leaderboard.format_leaderboard(board).set_index("model")
+    assert list(shown)[:6] == ["validation AUC", "track AUC", "95 %", "track accuracy", "clip AUC", "clip accuracy"]
+    assert shown.loc["by track", ["track AUC", "track accuracy", "clip accuracy"]].tolist() == [
+        "1.000",
+        "1.000",
+        "0.333",
+    ]
+    assert shown.loc["by clip", ["track accuracy", "clip accuracy"]].tolist() == ["0.750", "0.750"]
+
+
+def test_the_leaderboard_by_track_fits_into_a_terminal():
+    board, _ = board_by_track()
+    board = board.rename(index={"by clip": "weighted mean of catboost, mel_cnn, svm"})
+    lines = leaderboard.to_text(board).splitlines()
+    assert max(map(len, lines)) <= 140 and "track AUC" in lines[0] and "clip AUC" in lines[0]
+
+
+def test_the_page_and_the_figure_are_of_the_level_that_decides(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        leaderboard.experiment_page, "set_experiment_page", lambda *_, replace, level: seen.update(level=level)
+    )
+    monkeypatch.setattr(leaderboard.results, "log_table", lambda *_: None)
+    monkeypatch.setattr(leaderboard.results, "log_figure", lambda run_id, figure, name: seen.update(figure=figure))
+    monkeypatch.setattr(leaderboard.runs, "log_metrics", lambda run_id, metrics: seen.update(metrics=metrics))
+    monkeypatch.setattr(leaderboard, "create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(leaderboard, "MlflowClient", Mock)
+    board, scored = board_by_track()
+    leaderboard.log_leaderboard("run", board, scored, "note")
+    assert seen["level"] == "track" and seen["metrics"]["best_test_track_accuracy"] == 1
+    axes = seen["figure"].axes[0]
+    assert axes.get_xlabel() == "Macro AUC by track with 95 % interval"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["by clip", "by track"]  # the best on top
 
 
 def test_without_scores_there_is_no_lead():

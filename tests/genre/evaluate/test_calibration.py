@@ -3,15 +3,20 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from genre import evaluate
 from genre.errors import UsageError
 from genre.probabilities import tables
+from genre.probabilities.pooling import fit_pool_weights
 from tests.support.simulation import two_models
+from tests.support.tables import disputed_tracks
 
 
 def table_of(seed: int = 0, n_clips: int = 600, n_genres: int = 4, skill: float = 2.0) -> pd.DataFrame:
-    return two_models(np.random.default_rng(seed), n_clips=n_clips, n_genres=n_genres, skills=(skill, skill))[0]
+    """Probability table of clips that are tracks of their own, two to a recording."""
+    table = two_models(np.random.default_rng(seed), n_clips=n_clips, n_genres=n_genres, skills=(skill, skill))[0]
+    return table.assign(track=table.index)
 
 
 def loss(table: pd.DataFrame) -> float:
@@ -126,6 +131,55 @@ def test_nan_is_refused_and_the_clip_named(function):
     table.loc["7", "genre 1"] = np.nan
     with pytest.raises(UsageError, match="'7' are not finite"):
         function(table)
+
+
+def tracks_of(seed: int = 0, n_tracks: int = 300) -> pd.DataFrame:
+    """Probability table of tracks of four clips, which differ from each other as much as tracks do."""
+    rng = np.random.default_rng(seed)
+    track = np.repeat(np.arange(n_tracks), 4)
+    noise = rng.normal(size=(n_tracks, 3))[track] + rng.normal(size=(len(track), 3))
+    y = track % 3
+    proba = softmax(1.5 * np.eye(3)[y] + noise, axis=1)
+    names = [f"t{i:03d}" for i in track]
+    ids = [f"{name}@{i % 4}" for i, name in enumerate(names)]
+    return tables.probability_table(ids, "test", np.array(list("xyz"))[y], names, proba, list("xyz"), track=names)
+
+
+def test_temperature_minimises_the_log_loss_of_tracks_as_they_are_served():
+    table = tracks_of()
+    temperature = evaluate.fit_temperature(table)
+
+    def loss_of_tracks(factor: float) -> float:
+        return loss(tables.per_track(evaluate.apply_temperature(table, temperature * factor)))
+
+    assert loss_of_tracks(1) < min(map(loss_of_tracks, (0.1, 0.5, 0.85, 1.2, 2, 10)))
+    # the mean over clips that differ is more modest than each of them
+    assert temperature < 0.8 * evaluate.fit_temperature(table.assign(track=table.index))
+
+
+def test_temperature_of_tracks_with_one_clip_is_that_of_pooling():
+    table = table_of(5)
+    alone = fit_pool_weights([tables.proba_of(table)], tables.labels_of(table))
+    assert evaluate.fit_temperature(table) == pytest.approx(1 / alone[0], rel=1e-3)
+
+
+def test_confidence_is_calibrated_for_tracks_and_not_for_their_clips():
+    held_out, test = tracks_of(0), tracks_of(1)
+    scores = evaluate.calibration_scores(held_out, test)
+    by_clip = evaluate.fit_temperature(held_out.assign(track=held_out.index))
+    for_clips = evaluate.calibration_error(tables.per_track(evaluate.apply_temperature(test, by_clip)))
+    assert scores["test_calibration_error_tempered"] < 0.7 * for_clips
+    assert scores["answered_precision"] >= 0.8 and scores["test_answered_precision"] > 0.75
+    served = tables.per_track(evaluate.apply_temperature(test, scores["temperature"]))
+    answered = tables.proba_of(served).max(axis=1) >= scores["unknown_below"]
+    assert scores["test_answered_coverage"] == answered.mean()
+
+
+def test_threshold_of_disputed_tracks_is_one_of_their_means():
+    table = disputed_tracks()
+    assert evaluate.fit_threshold(table, 0.8)["coverage"] < 0.5
+    threshold = evaluate.fit_threshold(tables.per_track(table), 0.8)
+    assert threshold == {"confidence": pytest.approx(0.53), "precision": 1.0, "coverage": 1.0, "reached": True}
 
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan")])

@@ -12,7 +12,7 @@ from genre.errors import UsageError
 from genre.evaluate import resampling
 from genre.probabilities import tables
 from tests.support.project import ROOT
-from tests.support.tables import GENRES, random_table, scores_of
+from tests.support.tables import GENRES, disputed_tracks, random_table, scores_of
 
 PAPER = ROOT / "tests" / "data" / "paper_probabilities.npz"
 
@@ -147,8 +147,9 @@ def test_the_order_of_rows_changes_nothing(order):
     pd.testing.assert_frame_equal(
         evaluate.bootstrap_metrics(shuffled, n=5), evaluate.bootstrap_metrics(table, n=5), atol=1e-12
     )
-    pd.testing.assert_frame_equal(tables.per_recording(shuffled), tables.per_recording(table), atol=1e-12)
+    pd.testing.assert_frame_equal(tables.per_track(shuffled), tables.per_track(table), atol=1e-12)
     assert evaluate.fit_threshold(shuffled) == evaluate.fit_threshold(table)
+    assert evaluate.fit_temperature(shuffled) == pytest.approx(evaluate.fit_temperature(table))
 
 
 def test_bootstrap_depends_on_the_seed_and_not_on_the_chunks(monkeypatch):
@@ -240,9 +241,42 @@ def test_summary_has_every_split_but_no_intervals_on_train():
     assert summary["test_macro_auc"] == scores_of(test)["macro_auc"] and "test_auc/Rock" in summary
     interval = (summary["test_accuracy_low"], summary["test_accuracy_high"])
     assert interval == evaluate.confidence_intervals(test)["accuracy"]
-    assert summary["test_recording_macro_auc"] == scores_of(tables.per_recording(test))["macro_auc"]
+    tracks = tables.per_track(test)
+    assert summary["test_track_macro_auc"] == scores_of(tracks)["macro_auc"]
+    interval = (summary["validation_track_macro_auc_low"], summary["validation_track_macro_auc_high"])
+    validation = tables.per_track(table[table["split"] == "validation"])
+    assert interval == evaluate.confidence_intervals(validation)["macro_auc"]
+    assert "train_track_log_loss" in summary and "train_track_log_loss_low" not in summary
     assert "train_log_loss" in summary and "train_log_loss_low" not in summary
     assert "validation_auc/Rock_high" in summary
+
+
+def test_the_mean_over_a_track_is_right_where_most_of_its_clips_are_wrong():
+    summary = evaluate.summarise_scores(disputed_tracks())
+    assert summary["test_accuracy"] == pytest.approx(1 / 3) and summary["test_track_accuracy"] == 1
+    assert summary["test_macro_auc"] < 0.6 and summary["test_track_macro_auc"] == 1
+    assert summary["test_track_accuracy_low"] == 1 and summary["test_accuracy_high"] == pytest.approx(1 / 3)
+
+
+def test_one_clip_per_track_gives_equal_scores():
+    summary = evaluate.summarise_scores(random_table(per_recording=1))
+    for key in ("macro_auc", "accuracy", "macro_f1", "log_loss"):
+        for end in ("", "_low", "_high"):
+            assert summary[f"test_track_{key}{end}"] == summary[f"test_{key}{end}"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 59), st.floats(0, 1))
+def test_a_clip_nearer_the_truth_makes_no_track_worse(seed, position, share):
+    """Of means over clips the log-loss is at most that of the clips, since the logarithm is concave."""
+    table = random_table(seed)
+    scores = scores_of(tables.per_track(table))
+    assert scores["log_loss"] <= scores_of(table)["log_loss"] + 1e-12
+    better = table.copy()
+    true = np.eye(len(GENRES))[tables.labels_of(table)[position]]
+    better.iloc[position, -len(GENRES) :] = share * true + (1 - share) * tables.proba_of(table)[position]
+    improved = scores_of(tables.per_track(better))
+    assert improved["log_loss"] <= scores["log_loss"] + 1e-12 and improved["accuracy"] >= scores["accuracy"]
 
 
 def table_with_confidences(confidences: list[float], right: list[bool]) -> pd.DataFrame:
@@ -304,7 +338,7 @@ def test_uninformative_tables_have_defined_scores_and_intervals(recwarn):
 
 
 @pytest.mark.parametrize(
-    "function", [scores_of, evaluate.summarise_scores, evaluate.confidence_intervals, tables.per_recording]
+    "function", [scores_of, evaluate.summarise_scores, evaluate.confidence_intervals, tables.per_track]
 )
 def test_nan_is_refused_and_the_clip_named(function):
     table = random_table()

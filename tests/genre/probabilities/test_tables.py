@@ -67,9 +67,9 @@ def test_accessors_refuse_a_frame_that_is_no_probability_table():
         tables.labels_of(table)
 
 
-def test_per_recording_is_the_mean_over_clips():
+def test_per_track_is_the_mean_over_clips():
     table = random_table()
-    means = tables.per_recording(table)
+    means = tables.per_track(table)
     assert len(means) == 20 and list(means) == list(table) and means.index.name == "clip_id"
     assert tables.genres_of(means) == GENRES
     row = means[means["recording"] == "r4"].iloc[0]
@@ -79,6 +79,43 @@ def test_per_recording_is_the_mean_over_clips():
     assert scores_of(means)["macro_auc"] > scores_of(table)["macro_auc"]
 
 
-def test_a_recording_of_two_genres_gives_two_rows():
-    means = tables.per_recording(random_table().assign(recording="one artist"))
+def test_a_track_of_two_genres_gives_two_rows():
+    means = tables.per_track(random_table().assign(recording="one artist"))
     assert means["genre"].tolist() == GENRES and means.index.is_unique
+    assert len(tables.per_track(random_table().assign(recording="one artist", track="one file"))) == 3
+
+
+def test_a_track_is_a_file_where_the_recording_is_an_artist():
+    """Two artists of ten files with three clips each: what is averaged is the file."""
+    table = random_table()
+    files = table["recording"].to_numpy()
+    tracks = tables.per_track(table.assign(recording=[f"artist {i % 2}" for i in range(60)], track=files))
+    assert len(tracks) == 40  # three clips of a file, of which one belongs to the other artist
+    by_artist = table.assign(recording=[f"artist {i // 30}" for i in range(60)])
+    assert len(tables.per_track(by_artist)) == 6
+    tracks = tables.per_track(by_artist.assign(track=files))
+    assert len(tracks) == 20 and tracks["recording"].nunique() == 2
+    alone = tables.per_track(table).set_index("recording")
+    np.testing.assert_allclose(tables.proba_of(tracks), tables.proba_of(alone.loc[tracks["track"]]))
+
+
+def test_tracks_are_named_by_their_file_or_else_by_their_recording():
+    clips = pd.DataFrame(
+        {
+            "clip_id": ["jazz/b@10", "jazz/b@0", "rock/a@0", "no file"],
+            "recording": ["artist", "artist", "artist", "a video"],
+            "path": ["/music/jazz/b", "/music/jazz/b", "/music/rock/a", ""],
+        },
+        index=[7, 3, 5, 1],
+    )
+    names = tables.name_tracks(clips)
+    assert names.to_dict() == {7: "jazz/b@0", 3: "jazz/b@0", 5: "rock/a@0", 1: "a video"}
+    assert tables.name_tracks(clips.drop(columns="path")).tolist() == clips["recording"].tolist()
+
+
+def test_one_clip_per_track_is_the_table_itself():
+    table = random_table(per_recording=1).iloc[::-1]
+    assert tables.per_track(table) is table and tables.decision_level(table) == "clip"
+    assert tables.decision_level(random_table()) == "track"
+    assert tables.decision_level(random_table().assign(track=[f"file {i}" for i in range(60)])) == "clip"
+    assert tables.per_track(table.iloc[:0]).empty and tables.decision_level(table.iloc[:0]) == "clip"

@@ -26,7 +26,7 @@ GENRES = ["a", "b", "c"]
 
 
 def make_clips(n: int = 90) -> pd.DataFrame:
-    """Clips of three genres, three to a recording."""
+    """Clips of three genres, three to a recording, in one file."""
     number = np.arange(n)
     return pd.DataFrame(
         {
@@ -36,6 +36,7 @@ def make_clips(n: int = 90) -> pd.DataFrame:
             "reason": "",
             "genre": pd.Categorical([GENRES[i // 3 % 3] for i in number], categories=GENRES),
             "recording": [f"recording {i // 3}" for i in number],
+            "path": [f"/music/recording {i // 3}" for i in number],
             "split": [("train", "train", "train", "validation", "test")[i // 9 % 5] for i in number],
         }
     )
@@ -81,7 +82,9 @@ def test_a_training_leaves_what_it_promises(prepared):
     table = pd.read_parquet(folder / "probabilities.parquet")
     assert len(table) == 90
     np.testing.assert_allclose(table[GENRES].sum(axis=1), 1)
-    assert json.loads((folder / "scores.json").read_text())["test_macro_auc"] > 0.8
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["test_track_macro_auc"] > scores["test_macro_auc"] > 0.8
+    assert table["track"].tolist() == [f"clip {i // 3 * 3:03d}" for i in range(90)]  # the first of each file's clips
     importances = pd.read_parquet(folder / "importances.parquet")
     assert importances["mean"].idxmax() == importances["own"].idxmax() == FEATURE_NAMES[0]
 
@@ -94,6 +97,7 @@ def test_out_of_fold_predictions_come_from_models_without_the_recording(prepared
     known = pd.read_parquet(folder / "probabilities.parquet")
     held_out = held_out_probabilities(folder)
     assert set(held_out.index) == set(known.index[known["split"] != "test"])
+    assert held_out["track"].equals(known.loc[held_out.index, "track"])
     assert held_out["split"].value_counts().to_dict() == {"train": 54, "validation": 18}
     assert tables.genres_of(held_out) == GENRES
     learnt = held_out[held_out["split"] == "train"]

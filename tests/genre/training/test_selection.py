@@ -7,10 +7,11 @@ import pytest
 from genre import ensemble, evaluate
 from genre.errors import UsageError
 from genre.probabilities import pooling
-from genre.probabilities.tables import align_tables, genres_of, labels_of, proba_of, probability_table
+from genre.probabilities.tables import align_tables, genres_of, labels_of, per_track, proba_of, probability_table
 from genre.training import selection
 from tests.support.project import ROOT
 from tests.support.simulation import two_models
+from tests.support.tables import consistent_tracks, disputed_tracks
 
 DATA = ROOT / "tests" / "data" / "paper_probabilities.npz"
 
@@ -75,6 +76,21 @@ def same_but_for_noise(n_clips: int, skills: list[float], seed: int = 0) -> dict
     rng = np.random.default_rng(seed)
     tables = [two_models(rng, n_clips=n_clips, n_genres=3, skills=(s, s), shared=0.0)[0] for s in skills]
     return {f"model {k}": table for k, table in enumerate(tables)}
+
+
+def test_the_ensemble_is_chosen_by_track_where_tracks_have_several_clips():
+    """A model that is better by track is preferred to one that is better by clip."""
+    by_track, by_clip = disputed_tracks(), consistent_tracks()
+    assert scores(by_clip)["macro_auc"] > scores(by_track)["macro_auc"]
+    ranked = selection.search_ensembles({"by clip": by_clip, "by track": by_track}).candidates
+    alone = ranked[ranked["members"].map(len) == 1].set_index("members")
+    assert alone["macro_auc"].to_dict() == {("by track",): 1, ("by clip",): 0.75}
+    assert (set(ranked["n_clips"]), set(ranked["n_tracks"])) == ({24}, {8})
+    choice = selection.fit_ensemble({"by track": by_track}, ["by track"], "arithmetic")
+    assert (choice.n_clips, choice.n_tracks) == (24, 8)
+    served = per_track(choice.ensemble_table({"by track": by_track}))
+    assert choice.threshold["confidence"] == pytest.approx(proba_of(served).max(axis=1).min())
+    assert choice.threshold["coverage"] == choice.threshold["precision"] == 1
 
 
 def test_fewer_members_are_chosen_where_more_gain_less_than_a_standard_error():
