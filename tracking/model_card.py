@@ -107,9 +107,9 @@ def render_pretrained_card(model: Ensemble) -> str:
         f"## Measured\n\n{musicnn_tags.MEASURED}",
         f"## Confidence\n\nBelow a confidence of {model.min_confidence:.2f} the prediction is `unknown`. This and the "
         f"temperature of {model.temperature:.2f} were fitted on the music above.",
-        "## Known weaknesses\n\n- It knows no classical music, reggae or world music, which should come out as "
-        "`unknown`\n- pop with guitars is mostly named Rock, or `unknown`\n- the music that it was trained on may be in your "
-        "library",
+        "## Known weaknesses\n\n- it knows no classical music, reggae or world music, which should come out as "
+        "`unknown`\n- pop with guitars is mostly named Rock, or `unknown`\n- your library may hold music that it was "
+        "trained on",
     ]
     return "\n\n".join(parts)[:MAX_LENGTH]
 
