@@ -154,7 +154,9 @@ def main(
     groups = clips["recording"] if block == 1 else neighbours(clips, block)
     predicted = predict(clips.assign(split="test"), X, groups, n_folds)
     print(f"\n{len(clips)} clips of {clips['recording'].nunique()} tracks, {n_folds} folds by {block} track(s)\n")
-    print(summarise(predicted).to_markdown(index=False, disable_numparse=True))
+    table = summarise(predicted)
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
 if __name__ == "__main__":
