@@ -11,8 +11,8 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
+from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.parameters import RegistryName, WeightsPath, current_settings
-from flows.promote import PromotionDecision, PromotionOutcome, next_command
 from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -17,6 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
+from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.material import Material, load_material
 from flows.parameters import Dataset, MinGain, MinPrecision, RegistryName, Source, VariantName, current_settings
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
@@ -30,33 +28,6 @@ from genre.training.job import code_digest, held_out_probabilities, read_job, re
 from genre.workspace import PROJECT_DIR, Workspace
 from tracking import aliases, cost, model_card, packaging, registry, results, runs
 from tracking.gate import SkipReason, Verdict, evaluate_version, log_gain
-
-
-class PromotionOutcome(StrEnum):
-    """Outcome of a promotion."""
-
-    PROMOTED = "promoted"
-    REFUSED = "refused"
-    #: The ensemble is a registered version already, and the decision on it stands.
-    UNCHANGED = "unchanged"
-    #: Versions of this data set cannot be registered beside the champion.
-    NOT_REGISTERED = "not registered"
-
-
-@dataclass(frozen=True)
-class PromotionDecision:
-    """Decision of a promotion.
-
-    Attributes
-    ----------
-    outcome : PromotionOutcome
-        The decision.
-    sentence : str
-        The decision and its reasons, for people.
-    """
-
-    outcome: PromotionOutcome
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -264,17 +235,6 @@ def _model_outcomes(candidates: Mapping[str, Path], chosen: str, run_id: str) ->
     outcomes = dict.fromkeys(candidates, ModelOutcome(ModelStatus.TRAINED))
     failed = {name: ModelOutcome(ModelStatus.FAILED, reason) for name, reason in runs.failed_models(run_id).items()}
     return outcomes | {chosen: ModelOutcome(ModelStatus.CHOSEN)} | failed
-
-
-def next_command(name: str) -> str:
-    """Return the commands that serve the champion, or advice on how to get one."""
-    if registry.find_version_by_alias(name, "champion") is None:
-        command = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
-        return f'there is no champion yet; if a version was no better than chance, train on more music: "{command}"'
-    uri = shlex.quote(mlflow.get_tracking_uri())
-    serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
-    request = "python -m serving.request FILE..."
-    return f"To serve the champion:\n  MLFLOW_TRACKING_URI={uri} {serve}\nTo classify files with it:\n  {request}"
 
 
 def _is_current(material: Material, job: Mapping[str, Any]) -> bool:

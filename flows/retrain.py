@@ -12,6 +12,7 @@ from flows import drift
 from flows.acquire import acquire, last_arguments
 from flows.build import build
 from flows.cli import main
+from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.hyperparameters import resolve_hyperparameters, select_models
 from flows.material import training_clips
 from flows.parameters import (
@@ -36,7 +37,7 @@ from flows.parameters import (
     current_settings,
 )
 from flows.pretrained import pretrained
-from flows.promote import PromotionDecision, PromotionOutcome, check_promotion, promote
+from flows.promote import check_promotion, promote
 from flows.reports import tables
 from flows.train import train
 from genre import datasets, evaluate, parameters

@@ -18,8 +18,8 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect.logging import disable_run_logger
 
 from flows import promote
+from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.material import Material
-from flows.promote import PromotionDecision, PromotionOutcome
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
 from genre import models
 from genre.config import AudioConfig

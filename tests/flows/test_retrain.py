@@ -10,8 +10,8 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from flows import retrain
+from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.drift import DriftFinding
-from flows.promote import PromotionDecision, PromotionOutcome
 from flows.reports import tables
 from flows.retrain import RetrainingDecision, RetrainingOutcome, changed_share, reason_to_skip
 from genre.config import AudioConfig

@@ -10,13 +10,13 @@ import pytest
 
 from genre.core import CORE, TRAINING, copy_core, source_digest, source_files
 from genre.inputs import INPUTS
-from genre.models import MODELS
+from genre.models import MODELS, PRETRAINED
 from tests.support.project import ROOT
 
 PACKAGE = ROOT / "genre"
 
 #: Modules that are imported by name while a program runs.
-BY_NAME = {model.family for model in MODELS.values()} | {entry.module_name for entry in INPUTS.values()}
+BY_NAME = {model.family for model in (MODELS | PRETRAINED).values()} | {entry.module_name for entry in INPUTS.values()}
 
 
 def module_path(name: str) -> Path | None:

@@ -8,15 +8,17 @@ from genre.errors import AudioError, UsageError
 from genre.inputs import BASE_INPUTS, INPUTS, column_names, compute_inputs, get_input, is_vector
 from genre.models import MODELS
 from genre.store import parts
+from tests.support.network import random_weights
 from tests.support.sounds import tone
 
 CONFIG = AudioConfig()
+WEIGHTS = {"musicnn.npz": random_weights()}
 EVERY_INPUT = pytest.mark.parametrize("name", INPUTS)
 
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, np.ndarray]:
-    return compute_inputs(tone(10, hz=300), CONFIG, INPUTS)
+    return compute_inputs(tone(10, hz=300), CONFIG, INPUTS, WEIGHTS)
 
 
 @EVERY_INPUT
@@ -30,7 +32,7 @@ def test_values_have_the_shape_and_type_of_the_entry(name, values):
 
 @EVERY_INPUT
 def test_an_input_computed_alone_is_the_same_to_the_last_digit(name, values):
-    alone = compute_inputs(tone(10, hz=300), CONFIG, [name])
+    alone = compute_inputs(tone(10, hz=300), CONFIG, [name], WEIGHTS)
     assert list(alone) == [name]
     np.testing.assert_array_equal(alone[name], values[name])
 
@@ -38,7 +40,7 @@ def test_an_input_computed_alone_is_the_same_to_the_last_digit(name, values):
 @EVERY_INPUT
 @pytest.mark.parametrize("seconds", [1.0, 3.3])
 def test_a_short_clip_has_values_of_the_same_shape(name, seconds):
-    short = compute_inputs(tone(seconds, hz=300), CONFIG, [name])[name]
+    short = compute_inputs(tone(seconds, hz=300), CONFIG, [name], WEIGHTS)[name]
     assert short.shape == get_input(name).shape(CONFIG)
 
 
@@ -47,7 +49,7 @@ def test_the_summary_is_named_numbers_that_follow_the_values(name, values):
     module = get_input(name).module
     summary = module.summarise(values[name])
     assert summary and all(isinstance(key, str) and np.isfinite(value) for key, value in summary.items())
-    other = compute_inputs(tone(10, hz=500, seed=1), CONFIG, [name])[name]
+    other = compute_inputs(tone(10, hz=500, seed=1), CONFIG, [name], WEIGHTS)[name]
     assert module.summarise(other) != summary
 
 
@@ -86,7 +88,7 @@ def test_every_model_takes_one_input_of_the_registry_or_several_vectors(model):
 
 
 def test_an_unknown_input_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match="unknown input 'smell'; choose from features, spectrograms"):
+    with pytest.raises(UsageError, match="unknown input 'smell'; choose from embeddings, features, modulations"):
         compute_inputs(tone(1, hz=300), CONFIG, ["smell"])
 
 

@@ -1,0 +1,47 @@
+"""Decisions on a registered version, as the flows that register one return and print them."""
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+
+import mlflow
+
+from tracking import registry
+
+
+class PromotionOutcome(StrEnum):
+    """Outcome of a promotion."""
+
+    PROMOTED = "promoted"
+    REFUSED = "refused"
+    #: The ensemble is a registered version already, and the decision on it stands.
+    UNCHANGED = "unchanged"
+    #: Versions of this data set cannot be registered beside the champion.
+    NOT_REGISTERED = "not registered"
+
+
+@dataclass(frozen=True)
+class PromotionDecision:
+    """Decision of a promotion.
+
+    Attributes
+    ----------
+    outcome : PromotionOutcome
+        The decision.
+    sentence : str
+        The decision and its reasons, for people.
+    """
+
+    outcome: PromotionOutcome
+    sentence: str
+
+
+def next_command(name: str) -> str:
+    """Return the commands that serve the champion, or advice on how to get one."""
+    if registry.find_version_by_alias(name, "champion") is None:
+        command = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
+        return f'there is no champion yet; if a version was no better than chance, train on more music: "{command}"'
+    uri = shlex.quote(mlflow.get_tracking_uri())
+    serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
+    request = "python -m serving.request FILE..."
+    return f"To serve the champion:\n  MLFLOW_TRACKING_URI={uri} {serve}\nTo classify files with it:\n  {request}"
