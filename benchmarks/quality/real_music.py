@@ -4,13 +4,13 @@ The folder has one sub-folder per genre. Clips are cut as in the data set ``fold
 fold of tracks in turn, and scored on the clips, and the tracks, that it was not fitted on. The reference is the mean of
 svm and catboost with the paper's settings on the 97 features. Intervals are of the bootstrap by track, 95 %.
 
-With ``--block 20`` the folds are of twenty files with neighbouring names, since neighbours may share an album.
+With ``--block 20`` the folds are of files whose numbered names lie within twenty numbers, since neighbours may share an
+album.
 
     python -m benchmarks.quality.real_music ~/Music/by-genre
 """
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,12 +130,9 @@ def _with_interval(value: float, bounds: Sequence[float], sign: str = "") -> str
 
 
 def neighbours(clips: pd.DataFrame, size: int) -> pd.Series:
-    """Return a group per clip: so many tracks of a genre with neighbouring names, numbers in them in their order."""
-    tracks = clips.drop_duplicates("recording")[["genre", "recording"]]
-    order = tracks["recording"].map(lambda name: [int(n) if n.isdigit() else 0 for n in re.split(r"(\d+)", name)])
-    rank = tracks.assign(order=order).sort_values("order").groupby("genre", observed=True).cumcount()
-    group = tracks["genre"].astype(str) + (rank // size).astype(str)
-    return clips["recording"].map(dict(zip(tracks["recording"], group, strict=True)))
+    """Return a group per clip: of one genre, and of so many consecutive numbers, the last ones in the tracks' names."""
+    number = clips["path"].map(lambda path: int("0" + "".join(filter(str.isdigit, Path(path).stem))))
+    return clips["genre"].astype(str) + " " + ((number - 1) // size).astype(str)
 
 
 def main(
@@ -145,7 +142,7 @@ def main(
     ] = "",
     clips_per_track: Annotated[int, typer.Option(help="Largest number of clips per track.")] = 2,
     n_folds: Annotated[int, typer.Option(help="Folds.")] = 5,
-    block: Annotated[int, typer.Option(help="Tracks with neighbouring names that share a fold.")] = 1,
+    block: Annotated[int, typer.Option(help="Consecutive numbers in names whose tracks share a fold.")] = 1,
     n_jobs: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Print the table."""

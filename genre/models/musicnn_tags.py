@@ -39,9 +39,9 @@ OUTSIDE_TAG = "instrumental"
 #: quarters right with a weight of 2, and 50 with none.
 OUTSIDE_WEIGHT = 2.0
 
-#: Power of the rank of a genre's commonest tag, from 1, by which the genre is raised: the tags are in the order of their
-#: number in the training set, and the network gives rare ones low values. Without it 46 of the 160 tracks could be
-#: named at four fifths right, with it 54.
+#: Power of the rank of a genre's commonest tag, from 1, by which the genre is raised: the tags are in the order of how
+#: often they occur in the training set, and the network gives rare ones low values. Without it 46 of the 160 tracks
+#: could be named at four fifths right, with it 54.
 RARITY_POWER = 0.125
 
 #: Power of the probabilities that makes confidence agree with accuracy, and confidence below which the genre is

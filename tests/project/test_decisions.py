@@ -17,8 +17,8 @@ PROSE_ATTRIBUTES = {"detail", "explanation", "message", "reason", "remark", "sen
 MATCHERS = {"startswith", "endswith", "find", "index", "count"}
 DIVIDERS = {"partition", "rpartition", "split"}
 
-#: Prefect's log is nothing but text: what repeats a line is known by that line.
-READS_TEXT = {"flows/cli.py"}
+#: Prefect's log is nothing but text: what repeats a line is known by that line. So is what pip writes when it fails.
+READS_TEXT = {"flows/cli.py", "genre/weights.py"}
 
 
 def is_phrase(node: ast.AST) -> bool:
