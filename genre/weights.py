@@ -20,8 +20,11 @@ from genre.files import make_directory, write_atomically
 from genre.inputs import musicnn
 from genre.workspace import PROJECT_DIR, weights_dir
 
-#: Environment variable with the path of the wheel, or of a converted file.
+#: Environment variable with the path of the wheel, or of a converted file, or with `NO_WEIGHTS`.
 WEIGHTS_VARIABLE = "GENRE_WEIGHTS"
+
+#: Path that stands for no weights: none are looked for, and nothing is downloaded.
+NO_WEIGHTS = "none"
 
 #: The published package, of which only a few files are read; none of its code is run.
 REQUIREMENT = "musicnn==0.1.0"
@@ -61,7 +64,8 @@ def find_weights(path: str = "") -> Path:
     Parameters
     ----------
     path : str
-        The wheel as downloaded, or a converted file; by default that of the environment variable ``GENRE_WEIGHTS``.
+        The wheel as downloaded, or a converted file; ``none`` to go without. By default the value of the environment
+        variable ``GENRE_WEIGHTS``.
 
     Returns
     -------
@@ -73,11 +77,16 @@ def find_weights(path: str = "") -> Path:
     DataError
         If what was given is neither, or is damaged.
     WeightsUnavailableError
-        If nothing was given and the wheel cannot be downloaded or converted.
+        If nothing was given and the wheel cannot be downloaded or converted, or `path` is ``none``.
     GenreError
         If the workspace cannot be written to.
     """
-    if given := path or os.environ.get(WEIGHTS_VARIABLE, ""):
+    given = path or os.environ.get(WEIGHTS_VARIABLE, "")
+    if given == NO_WEIGHTS:
+        raise WeightsUnavailableError(
+            f"the weights of the music network are turned off ({WEIGHTS_VARIABLE} or weights is {NO_WEIGHTS})"
+        )
+    if given:
         return _use_given(Path(given).expanduser())
     if _is_converted(cached_path()):
         return cached_path()

@@ -10,9 +10,14 @@ import pytest
 
 from genre.inputs.musicnn import MusicnnWeights
 from tests.support.champion import log_champion
+from tests.support.network import random_weights
 from tests.support.project import ROOT
 from tests.support.servers import free_port, served, wait_until_up
 from tests.support.sounds import tone, write_music
+
+#: Weights that were given to the tests. Tests go without, and download nothing, unless they ask for some.
+GIVEN_WEIGHTS = os.environ.get("GENRE_WEIGHTS", "")
+os.environ["GENRE_WEIGHTS"] = "none"
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +116,25 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def musicnn_weights() -> MusicnnWeights:
-    """The published weights of the music network, where ``GENRE_WEIGHTS`` or the workspace has them."""
+def musicnn_weights(tmp_path_factory: pytest.TempPathFactory) -> MusicnnWeights:
+    """The published weights of the music network: those that ``GENRE_WEIGHTS`` named at the start, or downloaded."""
     from genre.inputs.musicnn import load_weights
-    from genre.weights import WEIGHTS_VARIABLE, cached_path, find_weights
+    from genre.weights import WeightsUnavailableError, find_weights
 
-    if not os.environ.get(WEIGHTS_VARIABLE) and not cached_path().exists():
-        pytest.skip(f"no weights of the music network in the workspace; set {WEIGHTS_VARIABLE}")
-    return load_weights(find_weights())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENRE_HOME", str(tmp_path_factory.mktemp("weights")))
+        patch.setenv("GENRE_WEIGHTS", GIVEN_WEIGHTS)
+        try:
+            return load_weights(find_weights())
+        except WeightsUnavailableError as error:
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def network_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights of the music network, random ones."""
+    from genre.inputs.musicnn import save_weights
+
+    path = tmp_path_factory.mktemp("network") / "musicnn.npz"
+    save_weights(path, random_weights())
+    return path

