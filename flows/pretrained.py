@@ -73,7 +73,7 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
     if champion and not gives_way(champion):
         return _keep_champion(version, champion, is_new=is_new)
     aliases.promote_version(name, version, champion)
-    remark = f"over version {champion.version}, which has heard less real music" if champion else ""
+    remark = f"over version {champion.version}, which was not trained on music of yours" if champion else ""
     text = f"promoted {remark}".strip()
     MlflowClient().set_model_version_tag(name, version.version, "decision", text)
     get_run_logger().info("version %s of %s: %s", version.version, name, text)

@@ -1,6 +1,6 @@
 """Flow ``retrain``, the main job: acquire, build, train and promote, if enough has changed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mlflow.entities.model_registry import ModelVersion
@@ -132,20 +132,26 @@ def retrain(
             promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision)
             decision = RetrainingDecision.from_promotion(promotion)
         if datasets.get_dataset(dataset).synthetic:
-            register_pretrained(weights, registry_name)
+            decision = replace(decision, sentence=decision.sentence + register_pretrained(weights, registry_name))
         report_outcome(registry_name, before, decision, run_id)
     return Completed(name=decision.outcome.value, message=decision.sentence)
 
 
-def register_pretrained(weights: str, registry_name: str) -> None:
+def register_pretrained(weights: str, registry_name: str) -> str:
     """Register the pretrained network, which knows real music, so that it serves in place of the demo's models.
 
     Where its weights cannot be had, the demo's champion stays.
+
+    Returns
+    -------
+    str
+        The decision on it, to be added to another sentence.
     """
     try:
-        pretrained(weights, registry_name)
+        return f"; {pretrained(weights, registry_name).sentence}"
     except WeightsUnavailableError as error:
         get_run_logger().warning("no champion that knows real music: %s", error)
+        return f"; no champion that knows real music: {error}"
 
 
 def check_thresholds(min_change: float, max_drift: float) -> None:

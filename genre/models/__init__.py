@@ -102,6 +102,11 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("random_forest", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
         ModelSpec("svm", _CLASSICAL, _COLUMNS, "model.skops", _SKLEARN, plain_input_names=_FEATURES),
         ModelSpec("catboost", _CLASSICAL, _COLUMNS, "model.cbm", ("catboost",), plain_input_names=_FEATURES),
+        ModelSpec(
+            "logistic_regression_embeddings",
+            *(_CLASSICAL, _EMBEDDINGS, "model.skops", _SKLEARN),
+            trainer="logistic_regression",
+        ),
         ModelSpec("svm_embeddings", _CLASSICAL, _EMBEDDINGS, "model.skops", _SKLEARN, trainer="svm"),
         ModelSpec("svm_all_inputs", _CLASSICAL, (*_COLUMNS, *_EMBEDDINGS), "model.skops", _SKLEARN, trainer="svm"),
         ModelSpec("mel_cnn", "genre.models.mel_cnn", _SPECTROGRAMS, "model.keras", _KERAS),

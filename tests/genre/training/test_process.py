@@ -109,6 +109,17 @@ def test_out_of_fold_predictions_come_from_models_without_the_recording(prepared
     assert not (folder / "folds").exists()
 
 
+def test_with_folds_the_final_model_learns_from_the_validation_clips_too(prepared):
+    tables_of = []
+    for folds in (0, 3):
+        folder = prepared(folds=folds)
+        run_training(folder)
+        tables_of.append(pd.read_parquet(folder / "probabilities.parquet"))
+    plain, refitted = tables_of
+    for split, is_same in {"train": False, "validation": True, "test": False}.items():
+        assert plain[plain["split"] == split].equals(refitted[refitted["split"] == split]) is is_same
+
+
 def test_without_folds_only_validation_is_held_out(prepared):
     folder = prepared()
     assert "out_of_fold" not in run_training(folder)
