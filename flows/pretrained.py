@@ -70,7 +70,7 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
     if champion and champion.version == version.version:
         sentence = f"nothing to register: this network is already version {version.version} of {name} (the champion)"
         return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
-    if champion and not gives_way(champion):
+    if champion and not registry.gives_way(champion):
         return _keep_champion(version, champion, is_new=is_new)
     aliases.promote_version(name, version, champion)
     remark = f"over version {champion.version}, which was not trained on music of yours" if champion else ""
@@ -78,11 +78,6 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
     MlflowClient().set_model_version_tag(name, version.version, "decision", text)
     get_run_logger().info("version %s of %s: %s", version.version, name, text)
     return PromotionDecision(PromotionOutcome.PROMOTED, f"version {version.version} of {name}: {text}")
-
-
-def gives_way(champion: ModelVersion) -> bool:
-    """Return whether a champion was trained on no real music of its own: on the demo, or an older network's tags."""
-    return "true" in (champion.tags.get("synthetic"), champion.tags.get("pretrained"))
 
 
 def _keep_champion(version: ModelVersion, champion: ModelVersion, *, is_new: bool) -> PromotionDecision:

@@ -254,7 +254,7 @@ def _is_current(material: Material, job: Mapping[str, Any]) -> bool:
 
 def _gives_way(material: Material, champion: ModelVersion) -> bool:
     """Check whether the champion learnt from no music of the owner's, being of the demo or pretrained, unlike this."""
-    return "true" in (champion.tags.get("synthetic"), champion.tags.get("pretrained")) and not material.synthetic
+    return registry.gives_way(champion) and not material.synthetic
 
 
 def _registration_refusal(material: Material, champion: ModelVersion | None, name: str) -> PromotionDecision | None:

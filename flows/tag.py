@@ -368,7 +368,7 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
     if few := sorted(n_files.index[n_files < MIN_FILES]):
         print(f"Fewer than {MIN_FILES} files: {', '.join(few)}. Add files of them, or remove their lines.")
     # another list of genres would not be registered under the same name, except in place of the demo's
-    is_replaceable = list(n_files.index.sort_values()) == genres or model_version.tags.get("synthetic") == "true"
+    is_replaceable = list(n_files.index.sort_values()) == genres or registry.gives_way(model_version)
     name = model_version.name if is_replaceable else f"my-{model_version.name}"
     parameters = {"dataset": "folder", "source": path} | ({} if name == "genre" else {"registry_name": name})
     print(f"Correct the column genre, then train on it:\n\n{_mlflow_command(parameters, [])}\n", flush=True)

@@ -47,6 +47,14 @@ def find_version_by_digest(name: str, digest: str) -> ModelVersion | None:
     return versions[0] if versions else None
 
 
+def gives_way(version: ModelVersion) -> bool:
+    """Return whether a version was trained on no music of the owner's: on the demo, or elsewhere, as a pretrained one.
+
+    As the champion it is replaced, uncompared and whatever its genres, by the first version that was.
+    """
+    return "true" in (version.tags.get("synthetic"), version.tags.get("pretrained"))
+
+
 def register_version(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
     """Register a logged model as a new version of a registered model, which is created if it is missing."""
     client = MlflowClient()

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from prefect.logging import disable_run_logger
 
 from flows.decisions import PromotionDecision, PromotionOutcome
-from flows.pretrained import gives_way, register_pretrained
+from flows.pretrained import register_pretrained
 from genre.models import musicnn_tags
 from genre.workspace import Workspace
 from tests.support.network import random_weights
@@ -95,7 +95,7 @@ def test_a_champion_trained_on_real_music_stays(parent, network_path):
 def test_only_a_champion_without_music_of_the_owners_gives_way(parent, tags, expected):
     make_champion(parent, **tags)
     version = registry.find_version_by_alias("genre", "champion")
-    assert version and gives_way(version) is expected
+    assert version and registry.gives_way(version) is expected
 
 
 def test_its_version_is_served_without_the_weights_and_gives_way_to_a_model_of_the_owners(
