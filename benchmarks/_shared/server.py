@@ -20,7 +20,9 @@ from benchmarks._shared.music import encode_audio, make_beating_chord
 from genre import models
 from genre.config import AudioConfig
 from genre.ensemble import Ensemble
-from genre.inputs import combine_vectors, compute_inputs
+from genre.inputs import combine_vectors, compute_inputs, get_input, load_weights
+from genre.store import contents
+from genre.weights import find_weights
 from serving.deploy.proxy import free_port
 from tracking import packaging, registry
 
@@ -50,7 +52,7 @@ def log_champion(members: Sequence[str], folder: Path) -> str:
     run = client.create_run(client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri()))
     inputs = {name: list(models.get_model(name).input_names) for name in members}
     spec = Ensemble(list(GENRES), AudioConfig(), tuple(members), "geometric", 0.3, inputs=inputs)
-    logged = packaging.log_model(run.info.run_id, spec, trainings, {})
+    logged = packaging.log_model(run.info.run_id, spec, trainings, {}, folder)
     client.set_registered_model_alias("genre", "champion", registry.register_version("genre", logged, {}, "").version)
     return uri
 
@@ -59,7 +61,10 @@ def _train_members(members: Sequence[str], folder: Path) -> dict[str, Path]:
     config = AudioConfig()
     clips = [(hz * (1 + n / 40), n) for hz in GENRES.values() for n in range(CLIPS_PER_GENRE)]
     names = dict.fromkeys(name for member in members for name in models.get_model(member).input_names)
-    computed = [compute_inputs(make_beating_chord(10, hz=hz, seed=n), config, names) for hz, n in clips]
+    for name in (name for name in names if get_input(name).weights_file):
+        contents.install_weights(find_weights(), folder, name)
+    weights = load_weights(folder, names)
+    computed = [compute_inputs(make_beating_chord(10, hz=hz, seed=n), config, names, weights) for hz, n in clips]
     inputs = {name: np.stack([values[name] for values in computed]) for name in names}
     y = np.repeat(np.arange(len(GENRES)), CLIPS_PER_GENRE)
     for name in members:
