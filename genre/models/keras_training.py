@@ -40,7 +40,11 @@ class ClipBatches(keras.utils.PyDataset):
     seed : int, optional
         Seed of the order; without it the clips keep their order.
     epoch : int
-        Epochs already done. The order depends on seed and epoch only, so that a resumed training sees the same batches.
+        Epochs already done. Order and excerpts depend on seed and epoch only, so that a resumed training sees the same
+        batches.
+    crop_frames : int, optional
+        Frames of an excerpt; if given, with a seed, a batch has an excerpt of each clip's last axis, from a start drawn
+        anew in each epoch. Shorter clips stay whole.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class ClipBatches(keras.utils.PyDataset):
         *,
         seed: int | None = None,
         epoch: int = 0,
+        crop_frames: int | None = None,
     ) -> None:
         super().__init__()
         self.weights = None if class_weights is None else np.asarray(class_weights, np.float32)[y]
@@ -61,6 +66,7 @@ class ClipBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
+        self.crop_frames = crop_frames
         self._shuffle_clips()
 
     def __len__(self) -> int:
@@ -68,7 +74,7 @@ class ClipBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         positions = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        batch = (np.asarray(self.X[positions]), self.labels[positions])
+        batch = (self._crop_clips(np.asarray(self.X[positions]), positions), self.labels[positions])
         return batch if self.weights is None else (*batch, self.weights[positions])
 
     def on_epoch_end(self) -> None:
@@ -77,10 +83,19 @@ class ClipBatches(keras.utils.PyDataset):
         self._shuffle_clips()
 
     def _shuffle_clips(self) -> None:
-        """Set the order of this epoch."""
+        """Set the order of this epoch, and where the excerpt of each clip starts, from 0 (start) to 1 (end)."""
         self.order = np.arange(len(self.labels))
         if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self.order = rng.permutation(len(self.labels))
+            self.starts = rng.random(len(self.labels))
+
+    def _crop_clips(self, X: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Return the excerpts of the clips at these positions."""
+        if self.crop_frames is None or self.seed is None or X.shape[-1] <= self.crop_frames:
+            return X
+        starts = (self.starts[positions] * (X.shape[-1] - self.crop_frames + 1)).astype(int)
+        return np.stack([clip[..., s : s + self.crop_frames] for clip, s in zip(X, starts, strict=True)])
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -187,6 +202,7 @@ def train_network(
     patience: int,
     on_epoch: OnEpoch | None = None,
     class_weights: np.ndarray | None = None,
+    crop_frames: int | None = None,
 ) -> keras.Model:
     """Train until the epochs or the patience are exhausted, resuming where a killed training stopped.
 
@@ -208,6 +224,8 @@ def train_network(
         ``images_per_second`` (in training, without validation).
     class_weights : np.ndarray [shape=(k,)], optional
         Weight of a clip of each genre in the loss, of training and of validation, by which the epoch is chosen.
+    crop_frames : int, optional
+        Frames of the random excerpt of a training clip in an epoch; by default clips are whole, as in validation.
 
     Returns
     -------
@@ -231,7 +249,14 @@ def train_network(
     if epochs_done < epochs and not checkpoint.patience_exhausted:
         k = len(data.genres)
         train = ClipBatches(
-            data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=epochs_done
+            data.X_train,
+            data.y_train,
+            k,
+            batch_size,
+            class_weights,
+            seed=key["seed"],
+            epoch=epochs_done,
+            crop_frames=crop_frames,
         )
         validation = ClipBatches(data.X_validation, data.y_validation, k, min(batch_size, PREDICT_BATCH), class_weights)
         with devices.translate_out_of_memory(batch_size):

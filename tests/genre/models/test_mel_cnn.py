@@ -13,7 +13,7 @@ from genre.errors import TrainingError, UsageError
 from genre.models import mel_cnn
 from tests.support.project import ROOT
 
-TINY = {"epochs": 8, "width": 2, "batch_size": 8, "learning_rate": 0.01}
+TINY = {"epochs": 8, "width": 2, "batch_size": 8, "learning_rate": 0.01, "crop_frames": 48}
 
 
 def toy(n=40, n_validation=12, seed=0):
@@ -169,6 +169,46 @@ def test_batches_are_the_same_clips_in_another_order_each_epoch():
         assert label.argmax() == data.y_train[i]
 
 
+def test_a_batch_has_an_excerpt_of_each_clip_from_another_start_each_epoch():
+    keras_training = mel_cnn._load_keras_training()
+    frame_numbers = np.broadcast_to(np.arange(64, dtype=np.uint8), (300, 4, 64))
+
+    def starts(batches):
+        X = np.concatenate([batches[i][0] for i in range(len(batches))])
+        np.testing.assert_array_equal(X, np.broadcast_to(X[:, :1, :1] + np.arange(60), (300, 4, 60)))
+        return X[:, 0, 0]
+
+    y = np.zeros(300, int)
+    batches = keras_training.ClipBatches(frame_numbers, y, 1, 32, seed=5, crop_frames=60)
+    first = starts(batches)
+    assert set(first) == {0, 1, 2, 3, 4}
+    batches.on_epoch_end()
+    second = starts(batches)
+    assert (first != second).mean() > 0.5
+    resumed = keras_training.ClipBatches(frame_numbers, y, 1, 32, seed=5, epoch=1, crop_frames=60)
+    np.testing.assert_array_equal(starts(resumed), second)
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": 5, "crop_frames": 64}, {"seed": 5, "crop_frames": 100}, {"crop_frames": 9}]
+)
+def test_short_clips_and_batches_without_a_seed_stay_whole(options):
+    keras_training = mel_cnn._load_keras_training()
+    data = toy(n=8)
+    X, _ = keras_training.ClipBatches(data.X_train, data.y_train, 2, 8, **options)[0]
+    np.testing.assert_array_equal(X, data.X_train)
+
+
+def test_predicts_from_the_whole_clip(trained):
+    _, model, _ = trained
+    X = toy().X_validation
+    assert model.inputs[0].shape == (None, 32, 64)
+    changed = X.copy()
+    changed[:, :, TINY["crop_frames"] :] = 0
+    before = models.predict_proba("mel_cnn", model, X)
+    assert (np.abs(models.predict_proba("mel_cnn", model, changed) - before).max(axis=1) > 1e-4).all()
+
+
 def test_a_saved_network_is_small_uncompiled_and_takes_bytes(trained, tmp_path):
     _, model, _ = trained
     assert model.inputs[0].dtype == "uint8"
@@ -180,7 +220,9 @@ def test_a_saved_network_is_small_uncompiled_and_takes_bytes(trained, tmp_path):
     assert not loaded.compiled
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"dropout": 1.0}, {"learning_rate": -1.0}, {"width": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"dropout": 1.0}, {"learning_rate": -1.0}, {"width": 0}, {"crop_frames": 0}]
+)
 def test_hyper_parameters_out_of_range_are_refused(wrong, tmp_path):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         models.train_model("mel_cnn", toy(n=8), wrong, 0, tmp_path)
