@@ -5,7 +5,7 @@ Loads Keras and its backend (TensorFlow unless ``KERAS_BACKEND`` names another);
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,6 +17,9 @@ import pandas as pd
 from genre.errors import DataError, TrainingError
 from genre.files import read_json, write_atomically, write_json
 from genre.models import OnEpoch, TrainingData, devices
+
+#: Change of a batch of clips that is drawn at random, the same for the same generator.
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 #: Clips per batch of a prediction; the first layers of VGG-16 need about 60 MB per clip.
 PREDICT_BATCH = 32
@@ -41,6 +44,8 @@ class ClipBatches(keras.utils.PyDataset):
         Seed of the order; without it the clips keep their order.
     epoch : int
         Epochs already done. The order depends on seed and epoch only, so that a resumed training sees the same batches.
+    augment : callable, optional
+        Called with the clips of each batch; its generator, too, depends on seed, epoch and batch only.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class ClipBatches(keras.utils.PyDataset):
         *,
         seed: int | None = None,
         epoch: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.weights = None if class_weights is None else np.asarray(class_weights, np.float32)[y]
@@ -61,6 +67,7 @@ class ClipBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
+        self.augment = augment
         self._shuffle_clips()
 
     def __len__(self) -> int:
@@ -68,7 +75,10 @@ class ClipBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         positions = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        batch = (np.asarray(self.X[positions]), self.labels[positions])
+        clips = np.asarray(self.X[positions])
+        if self.augment:
+            clips = self.augment(clips, np.random.default_rng([self.seed or 0, self.epoch, index]))
+        batch = (clips, self.labels[positions])
         return batch if self.weights is None else (*batch, self.weights[positions])
 
     def on_epoch_end(self) -> None:
@@ -187,6 +197,7 @@ def train_network(
     patience: int,
     on_epoch: OnEpoch | None = None,
     class_weights: np.ndarray | None = None,
+    augment: Augment | None = None,
 ) -> keras.Model:
     """Train until the epochs or the patience are exhausted, resuming where a killed training stopped.
 
@@ -208,6 +219,8 @@ def train_network(
         ``images_per_second`` (in training, without validation).
     class_weights : np.ndarray [shape=(k,)], optional
         Weight of a clip of each genre in the loss, of training and of validation, by which the epoch is chosen.
+    augment : callable, optional
+        Changes the training clips of each batch at random, see `ClipBatches`.
 
     Returns
     -------
@@ -231,7 +244,10 @@ def train_network(
     if epochs_done < epochs and not checkpoint.patience_exhausted:
         k = len(data.genres)
         train = ClipBatches(
-            data.X_train, data.y_train, k, batch_size, class_weights, seed=key["seed"], epoch=epochs_done
+            *(data.X_train, data.y_train, k, batch_size, class_weights),
+            seed=key["seed"],
+            epoch=epochs_done,
+            augment=augment,
         )
         validation = ClipBatches(data.X_validation, data.y_validation, k, min(batch_size, PREDICT_BATCH), class_weights)
         with devices.translate_out_of_memory(batch_size):
