@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger
 
@@ -50,6 +51,34 @@ def install_weights(names: Iterable[str], directory: Path, source: str) -> dict[
     for name in needy:
         contents.install_weights(path, directory, name)
     return {}
+
+
+def find_start_weights(hyperparameters: dict[str, dict[str, Any]], source: str) -> dict[str, str]:
+    """Put the path of the music network's weights into the hyper-parameters of the models that start from them.
+
+    Parameters
+    ----------
+    hyperparameters : dict
+        Model to its hyper-parameters. Where the default of ``weights`` is empty, it is set to the path of the converted
+        weights: those it names already, as for `genre.weights.find_weights`, else those of `source`.
+    source : str
+        Path of the weights, as for `genre.weights.find_weights`; empty to look for them.
+
+    Returns
+    -------
+    dict
+        Model whose weights cannot be had to the reason.
+    """
+    missing = {}
+    for name, values in hyperparameters.items():
+        if models.default_params(name).get("weights") != "":
+            continue
+        try:
+            values["weights"] = str(weights.find_weights(values["weights"] or source).resolve())
+        except weights.WeightsUnavailableError as error:
+            get_run_logger().warning("%s; %s is left out", error, name)
+            missing[name] = str(error)
+    return missing
 
 
 def fill_inputs(material: Material, names: Iterable[str]) -> None:

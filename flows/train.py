@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters, select_models
-from flows.inputs import fill_inputs, install_weights, required_inputs
+from flows.inputs import fill_inputs, find_start_weights, install_weights, required_inputs
 from flows.material import Material, load_material, log_material
 from flows.parameters import (
     FAST,
@@ -70,6 +70,7 @@ def train(
         log_material(run_id, material)
         store = material.workspace.store_dir(material.config)
         missing = install_weights(required_inputs(names, material.config, has_audio=material.has_audio), store, weights)
+        missing |= find_start_weights(overrides, weights)
         jobs = {
             name: _make_job(material, name, overrides[name], seed, n_folds(material, name, folds)) for name in names
         }
@@ -189,7 +190,7 @@ def _train_or_skip(material: Material, job: TrainingJob, parent: str, missing: d
     if not material.has_audio and job.inputs != ["features"]:
         reason = f"needs {' and '.join(job.inputs)}, and {material.workspace.dataset_id} has no audio"
         return ModelOutcome(ModelStatus.LEFT_OUT, reason)
-    if lacking := next((name for name in job.inputs if name in missing), None):
+    if lacking := next((name for name in (job.model, *job.inputs) if name in missing), None):
         return ModelOutcome(ModelStatus.LEFT_OUT, missing[lacking])
     log = get_run_logger()
     log.info("%s ...", job.model)

@@ -81,6 +81,7 @@ INPUTS: dict[str, Input] = {
         Input("spectrograms", "genre.inputs.spectrogram", "uint8", FEATURES_VERSION, in_every_build=True),
         Input("modulations", "genre.inputs.modulations", "float32", 1, derived_from="spectrograms"),
         Input("embeddings", "genre.inputs.embeddings", "float32", 1, weights_file="musicnn.npz"),
+        Input("musicnn_mel", "genre.inputs.musicnn_mel", "float16", 1),
     )
 }
 

@@ -110,6 +110,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("svm_embeddings", _CLASSICAL, _EMBEDDINGS, "model.skops", _SKLEARN, trainer="svm"),
         ModelSpec("svm_all_inputs", _CLASSICAL, (*_COLUMNS, *_EMBEDDINGS), "model.skops", _SKLEARN, trainer="svm"),
         ModelSpec("mel_cnn", "genre.models.mel_cnn", _SPECTROGRAMS, "model.keras", _KERAS),
+        ModelSpec("musicnn_fine_tune", "genre.models.musicnn", ("musicnn_mel",), "model.keras", _KERAS, fast=False),
         ModelSpec("vgg16_transfer", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
         ModelSpec("vgg16_fine_tune", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),
         ModelSpec("vgg16_paper", _VGG, _SPECTROGRAMS, "model.keras", _KERAS, fast=False),

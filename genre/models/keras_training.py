@@ -5,7 +5,7 @@ Loads Keras and its backend (TensorFlow unless ``KERAS_BACKEND`` names another);
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,6 +17,9 @@ import pandas as pd
 from genre.errors import DataError, TrainingError
 from genre.files import read_json, write_atomically, write_json
 from genre.models import OnEpoch, TrainingData, devices
+
+#: Change of a batch of clips that is drawn at random, the same for the same generator.
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 #: Clips per batch of a prediction; the first layers of VGG-16 need about 60 MB per clip.
 PREDICT_BATCH = 32
@@ -40,11 +43,9 @@ class ClipBatches(keras.utils.PyDataset):
     seed : int, optional
         Seed of the order; without it the clips keep their order.
     epoch : int
-        Epochs already done. Order and excerpts depend on seed and epoch only, so that a resumed training sees the same
-        batches.
-    crop_frames : int, optional
-        Frames of an excerpt; if given, with a seed, a batch has an excerpt of each clip's last axis, from a start drawn
-        anew in each epoch. Shorter clips stay whole.
+        Epochs already done. The order depends on seed and epoch only, so that a resumed training sees the same batches.
+    augment : callable, optional
+        Called with the clips of each batch; its generator, too, depends on seed, epoch and batch only.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ClipBatches(keras.utils.PyDataset):
         *,
         seed: int | None = None,
         epoch: int = 0,
-        crop_frames: int | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.weights = None if class_weights is None else np.asarray(class_weights, np.float32)[y]
@@ -66,7 +67,7 @@ class ClipBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
-        self.crop_frames = crop_frames
+        self.augment = augment
         self._shuffle_clips()
 
     def __len__(self) -> int:
@@ -74,7 +75,10 @@ class ClipBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         positions = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        batch = (self._crop_clips(np.asarray(self.X[positions]), positions), self.labels[positions])
+        clips = np.asarray(self.X[positions])
+        if self.augment:
+            clips = self.augment(clips, np.random.default_rng([self.seed or 0, self.epoch, index]))
+        batch = (clips, self.labels[positions])
         return batch if self.weights is None else (*batch, self.weights[positions])
 
     def on_epoch_end(self) -> None:
@@ -83,19 +87,10 @@ class ClipBatches(keras.utils.PyDataset):
         self._shuffle_clips()
 
     def _shuffle_clips(self) -> None:
-        """Set the order of this epoch, and where the excerpt of each clip starts, from 0 (start) to 1 (end)."""
+        """Set the order of this epoch."""
         self.order = np.arange(len(self.labels))
         if self.seed is not None:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            self.order = rng.permutation(len(self.labels))
-            self.starts = rng.random(len(self.labels))
-
-    def _crop_clips(self, X: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Return the excerpts of the clips at these positions."""
-        if self.crop_frames is None or self.seed is None or X.shape[-1] <= self.crop_frames:
-            return X
-        starts = (self.starts[positions] * (X.shape[-1] - self.crop_frames + 1)).astype(int)
-        return np.stack([clip[..., s : s + self.crop_frames] for clip, s in zip(X, starts, strict=True)])
+            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.labels))
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -202,7 +197,7 @@ def train_network(
     patience: int,
     on_epoch: OnEpoch | None = None,
     class_weights: np.ndarray | None = None,
-    crop_frames: int | None = None,
+    augment: Augment | None = None,
 ) -> keras.Model:
     """Train until the epochs or the patience are exhausted, resuming where a killed training stopped.
 
@@ -224,8 +219,8 @@ def train_network(
         ``images_per_second`` (in training, without validation).
     class_weights : np.ndarray [shape=(k,)], optional
         Weight of a clip of each genre in the loss, of training and of validation, by which the epoch is chosen.
-    crop_frames : int, optional
-        Frames of the random excerpt of a training clip in an epoch; by default clips are whole, as in validation.
+    augment : callable, optional
+        Changes the training clips of each batch at random, see `ClipBatches`.
 
     Returns
     -------
@@ -249,14 +244,10 @@ def train_network(
     if epochs_done < epochs and not checkpoint.patience_exhausted:
         k = len(data.genres)
         train = ClipBatches(
-            data.X_train,
-            data.y_train,
-            k,
-            batch_size,
-            class_weights,
+            *(data.X_train, data.y_train, k, batch_size, class_weights),
             seed=key["seed"],
             epoch=epochs_done,
-            crop_frames=crop_frames,
+            augment=augment,
         )
         validation = ClipBatches(data.X_validation, data.y_validation, k, min(batch_size, PREDICT_BATCH), class_weights)
         with devices.translate_out_of_memory(batch_size):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,12 +113,33 @@ def train_mel_cnn(
         batch_size=batch_size,
         patience=patience,
         on_epoch=on_epoch,
-        crop_frames=crop_frames,
+        augment=partial(crop_clips, crop_frames=crop_frames),
     )
     # A compiled model is saved with its optimizer, at three times the size.
     uncompiled = _mel_network(shape, len(data.genres), width, dropout)
     uncompiled.set_weights(model.get_weights())
     return uncompiled
+
+
+def crop_clips(X: np.ndarray, rng: np.random.Generator, *, crop_frames: int) -> np.ndarray:
+    """Return an excerpt of each clip from a random start.
+
+    Parameters
+    ----------
+    X : np.ndarray [shape=(n, n_mels, t), dtype=uint8]
+        Spectrograms.
+    rng : np.random.Generator
+        Draws the starts.
+    crop_frames : int
+        Frames of an excerpt; clips that are no longer stay whole.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, n_mels, min(t, crop_frames)), dtype=uint8]
+        Excerpts.
+    """
+    starts = rng.integers(max(X.shape[-1] - crop_frames, 0) + 1, size=len(X))
+    return np.stack([clip[:, start : start + crop_frames] for clip, start in zip(X, starts, strict=True)])
 
 
 def save_model(model: Any, path: Path) -> None:

@@ -177,15 +177,7 @@ def train_vgg16_fine_tune(
     both parts, and the model is the best of the second.
     """
     training = _network_training("vgg16_fine_tune", data, seed, directory, params, params.weights)
-    head = training.fit_head(directory / "head", params.head_epochs, params.head_learning_rate, on_epoch)
-    model = training.build_network(training.policy)
-    model.get_layer("head").set_weights(head.get_weights())
-
-    def report_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        if on_epoch:
-            on_epoch(params.head_epochs + epoch, metrics)
-
-    return training.build_final_model(training.fit_network(model, report_epoch))
+    return training.build_final_model(training.fine_tune(on_epoch))
 
 
 @_expand_params
@@ -258,7 +250,7 @@ def _fit_every_weight(training: Any, on_epoch: OnEpoch | None) -> Any:
 
 def _check_params(name: str, hp: Mapping[str, Any]) -> None:
     """Raise UsageError for hyper-parameters out of range."""
-    wrong = _range_errors(name, hp)
+    wrong = list_range_errors(name, hp)
     if wrong:
         raise UsageError(f"{name}: {', '.join(wrong)}; got {dict(hp)}")
     if hp.get("weights") in ("none", ""):
@@ -267,8 +259,8 @@ def _check_params(name: str, hp: Mapping[str, Any]) -> None:
         )
 
 
-def _range_errors(name: str, hp: Mapping[str, Any]) -> list[str]:
-    """List the hyper-parameters out of range, each with the accepted values."""
+def list_range_errors(name: str, hp: Mapping[str, Any]) -> list[str]:
+    """List the hyper-parameters of a network that are out of range, each with the accepted values."""
     minimum = {"epochs": 1, "head_epochs": 1, "batch_size": 1, "units": 1, "l2": 0}
     minimum["image_size"] = MIN_IMAGE_SIZE if name.startswith("vgg16") else 1
     wrong = [f"{key} must be at least {least}" for key, least in minimum.items() if hp.get(key, least) < least]
@@ -276,6 +268,6 @@ def _range_errors(name: str, hp: Mapping[str, Any]) -> list[str]:
     if not 0 <= hp["dropout"] < 1:
         wrong.append("dropout must be at least 0 and below 1")
     for key, accepted in (("preprocessing", ("paper", "imagenet")), ("precision", ("auto", "float32"))):
-        if hp[key] not in accepted:
+        if hp.get(key, accepted[0]) not in accepted:
             wrong.append(f"{key} must be {' or '.join(accepted)}")
     return wrong

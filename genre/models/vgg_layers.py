@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -62,9 +62,14 @@ class NetworkTraining:
     hidden: tuple[int, ...]
     base_digest: str = field(default="", init=False)
 
+    #: Layer of the final model that holds the trained weights.
+    base_name: ClassVar[str] = "vgg16"
+
     def __post_init__(self) -> None:
         keras.utils.set_random_seed(self.seed)
-        self.shape = tuple(np.asarray(self.data.X_train[:1]).shape[1:])
+        first = np.asarray(self.data.X_train[:1])
+        self.shape = first.shape[1:]
+        self.dtype = first.dtype.name
         self.policy = devices.choose_precision(self.hp["precision"])
         counts = np.bincount(self.data.y_train, minlength=len(self.data.genres))
         balanced = len(self.data.y_train) / (len(counts) * counts)
@@ -74,7 +79,8 @@ class NetworkTraining:
         """Build the whole network, from stored bytes to probabilities, its head untrained."""
         with devices.dtype_policy(policy):
             body = self._body(frozen=frozen)
-            return chain_layers(self.shape, [*body.layers[1:], self._head(body.output.shape[1:])], self.name)
+            parts = [*body.layers[1:], self._head(body.output.shape[1:])]
+            return chain_layers(self.shape, parts, self.name, self.dtype)
 
     def fit_head(self, directory: Path, epochs: int, learning_rate: float, on_epoch: OnEpoch | None) -> keras.Model:
         """Train the head on outputs of the base, which runs once over the clips and is never trained."""
@@ -91,6 +97,19 @@ class NetworkTraining:
         hp = self.hp
         return self._compile_and_fit(model, self.data, self.directory, hp["epochs"], hp["learning_rate"], on_epoch)
 
+    def fine_tune(self, on_epoch: OnEpoch | None) -> keras.Model:
+        """Train the head first, then every weight; epochs are counted through both parts."""
+        head_epochs = self.hp["head_epochs"]
+        head = self.fit_head(self.directory / "head", head_epochs, self.hp["head_learning_rate"], on_epoch)
+        model = self.build_network(self.policy)
+        model.get_layer("head").set_weights(head.get_weights())
+
+        def report_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            if on_epoch:
+                on_epoch(head_epochs + epoch, metrics)
+
+        return self.fit_network(model, report_epoch)
+
     def build_final_model(self, trained: keras.Model) -> keras.Model:
         """Build the network to be saved: float32, with the trained weights (or head) and the prior corrected."""
         head_only = trained.name == "head"
@@ -102,20 +121,24 @@ class NetworkTraining:
             # With class weights the softmax learns probabilities times the weights; a shift before it divides them out.
             bias.assign(bias - np.log(self.class_weights).astype(np.float32))
         if self.weights:
-            unchanged = weights_digest(model.get_layer("vgg16")) == self.base_digest
+            unchanged = weights_digest(model.get_layer(self.base_name)) == self.base_digest
             keras_training.record_facts(self.directory, base_weights_unchanged=str(unchanged).lower())
         return model
 
     def _body(self, *, frozen: bool) -> keras.Model:
         """Build the layers below the head: the image and, where the network has one, the base."""
-        size = self.hp["image_size"]
-        parts = [build_image_layers(self.shape, size, self.hp["preprocessing"])]
+        parts = self._body_parts()
         if self.weights:
-            base = build_vgg16(self.weights, size)
+            base = parts[-1]
             base.trainable = not frozen
             self.base_digest = self.base_digest or weights_digest(base)
-            parts.append(base)
-        return chain_layers(self.shape, parts, "body")
+        return chain_layers(self.shape, parts, "body", self.dtype)
+
+    def _body_parts(self) -> list[keras.Model]:
+        """Build the image layers and, where the network has trained weights, its base last."""
+        size = self.hp["image_size"]
+        image = build_image_layers(self.shape, size, self.hp["preprocessing"])
+        return [image, build_vgg16(self.weights, size)] if self.weights else [image]
 
     def _head(self, shape: tuple[int, ...], dtype: str | None = None) -> keras.Model:
         """Build Flatten, dense layers and softmax (Bahuleyan 2018, section 5.1; in the published code's order)."""
@@ -131,7 +154,8 @@ class NetworkTraining:
 
     def _base_outputs(self, body: keras.Model, X: Any) -> np.ndarray:
         """Compute the outputs of the base for these clips, or load them from an earlier training with the same base."""
-        settings = [self.base_digest, self.policy, self.hp["preprocessing"], keras.backend.backend(), keras.__version__]
+        preprocessing = self.hp.get("preprocessing", "")
+        settings = [self.base_digest, self.policy, preprocessing, keras.backend.backend(), keras.__version__]
         batch_size = self.hp["batch_size"]
         with devices.translate_out_of_memory(batch_size):
             return cached_outputs(body, X, self.data.cache_dir or self.directory, settings, batch_size=batch_size)
@@ -144,6 +168,7 @@ class NetworkTraining:
         epochs: int,
         learning_rate: float,
         on_epoch: OnEpoch | None,
+        augment: keras_training.Augment | None = None,
     ) -> keras.Model:
         """Compile and train a model, resuming where a killed training stopped."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -172,12 +197,13 @@ class NetworkTraining:
             patience=epochs,
             on_epoch=on_epoch,
             class_weights=self.class_weights,
+            augment=augment,
         )
 
 
-def chain_layers(shape: tuple[int, ...], parts: list[Any], name: str) -> keras.Model:
-    """Connect parts one after the other, on stored spectrograms of this shape."""
-    inputs = Input(shape, dtype="uint8")
+def chain_layers(shape: tuple[int, ...], parts: list[Any], name: str, dtype: str = "uint8") -> keras.Model:
+    """Connect parts one after the other, on stored spectrograms of this shape and type."""
+    inputs = Input(shape, dtype=dtype)
     x = inputs
     for part in parts:
         # A frozen part always runs in inference mode, also while the others are trained.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genre.inputs.musicnn import MSD_TAGS, SHAPES, MusicnnWeights
+from genre.inputs.musicnn import KERNELS, MSD_TAGS, SHAPES, MusicnnWeights
 
 
 def random_weights(seed: int = 0) -> MusicnnWeights:
@@ -20,3 +20,11 @@ def random_weights(seed: int = 0) -> MusicnnWeights:
             values = rng.normal(0, 0.3, shape)
         arrays[name] = values.astype(np.float32)
     return MusicnnWeights(arrays, MSD_TAGS, "terms of the test")
+
+
+def sparse_weights(n_live: int = 3) -> MusicnnWeights:
+    """The same with few filters in each layer of the front end, the others zero, as in the published weights."""
+    weights = random_weights()
+    for name in list(KERNELS)[:5]:
+        weights.arrays[f"{name}_kernel"][..., n_live:] = 0
+    return weights

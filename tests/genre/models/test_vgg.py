@@ -494,6 +494,6 @@ def test_backends_agree(tmp_path):
 
 def test_no_backend_is_imported_directly():
     """So that a network that runs on TensorFlow runs on the other backends."""
-    for module in ("vgg.py", "vgg_layers.py", "devices.py", "keras_training.py"):
+    for module in ("vgg.py", "vgg_layers.py", "musicnn_layers.py", "devices.py", "keras_training.py"):
         text = (Path(vgg.__file__).parent / module).read_text()
         assert not {"import tensorflow", "import jax", "import torch"} & set(text.splitlines())
