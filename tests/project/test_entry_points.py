@@ -27,6 +27,7 @@ from flows.audit import audit_dataset
 from flows.build import build
 from flows.drift import drift
 from flows.paper import reproduce_paper
+from flows.pretrained import pretrained
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.robustness import measure_robustness
@@ -50,6 +51,7 @@ FLOWS = {
     "build": build,
     "train": train,
     "promote": promote,
+    "pretrained": pretrained,
     "drift": drift,
     "rollback": rollback,
     "archive": archive,
@@ -237,6 +239,7 @@ def built(place: Place) -> dict[str, str]:
         1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
     ) as c:
         given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1, "dask": c.scheduler_address}
+        given |= {"model": "catboost", "weights": "none"}
         place.mlflow_run("build", **given)
         assert "genre.workers.dask_cluster" in sys.modules, "the cluster has computed nothing"
     return settings_of("build", given)
@@ -252,7 +255,7 @@ def test_archive_gets_every_parameter(place: Place, built: dict[str, str]):
 @pytest.fixture(scope="module")
 def trained(place: Place, built: dict[str, str]) -> dict[str, str]:
     """Asked of ``-e train``, once it is done."""
-    given = common(place) | {"model": "catboost", "params": PARAMS, "seed": 7, "folds": 0}
+    given = common(place) | {"model": "catboost", "params": PARAMS, "seed": 7, "folds": 0, "weights": "none"}
     place.mlflow_run("train", **given)
     return settings_of("train", given)
 
@@ -294,6 +297,7 @@ def retrained(place: Place, trained: dict[str, str]) -> dict[str, str]:
         "params": '{"C": 2.5}',
         "seed": 8,
         "folds": 0,
+        "weights": "none",
         "registry_name": "name-of-main",
         "min_gain": 0.002,
         "min_precision": 0.9,
@@ -311,6 +315,11 @@ def test_retrain_gets_every_parameter(place: Place, retrained: dict[str, str]):
     run = next(run for run in place.runs("logistic_regression") if run.data.params["seed"] == "8")
     assert run.data.params["hp.C"] == "2.5"
     assert "name-of-main" in {model.name for model in place.client.search_registered_models()}
+
+
+def test_pretrained_gets_every_parameter(place: Place, network_path: Path):
+    printed = place.mlflow_run("pretrained", weights=network_path, registry_name="known-genres")
+    assert "version 1 of known-genres: promoted" in printed
 
 
 def test_drift_gets_every_parameter(place: Place, retrained: dict[str, str], monkeypatch: pytest.MonkeyPatch):
