@@ -38,6 +38,12 @@ def train_musicnn_fine_tune(
     The network hears patches of three seconds. The head is trained on three of each clip, every weight on a new one in
     each epoch, from anywhere in the clip; the final model averages the probabilities of three patches.
 
+    On 320 clips of 160 tracks, over three folds by track, the second part lowers the log loss from 0.716 to 0.670;
+    macro AUC (0.904 and 0.905, +0.001 [-0.010, +0.011]) and accuracy (0.709 and 0.731, [-0.016, +0.062]) gain no more
+    than chance may give. An SVM on the network's embeddings, trained on the same clips in less than a second, has 0.914
+    and 0.744: on so few clips this model is no better than that. A rate of 1e-3 in the second part destroys what the
+    network knows in the first epoch.
+
     Parameters
     ----------
     data : TrainingData
