@@ -1,9 +1,11 @@
 """Model card of a registered version, as Markdown: the description on its page in MLflow."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from genre import evaluate
+from genre import evaluate, models
 from genre.datasets import SYNTHETIC_WARNING
 from genre.ensemble import Ensemble
 from genre.models import musicnn_tags
@@ -72,6 +74,7 @@ def render_model_card(
     parts = [
         f"**{SYNTHETIC_WARNING}**" if synthetic else "",
         f"Model: {label}. {_describe_data(clips, data_set)}",
+        _describe_networks(choice.members),
         f"## Scores on {_count_tested(test)}\n\n{_format_scores(test)}",
         _genre_table(genres, level),
         f"Confusion matrix, ROC and reliability: [figures of the run]({run_url}).",
@@ -153,6 +156,17 @@ def metrics_per_genre(test: pd.DataFrame) -> pd.DataFrame:
             },
             index=pd.Index(genres, name="genre"),
         )
+
+
+def _describe_networks(members: Sequence[str]) -> str:
+    """Name the pretrained music network if a member stands on it; empty otherwise."""
+    inputs = {name for member in members for name in models.get_model(member).input_names}
+    if not inputs & {"embeddings", "musicnn_mel"}:
+        return ""
+    return (
+        "It stands on musicnn (Pons and Serra 2019, ISC licence), a network trained on the Million Song Dataset with "
+        "tags of Last.fm."
+    )
 
 
 def _describe_data(clips: pd.DataFrame, data_set: str) -> str:

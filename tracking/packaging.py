@@ -95,8 +95,7 @@ def log_model(
             file = models.get_model(name).file_name
             (folder / name).mkdir(parents=True)
             shutil.copy2(trainings[name] / "model" / file, folder / name / file)
-        for file in {get_input(name).weights_file for name in ensemble.input_names} - {""}:
-            shutil.copy2(Path(store or "") / file, folder / file)
+        _copy_weights(ensemble.input_names, Path(store or ""), folder)
         ensemble.write_spec(folder)
         info = Model.log(
             artifact_path=None,
@@ -112,6 +111,14 @@ def log_model(
             tags=dict(tags),
         )
     return info.model_uri
+
+
+def _copy_weights(names: Iterable[str], store: Path, folder: Path) -> None:
+    """Copy the weights that some inputs are computed with, and put their licence beside them."""
+    for entry in (get_input(name) for name in names):
+        if entry.weights_file:
+            path = Path(shutil.copy2(store / entry.weights_file, folder / entry.weights_file))
+            path.with_suffix(".LICENSE.md").write_text(entry.module.load_weights(path).license)
 
 
 def save_model(validate_serving_input: bool, **arguments: Any) -> None:
