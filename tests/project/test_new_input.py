@@ -95,7 +95,7 @@ def run(project: Path, environment: dict[str, str], flow: str, *arguments: str) 
 @pytest.fixture(scope="module")
 def store(project: Path, environment: dict[str, str], music: Path) -> Path:
     """The store of a data set after a build, a training on the new input, and a promotion."""
-    run(project, environment, "build", "--source", str(music))
+    run(project, environment, "build", "--source", str(music), "--model", "svm")
     [store] = (project.parent / "workspace").glob("*/store/*")
     assert not list(store.glob("*loudness*")), "a build computes what no model was asked to take"
     run(project, environment, "train", "--source", str(music), "--model", "loudness_regression", "--folds", "0")

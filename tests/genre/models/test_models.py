@@ -218,7 +218,9 @@ def test_model_names_are_filtered_by_input_and_speed():
     assert models.model_names() == list(models.MODELS)
     assert set(models.model_names(fast=True)) | set(models.model_names(fast=False)) == set(models.MODELS)
     assert models.model_names("spectrograms", fast=True) == ["mel_cnn"]
-    assert set(models.model_names("features")) | set(models.model_names("spectrograms")) == set(models.MODELS)
+    assert models.model_names("embeddings") == ["logistic_regression_embeddings", "svm_embeddings", "svm_all_inputs"]
+    taken = {name for entry in models.MODELS.values() for name in entry.input_names}
+    assert {name for input_name in taken for name in models.model_names(input_name)} == set(models.MODELS)
 
 
 @pytest.mark.parametrize(
