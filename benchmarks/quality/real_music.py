@@ -48,6 +48,7 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "random_forest": ("random_forest", "corrected", ("features", "modulations")),
     "catboost": ("catboost", "corrected", ("features", "modulations")),
     "svm": ("svm", "corrected", ("features", "modulations")),
+    "logistic_regression_embeddings": ("logistic_regression", "corrected", ("embeddings",)),
     "svm_embeddings": ("svm", "corrected", ("embeddings",)),
     "svm_all_inputs": ("svm", "corrected", VECTORS),
 }
@@ -57,7 +58,7 @@ MEANS = {
     REFERENCE: ("svm, the paper's settings", "catboost, the paper's settings"),
     "svm, svm_embeddings": ("svm", "svm_embeddings"),
     "svm, svm_all_inputs": ("svm", "svm_all_inputs"),
-    "svm, svm_embeddings, svm_all_inputs": ("svm", "svm_embeddings", "svm_all_inputs"),
+    "catboost, svm_embeddings, svm_all_inputs": ("catboost", "svm_embeddings", "svm_all_inputs"),
 }
 
 
