@@ -15,6 +15,7 @@ from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.parameters import RegistryName, WeightsPath, current_settings
 from genre import models
 from genre.config import AudioConfig
+from genre.core import CORE, source_digest
 from genre.ensemble import Ensemble
 from genre.inputs import load_weights
 from genre.models import musicnn_tags
@@ -67,8 +68,11 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
         if version is None:
             version = _log_and_register(workspace, spec, folder, name, parent, digest)
     champion = registry.find_version_by_alias(name, "champion")
-    if champion and champion.version == version.version:
-        sentence = f"nothing to register: this network is already version {version.version} of {name} (the champion)"
+    standing = "the champion" if champion and champion.version == version.version else ""
+    if "rolled_back" in version.tags:
+        standing = f"rolled back on {version.tags['rolled_back']}"
+    if standing:
+        sentence = f"nothing to register: this network is already version {version.version} of {name} ({standing})"
         return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
     if champion and not registry.gives_way(champion):
         return _keep_champion(version, champion, is_new=is_new)
@@ -114,18 +118,10 @@ def _write_model(folder: Path, weights: Path) -> Ensemble:
 
 
 def _digest(spec: Ensemble, folder: Path) -> str:
-    """Return twelve hexadecimal digits that identify the network, its genres and the code that serves it."""
+    """Return twelve hexadecimal digits that identify the network and the code that turns its tags into genres."""
     code = (PROJECT_DIR / "serving" / "model.py").read_text()
-    names = spec.input_names
-    identity = [
-        musicnn_tags.TAGS_BY_GENRE,
-        musicnn_tags.OUTSIDE_WEIGHT,
-        spec.temperature,
-        spec.min_confidence,
-        parts.weights_digests(names, folder),
-        packaging.pinned_requirements(spec.members),
-        code,
-    ]
+    weights = parts.weights_digests(spec.input_names, folder)
+    identity = [weights, packaging.pinned_requirements(spec.members), source_digest(CORE), code]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 

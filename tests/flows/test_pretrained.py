@@ -79,6 +79,15 @@ def test_a_champion_of_the_demo_gives_way(parent, network_path):
     assert champion() == "2"
 
 
+def test_a_version_that_was_rolled_back_is_not_promoted_again(parent, network_path):
+    make_champion(parent, synthetic="true")
+    register(network_path, parent)
+    aliases.roll_back("genre")
+    decision = register(network_path, parent)
+    assert decision.outcome is PromotionOutcome.UNCHANGED and "(rolled back on " in decision.sentence
+    assert champion() == "1"
+
+
 def test_a_champion_trained_on_real_music_stays(parent, network_path):
     make_champion(parent, synthetic="false", genres="[]")
     decision = register(network_path, parent)
