@@ -5,11 +5,12 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from flows.cli import main
+from flows.inputs import install_weights
 from flows.parameters import ArchiveAction, ArchiveFile, Dataset, Source, VariantName
 from genre import datasets
 from genre.config import AudioConfig
 from genre.errors import UsageError
-from genre.store.archive import compact_parts, export_store, restore_store
+from genre.store.archive import compact_parts, export_store, read_further_inputs, restore_store
 from genre.workspace import Workspace
 
 
@@ -47,6 +48,7 @@ def archive(
             n_clips = export_store(workspace.read_clips(), config, directory, path)
             summary = f"{n_clips} clips written to {path}, {path.stat().st_size / 1e6:,.1f} MB"
         else:
+            install_weights(read_further_inputs(path), directory, "")
             summary = f"{restore_store(path, config, directory)} clips read from {path}"
     get_run_logger().info("%s", summary)
     return summary

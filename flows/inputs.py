@@ -44,7 +44,8 @@ def install_weights(names: Iterable[str], directory: Path, source: str) -> dict[
     try:
         path = weights.find_weights(source)
     except weights.WeightsUnavailableError as error:
-        if not source and all((directory / get_input(name).weights_file).exists() for name in needy):
+        has_weights = all((directory / get_input(name).weights_file).exists() for name in needy)
+        if has_weights and not weights.are_turned_off(source):
             return {}
         get_run_logger().warning("%s; the models that take %s are left out", error, " and ".join(needy))
         return dict.fromkeys(needy, str(error))

@@ -18,7 +18,7 @@ from genre.config import Variant
 from genre.datasets import DATASETS
 from genre.errors import UsageError
 from genre.splits.assignment import LARGE_CLIPS
-from genre.studies import published_models
+from genre.studies import published_models, trials
 
 #: Value of the parameter ``model`` for all models that train in minutes on two cores.
 FAST = "fast"
@@ -269,14 +269,12 @@ ArchiveFile = Annotated[str, Option("Parquet file to export to or to import from
 
 # study, audit, paper and robustness
 
-FeatureModel = Annotated[
-    str, Option(f"Model to study, one that takes features: {_join(models.model_names('features'))}.")
-]
+FeatureModel = Annotated[str, Option(f"Model to study, one that takes features: {_join(trials.feature_models())}.")]
 FeatureModels = Annotated[
     str,
     Option(
         "Models whose mean out-of-fold predictions judge the labels, separated by commas: "
-        f"{_join(models.model_names('features'))}. The first is also scored "
+        f"{_join(trials.feature_models())}. The first is also scored "
         "on splits that keep recordings whole, and on splits that do not."
     ),
 ]

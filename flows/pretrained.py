@@ -67,6 +67,7 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
         is_new = version is None
         if version is None:
             version = _log_and_register(workspace, spec, folder, name, parent, digest)
+        MlflowClient().update_model_version(name, version.version, model_card.render_pretrained_card(spec))
     champion = registry.find_version_by_alias(name, "champion")
     standing = "the champion" if champion and champion.version == version.version else ""
     if "rolled_back" in version.tags:
@@ -90,7 +91,7 @@ def _keep_champion(version: ModelVersion, champion: ModelVersion, *, is_new: boo
     if not is_new and "decision" in version.tags:
         sentence = f"nothing to register: this network is already version {version.version} of {version.name}; {reason}"
         return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
-    text = aliases.refuse_version(version.name, version, champion, [reason])
+    text = f"refused: {reason}"
     MlflowClient().set_model_version_tag(version.name, version.version, "decision", text)
     sentence = f"version {version.version} of {version.name}: {text}; {_alias_advice(version)}"
     return PromotionDecision(PromotionOutcome.REFUSED, sentence)
@@ -142,9 +143,7 @@ def _log_and_register(
     client.log_text(run_id, load_weights(folder, spec.input_names)["musicnn.npz"].license, "LICENSE-musicnn.md")
     model_uri = packaging.log_model(run_id, spec, {NAME: folder}, tags, folder)
     runs.finish_run(run_id)
-    version = registry.register_version(name, model_uri, tags, spec.label)
-    client.update_model_version(name, version.version, model_card.render_pretrained_card(spec))
-    return version
+    return registry.register_version(name, model_uri, tags, spec.label)
 
 
 if __name__ == "__main__":

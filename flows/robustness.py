@@ -1,5 +1,6 @@
 """Flow ``robustness``: scores of a registered version on degraded audio."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def measure_robustness(
     settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
         candidate = aliases.resolve_version(registry_name, version)
+        _check_genres(candidate, workspace)
         clips = _sample_clips(training_clips(workspace), n_clips, seed)
         tables = score_degraded(candidate, clips, config, seed)
         return publish_robustness(run_id, candidate, tables)
@@ -110,6 +112,17 @@ def publish_robustness(run_id: str, version: ModelVersion, tables: dict[str, pd.
     results.log_figure(run_id, figure, "robustness")
     MlflowClient().set_model_version_tag(version.name, version.version, "robustness", summary)
     return dict(zip(table["degradation"], table["macro_auc"], strict=True))
+
+
+def _check_genres(version: ModelVersion, workspace: Workspace) -> None:
+    """Refuse a version that knows other genres than those of the data set."""
+    known = json.loads(version.tags.get("genres", "[]"))
+    genres = list(training_clips(workspace)["genre"].cat.categories)
+    if known != genres:
+        raise UsageError(
+            f"version {version.version} of {version.name} knows {', '.join(known)}, and {workspace.dataset_id} has "
+            f"{', '.join(genres)}; choose a version that was trained on it by -P version= or -P registry_name="
+        )
 
 
 def _sample_clips(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters
-from flows.inputs import fill_inputs
+from flows.inputs import fill_inputs, install_weights
 from flows.material import Material, load_material, log_material
 from flows.parameters import (
     Dataset,
@@ -25,11 +25,12 @@ from flows.parameters import (
 from flows.reports.tables import publish_table
 from flows.trials import Fit, run_trial
 from genre import datasets, evaluate, models
+from genre.errors import DataError
 from genre.evaluate import importance
 from genre.inputs import INPUTS, column_names, features, is_vector
 from genre.plots import comparison, training
 from genre.probabilities.tables import genres_of, labels_of, proba_of
-from genre.store import contents
+from genre.store import contents, parts
 from genre.studies import published_results, trials
 from genre.training import job
 from genre.workspace import Workspace
@@ -59,8 +60,11 @@ def study(
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
         inputs = models.select_inputs(model, variant, has_audio=material.has_audio)
+        store = workspace.store_dir(material.config)
+        for reason in install_weights(inputs, store, "").values():
+            raise DataError(reason)
         fill_inputs(material, inputs)
-        X = contents.load_table(material.clips, workspace.store_dir(material.config), inputs)
+        X = contents.load_table(material.clips, store, inputs)
         fitted, full_table = trials.fit_model(model, material.clips, X, params=hyperparameters, seed=seed)
         ranking = rank_features(material, run_id, model, fitted, X, seed)
         subsets = _column_subsets(ranking, inputs)
@@ -214,6 +218,9 @@ def _trial_identity(material: Material, model: str, params: Mapping[str, Any], s
         "data_digest": material.data_digest,
         "splits_digest": material.splits_digest,
         "code_digest": job.code_digest(model),
+        "weights": parts.weights_digests(
+            models.get_model(model).input_names, material.workspace.store_dir(material.config)
+        ),
         **{f"hp.{name}": value for name, value in params.items()},
     }
 

@@ -35,6 +35,7 @@ from flows.parameters import (
 )
 from flows.reports import tables
 from genre.config import SPLITS, UNKNOWN
+from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
 from genre.files import make_directory
 from genre.library import answers, labels, tags
@@ -175,7 +176,9 @@ def check_warning(model_version: ModelVersion, settings: Mapping[str, Any], run_
     GenreError
         If the model cannot be downloaded.
     """
-    warning = packaging.read_warning(cached_model(model_version))
+    # one that was registered before models carried their warning has the tag alone
+    is_synthetic = model_version.tags.get("synthetic") == "true"
+    warning = packaging.read_warning(cached_model(model_version)) or (SYNTHETIC_WARNING if is_synthetic else "")
     is_writable = not warning or settings["allow_synthetic"]
     if settings["write_tags"] and not settings["dry_run"] and not is_writable:
         raise UsageError(f"{warning} {NOT_WRITTEN}")

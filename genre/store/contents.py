@@ -96,18 +96,19 @@ def remove_damaged_parts(directory: Path) -> None:
 def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE) -> pd.DataFrame:
     """Return those of `clips` that can be computed (status ``pending`` or ``ok``) and that a family of parts lacks.
 
-    A clip that the base family has as unusable is missing from no other one.
+    A clip that the base family has as unusable is missing from no other one. One that the base family has and another
+    one could not compute is tried again: its file may have been away.
     """
     todo = clips[clips["status"].isin(["pending", "ok"])]
     known = read_outcomes(directory, family)
     if family != parts.BASE:
         base = read_outcomes(directory)
-        known = pd.concat([known, base[base["status"] != "ok"]])
+        known = pd.concat([known[known["status"].isin(["ok", "crashed"])], base[base["status"] != "ok"]])
     return todo[~parts.row_keys(todo).isin(parts.row_keys(known))] if len(known) else todo
 
 
 def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
-    """Refuse clips of which an input could not be computed; no build tries that again.
+    """Refuse clips of which an input could not be computed.
 
     Parameters
     ----------
@@ -131,7 +132,8 @@ def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
         clip_id, reason = failed[["clip_id", "reason"]].iloc[0]
         raise DataError(
             f"{name} could not be computed for {len(failed)} of {len(clips)} clips; the first is {clip_id!r}: "
-            f"{reason}; take their files out of the data set, or leave out the models that take {name}"
+            f"{reason}; see that their files are there and run the same command again, or leave out the models that "
+            f"take {name}"
         )
 
 

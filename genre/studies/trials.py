@@ -14,16 +14,22 @@ from genre.probabilities import tables
 
 
 def check_model(name: str) -> str:
-    """Check that a model takes features, and return its name.
+    """Check that a model can do with features alone, and return its name.
 
     Raises
     ------
     UsageError
         If it is unknown or takes something else.
     """
-    if "features" not in models.get_model(name).input_names:
-        raise UsageError(f"{name} takes no features; choose from {', '.join(models.model_names('features'))}")
+    if models.select_inputs(name, "paper", has_audio=False) != ("features",):
+        raise UsageError(f"{name} takes no features alone; choose from {', '.join(feature_models())}")
     return name
+
+
+def feature_models() -> list[str]:
+    """List the models that can do with features alone."""
+    names = models.model_names("features")
+    return [name for name in names if models.select_inputs(name, "paper", has_audio=False) == ("features",)]
 
 
 def fit_model(

@@ -113,9 +113,9 @@ def read_job(directory: Path) -> TrainingJob:
 def held_out_probabilities(directory: Path) -> pd.DataFrame:
     """Return the probability table of a finished training for the clips that each model had not seen.
 
-    These are the validation clips, predicted by the saved model, and, with cross-validation, the training clips, each
-    predicted by a model trained without its recording. Below some thousand clips validation alone is too small to
-    choose, weight and calibrate by.
+    These are the validation clips, predicted by a model that was fitted without them, and, with cross-validation, the
+    training clips, each predicted by a model trained without its recording. Below some thousand clips validation alone
+    is too small to choose, weight and calibrate by.
     """
     table = pd.read_parquet(directory / "probabilities.parquet")
     parts = [table[table["split"] == "validation"]]

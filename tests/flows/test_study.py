@@ -128,7 +128,7 @@ def test_audit_reports_leaks_and_writes_the_page(source: str):
     assert page.count("<section>") == page.count("<audio") == page.count("<p data-line=") == 3
     logged = Path(MlflowClient().download_artifacts(run.info.run_id, "label_audit.html")).read_text()
     assert logged.count("<section>") == 3 and not any(word in logged for word in ("file:", "data-line", "<script"))
-    with pytest.raises(UsageError, match="takes no features"):
+    with pytest.raises(UsageError, match="takes no features alone"):
         audit_dataset("folder", source, model="mel_cnn")
 
 

@@ -269,3 +269,14 @@ def test_vectors_are_read_side_by_side(clips, store):
     together = contents.load_input(clips, store, "features", "levels")
     assert together.shape == (len(clips), 101) and together.dtype == np.float32
     np.testing.assert_array_equal(together[:, 97:], contents.load_input(clips, store, "levels"))
+
+
+def test_a_file_that_was_away_is_tried_again_for_a_further_input(clips, store, tmp_path):
+    for path in parts.list_parts(store, "peaks"):
+        parts.remove_part(path)
+    computing.compute_part(clips.assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, ["peaks"])
+    assert len(contents.find_missing(clips, store, "peaks")) == len(clips)
+    computing.compute_part(clips, CONFIG, store, ["peaks"])
+    assert contents.find_missing(clips, store, "peaks").empty
+    contents.require_computed(clips, store, "peaks")
+    assert len(contents.load_input(clips, store, "peaks")) == len(clips)

@@ -86,7 +86,7 @@ def test_interval_is_students():
 
 def test_impossible_requests_are_refused(data):
     clips, X = data
-    with pytest.raises(UsageError, match=r"mel_cnn takes no features; choose from .*svm"):
+    with pytest.raises(UsageError, match=r"mel_cnn takes no features alone; choose from .*svm"):
         trials.fit_model("mel_cnn", clips, X)
     with pytest.raises(TrainingError, match="no training clip"):
         trials.fit_model("logistic_regression", clips.assign(split="test"), X)
