@@ -67,7 +67,7 @@ BY_SOUNDFILE = {
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
     "aiff": ("AIFF", "PCM_24"),
-    "au": ("AU", "FLOAT"),
+    "au": ("AU", "PCM_16"),
 }
 
 #: Numbers that are extreme in a header, as bytes.

@@ -96,19 +96,20 @@ def test_a_later_duplicate_is_removed_from_training(place: Path, tmp_path: Path)
 def test_study_compares_its_ablations_with_the_published_ones(source: str):
     before = len(runs(dataset_id("folder", source), "catboost"))
     scores = study("folder", source, params=FEW)
-    assert list(scores) == list(published_results.ABLATIONS)
+    assert list(scores) == ["features and modulations", *published_results.ABLATIONS, "modulations"]
     (parent,) = runs(dataset_id("folder", source), "study")
     table = table_of(parent, "study").set_index("features")
-    assert table["n"].tolist() == [97, 9, 88, 10, 20, 30]
-    assert table["published_macro_auc"].tolist() == [0.865, 0.731, 0.857, 0.803, 0.837, 0.845]
+    assert table["n"].tolist() == [523, 97, 9, 88, 10, 20, 30, 426]
+    assert table["published_macro_auc"].dropna().tolist() == [0.865, 0.731, 0.857, 0.803, 0.837, 0.845]
     assert table["macro_auc"].to_dict() == pytest.approx(scores)
     figures = {"study.png", "shap.png", "importances.png", "permutation_by_feature.png", "permutation_by_family.png"}
     assert figures <= files_of(parent, "figures")
     assert set(table_of(parent, "shap")) == {"feature", "high", "low"}
-    assert len(table_of(parent, "permutation_by_feature")) == 50
+    assert len(table_of(parent, "permutation_by_feature")) == 50 + 71  # patterns of the modulations
+    assert set(table_of(parent, "permutation_by_column")["feature"]) > {"tempo", "modulations"}
     assert "| time domain | 9 |" in parent.data.tags["mlflow.note.content"]
     trials = runs(dataset_id("folder", source), "catboost")
-    assert len(trials) - before == 6 and {run.info.status for run in trials} == {"FINISHED"}
+    assert len(trials) - before == 8 and {run.info.status for run in trials} == {"FINISHED"}
     top = next(run for run in trials if run.info.run_name == "catboost, top 10")
     assert len(top.data.params["columns"].split(", ")) == 10 and "test_macro_auc" in top.data.metrics
     assert study("folder", source, params=FEW) == scores
