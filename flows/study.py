@@ -95,7 +95,9 @@ def rank_features(material: Material, run_id: str, model: str, fitted: Any, X: p
     X_validation = X.to_numpy()[is_validation]
     y_validation = material.clips["genre"].cat.codes.to_numpy()[is_validation]
     # Columns of any other input are hundreds alike, which would hide each other: groups of them are permuted.
-    others = {name: _input_of(name) for name in names if name not in features.FAMILIES}
+    further = [name for name in INPUTS if name != "features" and is_vector(name)]
+    input_of = {column: name for name in further for column in column_names([name])}
+    others = {name: input_of[name] for name in names if name not in features.FAMILIES}
     described = [name for name in names if others.get(name) in (None, "modulations")]
     groupings = {
         "column": dict(zip(names, names, strict=True)) | others,
@@ -164,11 +166,6 @@ def _column_subsets(ranking: list[str], inputs: Sequence[str]) -> dict[str, list
         return ablations
     further = {name: column_names([name]) for name in inputs if name != "features"}
     return {" and ".join(inputs): column_names(inputs)} | ablations | further
-
-
-def _input_of(column: str) -> str:
-    """Return the input that a column belongs to."""
-    return next(name for name in INPUTS if is_vector(name) and column in column_names([name]))
 
 
 def _table_row(name: str, n_columns: int, table: pd.DataFrame, full_table: pd.DataFrame) -> dict[str, Any]:
