@@ -34,11 +34,12 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports import tables
+from genre import tags
 from genre.config import SPLITS, UNKNOWN
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
 from genre.files import make_directory
-from genre.library import answers, labels, tags
+from genre.library import answers, labels, tagging
 from genre.library.answers import PredictionStore
 from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
@@ -276,7 +277,7 @@ def _print_tag_summary(
 def tag_file(path: Path, genre: str, settings: Mapping[str, Any], undo: UndoFile) -> TagOutcome:
     """Write a genre into one file, unless the file or the settings forbid it."""
     try:
-        present = tags.read_genre(path)
+        present = "; ".join(tags.read_genres(path))
         if present == genre:
             return TagOutcome(TagStatus.THERE_ALREADY)
         if present and not settings["overwrite"]:
@@ -284,7 +285,7 @@ def tag_file(path: Path, genre: str, settings: Mapping[str, Any], undo: UndoFile
         check_replaceable(path)
         if settings["dry_run"]:
             return TagOutcome(TagStatus.WOULD_REPLACE, present) if present else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
-        tags.write_genre(path, genre, undo)
+        tagging.write_genres(path, [genre], undo)
     except DataError as error:
         return TagOutcome(TagStatus.REFUSED, str(error))
     return TagOutcome(TagStatus.WRITTEN)

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,22 +11,18 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed
 
+from genre import tags
 from genre.audio.listing import find_audio_files
 from genre.datasets import RESERVED_NAMES, folder
 from genre.errors import DataError
-from genre.library import tags
 from genre.splits import assignment
+from genre.tags.names import MEANINGLESS_GENRES, fold_name
 
 _log = logging.getLogger(__name__)
 
-#: Genres that name no music, folded: number 12 of ID3v1 ("Other"), what players and rippers write where they know no
-#: genre (iTunes: "Unclassifiable"; mutagen, for a number without a name: "Unknown"), and the names that no genre of a
-#: data set may have.
-MEANINGLESS_GENRES = {
-    *("", "?", "n/a", "none", "no genre", "undefined", "not specified", "unclassifiable", "unclassified"),
-    *("unknown genre", "other", "others", "misc", "miscellaneous"),
-    *(name.replace("_", " ") for name in RESERVED_NAMES),
-}
+#: Genres of tags, folded, that are left out: those that name no music, and the names that no genre of a data set may
+#: have.
+LEFT_OUT_GENRES = MEANINGLESS_GENRES | {name.replace("_", " ") for name in RESERVED_NAMES}
 
 #: Artists that are none, folded: those of compilations, and what rippers write where they know no artist.
 NO_ARTISTS = {"", "various artists", "various", "va", "v.a.", "v/a", "unknown artist", "unknown"}
@@ -40,7 +35,7 @@ def load_clips(source: Path, directory: Path, *, min_artists: int = 3, max_clips
     """Cut every track with a genre in its tags into ten-second clips.
 
     A track has one genre: of the values of its genre field, divided at ``;``, ``/`` and null characters, the first that
-    is not in `MEANINGLESS_GENRES`. Spellings that differ only in case, spaces, hyphens or underscores are one genre,
+    is not in `LEFT_OUT_GENRES`. Spellings that differ only in case, spaces, hyphens or underscores are one genre,
     spelt as in most files. The files that are left out are counted in a warning per reason.
 
     Parameters
@@ -85,12 +80,6 @@ def load_clips(source: Path, directory: Path, *, min_artists: int = 3, max_clips
     return clips
 
 
-def fold_name(name: str) -> str:
-    """Return a genre or artist without what spellings differ in: case, spaces, hyphens, underscores, Unicode form."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"[\s_\-‐–]+", " ", text).strip()
-
-
 def select_genre(values: tuple[str, ...]) -> str:
     """Return the first genre of a file that names music; empty if there is none.
 
@@ -99,9 +88,9 @@ def select_genre(values: tuple[str, ...]) -> str:
     values : tuple of str
         Values of the genre field, each of one or more genres, divided at ``;``, ``/`` and null characters.
     """
-    named = (value for value in values if fold_name(value) not in MEANINGLESS_GENRES)  # "n/a" is no two genres
+    named = (value for value in values if fold_name(value) not in LEFT_OUT_GENRES)  # "n/a" is no two genres
     parts = (" ".join(part.split()) for value in named for part in re.split(r"[;/\0]", value))
-    return next((part for part in parts if fold_name(part) not in MEANINGLESS_GENRES), "")
+    return next((part for part in parts if fold_name(part) not in LEFT_OUT_GENRES), "")
 
 
 def _read_track(path: Path, source: Path) -> dict[str, Any]:

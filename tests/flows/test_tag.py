@@ -25,13 +25,13 @@ from mlflow import MlflowClient
 
 from flows import tag
 from flows.tag import TagOutcome, TagStatus
-from genre import models
+from genre import models, tags
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING, dataset_id
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
-from genre.library import answers, tags
+from genre.library import answers, tagging
 from genre.library.answers import PredictionStore
 from genre.library.undo import UndoFile
 from genre.workers import pool
@@ -201,7 +201,7 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     assert "4 without a genre" in output
     written = place.table()["tag"] == "written"
     assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
-    assert tags.read_genre(place.music / "albums/one/low 2.flac") == "low"
+    assert tags.read_genres(place.music / "albums/one/low 2.flac") == ["low"]
     assert (place.music / "link.mp3").is_symlink()
     changed = {path for path, state in place.states().items() if state != states[path]}
     assert len(changed) == 11  # one of them is also listed as link.mp3
@@ -247,7 +247,7 @@ def test_genres_of_a_model_that_heard_no_real_music_are_written_only_on_demand(p
 
     output = place.run(**settings, dry_run="false", allow_synthetic="true")
     assert output.count(SYNTHETIC_WARNING) == 1 and "10 files tagged" in output
-    assert tags.read_genre(place.music / "00.wav") == "low"
+    assert tags.read_genres(place.music / "00.wav") == ["low"]
 
 
 def printed_commands(output: str) -> list[list[str]]:
@@ -386,7 +386,7 @@ def test_the_outcome_of_a_file_is_a_value_and_a_cell_of_the_table(tmp_path, befo
     undo = UndoFile(tmp_path / "undo.jsonl")
     sf.write(path, tone(2, hz=110), 22050)
     if before:
-        tags.write_genre(path, before, undo)
+        tagging.write_genres(path, [before], undo)
     found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, undo)
     assert found == outcome and str(found) == tag._tag_cell(found) == cell
     assert tag._tag_cell(None) is None

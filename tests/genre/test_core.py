@@ -88,7 +88,8 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["library/tags.py", "library/undo.py", "datasets/demo.py", "plots/evaluation.py", "acquisition/download.py"]
+    "name",
+    ["tags/__init__.py", "library/undo.py", "datasets/demo.py", "plots/evaluation.py", "acquisition/download.py"],
 )
 def test_a_comment_outside_changes_no_digest(name, package):
     before = source_digest((*CORE, *TRAINING), package)

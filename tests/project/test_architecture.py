@@ -107,6 +107,12 @@ RULES = {
     "`library` → `datasets`, `store`, `training`": (
         Rule(("genre.library",), ("genre.datasets", "genre.store", "genre.training")),
     ),
+    "`tags` → any other folder of `genre` outside the core": (
+        Rule(
+            ("genre.tags",),
+            tuple(sorted({".".join(n.split(".")[:2]) for n in AROUND if n.count(".") > 1} - {"genre.tags"})),
+        ),
+    ),
     # and what the picture of the layers adds
     "flows and serving: neither imports the other; only serving/deploy uses tracking": (
         Rule(("flows",), ("serving",)),

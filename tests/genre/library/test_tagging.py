@@ -8,9 +8,10 @@ import pytest
 import soundfile as sf
 from mutagen.id3 import ID3, TCON, TIT2, TPE1, TYER
 
+from genre import tags
 from genre.audio import decoding
 from genre.errors import DataError
-from genre.library import tags
+from genre.library import tagging
 from genre.library.undo import UndoFile, read_records, restore_file
 from tests.support.sounds import encode, tone
 
@@ -54,9 +55,9 @@ def test_a_genre_is_written_read_and_undone_to_the_byte(originals, tmp_path, und
     path = copy_original(originals, suffix, tmp_path)
     before = path.read_bytes()
     y = decoding.decode_audio(path, sr=22050)
-    assert tags.read_genre(path) == ""
-    tags.write_genre(path, genre, undo)
-    assert tags.read_genre(path) == genre
+    assert tags.read_genres(path) == []
+    tagging.write_genres(path, [genre], undo)
+    assert tags.read_genres(path) == [genre]
     np.testing.assert_array_equal(decoding.decode_audio(path, sr=22050), y)
     assert path.read_bytes() != before
     assert undo_all(undo) == [True]
@@ -78,10 +79,10 @@ def test_a_genre_replaces_another_and_leaves_other_tags(originals, tmp_path, und
         file.tags["\xa9nam" if suffix == "m4a" else "title"] = ["Título"]
         file.tags["\xa9gen" if suffix == "m4a" else "genre"] = ["Rock", "Jazz"]
     file.save()
-    assert tags.read_genre(path) == "Rock; Jazz"
+    assert tags.read_genres(path) == ["Rock", "Jazz"]
     before = path.read_bytes()
-    tags.write_genre(path, "Fado" * 600, undo)  # more than any padding
-    assert tags.read_genre(path) == "Fado" * 600
+    tagging.write_genres(path, ["Fado" * 600], undo)  # more than any padding
+    assert tags.read_genres(path) == ["Fado" * 600]
     title = mutagen.File(path, easy=suffix in ("mp3", "m4a"))
     assert "Título" in str(title["TIT2" if suffix in ("wav", "aiff") else "title"])
     assert undo_all(undo) == [True]
@@ -95,12 +96,12 @@ def test_id3_keeps_its_version_and_every_other_frame(originals, tmp_path, undo):
         frames.add(TPE1(encoding=1, text=["AC/DC", "Guest"]))
         frames.add(TYER(encoding=0, text=["1984"]))
         frames.save(path, v2_version=version, v23_sep=None)
-        tags.write_genre(path, "Rock", undo)
+        tagging.write_genres(path, ["Rock"], undo)
         saved = ID3(path, translate=False)
         assert saved.version[:2] == (2, version)
         assert saved["TPE1"].text == ["AC/DC", "Guest"]
         assert saved["TYER"].text == ["1984"]
-    tags.write_genre(copy_original(originals, "mp3", tmp_path), "Rock", undo)
+    tagging.write_genres(copy_original(originals, "mp3", tmp_path), ["Rock"], undo)
     assert ID3(tmp_path / "b.mp3").version[:2] == (2, 3)
 
 
@@ -108,9 +109,9 @@ def test_an_id3v1_tag_at_the_end_is_read_and_updated(originals, tmp_path, undo):
     path = copy_original(originals, "mp3", tmp_path)
     block = b"TAG" + b"Old title".ljust(30, b"\0") + b"\0" * 64 + b"\0" * 30 + bytes([17])
     path.write_bytes(before := path.read_bytes() + block)
-    assert tags.read_genre(path) == "Rock"
-    tags.write_genre(path, "Blues", undo)
-    assert tags.read_genre(path) == "Blues"
+    assert tags.read_genres(path) == ["Rock"]
+    tagging.write_genres(path, ["Blues"], undo)
+    assert tags.read_genres(path) == ["Blues"]
     assert b"Old title" in path.read_bytes()[-128:]
     assert undo_all(undo) == [True]
     assert path.read_bytes() == before
@@ -119,7 +120,7 @@ def test_an_id3v1_tag_at_the_end_is_read_and_updated(originals, tmp_path, undo):
 @pytest.mark.parametrize("suffix", WITHOUT_TAGS)
 def test_a_format_without_tags_is_refused(originals, tmp_path, undo, suffix):
     path = copy_original(originals, suffix, tmp_path)
-    for call in (lambda: tags.read_genre(path), lambda: tags.write_genre(path, "Rock", undo)):
+    for call in (lambda: tags.read_genres(path), lambda: tagging.write_genres(path, ["Rock"], undo)):
         with pytest.raises(DataError, match=r"cannot write tags to .*: unsupported format \(supported: mp3, wav"):
             call()
     assert path.read_bytes() == (originals / f"a.{suffix}").read_bytes()
@@ -137,7 +138,7 @@ def test_a_broken_file_is_refused_or_tagged_and_always_restored(originals, tmp_p
     path.write_bytes(data[: len(data) // (1 + seed % 2)])
     before = path.read_bytes()
     try:
-        tags.write_genre(path, "Rock", undo)
+        tagging.write_genres(path, ["Rock"], undo)
         undo_all(undo)
     except DataError as error:
         assert str(path) in str(error)

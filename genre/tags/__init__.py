@@ -1,7 +1,4 @@
-"""Genre in the tags of a music file: ID3 (mp3, wav, aiff), Vorbis comments (flac, ogg, opus) and MP4 (m4a).
-
-The genre and the artist are also read from ASF (wma).
-"""
+"""Genres and artists in the tags of a music file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +8,25 @@ import mutagen
 from mutagen.aiff import AIFF
 from mutagen.asf import ASF
 from mutagen.flac import FLAC
-from mutagen.id3 import TCON, Encoding, ID3FileType
+from mutagen.id3 import TCON, ID3FileType
 from mutagen.mp4 import MP4
 from mutagen.ogg import OggFileType
 from mutagen.wave import WAVE
 
 from genre.errors import DataError
-from genre.library.undo import UndoFile, change_file
 
 #: Classes of the files whose tags are written, and their formats for messages.
 _WRITABLE = ID3FileType | WAVE | AIFF | FLAC | OggFileType | MP4
 _SUPPORTED = "mp3, wav, aiff, flac, ogg, opus, m4a"
 
 #: Keys of the genre in Vorbis comments and in MP4.
-_VORBIS_KEY = "genre"
-_MP4_KEY = "\xa9gen"
+VORBIS_KEY = "genre"
+MP4_KEY = "\xa9gen"
 
 #: Keys of genre, album artist and artist. Players write the album artist of Vorbis comments under either of two names.
 _ID3_KEYS = (["TCON"], ["TPE2"], ["TPE1"])
-_VORBIS_KEYS = ([_VORBIS_KEY], ["albumartist", "album artist"], ["artist"])
-_MP4_KEYS = ([_MP4_KEY], ["aART"], ["\xa9ART"])
+_VORBIS_KEYS = ([VORBIS_KEY], ["albumartist", "album artist"], ["artist"])
+_MP4_KEYS = ([MP4_KEY], ["aART"], ["\xa9ART"])
 _ASF_KEYS = (["WM/Genre"], ["WM/AlbumArtist"], ["Author"])
 
 
@@ -71,8 +67,8 @@ def read_track_tags(path: Path) -> TrackTags:
     return TrackTags(tuple(genres), next(iter(album_artists), ""), next(iter(artists), ""))
 
 
-def read_genre(path: Path) -> str:
-    """Read the genre in a file's tags.
+def read_genres(path: Path) -> list[str]:
+    """Read the genres in a file's tags.
 
     Parameters
     ----------
@@ -81,48 +77,16 @@ def read_genre(path: Path) -> str:
 
     Returns
     -------
-    str
-        Empty if there is no genre; several are joined by ``; ``.
+    list of str
+        Empty if there is no genre.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or its format has no tags that this module writes.
+        If the file cannot be read, or its format has no tags that can be written.
     """
-    file = _open_tags(path)
-    return "; ".join(_read_values(file, _keys_of(file)[0]))
-
-
-def write_genre(path: Path, genre: str, undo: UndoFile) -> None:
-    """Write a genre into a file's tags, replacing any other genre; everything else in the file stays.
-
-    Parameters
-    ----------
-    path : Path
-        The file. A symbolic link is followed.
-    genre : str
-        Genre to write.
-    undo : UndoFile
-        Receives the record that undoes the change, before the file is touched.
-
-    Raises
-    ------
-    DataError
-        If the format has no tags, or the file cannot be changed (see `genre.library.undo.change_file`).
-    GenreError
-        If the undo file cannot be written.
-    """
-    path = path.resolve()
-    file = _open_tags(path)
-    write = _write_id3 if _is_id3(file) else _write_comment
-
-    def write_to_copy(copy: Path) -> None:
-        try:
-            write(file, copy, genre)
-        except Exception as error:  # mutagen raises many kinds on broken files; only the copy is affected
-            raise DataError(f"cannot write tags to {path} ({type(error).__name__}: {error})") from error
-
-    change_file(path, write_to_copy, undo)
+    file = open_tags(path)
+    return _read_values(file, _keys_of(file)[0])
 
 
 def _open_file(path: Path) -> Any:
@@ -133,22 +97,28 @@ def _open_file(path: Path) -> Any:
         raise DataError(f"cannot read the tags of {path} ({type(error).__name__}: {error})") from error
 
 
-def _open_tags(path: Path) -> Any:
-    """Open a file with mutagen; DataError if it cannot be read or its tags cannot be written."""
+def open_tags(path: Path) -> Any:
+    """Open a file with mutagen.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or its tags cannot be written.
+    """
     file = _open_file(path)
     if not isinstance(file, _WRITABLE):
         raise DataError(f"cannot write tags to {path}: unsupported format (supported: {_SUPPORTED})")
     return file
 
 
-def _is_id3(file: Any) -> bool:
+def is_id3(file: Any) -> bool:
     """Return True if the format's tags are ID3."""
     return isinstance(file, ID3FileType | WAVE | AIFF)
 
 
 def _keys_of(file: Any) -> tuple[list[str], list[str], list[str]]:
     """Return the keys of genre, album artist and artist in the format of a file."""
-    if _is_id3(file):
+    if is_id3(file):
         return _ID3_KEYS
     if isinstance(file, ASF):
         return _ASF_KEYS
@@ -159,30 +129,9 @@ def _read_values(file: Any, keys: list[str]) -> list[str]:
     """Return the values under some keys that are not empty."""
     if file.tags is None:
         return []
-    if _is_id3(file):
+    if is_id3(file):
         frames = [frame for key in keys for frame in file.tags.getall(key)]
         values = [value for frame in frames for value in (frame.genres if isinstance(frame, TCON) else frame.text)]
     else:
         values = [value for key in keys for value in file.tags.get(key) or []]
     return [text for text in (str(value).strip() for value in values) if text]
-
-
-def _write_id3(file: Any, copy: Path, genre: str) -> None:
-    """Write ID3 in the file's own version, other frames unchanged; in 2.3, which any player reads, if it has none."""
-    version = file.tags.version if file.tags is not None else (0,)
-    tagged = type(file)(copy, translate=version < (2, 3), v2_version=3)
-    if tagged.tags is None:
-        tagged.add_tags()
-    encoding = Encoding.LATIN1 if genre.isascii() else Encoding.UTF16
-    tagged.tags.setall("TCON", [TCON(encoding=encoding, text=[genre])])
-    # v23_sep=None keeps several values of a frame separate; by default they would be joined by a slash.
-    tagged.save(copy, v2_version=4 if version >= (2, 4) else 3, v23_sep=None)
-
-
-def _write_comment(file: Any, copy: Path, genre: str) -> None:
-    """Write the genre as a Vorbis comment or an MP4 atom."""
-    tagged = type(file)(copy)
-    if tagged.tags is None:
-        tagged.add_tags()
-    tagged.tags[_MP4_KEY if isinstance(file, MP4) else _VORBIS_KEY] = [genre]
-    tagged.save(copy)
