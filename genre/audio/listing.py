@@ -179,7 +179,7 @@ def _leads_to_file(link: os.DirEntry[str], left_out: LeftOut) -> bool:
         if error.errno not in _NOWHERE:
             raise _away(link.path, error) from error
         if not link.name.startswith("."):
-            left_out.add("links that lead nowhere", link.path)
+            left_out.add("links to nothing", link.path)
         return False
     if stat.S_ISDIR(mode):
         left_out.add("links to folders, not followed", link.path)
@@ -200,5 +200,5 @@ def _is_hidden_music(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
         return True  # it is listed: whoever decodes it reports what the system says
     except AudioError:
         pass
-    left_out.add("hidden files without audio", entry.path, name_suffix(entry.name))
+    left_out.add("files with a leading dot and no audio", entry.path, name_suffix(entry.name))
     return False
