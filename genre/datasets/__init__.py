@@ -214,7 +214,10 @@ def _warn_of_spellings(genres: Iterable[str]) -> None:
             # names that differ in their Unicode form only look the same, unless written in ASCII
             is_visible = len({unicodedata.normalize("NFC", name) for name in spellings}) == len(spellings)
             names = " and ".join(map(repr if is_visible else ascii, spellings))
-            _log.warning("%s differ only in case, spaces, hyphens or Unicode form; are they one genre?", names)
+            text = (
+                "the genres %s differ only in case, spaces, hyphens or Unicode form; if they are one, name them alike"
+            )
+            _log.warning(text, names)
 
 
 def load_source_features(name: str, source: str) -> pd.DataFrame:
