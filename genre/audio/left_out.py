@@ -56,7 +56,7 @@ class LeftOut:
 
     def to_table(self) -> pd.DataFrame:
         """Return the numbers as a table, without any path: columns ``reason``, ``type`` and ``number``."""
-        rows = sorted((cause.reason, -number, cause.type) for cause, number in self.numbers.items())
+        rows = sorted((cause.reason, -number, _printable(cause.type)) for cause, number in self.numbers.items())
         return pd.DataFrame([(r, t, -n) for r, n, t in rows], columns=["reason", "type", "number"])
 
     def to_lines(self) -> list[str]:

@@ -9,34 +9,8 @@ from pathlib import Path
 from genre.audio import decoding
 from genre.audio.left_out import LeftOut
 from genre.audio.suffixes import UNDECODED_SUFFIXES, audio_suffixes, name_suffix
+from genre.audio.trash import holds_versions, is_trash
 from genre.errors import AudioError, GenreError
-
-#: Folders, in lower case, whose audio is no music: deleted, an old version, or data about other files.
-_NO_MUSIC = frozenset(
-    {
-        # trash: of freedesktop.org's specification (also `_TRASH_PREFIXES`), macOS, AppleShare, Windows, e2fsck
-        *(".trash", ".trashes", "network trash folder", "$recycle.bin", "recycler", "recycled", "lost+found"),
-        # of Samba's vfs_recycle, Synology, QNAP, Unraid, Buffalo, Nextcloud, MEGA, digiKam
-        *(".recycle", "#recycle", "@recycle", ".recycle.bin", "trashbox", "files_trashbin", ".debris", ".dtrash"),
-        # old versions: of Syncthing, Resilio Sync (.sync/Archive), GoodSync, Nextcloud, Dropbox, Windows
-        *(".stversions", ".sync", "_gsdata_", "files_versions", ".dropbox.cache", "system volume information"),
-        # data about other files: of netatalk, macOS in ZIP archives, Synology, QNAP
-        *(".appledouble", "__macosx", "@eadir", ".@__thumb"),
-    }
-)
-
-#: Starts of the names of such folders: freedesktop.org's ``.Trash-UID``, chkdsk's ``FOUND.000``.
-_TRASH_PREFIXES = (".trash-", "found.0")
-
-#: Folders, in lower case, that are not even searched, because each snapshot or version in them may be as large as the
-#: music: of git (git-annex keeps the files there, and links to them), Mercurial, Subversion, ZFS, NetApp, snapper,
-#: Synology, QNAP, Time Machine.
-_NOT_SEARCHED = frozenset(
-    {
-        *(".git", ".hg", ".svn", ".zfs", ".snapshot", "~snapshot", ".snapshots", "#snapshot", "@recently-snapshot"),
-        "backups.backupdb",
-    }
-)
 
 #: First bytes of AppleSingle and AppleDouble files (RFC 1740): what macOS writes beside a file on foreign disks, under
 #: its name after ``._``.
@@ -85,9 +59,8 @@ def list_subfolders(folder: Path) -> list[str]:
     GenreError
         If it cannot be listed for another reason than a lack of permission.
     """
-    # unlike Path.is_dir, os.path.isdir raises nothing for a link that leads to a forbidden place
-    names = sorted(e.name for e in _list_entries(str(folder), LeftOut()) if os.path.isdir(e))  # noqa: PTH112
-    return [name for name in names if not name.startswith(".") and not _holds_no_music(name.lower())]
+    names = sorted(entry.name for entry in _list_entries(str(folder), LeftOut()) if _is_folder(entry.path))
+    return [name for name in names if not (name.startswith(".") or is_trash(name) or holds_versions(name))]
 
 
 def _iter_entries(folder: Path, left_out: LeftOut, follow_links: bool) -> Iterator[os.DirEntry[str]]:
@@ -131,22 +104,20 @@ def _leads_elsewhere(link: str, folder: Path) -> bool:
     """Return whether a link leads to a folder that is neither in `folder` nor around it."""
     target = Path(os.path.realpath(link))
     home = Path(os.path.realpath(folder))
-    return target.is_dir() and not target.is_relative_to(home) and not home.is_relative_to(target)
+    return _is_folder(link) and not target.is_relative_to(home) and not home.is_relative_to(target)
 
 
-def _holds_no_music(name: str) -> bool:
-    """Return whether the audio in a folder of this name, in lower case, is no music."""
-    return name in _NO_MUSIC or name in _NOT_SEARCHED or name.startswith(_TRASH_PREFIXES)
+def _is_folder(path: str) -> bool:
+    """Return whether a path or link leads to a folder; unlike `Path.is_dir`, False where that is forbidden to know."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _is_searched(folder: os.DirEntry[str], left_out: LeftOut) -> bool:
     """Return whether a folder may hold music; count the audio in it if not."""
-    name = folder.name.lower()
-    if name in _NOT_SEARCHED:
+    if holds_versions(folder.path):
         left_out.add("folders of snapshots or versions, not searched", folder.path, folder.name)
         return False
-    is_home_trash = name == "trash" and folder.path.lower().endswith("/.local/share/trash")
-    if not (_holds_no_music(name) or is_home_trash):
+    if not is_trash(folder.path):
         return True
     for parent, _, files in os.walk(folder.path):
         for file in files:

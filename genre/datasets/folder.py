@@ -105,7 +105,7 @@ def find_tracks(source: Path, left_out: LeftOut) -> list[dict[str, Any]]:
         if path.parent == source:
             left_out.add("files beside the folders of genres", path, name_suffix(path.name))
     tracks = [_make_track(path, source) for path in files if path.parent != source]
-    genres = {track["genre"] for track in tracks}
+    genres = {path.relative_to(source).parts[0] for path in files}
     for name in list_subfolders(source):
         if name not in genres:
             left_out.add("folders without audio that is decoded", source / name, name)
@@ -120,11 +120,10 @@ def find_tracks(source: Path, left_out: LeftOut) -> list[dict[str, Any]]:
 def _make_track(path: Path, source: Path) -> dict[str, Any]:
     """Return the record of one file.
 
-    A name that is not UTF-8 cannot be stored in a table. Its bytes are written as escapes, and `_cut_track` refuses it.
+    A path that is not UTF-8 cannot be stored in a table. Its bytes are written as escapes, and `_cut_track` refuses it.
     """
-    relative = path.relative_to(source)
-    name = os.fsencode(relative).decode(errors="backslashreplace")
-    return {"path": path, "listed": name, "recording": name, "genre": relative.parts[0]}
+    name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
+    return {"path": path, "listed": name, "recording": name, "genre": name.partition("/")[0]}
 
 
 def read_listing(source: Path) -> pd.DataFrame:
@@ -201,7 +200,7 @@ def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     stamp = ""
     row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
-        path.name.encode()
+        str(path).encode()
         stat = path.stat()
         duration_s = decoding.read_duration_s(path)
         stamp = f"{stat.st_size}-{stat.st_mtime_ns}"

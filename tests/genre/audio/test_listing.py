@@ -172,7 +172,16 @@ def test_the_copies_of_a_tag_write_are_never_listed(tmp_path, wav):
     "name",
     [
         *[".Trash-1000/files", ".Trash/1000/files", ".Trashes/501", "$RECYCLE.BIN/S-1-5-21", "RECYCLER", "Recycled"],
-        *["#recycle", "@Recycle", ".recycle/anna", ".Recycle.Bin", "lost+found/#123", "FOUND.000", ".dtrash/files"],
+        *[
+            "#recycle",
+            "@Recycle",
+            ".recycle/anna",
+            ".Recycle.Bin",
+            "lost+found/#123",
+            "LOST.DIR",
+            "FOUND.000",
+            ".dtrash/files",
+        ],
         *[".stversions", ".sync/Archive", "_gsdata_/_saved_", "System Volume Information", ".dropbox.cache/2026"],
         *[
             "files_trashbin/files",
@@ -303,14 +312,17 @@ def test_folders_without_permission_are_counted(wav):
     with no_privileges() as folder:
         for name in ("open/a.wav", "closed/b.wav", "closed too/c.wav", "unreadable.wav"):
             put(folder / name, wav)
+        (folder / "closed" / "album").mkdir()
         (folder / "into.wav").symlink_to(folder / "closed" / "b.wav")
+        (folder / "into").symlink_to(folder / "closed" / "album")
         for name in ("closed", "closed too", "unreadable.wav"):
             (folder / name).chmod(0)
         os.seteuid(os.geteuid() or NOBODY)
-        files, left_out = listing(folder)
+        files, left_out = listing(folder, follow_links=True)
+        assert list_subfolders(folder) == ["closed", "closed too", "open"]
     # a file is listed: whoever decodes it reports that it cannot be read
     assert files == ["open/a.wav", "unreadable.wav"]
-    assert left_out.to_clause() == "; left out: 2 folders without permission, 1 link to nothing"
+    assert left_out.to_clause() == "; left out: 2 folders without permission, 2 links to nothing"
 
 
 def test_a_source_without_permission_is_told(wav):
@@ -377,4 +389,6 @@ def test_a_tally_is_told_in_lines_a_clause_and_a_table():
     table = left_out.to_table()
     assert list(table) == ["reason", "type", "number"] and table["number"].tolist() == [*range(12, 0, -1), 1]
     assert "/m/" not in table.to_csv()
+    left_out.add("folders without audio", "/m/b", "caf\udce9")
+    assert r"caf\xe9" in left_out.to_table().to_csv().encode().decode()
     assert pd.api.types.is_integer_dtype(table["number"])

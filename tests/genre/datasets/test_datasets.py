@@ -315,3 +315,19 @@ def test_genres_that_differ_in_their_spelling_only_are_named_in_a_warning(music,
 def test_genres_that_differ_are_not_warned_of(music, tmp_path, caplog):
     load(music, tmp_path)
     assert not caplog.records
+
+
+def test_folders_whose_names_are_not_utf8_stop_nothing(music, tmp_path):
+    root = tmp_path / "m"
+    shutil.copytree(music, root)
+    for name in (b"low/caf\xe9", b"caf\xe9", b"\xe9mpty"):
+        (root / os.fsdecode(name)).mkdir()
+    for name in (b"low/caf\xe9", b"caf\xe9"):
+        shutil.copy(music / "low" / "0.wav", root / os.fsdecode(name))
+    left_out = LeftOut()
+    table = datasets.load_clips("folder", str(root), tmp_path, {}, left_out)
+    refused = table[table["status"] == "undecodable"]
+    assert refused["genre"].tolist() == [r"caf\xe9", "low"]
+    assert all("not UTF-8; rename the file" in reason for reason in refused["reason"])
+    assert left_out.to_clause() == r"; left out: 1 folder without audio that is decoded (\xe9mpty)"
+    table.to_parquet(tmp_path / "clips.parquet")
