@@ -23,7 +23,9 @@ from flows.parameters import (
     WeightsPath,
     current_settings,
 )
+from flows.reports.left_out import publish_left_out
 from genre import datasets, parameters
+from genre.audio.left_out import LeftOut
 from genre.config import AudioConfig
 from genre.files import write_table
 from genre.splits import assignment, duplicates
@@ -57,7 +59,7 @@ def build(
     dataset_options = parameters.parse_json_object(options, "options")
     names = required_inputs(select_models(model, dataset), config, has_audio=datasets.get_dataset(dataset).has_audio)
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:
-        clips = scan_source(workspace, dataset, source, dataset_options)
+        clips = scan_source(workspace, dataset, source, dataset_options, run_id)
         fill_store(workspace, config, clips, source, names, weights, n_jobs, dask)
         pairs = find_duplicate_clips(workspace, config, run_id, n_jobs)
         update_splits(workspace, split, pairs)
@@ -66,9 +68,11 @@ def build(
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def scan_source(workspace: Workspace, dataset: str, source: str, options: dict) -> pd.DataFrame:
-    """List the clips that the source has now."""
-    clips = datasets.load_clips(dataset, source, workspace.directory, options)
+def scan_source(workspace: Workspace, dataset: str, source: str, options: dict, run_id: str) -> pd.DataFrame:
+    """List the clips that the source has now, and publish what is left out."""
+    left_out = LeftOut()
+    clips = datasets.load_clips(dataset, source, workspace.directory, options, left_out)
+    publish_left_out(run_id, left_out)
     log = get_run_logger()
     log.info("%s: %d clips of %d recordings", workspace.dataset_id, len(clips), clips["recording"].nunique())
     if datasets.get_dataset(dataset).synthetic:

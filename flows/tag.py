@@ -34,7 +34,9 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports import tables
+from flows.reports.left_out import publish_left_out
 from genre import tags
+from genre.audio.left_out import LeftOut
 from genre.config import SPLITS, UNKNOWN
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
@@ -123,7 +125,9 @@ def tag(
             counts = undo_tagging(Path(undo).expanduser().resolve())
         else:
             model_version = aliases.resolve_version(registry_name, version)
-            files = answers.list_library(Path(source).expanduser())
+            left_out = LeftOut()
+            files = answers.list_library(Path(source).expanduser(), left_out)
+            publish_left_out(run_id, left_out)
             is_writable = check_warning(model_version, settings, run_id)
             predict_missing(files, model_version, n_jobs, dask)
             outcomes = tag_files(files, model_version, settings, run_id, is_writable) if write_tags else None

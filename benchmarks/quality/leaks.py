@@ -17,6 +17,7 @@ from joblib import Parallel, delayed
 
 from genre.audio import decoding
 from genre.audio.clips import prepare_clip
+from genre.audio.left_out import LeftOut
 from genre.config import AudioConfig
 from genre.datasets import folder
 from genre.inputs import features, spectrogram
@@ -57,7 +58,7 @@ def compute_inputs(path: str, start_s: float, kind: str) -> tuple[np.ndarray, np
 
 def plant_duplicates(source: Path, n_jobs: int) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     """Return the clips of a folder followed by a duplicate of each, their features and their spectrograms."""
-    clips = folder.load_clips(source, source, max_clips_per_track=2)
+    clips = folder.load_clips(source, source, LeftOut(), max_clips_per_track=2)
     planted = clips.assign(kind=np.array(KINDS)[np.arange(len(clips)) % len(KINDS)])
     table = pd.concat([clips.assign(kind="original"), planted], ignore_index=True)
     jobs = list(zip(table["path"], table["start_s"], table["kind"], strict=True))

@@ -20,6 +20,7 @@ from joblib import Parallel, delayed
 from genre import weights
 from genre.audio import decoding
 from genre.audio.clips import prepare_clip
+from genre.audio.left_out import LeftOut
 from genre.config import UNKNOWN, AudioConfig
 from genre.datasets import folder
 from genre.errors import AudioError
@@ -96,7 +97,7 @@ def main(
     n_jobs: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Print the scores, the confusion and the calibration."""
-    tracks = pd.DataFrame(folder.find_tracks(source.expanduser()))
+    tracks = pd.DataFrame(folder.find_tracks(source.expanduser(), LeftOut()))
     loaded = embeddings.load_weights(weights.find_weights(weights_path))
     windows = list(Parallel(n_jobs)(delayed(embed_track)(path, loaded) for path in tracks["path"]))
     plain = {_plain(name): n for n, name in enumerate(GENRES)}

@@ -22,6 +22,7 @@ import typer
 from joblib import Parallel, delayed
 
 from genre import evaluate, models, weights
+from genre.audio.left_out import LeftOut
 from genre.config import AudioConfig
 from genre.datasets import folder
 from genre.ensemble import combine_tables
@@ -147,7 +148,7 @@ def main(
     n_jobs: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Print the table."""
-    clips = folder.load_clips(source.expanduser(), source, max_clips_per_track=clips_per_track)
+    clips = folder.load_clips(source.expanduser(), source, LeftOut(), max_clips_per_track=clips_per_track)
     X = compute_table(clips, weights.find_weights(weights_path), n_jobs)
     groups = clips["recording"] if block == 1 else neighbours(clips, block)
     predicted = predict(clips.assign(split="test"), X, groups, n_folds)

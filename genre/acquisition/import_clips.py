@@ -13,7 +13,7 @@ from genre.acquisition.clip_file import TOLERANCE_S, clip_path, save_clip
 from genre.acquisition.faults import DownloadError
 from genre.acquisition.ledger import Ledger
 from genre.audio import decoding
-from genre.audio.listing import AUDIO_SUFFIXES
+from genre.audio.suffixes import audio_suffixes, list_accepted
 from genre.errors import AudioError, DataError
 
 #: ``YTID``, ``YTID_START`` or ``YTID_START_END``, times in seconds or milliseconds. Some tools put a Y before the id.
@@ -115,9 +115,7 @@ def import_files(
         outcomes["not wanted"] += not segments
         on_progress()
     if not outcomes:
-        raise DataError(
-            f"no audio and no Parquet file in {source}; audio files end in {', '.join(sorted(AUDIO_SUFFIXES))}"
-        )
+        raise DataError(f"no audio and no Parquet file in {source}; audio files end in {list_accepted()}")
     return +outcomes  # without the outcomes that did not occur
 
 
@@ -134,7 +132,7 @@ def _iter_items(ledger: Ledger, source: Path) -> Iterator[Item]:
     for path in paths:
         if path.suffix == ".parquet":
             yield from _iter_parquet_items(ledger, path)
-        elif path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+        elif path.suffix.lower() in audio_suffixes() and not path.name.startswith("."):
             yield path.name, _match_segments(ledger, path.stem), path
 
 

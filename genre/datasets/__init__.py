@@ -1,13 +1,16 @@
 """Data sets: one module per source of clips, all of which return the same clips table.
 
-A module has ``load_clips(source, directory, *, option=default, ...)``. A source that brings features instead of audio
-also has ``load_features(source)``. To add a data set, write its module and add its line to `DATASETS`.
+A module has ``load_clips(source, directory, *, option=default, ...)``; one whose source is a folder that is searched
+takes ``left_out`` before the options. A source that brings features instead of audio also has
+``load_features(source)``. To add a data set, write its module and add its line to `DATASETS`.
 """
 
 import hashlib
 import importlib
+import logging
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +19,12 @@ from typing import Any
 import pandas as pd
 
 from genre import parameters
+from genre.audio.left_out import LeftOut
 from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
+from genre.tags.names import fold_name
+
+_log = logging.getLogger(__name__)
 
 #: Warning that goes with every prediction of a model trained on a synthetic data set only, wherever it is shown.
 SYNTHETIC_WARNING = (
@@ -60,6 +67,8 @@ class Dataset:
         Whether the music is synthetic.
     acquired : bool
         Whether the flow ``acquire`` downloads the clips. The source, paths or URLs of lists of them, is then optional.
+    searched : bool
+        Whether the source is a folder that is searched for audio; what is left out is then counted.
     """
 
     name: str
@@ -67,6 +76,7 @@ class Dataset:
     has_audio: bool = True
     synthetic: bool = False
     acquired: bool = False
+    searched: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -80,9 +90,17 @@ DATASETS = {
         Dataset("audioset", source="AudioSet's lists of segments, by folder, path or URL", acquired=True),
         Dataset("demo", source=None, synthetic=True),
         Dataset("fma", source="the folder of the Free Music Archive's data set, with tracks.csv in it or below"),
-        Dataset("folder", source="a folder with one sub-folder per genre, or a CSV with the columns path and genre"),
-        Dataset("gtzan", source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres"),
-        Dataset("tagged", source="a folder of music whose files carry genres in their tags"),
+        Dataset(
+            "folder",
+            source="a folder with one sub-folder per genre, or a CSV with the columns path and genre",
+            searched=True,
+        ),
+        Dataset(
+            "gtzan",
+            source="the folder of GTZAN, with one sub-folder per genre in it or in its folder genres",
+            searched=True,
+        ),
+        Dataset("tagged", source="a folder of music whose files carry genres in their tags", searched=True),
         Dataset("vggish", source="a folder with the .tfrecord files of AudioSet's features.tar.gz", has_audio=False),
         Dataset(
             "published", source="a CSV of 98 columns, file name first, as published with the paper", has_audio=False
@@ -129,7 +147,9 @@ def dataset_id(name: str, source: str | None) -> str:
     return f"{name}-{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
-def load_clips(name: str, source: str | None, directory: Path, options: Mapping[str, Any]) -> pd.DataFrame:
+def load_clips(
+    name: str, source: str | None, directory: Path, options: Mapping[str, Any], left_out: LeftOut | None = None
+) -> pd.DataFrame:
     """Load the clips table of a source in its present state.
 
     Parameters
@@ -140,6 +160,8 @@ def load_clips(name: str, source: str | None, directory: Path, options: Mapping[
         Folder of the data set, for files that have to be synthesised or downloaded.
     options : mapping
         Overrides of the keyword defaults of the module's `load_clips`.
+    left_out : LeftOut, optional
+        Receives what a source that is searched has and the table lacks.
 
     Returns
     -------
@@ -160,23 +182,42 @@ def load_clips(name: str, source: str | None, directory: Path, options: Mapping[
     path = Path(source).expanduser().resolve() if source and not get_dataset(name).acquired else None
     if path is not None and not path.exists():
         raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
-    table = module.load_clips(path, directory, **options)[CLIP_COLUMNS]
-    _check_table(table, str(path or name))
+    left_out = LeftOut() if left_out is None else left_out
+    arguments = [path, directory, left_out] if get_dataset(name).searched else [path, directory]
+    table = module.load_clips(*arguments, **options)[CLIP_COLUMNS]
+    _check_table(table, str(path or name), left_out)
+    _warn_of_spellings(table["genre"].unique())
     return table.reset_index(drop=True)
 
 
-def _check_table(table: pd.DataFrame, source: str) -> None:
+def _check_table(table: pd.DataFrame, source: str, left_out: LeftOut) -> None:
     """Raise an error if a clip is listed twice, or the genres are too few or have a reserved name."""
     repeated = table.loc[table["clip_id"].duplicated(), "clip_id"]
     if len(repeated):
         raise DataError(f"clip {repeated.iloc[0]!r} is listed twice, and {len(repeated) - 1} more; list each clip once")
     if table["genre"].nunique() < 2:
         genres = ", ".join(map(str, table["genre"].unique())) or "none"
-        raise DataError(f"only one genre in {source}: {genres}; a classifier needs at least two")
+        raise DataError(f"only one genre in {source}: {genres}; a classifier needs at least two{left_out.to_clause()}")
     if reserved := sorted(RESERVED_NAMES & set(table["genre"])):
         raise DataError(
             f"a genre cannot be called {reserved[0]!r}; rename it, and avoid {', '.join(sorted(RESERVED_NAMES))}"
         )
+
+
+def _warn_of_spellings(genres: Iterable[str]) -> None:
+    """Warn of genres that differ only in what `fold_name` removes."""
+    by_folded: dict[str, list[str]] = {}
+    for genre in genres:
+        by_folded.setdefault(fold_name(genre), []).append(genre)
+    for spellings in by_folded.values():
+        if len(spellings) > 1:
+            # names that differ in their Unicode form only look the same, unless written in ASCII
+            is_visible = len({unicodedata.normalize("NFC", name) for name in spellings}) == len(spellings)
+            names = " and ".join(map(repr if is_visible else ascii, spellings))
+            text = (
+                "the genres %s differ only in case, spaces, hyphens or Unicode form; if they are one, name them alike"
+            )
+            _log.warning(text, names)
 
 
 def load_source_features(name: str, source: str) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from joblib import Parallel, delayed
 
 from genre.audio import decoding
 from genre.audio.clips import window_starts
-from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
+from genre.audio.left_out import LeftOut
+from genre.audio.listing import find_audio_files, list_subfolders
+from genre.audio.suffixes import list_accepted, name_suffix
 from genre.config import AudioConfig
 from genre.errors import AudioError, DataError
 
@@ -19,7 +21,7 @@ from genre.errors import AudioError, DataError
 ROWS_PER_TABLE = 4096
 
 
-def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -> pd.DataFrame:
+def load_clips(source: Path, directory: Path, left_out: LeftOut, *, max_clips_per_track: int = 6) -> pd.DataFrame:
     """Cut every track into ten-second clips.
 
     Parameters
@@ -30,6 +32,8 @@ def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -
         such as ``confidence``, are not used.
     directory : Path
         Not used: the files stay where they are.
+    left_out : LeftOut
+        Receives the files that are not listed, and the genres without a file that is.
     max_clips_per_track : int
         Largest number of clips per track; they are spread evenly over it.
 
@@ -45,7 +49,8 @@ def load_clips(source: Path, directory: Path, *, max_clips_per_track: int = 6) -
     """
     if max_clips_per_track < 1:
         raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
-    return cut_tracks(find_tracks(source) if source.is_dir() else _read_csv(source), "folder", max_clips_per_track)
+    tracks = find_tracks(source, left_out) if source.is_dir() else _read_csv(source)
+    return cut_tracks(tracks, "folder", max_clips_per_track)
 
 
 def cut_tracks(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_track: int) -> pd.DataFrame:
@@ -75,8 +80,15 @@ def cut_tracks(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_
     return table
 
 
-def find_tracks(source: Path) -> list[dict[str, Any]]:
-    """Find the tracks of a folder with one sub-folder per genre, searched to any depth.
+def find_tracks(source: Path, left_out: LeftOut) -> list[dict[str, Any]]:
+    """Find the tracks of a folder with one sub-folder, or link to a folder, per genre, searched to any depth.
+
+    Parameters
+    ----------
+    source : Path
+        The folder.
+    left_out : LeftOut
+        Receives the files that are not listed, and the genres without a file that is.
 
     Returns
     -------
@@ -88,23 +100,30 @@ def find_tracks(source: Path) -> list[dict[str, Any]]:
     DataError
         If there is no audio.
     """
-    genres = [d for d in sorted(source.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    tracks = [_make_track(path, genre.name, source) for genre in genres for path in find_audio_files(genre)]
+    files = find_audio_files(source, left_out, follow_links=True)
+    for path in files:
+        if path.parent == source:
+            left_out.add("files beside the folders of genres", path, name_suffix(path.name))
+    tracks = [_make_track(path, source) for path in files if path.parent != source]
+    genres = {path.relative_to(source).parts[0] for path in files}
+    for name in list_subfolders(source):
+        if name not in genres:
+            left_out.add("folders without audio that is decoded", source / name, name)
     if not tracks:
         raise DataError(
             f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "
-            f"{', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}"
+            f"{list_accepted()}{left_out.to_clause()}"
         )
     return tracks
 
 
-def _make_track(path: Path, genre: str, source: Path) -> dict[str, Any]:
+def _make_track(path: Path, source: Path) -> dict[str, Any]:
     """Return the record of one file.
 
-    A name that is not UTF-8 cannot be stored in a table. Its bytes are written as escapes, and `_cut_track` refuses it.
+    A path that is not UTF-8 cannot be stored in a table. Its bytes are written as escapes, and `_cut_track` refuses it.
     """
     name = os.fsencode(path.relative_to(source)).decode(errors="backslashreplace")
-    return {"path": path, "listed": name, "recording": name, "genre": genre}
+    return {"path": path, "listed": name, "recording": name, "genre": name.partition("/")[0]}
 
 
 def read_listing(source: Path) -> pd.DataFrame:
@@ -181,7 +200,7 @@ def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     stamp = ""
     row = {"split": None, **track, "path": str(path), "status": "pending", "reason": ""}
     try:
-        path.name.encode()
+        str(path).encode()
         stat = path.stat()
         duration_s = decoding.read_duration_s(path)
         stamp = f"{stat.st_size}-{stat.st_mtime_ns}"

@@ -8,6 +8,7 @@ import pandas as pd
 import soundfile
 from joblib import Parallel, delayed
 
+from genre.audio.left_out import LeftOut
 from genre.datasets import folder
 from genre.errors import DataError
 
@@ -18,7 +19,9 @@ SPLIT_LISTS = {"train_filtered.txt": "train", "valid_filtered.txt": "validation"
 SPLIT_SIZES = {"train": 443, "validation": 197, "test": 290}
 
 
-def load_clips(source: Path, directory: Path, *, lists: str = "", max_clips_per_track: int = 3) -> pd.DataFrame:
+def load_clips(
+    source: Path, directory: Path, left_out: LeftOut, *, lists: str = "", max_clips_per_track: int = 3
+) -> pd.DataFrame:
     """Cut every excerpt into ten-second clips; of excerpts with identical samples, only the first is used.
 
     Parameters
@@ -27,6 +30,8 @@ def load_clips(source: Path, directory: Path, *, lists: str = "", max_clips_per_
         Folder with ``blues/blues.00000.wav`` (or .au) and so on, itself or in its folder ``genres``.
     directory : Path
         Not used: the files stay where they are.
+    left_out : LeftOut
+        Receives the files that are not listed.
     lists : str
         Folder with the fault-filtered lists, one excerpt per line. Only the excerpts they name are used, and the lists
         are the published split (``-P split=source``). Empty for all excerpts and no split.
@@ -44,7 +49,7 @@ def load_clips(source: Path, directory: Path, *, lists: str = "", max_clips_per_
         If there is no audio, a list is missing or has another length, or an excerpt that it names is missing.
     """
     genres_dir = next((d for d in (source / "genres", source / "genres_original") if d.is_dir()), source)
-    tracks = folder.find_tracks(genres_dir)
+    tracks = folder.find_tracks(genres_dir, left_out)
     if lists:
         tracks = _select_listed(tracks, Path(lists).expanduser())
     table = folder.cut_tracks(tracks, "gtzan", max_clips_per_track)

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import effective_n_jobs
 
-from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
+from genre.audio.left_out import LeftOut
+from genre.audio.listing import find_audio_files
+from genre.audio.suffixes import list_accepted
 from genre.config import UNKNOWN
 from genre.errors import DataError, GenreError, UsageError
 from genre.files import write_atomically
@@ -160,13 +162,15 @@ class PredictionStore:
             }
 
 
-def list_library(source: Path) -> pd.DataFrame:
+def list_library(source: Path, left_out: LeftOut | None = None) -> pd.DataFrame:
     """List the audio files below a folder.
 
     Parameters
     ----------
     source : Path
         The folder; see `genre.audio.listing.find_audio_files` for the files that count as audio.
+    left_out : LeftOut, optional
+        Receives what is left out.
 
     Returns
     -------
@@ -181,10 +185,13 @@ def list_library(source: Path) -> pd.DataFrame:
     """
     if not source.is_dir():
         raise DataError(f"{source} is not a folder; give the folder of your music, such as -P source=~/Music")
-    rows = [(str(path), file_stamp(path)) for path in find_audio_files(source.resolve())]
+    left_out = LeftOut() if left_out is None else left_out
+    rows = [(str(path), file_stamp(path)) for path in find_audio_files(source.resolve(), left_out)]
     if not rows:
-        accepted = ", ".join(sorted(suffix[1:] for suffix in AUDIO_SUFFIXES))
-        raise DataError(f"no audio in {source}; accepted: {accepted}; give the folder of your music as source")
+        raise DataError(
+            f"no audio in {source}; accepted: {list_accepted()}; give the folder of your music as source"
+            f"{left_out.to_clause()}"
+        )
     return pd.DataFrame(rows, columns=["path", "stamp"], dtype=object)
 
 

@@ -155,10 +155,34 @@ def fill(folder: Path) -> None:
     sf.write(folder / "silent.wav", np.zeros(110_250), 22050)
     sf.write(folder / "unsure.wav", (tone(5, hz=900) + tone(5, hz=110)) / 2, 22050)
     (folder / "text.mp3").write_text("no music")
-    (folder / ".hidden.wav").write_bytes((folder / "unsure.wav").read_bytes())
+    (folder / "._unsure.wav").write_bytes(b"\0\5\x16\7" + bytes(100))  # as macOS writes beside a file
+    (folder / "#recycle").mkdir()
+    (folder / "#recycle" / "deleted.wav").write_bytes((folder / "unsure.wav").read_bytes())
+    (folder / "tune.mid").touch()
     (folder / "notes.txt").write_text("no audio")
     (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes((folder / "albums/one/low 1.wav").read_bytes())
     (folder / "link.mp3").symlink_to(folder / "albums" / "one" / "high 0.mp3")
+
+
+def check_left_out(place: Place, output: str) -> None:
+    """Check that what `fill` adds and the listing leaves out is said, and in MLflow without a file's name."""
+    expected = {
+        "files in trash, old versions and the like": "#recycle",
+        "files of types that are not decoded": ".mid",
+        "files with a leading dot and no audio": ".wav",
+    }
+    for reason, kind in expected.items():
+        assert f"left out: 1 {reason.replace('files', 'file', 1)} ({kind}), such as {place.music}" in output
+    run = place.client.search_runs([place.client.get_experiment_by_name("library").experiment_id])[0]
+    table = place.client.download_artifacts(run.info.run_id, "tables/left-out.csv")
+    assert pd.read_csv(table).to_dict("list") == {
+        "reason": [*expected],
+        "type": [*expected.values()],
+        "number": [1] * 3,
+    }
+    note = run.data.tags["mlflow.note.content"]
+    assert all(f"| {reason} | {kind} | 1 |" in note for reason, kind in expected.items())
+    assert not any(name in note + Path(table).read_text() for name in ("deleted", "unsure", "tune"))
 
 
 def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
@@ -167,6 +191,7 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     output = place.run(source=place.music, write_tags="true")
     assert "No file was touched" in output and place.states() == states
     assert "11 would be written, 1 refused, 4 without a genre" in output
+    check_left_out(place, output)
     table = place.table()
     assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
     assert len(table) == 16

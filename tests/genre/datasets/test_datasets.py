@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import soundfile as sf
 
 from genre import datasets
+from genre.audio.left_out import LeftOut
 from genre.datasets import folder
 from genre.errors import DataError, UsageError
 from genre.inputs.features import FEATURE_NAMES
@@ -235,3 +237,97 @@ def test_a_real_table_of_the_published_form_is_loaded(shared, tmp_path):
     table = load(shared / "audioset_4_genres_features.csv.gz", tmp_path, "published")
     counts = {"Pop music": 1095, "Hip hop music": 1071, "Mbalax": 984, "Reggae": 984}  # one row is repeated
     assert table["genre"].value_counts().to_dict() == counts
+
+
+def test_what_a_folder_of_genres_leaves_out_is_counted(music, tmp_path):
+    root = tmp_path / "m"
+    shutil.copytree(music, root)
+    song = (root / "low" / "0.wav").read_bytes()
+    for name in ("loose.wav", "...loose.wav", ".Trash-1000/a.wav", "high/.stversions/a.wav", ".git/annex/a.wav"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(song)
+    for name in ("Chiptune/a.sid", "Chiptune/b.sid", "Scans/a.jpg", ".cache/a.jpg", "low/a.mid", "cover.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    left_out = LeftOut()
+    table = datasets.load_clips("folder", str(root), tmp_path, {}, left_out)
+    assert set(table["genre"]) == {"high", "low"} and table["recording"].nunique() == 8
+    assert left_out.to_clause() == (
+        "; left out: 2 files beside the folders of genres (.wav 2)"
+        ", 2 files in trash, old versions and the like (.Trash-1000, .stversions)"
+        ", 3 files of types that are not decoded (.sid 2, .mid 1)"
+        ", 1 folder of snapshots or versions, not searched (.git)"
+        ", 2 folders without audio that is decoded (Chiptune, Scans)"
+    )
+
+
+def test_a_genre_may_begin_with_a_dot_or_be_a_link(music, tmp_path):
+    root = tmp_path / "m"
+    (root / "...core" / ".38 Special").mkdir(parents=True)
+    for track in (music / "low").iterdir():
+        shutil.copy(track, root / "...core" / ".38 Special" / f".{track.name}")
+    (root / "linked").symlink_to(music / "high")
+    (root / "again").symlink_to(root / "...core")
+    left_out = LeftOut()
+    table = datasets.load_clips("folder", str(root), tmp_path, {}, left_out)
+    assert table.groupby("genre", observed=True)["recording"].nunique().to_dict() == {"...core": 4, "linked": 4}
+    assert "1 link to folders, not followed" in left_out.to_clause()
+
+
+@pytest.mark.parametrize("name", ["folder", "gtzan"])
+def test_the_error_about_too_few_genres_tells_what_is_left_out(music, tmp_path, name):
+    root = tmp_path / "m"
+    shutil.copytree(music / "low", root / "low")
+    (root / "Classical").mkdir()
+    (root / "Classical" / "a.ofr").touch()
+    told = (
+        r"left out: 1 file of types that are not decoded \(.ofr\), 1 folder without audio that is decoded \(Classical\)"
+    )
+    with pytest.raises(DataError, match=rf"only one genre in .*: low; .* at least two; {told}$"):
+        load(root, tmp_path, name)
+    shutil.rmtree(root / "low")
+    with pytest.raises(DataError, match=rf"no audio in the sub-folders of .*; {told}$"):
+        load(root, tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("genres", "named"),
+    [
+        (["Hip Hop", "hip-hop"], "'Hip Hop' and 'hip-hop'"),
+        (["R & B", "R  &  B"], "'R  &  B' and 'R & B'"),
+        (
+            ["drum_and_bass", "Drum and Bass", "DRUM AND BASS"],
+            "'DRUM AND BASS' and 'Drum and Bass' and 'drum_and_bass'",
+        ),
+        (["Fado ao Vivo\u0301", "Fado ao Viv\u00f3"], r"'Fado ao Vivo\u0301' and 'Fado ao Viv\xf3'"),
+        (["Strasse", "Straße"], "'Strasse' and 'Straße'"),
+    ],
+)
+def test_genres_that_differ_in_their_spelling_only_are_named_in_a_warning(music, tmp_path, caplog, genres, named):
+    for genre in (*genres, "Other music"):
+        shutil.copytree(music / "low", tmp_path / "m" / genre)
+    table = load(tmp_path / "m", tmp_path)
+    assert set(table["genre"]) == {*genres, "Other music"}
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"the genres {named} differ only in case, spaces, hyphens or Unicode form")
+
+
+def test_genres_that_differ_are_not_warned_of(music, tmp_path, caplog):
+    load(music, tmp_path)
+    assert not caplog.records
+
+
+def test_folders_whose_names_are_not_utf8_stop_nothing(music, tmp_path):
+    root = tmp_path / "m"
+    shutil.copytree(music, root)
+    for name in (b"low/caf\xe9", b"caf\xe9", b"\xe9mpty"):
+        (root / os.fsdecode(name)).mkdir()
+    for name in (b"low/caf\xe9", b"caf\xe9"):
+        shutil.copy(music / "low" / "0.wav", root / os.fsdecode(name))
+    left_out = LeftOut()
+    table = datasets.load_clips("folder", str(root), tmp_path, {}, left_out)
+    refused = table[table["status"] == "undecodable"]
+    assert refused["genre"].tolist() == [r"caf\xe9", "low"]
+    assert all("not UTF-8; rename the file" in reason for reason in refused["reason"])
+    assert left_out.to_clause() == r"; left out: 1 folder without audio that is decoded (\xe9mpty)"
+    table.to_parquet(tmp_path / "clips.parquet")

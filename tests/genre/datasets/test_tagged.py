@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 
 from genre import datasets
+from genre.audio.left_out import LeftOut
 from genre.datasets import tagged
 from genre.errors import DataError
 from genre.splits import assignment
@@ -48,9 +49,9 @@ def library(tmp_path: Path, originals: Path):
     return add
 
 
-def load(folder: Path, **options: int) -> pd.DataFrame:
+def load(folder: Path, left_out: LeftOut | None = None, **options: int) -> pd.DataFrame:
     """Load the clips, indexed by the file's name within the library."""
-    table = datasets.load_clips("tagged", str(folder), folder, options)
+    table = datasets.load_clips("tagged", str(folder), folder, options, left_out)
     return table.set_index(table["clip_id"].str.rpartition("@")[0])
 
 
@@ -115,7 +116,7 @@ def test_the_recording_is_the_artist_or_else_the_folder(library):
     assert load(library.folder).loc[names, "recording"].tolist() == expected
 
 
-def test_small_genres_and_files_without_a_genre_are_counted_and_left_out(library, originals, caplog):
+def test_small_genres_and_files_without_a_genre_are_counted_and_left_out(library, originals):
     for n in range(4):
         library(f"ska {n}.flac", genre="Ska", artist=f"artist {n % 2}")
     library("fado.flac", genre="Fado", artist="A")
@@ -124,23 +125,27 @@ def test_small_genres_and_files_without_a_genre_are_counted_and_left_out(library
     library("other.mp3", genre="Other", artist="A")
     shutil.copy(originals / "a.webm", library.folder / "fado.webm")
     (library.folder / "broken.mp3").write_bytes(b"no music")
-    table = load(library.folder)
+    (library.folder / "tune.mid").touch()
+    left_out = LeftOut()
+    table = load(library.folder, left_out)
     assert set(table["genre"]) == set(table["genre"].cat.categories) == {"Folk", "Jazz"}
-    assert [record.getMessage() for record in caplog.records] == [
-        "files left out: 1 with a genre that names no music, such as Unknown or Other",
-        "files left out: 2 with tags that cannot be read",
-        "files left out: 2 without a genre",
-        "files left out: 5 of 2 genres with fewer than 3 artists: Fado, Ska",
+    assert [line.partition(", such as ")[0] for line in left_out.to_lines()] == [
+        "left out: 5 files of genres with fewer than 3 artists (Ska 4, Fado 1)",
+        "left out: 1 file of types that are not decoded (.mid)",
+        "left out: 1 file with a genre that names no music",
+        "left out: 2 files with tags that cannot be read",
+        "left out: 2 files without a genre",
     ]
     assert set(load(library.folder, min_artists=2)["genre"]) == {"Folk", "Jazz", "Ska"}
 
 
-def test_an_artist_counts_for_one_genre(library, caplog):
+def test_an_artist_counts_for_one_genre(library):
     for n in range(3):
         library(f"ska {n}.flac", genre="Ska", artist=f"artist {n}")
     library("folk.flac", genre="Folk", artist="artist 0")
-    assert "Ska" not in set(load(library.folder)["genre"])  # artist 0 counts for Folk, the first by name
-    assert "3 of 1 genres with fewer than 3 artists: Ska" in caplog.text
+    left_out = LeftOut()
+    assert "Ska" not in set(load(library.folder, left_out)["genre"])  # artist 0 counts for Folk, the first by name
+    assert "3 files of genres with fewer than 3 artists (Ska 3)" in left_out.to_clause()
     library("ska 4.flac", genre="Ska", artist="artist 0")
     table = load(library.folder)
     assert (table["genre"] == "Ska").sum() == 4
