@@ -60,6 +60,8 @@ def read_edges(file: BinaryIO) -> Edges:
         fronts.append(found)
         start = found.end
     last = v1.read_tag(file, size)
+    if last and last.start < start:
+        last = None  # inside a tag in front
     end = last.start if last else size
     backs: list[tag.Tag | ape.Tag] = []
     while True:
@@ -69,8 +71,8 @@ def read_edges(file: BinaryIO) -> Edges:
             break
         backs += [found] if found else []
         end = before
-    backs += _follow_seek(file, fronts, {found.start for found in backs})
     tags = fronts + backs
+    tags += _follow_seek(file, fronts, {found.start for found in tags})
     id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
     return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
 

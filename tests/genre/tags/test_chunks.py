@@ -156,6 +156,16 @@ def test_longer_genres_are_read_back_and_the_sound_stays(name, genres):
     assert read(plan(after, "Jazz"))[0] == "Jazz"
 
 
+def test_numbers_of_rifx_have_their_first_byte_first():
+    def rifx(genre: bytes) -> bytes:
+        items = b"INFO" + chunk(b"IGNR", genre, order="big")
+        body = b"WAVE" + chunk(b"data", PCM, order="big") + chunk(b"LIST", items, order="big")
+        return chunk(b"RIFX", body, order="big")
+
+    assert read(rifx(b"Hip-Hop\0")) == ["Hip-Hop"]
+    assert plan(rifx(b"Hip-Hop\0"), "Jazz") == rifx(b"Jazz\0")
+
+
 def test_an_info_chunk_of_odd_length_is_padded():
     items = b"INFO" + chunk(b"INAM", b"Title\0") + chunk(b"IART", b"Me\0", pad=False)
     before = wav(chunk(b"LIST", items), CUE)

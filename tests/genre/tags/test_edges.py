@@ -290,6 +290,13 @@ def test_the_second_id3v2_tag_counts(mp3):
     assert plan(before, "Jazz") == first + id3(3, genre_frame(3, "Jazz") + frame(3, b"TIT2", b"\0T")) + mp3
 
 
+def test_a_tag_to_which_another_leads_is_no_third_tag(mp3):
+    before = id3(4, frame(4, b"SEEK", bytes(4))) + id3(4, frame(4, b"TCON", b"\0Rock")) + mp3
+    assert read(before) == ["Rock"]
+    jazz = genre_frame(4, "Jazz")
+    assert plan(before, "Jazz") == id3(4, frame(4, b"SEEK", bytes(4)) + jazz) + id3(4, jazz) + mp3
+
+
 @pytest.mark.parametrize("seek", [False, True])
 def test_an_appended_id3v2_tag_counts(mp3, seek):
     front = id3(4, frame(4, b"SEEK", len(mp3).to_bytes(4, "big")))
@@ -328,6 +335,12 @@ def test_an_id3v1_tag_alone_is_changed_alone_or_refused(mp3):
     for genres in (["Neo-Soul"], ["Jazz", "Rock"]):
         with pytest.raises(DataError, match="its only tag is ID3v1, which cannot hold the genre"):
             plan(before, *genres)
+
+
+def test_a_picture_that_looks_like_id3v1_is_none():
+    before = id3(3, frame(3, b"APIC", id3v1(genre=17, title=b"T")))
+    assert read(before) == []
+    assert plan(before, "Jazz") == id3(3, frame(3, b"APIC", id3v1(genre=17, title=b"T")) + genre_frame(3, "Jazz"))
 
 
 def test_a_blank_id3v1_tag_hides_nothing(mp3):
