@@ -79,15 +79,15 @@ class Tag:
     Attributes
     ----------
     start, end : int
-        Stretch of the file, header and footer included.
+        Stretch of the file.
     version : int
         2, 3 or 4.
     flags : int
         Eight bits.
     frames : tuple of Frame
         Up to the first that is broken.
-    frames_end, body_end : int
-        Stretch of the file that the padding fills.
+    frames_start, frames_end, body_end : int
+        Where in the file the frames begin and end, and where the padding ends.
     defect : str
         Reason for which the tag cannot be changed safely; empty if there is none.
     plain_sizes : bool
@@ -99,6 +99,7 @@ class Tag:
     version: int
     flags: int
     frames: tuple[Frame, ...]
+    frames_start: int
     frames_end: int
     body_end: int
     defect: str
@@ -173,9 +174,8 @@ def read_tag(file: BinaryIO, start: int) -> Tag | None:
     frames, position, plain = _read_frames(body, first, version)
     defect = defect or _find_defect(body.bytes, position, version)
     body_end = start + HEADER_BYTES + size
-    frames_end = body.locate(position)
-    end = body_end + footer_bytes
-    return Tag(start, end, version, flags, tuple(frames), frames_end, body_end, defect, plain)
+    bounds = (body.locate(first), body.locate(position), body_end)
+    return Tag(start, body_end + footer_bytes, version, flags, tuple(frames), *bounds, defect, plain)
 
 
 def _skip_extended_header(data: bytes, version: int, flags: int) -> tuple[int, str]:

@@ -68,10 +68,10 @@ CUE = chunk(b"cue ", struct.pack("<IIIIIII", 1, 1, 0, 0x61746164, 0, 0, 100)) + 
 FILES = {
     "wav": (wav(), wav(tag_chunk(JAZZ))),
     "wav with bext and cue": (wav(CUE, before=BEXT), wav(CUE, tag_chunk(JAZZ), before=BEXT)),
-    "wav of ffmpeg": (wav(info(ISFT)), wav(info(ISFT), tag_chunk(JAZZ))),
-    "wav with id3": (wav(tag_chunk(TITLE, padding=40)), wav(tag_chunk(TITLE, JAZZ, padding=25))),
-    "wav with full id3": (wav(tag_chunk(TITLE)), wav(tag_chunk(TITLE, JAZZ))),
-    "wav with id3 before the samples": (wav(before=tag_chunk(TITLE)), wav(before=tag_chunk(TITLE, JAZZ))),
+    "wav of ffmpeg": (wav(info(ISFT)), wav(info(ISFT, (b"IGNR", b"Jazz\0")), tag_chunk(JAZZ))),
+    "wav with id3": (wav(tag_chunk(TITLE, padding=40)), wav(tag_chunk(JAZZ, TITLE, padding=25))),
+    "wav with full id3": (wav(tag_chunk(TITLE)), wav(tag_chunk(JAZZ, TITLE))),
+    "wav with id3 before the samples": (wav(before=tag_chunk(TITLE)), wav(before=tag_chunk(JAZZ, TITLE))),
     "wav with genre in id3": (wav(tag_chunk(ROCK, TITLE)), wav(tag_chunk(JAZZ, TITLE))),
     "wav with info": (
         wav(info((b"INAM", b"Title\0"), ISFT)),
@@ -91,19 +91,19 @@ FILES = {
     ),
     "wav with id3 and info": (
         wav(info((b"INAM", b"T\0")), tag_chunk(TITLE)),
-        wav(info((b"INAM", b"T\0")), tag_chunk(TITLE, JAZZ)),
+        wav(info((b"INAM", b"T\0"), (b"IGNR", b"Jazz\0")), tag_chunk(JAZZ, TITLE)),
     ),
     "wav with ID3 in capitals": (
         wav(chunk(b"ID3 ", id3(3, TITLE))),
-        wav(chunk(b"ID3 ", id3(3, TITLE + JAZZ))),
+        wav(chunk(b"ID3 ", id3(3, JAZZ + TITLE))),
     ),
     "wav with two id3": (
         wav(tag_chunk(TITLE), tag_chunk(ROCK)),
-        wav(tag_chunk(TITLE, JAZZ), tag_chunk(JAZZ)),
+        wav(tag_chunk(JAZZ, TITLE), tag_chunk(JAZZ)),
     ),
     "wav with id3 of odd length": (
         wav(tag_chunk(frame(3, b"TIT2", b"\0Ti")), CUE),
-        wav(tag_chunk(frame(3, b"TIT2", b"\0Ti"), JAZZ), CUE),
+        wav(tag_chunk(JAZZ, frame(3, b"TIT2", b"\0Ti")), CUE),
     ),
     "wav with odd samples": (wav(pcm=PCM[:-1]), wav(tag_chunk(JAZZ), pcm=PCM[:-1])),
     "wav without pad byte": (wav(pcm=PCM[:-1], pad=False), wav(tag_chunk(JAZZ), pcm=PCM[:-1])),
@@ -164,6 +164,14 @@ def test_numbers_of_rifx_have_their_first_byte_first():
 
     assert read(rifx(b"Hip-Hop\0")) == ["Hip-Hop"]
     assert plan(rifx(b"Hip-Hop\0"), "Jazz") == rifx(b"Jazz\0")
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_places_at_the_end_follow_each_other(pad):
+    items = b"INFO" + chunk(b"ISFT", b"Lavf\0", pad=False)
+    after = wav(chunk(b"LIST", items + b"\0" + chunk(b"IGNR", b"Jazz\0")), tag_chunk(JAZZ))
+    assert plan(wav(chunk(b"LIST", items, pad=pad)), "Jazz") == after
+    assert read(plan(after, "Long Jazz")) == ["Long Jazz"] * 2
 
 
 def test_an_info_chunk_of_odd_length_is_padded():
@@ -314,7 +322,7 @@ def test_dsdiff_has_sizes_of_64_bits():
         return chunk(b"ID3 ", id3(3, b"".join(frames)), order="big", width=8)
 
     assert plan(dsdiff(), "Jazz") == dsdiff(id3_chunk(JAZZ))
-    assert plan(dsdiff(id3_chunk(TITLE)), "Jazz") == dsdiff(id3_chunk(TITLE, JAZZ))
+    assert plan(dsdiff(id3_chunk(TITLE)), "Jazz") == dsdiff(id3_chunk(JAZZ, TITLE))
     assert read(dsdiff(id3_chunk(ROCK))) == ["Rock"]
     with pytest.raises(DataError, match="bytes more than the file has"):
         plan(dsdiff()[:-20], "Jazz")
@@ -332,8 +340,8 @@ def test_the_header_of_a_dsf_file_points_to_its_tag():
     assert read(dsf()) == []
     assert read(dsf(ROCK)) == ["Rock"]
     assert plan(dsf(), "Jazz") == dsf(JAZZ)
-    assert plan(dsf(TITLE), "Jazz") == dsf(TITLE, JAZZ)
-    assert plan(dsf(TITLE, padding=20), "Jazz") == dsf(TITLE, JAZZ, padding=5)
+    assert plan(dsf(TITLE), "Jazz") == dsf(JAZZ, TITLE)
+    assert plan(dsf(TITLE, padding=20), "Jazz") == dsf(JAZZ, TITLE, padding=5)
     assert mutagen.File(io.BytesIO(plan(dsf(TITLE), "Jazz"))).tags["TCON"].text == ["Jazz"]
 
 
