@@ -24,15 +24,15 @@ class Layout:
         Order of the bytes of a number.
     width : int
         Bytes of a size.
-    sound : bytes
-        Name of the chunk with the samples.
+    sound : tuple of bytes
+        Names that the chunk with the samples may have.
     id3 : bytes
         Name of the chunk with an ID3v2 tag.
     """
 
     order: Literal["little", "big"]
     width: int
-    sound: bytes
+    sound: tuple[bytes, ...]
     id3: bytes
 
     @property
@@ -44,11 +44,11 @@ class Layout:
 #: Layouts by the name and the type of the form.
 _LAYOUTS = {
     **dict.fromkeys(
-        [(b"RIFF", b"WAVE"), (b"RF64", b"WAVE"), (b"BW64", b"WAVE")], Layout("little", 4, b"data", b"id3 ")
+        [(b"RIFF", b"WAVE"), (b"RF64", b"WAVE"), (b"BW64", b"WAVE")], Layout("little", 4, (b"data",), b"id3 ")
     ),
-    (b"RIFX", b"WAVE"): Layout("big", 4, b"data", b"id3 "),
-    **dict.fromkeys([(b"FORM", b"AIFF"), (b"FORM", b"AIFC")], Layout("big", 4, b"SSND", b"ID3 ")),
-    (b"FRM8", b"DSD "): Layout("big", 8, b"DSD ", b"ID3 "),
+    (b"RIFX", b"WAVE"): Layout("big", 4, (b"data",), b"id3 "),
+    **dict.fromkeys([(b"FORM", b"AIFF"), (b"FORM", b"AIFC")], Layout("big", 4, (b"SSND",), b"ID3 ")),
+    (b"FRM8", b"DSD "): Layout("big", 8, (b"DSD ", b"DST "), b"ID3 "),
 }
 
 
@@ -100,7 +100,7 @@ def read_form(file: BinaryIO) -> Form | None:
         size_field = (chunks[0].start, chunks[0].start + 8)
     size = _read_number(file, *size_field, layout)
     declared = layout.header_bytes + size
-    is_unknown = size in (0, _UNKNOWN) or any(c.name == layout.sound and c.start == c.end for c in chunks)
+    is_unknown = size in (0, _UNKNOWN) or any(c.name in layout.sound and c.start == c.end for c in chunks)
     unfilled = "the sizes in its header were never filled in" if is_unknown else ""
     defect = unfilled or _find_defect(layout, chunks, position, declared, file_bytes)
     return Form(layout, tuple(chunks), file_bytes, size_field, defect)
@@ -144,7 +144,7 @@ def _find_defect(layout: Layout, chunks: Sequence[Chunk], position: int, declare
         return f"{file_bytes - declared} bytes follow the end that its header names"
     if file_bytes not in ends:
         return f"no whole chunk begins at byte {position}, where one should"
-    if layout.sound not in {chunk.name for chunk in chunks}:
+    if not any(chunk.name in layout.sound for chunk in chunks):
         return "it has no sound"
     return ""
 

@@ -1,11 +1,11 @@
 """Bytes of an ID3v2 tag whose change gives it other genres and nothing else."""
 
-import re
 from collections.abc import Sequence
 
 from genre.errors import DataError
 from genre.tags.id3.tag import FRAME_FLAGS, HEADER_BYTES, Tag
 from genre.tags.id3.text import encode_genres
+from genre.tags.id3.unsynchronisation import unsynchronise
 from genre.tags.splices import Splice, count_growth
 
 #: Largest size of a tag: four bytes of seven bits.
@@ -30,7 +30,7 @@ def plan_genres(tag: Tag, genres: Sequence[str]) -> list[Splice]:
         raise DataError(reason)
     frame = _encode_frame(genres, tag.version, old[0].flags if old else 0, plain=tag.plain_sizes)
     if tag.is_unsynchronised:
-        frame = re.sub(rb"\xff(?=[\xe0-\xff\0]|\Z)", b"\xff\0", frame)
+        frame = unsynchronise(frame)
     first = (old[0].start, old[0].end) if old else (tag.frames_start, tag.frames_start)
     splices = [Splice(*first, frame), *(Splice(other.start, other.end, b"") for other in old[1:])]
     return splices + _resize(tag, count_growth(splices))

@@ -221,6 +221,7 @@ def test_a_footer_follows_the_size_of_its_header(mp3):
         (id3(3, frame(3, b"TIT2", b"\0T") + b"TALB\0\0\1\0\0\0cut"), "a frame runs past the end of its ID3v2 tag"),
         (id3(3, frame(3, b"TIT2", b"\0T") + b"no frames"), "holds bytes that are no frames"),
         (id3(3, frame(3, b"TIT2", b"\0T"), padding=9)[:-5] + b"junk\0", "holds bytes that are no frames"),
+        (id3(3, frame(3, b"PRIV", b"a\0\xff\xfb")).replace(b"\3\0\0", b"\3\0\x80", 1), "unsynchronised and is not"),
         (b"ID3\5\0\0\0\0\0\0", "unknown version 2.5"),
     ],
 )
