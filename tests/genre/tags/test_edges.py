@@ -272,7 +272,9 @@ def test_a_parenthesis_is_written_twice_where_one_begins_a_number(mp3):
     assert read(plan(mp3, "(Neo) Soul")) == ["(Neo) Soul"]
 
 
-@pytest.mark.parametrize(("genre", "tag"), [("a;b", id3(3, b"")), ("a\0b", id3(4, b"")), ("a\0b", ape_tag([]))])
+@pytest.mark.parametrize(
+    ("genre", "tag"), [("a;b", id3(3, b"")), ("a\0b", id3(4, b"")), ("a\0b", ape_tag([("Title", b"T")]))]
+)
 def test_a_genre_with_the_character_that_divides_genres_is_refused(mp3, genre, tag):
     with pytest.raises(DataError, match=r"divides genres by semicolons|contains a null character"):
         plan(tag + mp3 if tag[:3] == b"ID3" else mp3 + tag, genre)
@@ -387,6 +389,16 @@ def test_an_ape_tag_without_genre_gets_one_where_there_is_no_id3v2(mp3):
     assert after == id3(3, genre_frame(3, "Jazz") + frame(3, b"TIT2", b"\0T")) + mp3 + ape_tag(APE_ITEMS)
     after = plan(front + mp3 + ape_tag([("Genre", b"Rock")]), "Jazz")
     assert after.endswith(mp3 + ape_tag([("Genre", b"Jazz")])) and read(after) == ["Jazz", "Jazz"]
+
+
+GAIN = [("MP3GAIN_MINMAX", b"089,200"), ("REPLAYGAIN_TRACK_GAIN", b"-3.075000 dB")]
+
+
+def test_an_ape_tag_with_nothing_but_loudness_hosts_no_genre_where_players_look_for_id3(mp3):
+    assert plan(mp3 + ape_tag(GAIN), "Soul") == id3(3, genre_frame(3, "Soul")) + mp3 + ape_tag(GAIN)
+    assert plan(mp3 + ape_tag(GAIN), "Soul", main="ape") == mp3 + ape_tag([*GAIN, ("Genre", b"Soul")])
+    after = plan(mp3 + ape_tag(GAIN) + id3v1(genre=17, title=b"T"), "Soul")
+    assert after == mp3 + ape_tag(GAIN) + id3v1(genre=42, title=b"T")
 
 
 @pytest.mark.parametrize("begin", [b"", id3(3, b"")])
