@@ -31,9 +31,9 @@ def read_genres(file: BinaryIO) -> list[str]:
 def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     """Plan the genres of a file of chunks.
 
-    They go into the first ID3v2 chunk and into the first LIST/INFO, since players read one or the other (FFmpeg before
-    version 8 no ID3v2 beside LIST/INFO). A new ID3v2 chunk is made unless LIST/INFO describes the music: it would hide
-    the other fields from players. Any further place that has a genre is changed too.
+    They go into the first ID3v2 chunk and into the first LIST/INFO, since many players read one of the two (FFmpeg 5 no
+    ID3v2 beside LIST/INFO). A new ID3v2 chunk is made unless LIST/INFO describes the music: it would hide the other
+    fields from players. Any further place that has a genre is changed too.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """Files of chunks: the genre is written, every other byte stays and sizes are right, or the file is refused."""
 
+import dataclasses
 import io
 import struct
 import wave
@@ -12,6 +13,8 @@ import soundfile as sf
 
 from genre.errors import DataError
 from genre.tags import chunks
+from genre.tags.chunks import structure
+from genre.tags.splices import Splice
 from tests.support.sounds import tone
 from tests.support.tag_bytes import apply, frame, genre_frame, id3, id3v1
 
@@ -295,6 +298,15 @@ def test_files_of_other_programs_keep_their_sound(data):
     np.testing.assert_array_equal(sf.read(io.BytesIO(after))[0], sf.read(io.BytesIO(data))[0])
     with av.open(io.BytesIO(after), metadata_errors="ignore") as container:
         assert container.metadata["genre"] == "Jazz"
+
+
+def test_a_file_does_not_grow_beyond_its_header():
+    form = structure.read_form(io.BytesIO(wav()))
+    assert form is not None
+    large = dataclasses.replace(form, file_bytes=(1 << 32) - 100)
+    with pytest.raises(DataError, match="larger than 4 GB"):
+        structure.resize_form(large, [Splice(0, 0, bytes(108))])
+    assert structure.resize_form(large, [Splice(0, 0, bytes(50))])
 
 
 def rf64(*others: bytes) -> bytes:
