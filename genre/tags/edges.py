@@ -49,28 +49,39 @@ def read_edges(file: BinaryIO) -> Edges:
     DataError
         If one of them is broken.
     """
+    fronts = _read_fronts(file)
+    start = fronts[-1].end if fronts else 0
     size = file.seek(0, 2)
-    start = 0
-    fronts: list[tag.Tag | ape.Tag] = []
-    while found := tag.read_tag(file, start) or ape.read_tag_after(file, start):
-        fronts.append(found)
-        start = found.end
     last = v1.read_tag(file, size)
     if last and last.start < start:
         last = None  # inside a tag in front
-    end = last.start if last else size
+    backs, end = _read_backs(file, start, last.start if last else size)
+    sought = _follow_seek(file, fronts, {found.start for found in (*fronts, *backs)})
+    tags = (*fronts, *backs, *sought)
+    id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
+    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
+
+
+def _read_fronts(file: BinaryIO) -> list[tag.Tag | ape.Tag]:
+    """Read the tags that follow each other from the beginning of a file."""
+    fronts: list[tag.Tag | ape.Tag] = []
+    start = 0
+    while found := tag.read_tag(file, start) or ape.read_tag_after(file, start):
+        fronts.append(found)
+        start = found.end
+    return fronts
+
+
+def _read_backs(file: BinaryIO, start: int, end: int) -> tuple[list[tag.Tag | ape.Tag], int]:
+    """Read the tags of a stretch of a file from its end, and where they begin; Lyrics3 is skipped."""
     backs: list[tag.Tag | ape.Tag] = []
     while True:
         found = _read_id3_before(file, end) or ape.read_tag_before(file, end)
         before = found.start if found else _find_lyrics(file, end)
         if before is None or before < start:
-            break
+            return backs, end
         backs += [found] if found else []
         end = before
-    tags = fronts + backs
-    tags += _follow_seek(file, fronts, {found.start for found in tags})
-    id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
-    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
 
 
 def _follow_seek(file: BinaryIO, fronts: Sequence[tag.Tag | ape.Tag], known: Container[int]) -> list[tag.Tag]:
