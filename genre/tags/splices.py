@@ -1,6 +1,6 @@
 """Edits of a file as stretches that are replaced, so that every other byte stays as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -23,6 +23,11 @@ class Splice:
     start: int
     end: int
     content: bytes
+
+
+def count_growth(splices: Iterable[Splice]) -> int:
+    """Return by how many bytes some splices make a file longer."""
+    return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)
 
 
 def write_spliced(source: BinaryIO, target: BinaryIO, splices: Sequence[Splice]) -> None:
