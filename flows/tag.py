@@ -6,8 +6,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +32,14 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports import tables
-from genre import tags
 from genre.config import SPLITS, UNKNOWN
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
 from genre.files import make_directory
-from genre.library import answers, labels, tagging
+from genre.library import answers, labels
 from genre.library.answers import PredictionStore
-from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
+from genre.library.outcomes import TagOutcome, TagStatus, tag_file
+from genre.library.undo import UndoFile, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
 
@@ -56,37 +54,6 @@ NOT_WRITTEN = (
 
 #: Fewest files of a genre to train on: one for each split.
 MIN_FILES = len(SPLITS)
-
-
-class TagStatus(StrEnum):
-    """Result of tagging a file; its text is printed and is part of the name of a metric."""
-
-    WRITTEN = "written"
-    WOULD_BE_WRITTEN = "would be written"
-    WOULD_REPLACE = "would replace"
-    THERE_ALREADY = "there already"
-    KEPT = "kept"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class TagOutcome:
-    """Result of tagging a file, with the reason.
-
-    Attributes
-    ----------
-    status : TagStatus
-        The result.
-    detail : str
-        Genre that the file has, or reason for refusing it, for people.
-    """
-
-    status: TagStatus
-    detail: str = ""
-
-    def __str__(self) -> str:
-        """Text of the table's column ``tag``."""
-        return f"{self.status}: {self.detail}" if self.detail else self.status.value
 
 
 @flow(name="tag", flow_run_name="tag {source}{undo}")
@@ -238,6 +205,7 @@ def tag_files(
         Path to outcome of each file that was given a genre.
     """
     undo = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
+    options = {name: settings[name] for name in ("dry_run", "overwrite")}
     outcomes = {}
     if not settings["dry_run"]:
         print(f"Undo file: {undo.path}", flush=True)
@@ -247,7 +215,7 @@ def tag_files(
         for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
             if prediction["genre"] not in (None, UNKNOWN):
                 path = Path(prediction["path"])
-                outcome = tag_file(path, prediction["genre"], settings, undo)
+                outcome = tag_file(path, [prediction["genre"]], undo, **options)
                 outcomes[prediction["path"]] = outcome
                 if outcome.status is TagStatus.WRITTEN:
                     store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
@@ -272,23 +240,6 @@ def _print_tag_summary(
         print(f"{undo.n_records} files tagged. To undo this:\n\n{command}\n", flush=True)
     else:
         print("No file was tagged.\n", flush=True)
-
-
-def tag_file(path: Path, genre: str, settings: Mapping[str, Any], undo: UndoFile) -> TagOutcome:
-    """Write a genre into one file, unless the file or the settings forbid it."""
-    try:
-        present = "; ".join(tags.read_genres(path))
-        if present == genre:
-            return TagOutcome(TagStatus.THERE_ALREADY)
-        if present and not settings["overwrite"]:
-            return TagOutcome(TagStatus.KEPT, present)
-        check_replaceable(path)
-        if settings["dry_run"]:
-            return TagOutcome(TagStatus.WOULD_REPLACE, present) if present else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
-        tagging.write_genres(path, [genre], undo)
-    except DataError as error:
-        return TagOutcome(TagStatus.REFUSED, str(error))
-    return TagOutcome(TagStatus.WRITTEN)
 
 
 @task(cache_policy=NO_CACHE)

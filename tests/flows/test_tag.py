@@ -24,16 +24,15 @@ import soundfile as sf
 from mlflow import MlflowClient
 
 from flows import tag
-from flows.tag import TagOutcome, TagStatus
 from genre import models, tags
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING, dataset_id
 from genre.ensemble import Ensemble
 from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
-from genre.library import answers, tagging
+from genre.library import answers
 from genre.library.answers import PredictionStore
-from genre.library.undo import UndoFile
+from genre.library.outcomes import TagOutcome, TagStatus
 from genre.workers import pool
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -370,33 +369,12 @@ def test_a_model_that_cannot_be_loaded_is_an_error_in_words(tmp_path):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=1))
 
 
-@pytest.mark.parametrize(
-    ("before", "settings", "outcome", "cell"),
-    [
-        ("", {}, TagOutcome(TagStatus.WOULD_BE_WRITTEN), "would be written"),
-        ("", {"dry_run": False}, TagOutcome(TagStatus.WRITTEN), "written"),
-        ("low", {}, TagOutcome(TagStatus.THERE_ALREADY), "there already"),
-        ("Jazz", {"dry_run": False}, TagOutcome(TagStatus.KEPT, "Jazz"), "kept: Jazz"),
-        ("a: b", {}, TagOutcome(TagStatus.KEPT, "a: b"), "kept: a: b"),
-        ("Jazz", {"overwrite": True}, TagOutcome(TagStatus.WOULD_REPLACE, "Jazz"), "would replace: Jazz"),
-    ],
-)
-def test_the_outcome_of_a_file_is_a_value_and_a_cell_of_the_table(tmp_path, before, settings, outcome, cell):
-    path = tmp_path / "a.flac"
-    undo = UndoFile(tmp_path / "undo.jsonl")
-    sf.write(path, tone(2, hz=110), 22050)
-    if before:
-        tagging.write_genres(path, [before], undo)
-    found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, undo)
-    assert found == outcome and str(found) == tag._tag_cell(found) == cell
-    assert tag._tag_cell(None) is None
-
-
-def test_a_refused_file_is_counted_as_refused_whatever_the_reason(tmp_path):
-    (tmp_path / "text.flac").write_text("no music")
-    refused = tag.tag_file(tmp_path / "text.flac", "low", {}, UndoFile(tmp_path / "undo.jsonl"))
-    assert refused.status is TagStatus.REFUSED and str(refused).startswith("refused: ")
-    outcomes = {"a": refused, "b": TagOutcome(TagStatus.REFUSED, "written"), "c": TagOutcome(TagStatus.WRITTEN)}
+def test_refused_files_are_counted_together_whatever_the_reason():
+    outcomes = {
+        "a": TagOutcome(TagStatus.REFUSED, "no music"),
+        "b": TagOutcome(TagStatus.REFUSED, "written"),
+        "c": TagOutcome(TagStatus.WRITTEN),
+    }
     assert tag._count_outcomes(outcomes) == {"refused": 2, "written": 1}
 
 
