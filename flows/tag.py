@@ -339,6 +339,7 @@ def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> 
         *map(proba.get, genres),
         prediction["error"],
         answers.escape_non_utf8(prediction["message"]),
+        prediction["note"],
         label,
     ]
 

@@ -36,9 +36,12 @@ _CHUNK_ROWS = 2000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     path BLOB NOT NULL, model TEXT NOT NULL, stamp TEXT NOT NULL, genre TEXT, confidence REAL, probabilities TEXT,
-    code TEXT, message TEXT, PRIMARY KEY (path, model)
+    code TEXT, message TEXT, note TEXT, PRIMARY KEY (path, model)
 ) WITHOUT ROWID
 """
+
+#: Columns that were added later, with their types: older databases lack them.
+_ADDED_COLUMNS = {"note": "TEXT"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ class PredictionStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path)
         self._db.execute(_SCHEMA)
+        present = {name for _, name, *_ in self._db.execute("PRAGMA table_info(answers)")}
+        for name in _ADDED_COLUMNS.keys() - present:
+            self._db.execute(f"ALTER TABLE answers ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
 
     def close(self) -> None:
         """Close the database."""
@@ -106,11 +112,12 @@ class PredictionStore:
                 json.dumps(prediction.get("probabilities")),
                 (prediction.get("error") or {}).get("code"),
                 (prediction.get("error") or {}).get("message"),
+                prediction.get("note"),
             )
             for prediction in answers
         ]
         with self._db:
-            self._db.executemany(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * 8)})", rows)
+            self._db.executemany(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * 9)})", rows)
 
     def update_stamp(self, path: str, stamp: str) -> None:
         """Keep the predictions of a file whose tags have changed, but not its audio, under its new stamp."""
@@ -140,13 +147,13 @@ class PredictionStore:
         Yields
         ------
         dict
-            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code) and ``message``; None
-            for those that the file does not have.
+            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code), ``message`` and
+            ``note`` (how a file was analysed, where not in the usual way); None for those that the file does not have.
         """
-        query = "SELECT genre, confidence, probabilities, code, message FROM answers WHERE path = ? AND model = ?"
+        query = "SELECT genre, confidence, probabilities, code, message, note FROM answers WHERE path = ? AND model = ?"
         for path in paths:
             row = self._db.execute(query, (os.fsencode(path), model)).fetchone()
-            genre, confidence, probabilities, code, message = row
+            genre, confidence, probabilities, code, message, note = row
             proba = json.loads(probabilities)
             if min_confidence >= 0 and proba:
                 genre = max(proba, key=proba.__getitem__) if confidence >= min_confidence else UNKNOWN
@@ -157,6 +164,7 @@ class PredictionStore:
                 "probabilities": proba,
                 "error": code,
                 "message": message,
+                "note": note,
             }
 
 
@@ -224,7 +232,7 @@ def predict_files(
     n_files : int
         Number of files of each batch as it is finished, in any order.
     predictions : list of dict
-        One per file of the batch: ``path``, ``genre``, ``confidence``, ``probabilities``, ``error``.
+        One per file of the batch: ``path``, ``genre``, ``confidence``, ``probabilities``, ``error``, ``note``.
 
     Raises
     ------
@@ -248,7 +256,7 @@ def predict_files(
 
 def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
     """List the columns of a library's table; a genre named like another column gets ``(genre)`` after its name."""
-    others = ["error", "message", "model_version"] + ["tag"] * tag
+    others = ["error", "message", "note", "model_version"] + ["tag"] * tag
     fixed = {"path", "genre", "confidence", *others}
     return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
 

@@ -167,7 +167,7 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     assert "No file was touched" in output and place.states() == states
     assert "11 would be written, 1 refused, 4 without a genre" in output
     table = place.table()
-    assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
+    assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "note", "model_version", "tag"]
     assert len(table) == 16
     sure = table[table["tag"] == "would be written"]
     assert len(sure) == 11, table[["genre", "tag", "message"]].to_string()
