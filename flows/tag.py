@@ -1,6 +1,7 @@
 """Flow ``tag``: predicts the genre of every file of a music library, for a table and, on request, the files' tags."""
 
 import inspect
+import os
 import shlex
 import shutil
 from collections import Counter
@@ -20,6 +21,8 @@ from flows.parameters import (
     AllowSynthetic,
     DaskAddress,
     DryRun,
+    GenreNames,
+    MaxGenres,
     MinConfidence,
     MusicFolder,
     NJobs,
@@ -38,7 +41,8 @@ from genre.errors import DataError, UsageError
 from genre.files import make_directory
 from genre.library import answers, labels
 from genre.library.answers import PredictionStore
-from genre.library.outcomes import TagOutcome, TagStatus, tag_file
+from genre.library.outcomes import TagOutcome, TagStatus, join_genres, tag_file
+from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
 from genre.library.undo import UndoFile, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
@@ -66,6 +70,8 @@ def tag(
     write_tags: WriteTags = False,
     dry_run: DryRun = True,
     overwrite: Overwrite = False,
+    max_genres: MaxGenres = 1,
+    genre_names: GenreNames = "{}",
     allow_synthetic: AllowSynthetic = False,
     undo: UndoPath = "",
     n_jobs: NJobs = -1,
@@ -92,8 +98,11 @@ def tag(
             model_version = aliases.resolve_version(registry_name, version)
             files = answers.list_library(Path(source).expanduser())
             is_writable = check_warning(model_version, settings, run_id)
+            names = resolve_genre_names(
+                parse_genre_names(genre_names), packaging.read_genres(cached_model(model_version))
+            )
             predict_missing(files, model_version, n_jobs, dask)
-            outcomes = tag_files(files, model_version, settings, run_id, is_writable) if write_tags else None
+            outcomes = tag_files(files, model_version, settings, names, run_id, is_writable) if write_tags else None
             counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
             export_labels(files, model_version, table_path, min_confidence)
         runs.log_metrics(run_id, counts)
@@ -120,13 +129,33 @@ def check_settings(settings: Mapping[str, Any]) -> Path:
         raise UsageError("undo cannot be combined with source or write_tags; leave source and write_tags out")
     if not undo and not settings["source"]:
         raise UsageError("tag needs the folder of your music: -P source=~/Music")
-    if not writes and (not settings["dry_run"] or settings["overwrite"]):
-        raise UsageError("dry_run=false and overwrite=true only apply to writing tags; add -P write_tags=true")
+    check_genre_options(settings)
     path = Path(settings["out"] or LIBRARY.table_path).expanduser().resolve()
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
     make_directory(path.parent)
     return path
+
+
+def check_genre_options(settings: Mapping[str, Any]) -> None:
+    """Check the parameters that only apply to writing tags; whether the model has the genres is checked later.
+
+    Raises
+    ------
+    UsageError
+        If one is out of range, or given without ``write_tags``.
+    """
+    if settings["max_genres"] < 1:
+        raise UsageError(f"max_genres must be 1 or more; got {settings['max_genres']}")
+    given = {
+        "dry_run=false": not settings["dry_run"],
+        "overwrite=true": settings["overwrite"],
+        "max_genres": settings["max_genres"] > 1,
+        "genre_names": parse_genre_names(settings["genre_names"]),
+    }
+    useless = " and ".join(name for name, is_given in given.items() if is_given)
+    if useless and not settings["write_tags"]:
+        raise UsageError(f"without write_tags nothing is done with {useless}; add -P write_tags=true")
 
 
 def check_warning(model_version: ModelVersion, settings: Mapping[str, Any], run_id: str) -> bool:
@@ -195,7 +224,12 @@ def cached_model(model_version: ModelVersion) -> Path:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def tag_files(
-    files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str, is_writable: bool
+    files: pd.DataFrame,
+    model_version: ModelVersion,
+    settings: Mapping[str, Any],
+    names: Mapping[str, str],
+    run_id: str,
+    is_writable: bool,
 ) -> dict[str, TagOutcome]:
     """Write genres into files or, in a dry run, find out what would be written.
 
@@ -206,6 +240,7 @@ def tag_files(
     """
     undo = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     options = {name: settings[name] for name in ("dry_run", "overwrite")}
+    choice = {name: settings[name] for name in ("max_genres", "min_confidence")}
     outcomes = {}
     if not settings["dry_run"]:
         print(f"Undo file: {undo.path}", flush=True)
@@ -213,14 +248,24 @@ def tag_files(
         remove_copies(Path(settings["source"]).expanduser().resolve())  # left by a run that was killed
         predictions = store.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
         for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
-            if prediction["genre"] not in (None, UNKNOWN):
+            if genres := propose_genres(prediction, names=names, **choice):
                 path = Path(prediction["path"])
-                outcome = tag_file(path, [prediction["genre"]], undo, **options)
+                outcome = tag_file(path, genres, undo, **options)
                 outcomes[prediction["path"]] = outcome
                 if outcome.status is TagStatus.WRITTEN:
                     store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
+    if settings["dry_run"]:
+        _print_changes(outcomes, Path(settings["source"]).expanduser().resolve())
     _print_tag_summary(outcomes, len(files), settings, undo, is_writable)
     return outcomes
+
+
+def _print_changes(outcomes: Mapping[str, TagOutcome], folder: Path) -> None:
+    """Print a line for each file whose genres would be changed, or are others and kept."""
+    print()
+    for path, outcome in outcomes.items():
+        if outcome.status is not TagStatus.THERE_ALREADY:
+            print(answers.escape_unprintable(f"{os.path.relpath(path, folder)}: {outcome.describe_change()}"))
 
 
 def _print_tag_summary(
@@ -292,7 +337,7 @@ def publish_predictions(
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 counts[prediction["genre"], prediction["error"]] += 1
                 row = _table_row(prediction, genres, label)
-                yield row if outcomes is None else [*row, _tag_cell(outcomes.get(prediction["path"]))]
+                yield row if outcomes is None else [*row, *_tag_cells(outcomes.get(prediction["path"]))]
 
         answers.write_library_table(table_path, rows(), names, genres)
     rows_by_genre = [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()]
@@ -330,7 +375,7 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
 
 
 def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> list[Any]:
-    """Return a file's row of the table, without the column ``tag``."""
+    """Return a file's row of the table, without the columns ``proposed`` and ``tag``."""
     proba = prediction["probabilities"] or {}
     return [
         answers.escape_non_utf8(prediction["path"]),
@@ -344,9 +389,11 @@ def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> 
     ]
 
 
-def _tag_cell(outcome: TagOutcome | None) -> str | None:
-    """Return a file's cell in the column ``tag``; None if there was no genre to write."""
-    return None if outcome is None else answers.escape_non_utf8(str(outcome))
+def _tag_cells(outcome: TagOutcome | None) -> tuple[str | None, str | None]:
+    """Return a file's cells in the columns ``proposed`` and ``tag``; None if there was no genre to write."""
+    if outcome is None:
+        return None, None
+    return join_genres(outcome.proposed), answers.escape_non_utf8(str(outcome))
 
 
 def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:

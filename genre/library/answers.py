@@ -7,6 +7,7 @@ predicted again.
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -201,6 +202,20 @@ def escape_non_utf8(text: str | None) -> str | None:
     return os.fsencode(text).decode(errors="backslashreplace") if text else text
 
 
+def escape_unprintable(text: str) -> str:
+    """Escape what a line on the terminal cannot show: bytes of a path that are not UTF-8, and control characters."""
+    shown = "".join(map(_escape_character, text))
+    encoding = sys.stdout.encoding or "utf-8"  # a terminal of another encoding has no arrows, nor other alphabets
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escape_character(character: str) -> str:
+    """Return a character, or its escape; Python decodes a byte that is not UTF-8 as U+DC00 plus the byte (PEP 383)."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def file_stamp(path: Path) -> str:
     """Return size and modification time of a file; empty if it has just been removed."""
     try:
@@ -256,7 +271,7 @@ def predict_files(
 
 def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
     """List the columns of a library's table; a genre named like another column gets ``(genre)`` after its name."""
-    others = ["error", "message", "note", "model_version"] + ["tag"] * tag
+    others = ["error", "message", "note", "model_version"] + ["proposed", "tag"] * tag
     fixed = {"path", "genre", "confidence", *others}
     return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
 

@@ -1,6 +1,6 @@
 """Genres that are proposed for the tags of a file, in the names of the user's own vocabulary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from genre.config import UNKNOWN
@@ -42,11 +42,8 @@ def propose_genres(
     if prediction["genre"] in (None, UNKNOWN):
         return []
     likely = _likely_genres(prediction["genre"], prediction["probabilities"], min_confidence)
-    by_folded_name: dict[str, str] = {}
-    for name in ((names or {}).get(genre, genre) for genre in likely):
-        by_folded_name.setdefault(fold_name(name), name)
-    chosen = list(by_folded_name)[:max_genres]
-    return [by_folded_name[folded] for folded in chosen if folded not in MEANINGLESS_GENRES]
+    chosen = _distinct_names((names or {}).get(genre, genre) for genre in likely)[:max_genres]
+    return [name for name in chosen if fold_name(name) not in MEANINGLESS_GENRES]
 
 
 def _likely_genres(first: str, proba: Mapping[str, float], min_confidence: float) -> list[str]:
@@ -54,6 +51,14 @@ def _likely_genres(first: str, proba: Mapping[str, float], min_confidence: float
     least = min_confidence if min_confidence >= 0 else RELATIVE_LIKELIHOOD * proba[first]
     others = sorted(proba.keys() - {first}, key=lambda genre: (-proba[genre], genre))
     return [first, *(genre for genre in others if proba[genre] >= least)]
+
+
+def _distinct_names(names: Iterable[str]) -> list[str]:
+    """Return names without those that differ from an earlier one by case, spaces or hyphens only."""
+    by_folded_name: dict[str, str] = {}
+    for name in names:
+        by_folded_name.setdefault(fold_name(name), name)
+    return list(by_folded_name.values())
 
 
 def parse_genre_names(text: str) -> dict[str, str]:
@@ -72,14 +77,15 @@ def parse_genre_names(text: str) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If it is not a JSON object of texts, or a name has line breaks or other control characters.
+        If it is not a JSON object of texts, or a name has a semicolon, a line break or another control character.
     """
     names = parse_json_object(text, "genre_names", example='{"Hip hop": "Hip-Hop"}')
     for genre, name in names.items():
-        if not isinstance(name, str) or not name.isprintable():
+        # semicolons and zero characters separate the genres of one tag
+        if not isinstance(name, str) or not name.isprintable() or ";" in name:
             raise UsageError(
-                f"genre_names must give each genre a name, a text in one line; got {name!r} for {genre!r}; "
-                "give an empty text for a genre that is never written"
+                f"genre_names must give each genre one name, a text in one line without semicolon; got {name!r} for "
+                f"{genre!r}; give an empty text for a genre that is never written"
             )
     return {genre: name.strip() for genre, name in names.items()}
 
