@@ -43,6 +43,7 @@ from genre.library import answers, labels
 from genre.library.answers import PredictionStore
 from genre.library.outcomes import TagOutcome, TagStatus, join_genres, tag_file
 from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
+from genre.library.table import escape_non_utf8, escape_unprintable, table_columns, write_library_table
 from genre.library.undo import UndoFile, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
@@ -265,7 +266,7 @@ def _print_changes(outcomes: Mapping[str, TagOutcome], folder: Path) -> None:
     print()
     for path, outcome in outcomes.items():
         if outcome.status is not TagStatus.THERE_ALREADY:
-            print(answers.escape_unprintable(f"{os.path.relpath(path, folder)}: {outcome.describe_change()}"))
+            print(escape_unprintable(f"{os.path.relpath(path, folder)}: {outcome.describe_change()}"))
 
 
 def _print_tag_summary(
@@ -331,7 +332,7 @@ def publish_predictions(
     label = f"{model_version.name}/{model_version.version}"
     with closing(PredictionStore(LIBRARY.predictions_path)) as store:
         genres = store.list_genres(_version_key(model_version))
-        names = answers.table_columns(genres, tag=outcomes is not None)
+        names = table_columns(genres, tag=outcomes is not None)
 
         def rows() -> Iterator[list[Any]]:
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
@@ -339,7 +340,7 @@ def publish_predictions(
                 row = _table_row(prediction, genres, label)
                 yield row if outcomes is None else [*row, *_tag_cells(outcomes.get(prediction["path"]))]
 
-        answers.write_library_table(table_path, rows(), names, genres)
+        write_library_table(table_path, rows(), names, genres)
     rows_by_genre = [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()]
     note = f"{len(files)} files, by version {model_version.version} of {model_version.name}."
     tables.publish_table(run_id, pd.DataFrame(rows_by_genre, columns=["genre", "files"]), "library", note)
@@ -378,12 +379,12 @@ def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> 
     """Return a file's row of the table, without the columns ``proposed`` and ``tag``."""
     proba = prediction["probabilities"] or {}
     return [
-        answers.escape_non_utf8(prediction["path"]),
+        escape_non_utf8(prediction["path"]),
         prediction["genre"],
         prediction["confidence"],
         *map(proba.get, genres),
         prediction["error"],
-        answers.escape_non_utf8(prediction["message"]),
+        escape_non_utf8(prediction["message"]),
         prediction["note"],
         label,
     ]
@@ -393,7 +394,7 @@ def _tag_cells(outcome: TagOutcome | None) -> tuple[str | None, str | None]:
     """Return a file's cells in the columns ``proposed`` and ``tag``; None if there was no genre to write."""
     if outcome is None:
         return None, None
-    return join_genres(outcome.proposed), answers.escape_non_utf8(str(outcome))
+    return join_genres(outcome.proposed), escape_non_utf8(str(outcome))
 
 
 def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Predictions for the files of a music library: computed in worker processes, stored in SQLite, written as a table.
+"""Predictions for the files of a music library: computed in worker processes and stored in SQLite.
 
 A prediction is stored by path and model, with the file's size and modification time; a file that has changed since is
 predicted again.
@@ -7,22 +7,17 @@ predicted again.
 import json
 import os
 import sqlite3
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from joblib import effective_n_jobs
 
 from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
 from genre.config import UNKNOWN
-from genre.errors import DataError, GenreError, UsageError
-from genre.files import write_atomically
+from genre.errors import DataError, UsageError
 from genre.workers import dask_cluster, pool
 
 #: Files per batch: seconds of work, so that a kill loses little.
@@ -30,9 +25,6 @@ BATCH_FILES = 8
 
 #: Errors that may not occur again: files with these are predicted again.
 RETRIED_ERRORS = ("unreadable", "failed")
-
-#: Rows of a table held in memory at once.
-_CHUNK_ROWS = 2000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -197,25 +189,6 @@ def list_library(source: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "stamp"], dtype=object)
 
 
-def escape_non_utf8(text: str | None) -> str | None:
-    """Escape the bytes of a path, or of a message with a path, that are not UTF-8, so that it can be written."""
-    return os.fsencode(text).decode(errors="backslashreplace") if text else text
-
-
-def escape_unprintable(text: str) -> str:
-    """Escape what a line on the terminal cannot show: bytes of a path that are not UTF-8, and control characters."""
-    shown = "".join(map(_escape_character, text))
-    encoding = sys.stdout.encoding or "utf-8"  # a terminal of another encoding has no arrows, nor other alphabets
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _escape_character(character: str) -> str:
-    """Return a character, or its escape; Python decodes a byte that is not UTF-8 as U+DC00 plus the byte (PEP 383)."""
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
-
-
 def file_stamp(path: Path) -> str:
     """Return size and modification time of a file; empty if it has just been removed."""
     try:
@@ -267,54 +240,3 @@ def predict_files(
         results = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), n_batches))
     for n_files, pieces in results:
         yield n_files, [prediction for piece in pieces for prediction in piece]
-
-
-def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
-    """List the columns of a library's table; a genre named like another column gets ``(genre)`` after its name."""
-    others = ["error", "message", "note", "model_version"] + ["proposed", "tag"] * tag
-    fixed = {"path", "genre", "confidence", *others}
-    return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
-
-
-def write_library_table(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres: Sequence[str]) -> None:
-    """Write a library's table, whole or not at all, with a part of its rows in memory at a time.
-
-    Parameters
-    ----------
-    out : Path
-        Table to write, ``.csv`` or ``.parquet``.
-    rows : iterable of sequence
-        Values in the order of `names`; the first three are text, text and number.
-    names : sequence of str
-        Columns from `table_columns`.
-    genres : sequence of str
-        Genres whose probabilities are in the columns after the first three.
-
-    Raises
-    ------
-    GenreError
-        If the table cannot be written.
-    """
-    remaining = iter(rows)
-    parts = iter(lambda: list(islice(remaining, _CHUNK_ROWS)), [])
-
-    def write_csv(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            pd.DataFrame(columns=list(names)).to_csv(file, index=False)
-            for part in parts:
-                pd.DataFrame(part).to_csv(file, index=False, header=False)
-
-    def write_parquet(path: Path) -> None:
-        numbers = {"confidence", *names[3 : 3 + len(genres)]}
-        schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in names])
-        with pq.ParquetWriter(path, schema) as file:
-            for part in parts:
-                columns = zip(*part, strict=True)
-                file.write_table(pa.table(dict(zip(names, columns, strict=True)), schema))
-
-    try:
-        write_atomically(out, write_csv if out.suffix == ".csv" else write_parquet)
-    except OSError as error:
-        raise GenreError(
-            f"cannot write {out} ({error.strerror}); the predictions are kept, choose another file with -P out="
-        ) from None

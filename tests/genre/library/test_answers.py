@@ -1,6 +1,5 @@
-"""Stored predictions for a library, and the table made of them."""
+"""Stored predictions for a library."""
 
-import io
 import os
 import sqlite3
 from contextlib import closing
@@ -11,7 +10,7 @@ import pytest
 import soundfile as sf
 
 from genre.config import UNKNOWN
-from genre.errors import DataError, GenreError, UsageError
+from genre.errors import DataError, UsageError
 from genre.library import answers
 from genre.library.answers import PredictionStore
 from tests.support.sounds import tone
@@ -101,59 +100,6 @@ def test_audio_files_are_listed_at_any_depth(tmp_path):
     for wrong, message in ((tmp_path / "b.mp3", "is not a folder"), (tmp_path / "folder.mp3", "no audio in")):
         with pytest.raises(DataError, match=message):
             answers.list_library(wrong)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-@pytest.mark.parametrize("n", [0, 1, answers._CHUNK_ROWS + 1])
-def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
-    out = tmp_path / "new" / f"t{suffix}"
-    genres = ["a,b", "path", "note"]
-    names = answers.table_columns(genres, tag=True)
-    probabilities = ["a,b", "path (genre)", "note (genre)"]
-    assert names == [
-        "path",
-        "genre",
-        "confidence",
-        *probabilities,
-        "error",
-        "message",
-        "note",
-        "model_version",
-        "proposed",
-        "tag",
-    ]
-    rows = [
-        [f"/{k}\n,", None if k % 2 else "a,b", 0.5, 0.5, 0.25, 0.25, None, None, None, "m/1", "", ""] for k in range(n)
-    ]
-    answers.write_library_table(out, iter(rows), names, genres)
-    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
-    assert list(table) == names and table["path"].tolist() == [row[0] for row in rows]
-    assert table["genre"].notna().sum() == (n + 1) // 2
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("Röck → 日本", "Röck → 日本"),
-        (os.fsdecode(b"caf\xe9.mp3: a"), r"caf\xe9.mp3: a"),
-        ("two\nlines\x1b[31m", r"two\nlines\x1b[31m"),
-        ("half\ud800", r"half\ud800"),
-    ],
-)
-def test_a_line_on_the_terminal_has_only_what_can_be_shown(text, line):
-    assert answers.escape_unprintable(text) == line
-
-
-def test_a_terminal_without_arrows_gets_escapes(monkeypatch):
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="iso8859-1"))
-    assert answers.escape_unprintable("Röck → 日本") == r"Röck \u2192 \u65e5\u672c"
-
-
-def test_a_table_that_cannot_be_written_is_reported(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(GenreError, match="the predictions are kept, choose another file with -P out="):
-        answers.write_library_table(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
 
 
 def test_n_jobs_of_zero_is_refused(tmp_path):
