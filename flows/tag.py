@@ -41,9 +41,9 @@ from genre.errors import DataError, UsageError
 from genre.files import make_directory
 from genre.library import answers, labels
 from genre.library.answers import PredictionStore
-from genre.library.outcomes import TagOutcome, TagStatus, join_genres, tag_file
+from genre.library.outcomes import TagOutcome, TagStatus, tag_file
 from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
-from genre.library.table import escape_non_utf8, escape_unprintable, table_columns, write_library_table
+from genre.library.table import escape_unprintable, table_columns, table_row, tag_cells, write_library_table
 from genre.library.undo import UndoFile, read_records, remove_copies, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
@@ -337,8 +337,8 @@ def publish_predictions(
         def rows() -> Iterator[list[Any]]:
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 counts[prediction["genre"], prediction["error"]] += 1
-                row = _table_row(prediction, genres, label)
-                yield row if outcomes is None else [*row, *_tag_cells(outcomes.get(prediction["path"]))]
+                row = table_row(prediction, genres, label)
+                yield row if outcomes is None else [*row, *tag_cells(outcomes.get(prediction["path"]))]
 
         write_library_table(table_path, rows(), names, genres)
     rows_by_genre = [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()]
@@ -373,28 +373,6 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
     name = model_version.name if is_replaceable else f"my-{model_version.name}"
     parameters = {"dataset": "folder", "source": path} | ({} if name == "genre" else {"registry_name": name})
     print(f"Correct the column genre, then train on it:\n\n{_mlflow_command(parameters, [])}\n", flush=True)
-
-
-def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> list[Any]:
-    """Return a file's row of the table, without the columns ``proposed`` and ``tag``."""
-    proba = prediction["probabilities"] or {}
-    return [
-        escape_non_utf8(prediction["path"]),
-        prediction["genre"],
-        prediction["confidence"],
-        *map(proba.get, genres),
-        prediction["error"],
-        escape_non_utf8(prediction["message"]),
-        prediction["note"],
-        label,
-    ]
-
-
-def _tag_cells(outcome: TagOutcome | None) -> tuple[str | None, str | None]:
-    """Return a file's cells in the columns ``proposed`` and ``tag``; None if there was no genre to write."""
-    if outcome is None:
-        return None, None
-    return join_genres(outcome.proposed), escape_non_utf8(str(outcome))
 
 
 def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:

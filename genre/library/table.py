@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from genre.errors import GenreError
 from genre.files import write_atomically
+from genre.library.outcomes import TagOutcome, join_genres
 
 #: Rows of a table held in memory at once.
 _CHUNK_ROWS = 2000
@@ -23,6 +24,38 @@ def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
     others = ["error", "message", "note", "model_version"] + ["proposed", "tag"] * tag
     fixed = {"path", "genre", "confidence", *others}
     return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
+
+
+def table_row(prediction: Mapping[str, Any], genres: Sequence[str], model_version: str) -> list[Any]:
+    """Return the cells of a file in the columns from `table_columns`, without those for tags.
+
+    Parameters
+    ----------
+    prediction : mapping
+        From `genre.library.answers.PredictionStore.iter_predictions`.
+    genres : sequence of str
+        Genres of the model, as passed to `table_columns`.
+    model_version : str
+        Such as ``genre/1``.
+    """
+    proba = prediction["probabilities"] or {}
+    return [
+        escape_non_utf8(prediction["path"]),
+        prediction["genre"],
+        prediction["confidence"],
+        *map(proba.get, genres),
+        prediction["error"],
+        escape_non_utf8(prediction["message"]),
+        prediction["note"],
+        model_version,
+    ]
+
+
+def tag_cells(outcome: TagOutcome | None) -> tuple[str | None, str | None]:
+    """Return the cells of a file in the columns ``proposed`` and ``tag``; None if there was no genre to write."""
+    if outcome is None:
+        return None, None
+    return escape_non_utf8(join_genres(outcome.proposed)), escape_non_utf8(str(outcome))
 
 
 def write_library_table(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres: Sequence[str]) -> None:

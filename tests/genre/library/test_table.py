@@ -8,6 +8,7 @@ import pytest
 
 from genre.errors import GenreError
 from genre.library import table as library_table
+from genre.library.outcomes import TagOutcome, TagStatus
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -37,6 +38,37 @@ def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
     assert list(table) == names and table["path"].tolist() == [row[0] for row in rows]
     assert table["genre"].notna().sum() == (n + 1) // 2
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_each_cell_of_a_file_stands_in_its_column():
+    names = library_table.table_columns(["a", "b"], tag=True)
+    path = os.fsdecode(b"/caf\xe9.wav")
+    prediction = {"genre": "b", "confidence": 0.6, "probabilities": {"b": 0.6, "a": 0.4}, "error": None}
+    prediction |= {"path": path, "message": None, "note": "the louder channel was analysed"}
+    refused = TagOutcome(TagStatus.REFUSED, ("b", "c"), None, f"{path} is read-only")
+    cells = [*library_table.table_row(prediction, ["a", "b"], "m/1"), *library_table.tag_cells(refused)]
+    assert dict(zip(names, cells, strict=True)) == {
+        "genre": "b",
+        "confidence": 0.6,
+        "a": 0.4,
+        "b": 0.6,
+        "error": None,
+        "message": None,
+        "model_version": "m/1",
+        "path": r"/caf\xe9.wav",
+        "note": "the louder channel was analysed",
+        "proposed": "b; c",
+        "tag": r"refused: /caf\xe9.wav is read-only",
+    }
+
+
+def test_a_file_without_a_genre_has_empty_cells():
+    names = library_table.table_columns(["a", "b"], tag=True)
+    error = {"genre": None, "confidence": None, "probabilities": None, "note": None}
+    error |= {"path": "/x", "error": "silent", "message": "no sound"}
+    cells = [*library_table.table_row(error, ["a", "b"], "m/1"), *library_table.tag_cells(None)]
+    given = {"path": "/x", "error": "silent", "message": "no sound", "model_version": "m/1"}
+    assert dict(zip(names, cells, strict=True)) == dict.fromkeys(names) | given
 
 
 @pytest.mark.parametrize(
