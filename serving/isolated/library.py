@@ -37,13 +37,14 @@ def predict_file(model: Any, path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path``, ``genre``, ``confidence``, ``probabilities``, ``error`` and ``note``. With an error the three before
-        it are None, otherwise ``error`` is; it holds ``code`` and ``message``. Codes in addition to the model's own:
+        ``path``, ``genre``, ``confidence``, ``probabilities``, ``note`` (a sentence about how the file was heard, or
+        None, as of all models logged before there were notes) and ``error``. With an error the four before it are
+        None, otherwise ``error`` is; it holds ``code`` and ``message``. Codes in addition to the model's own:
         ``unreadable`` (with the system's reason), ``refused`` (from a model logged before there were codes),
-        ``failed`` (a bug). The note is the model's sentence on how it analysed the file, or None.
+        ``failed`` (a bug).
     """
-    prediction: dict[str, Any] = dict.fromkeys(("genre", "confidence", "probabilities", "error", "note"))
-    prediction["path"] = path
+    empty = ("genre", "confidence", "probabilities", "note", "error")
+    prediction: dict[str, Any] = {"path": path} | dict.fromkeys(empty)
     try:
         size = Path(path).stat().st_size
         if size > MAX_BYTES:
@@ -61,9 +62,7 @@ def predict_file(model: Any, path: str) -> dict[str, Any]:
     if not pd.isna(row["error"]):
         is_text = isinstance(row["error"], str)  # from a model logged before errors had codes
         return prediction | (_error("refused", row["error"]) if is_text else {"error": row["error"]})
-    note = row.get("note")  # models logged before there were notes return none
-    prediction["note"] = note if isinstance(note, str) else None
-    return prediction | {name: row[name] for name in ("genre", "confidence", "probabilities")}
+    return prediction | {name: row.get(name) for name in ("genre", "confidence", "probabilities", "note")}
 
 
 def _error(code: str, message: str) -> dict[str, dict[str, str]]:

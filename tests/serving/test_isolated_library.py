@@ -25,7 +25,6 @@ class FixedModel:
     [
         (ROW, None),  # from a model that was logged before there were notes
         (ROW | {"note": None}, None),
-        (ROW | {"note": float("nan")}, None),
         (ROW | {"note": "the louder channel was analysed"}, "the louder channel was analysed"),
     ],
 )
