@@ -169,7 +169,7 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     assert "11 would be written, 1 refused, 4 without a genre" in output
     lines = output.splitlines()
     assert "albums/one/high 2.flac: (none) → high" in lines and r"caf\xe9.wav: (none) → low" in lines
-    assert any(line.startswith("no tags.au: ? → high (refused: cannot write tags to") for line in lines)
+    assert any(line.startswith("no tags.au: ? → high (refused: cannot ") for line in lines)
     table = place.table()
     assert list(table) == [
         "genre",
