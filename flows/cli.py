@@ -25,8 +25,9 @@ from prefect.settings import (
 
 from genre.errors import GenreError, exit_on_error
 from genre.files import make_directory
+from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
 from genre.workspace import data_home
-from tracking import runs
+from tracking import runs, store
 
 #: Beginnings of Prefect's log lines about a run that failed.
 PREFECT_FAILURE_PREFIXES = (
@@ -39,10 +40,20 @@ PREFECT_FAILURE_PREFIXES = (
 def main(flow: Flow[..., Any]) -> None:
     """Run a flow as a program: its parameters are the options, and every foreseen error exits with status 1."""
     quiet_foreseen_errors()
+    bypass_proxies()
     with exit_on_error(), temporary_settings(_settings()):
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         program.command()(_command(flow))
         program()
+
+
+def bypass_proxies() -> None:
+    """Keep requests to servers of this machine, such as Prefect's temporary one, from the environment's proxies."""
+    url = PREFECT_API_URL.value()
+    if url and not is_loopback(url):
+        exempt_loopback()
+    else:
+        exempt_httpx()  # it asks Prefect's server only
 
 
 def quiet_foreseen_errors() -> None:
@@ -88,6 +99,7 @@ def _command(flow: Flow[..., Any]) -> Callable[..., None]:
 
     def command(**parameters: Any) -> None:
         signal.signal(signal.SIGINT, _exit_on_interrupt)
+        store.store_uri()  # a store that cannot be used is refused before anything is started
         check_server()
         flow(**parameters)
 
@@ -143,7 +155,7 @@ def check_server() -> None:
     Raises
     ------
     GenreError
-        If the server does not respond.
+        If the server does not respond, or cannot be asked through the environment's proxy.
     """
     if not (url := PREFECT_API_URL.value()):
         return
@@ -153,6 +165,11 @@ def check_server() -> None:
         raise GenreError(
             f"Prefect at {url} does not answer ({error}); "
             'start it with "prefect server start", or unset PREFECT_API_URL'
+        ) from None
+    except (ImportError, ValueError) as error:  # a SOCKS proxy without its package; a proxy of an unknown kind
+        raise GenreError(
+            f"Prefect at {url} cannot be asked through the proxy that the environment names ({error}); "
+            "correct that, or add the server's host to NO_PROXY"
         ) from None
 
 

@@ -16,7 +16,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
-from flows.cli import check_server
+from flows.cli import bypass_proxies, check_server
 from genre.errors import UsageError, exit_on_error
 from genre.workspace import PROJECT_DIR
 
@@ -118,6 +118,7 @@ def run_schedule(
 ) -> None:
     """Serve deployments of prefect.yaml, on schedule and on demand, without a work pool."""
     definitions = select_definitions(names or [])
+    bypass_proxies()
     _require_server()
     os.chdir(PROJECT_DIR)  # entry points are relative, and runs start in the folder that their deployment was made in
     try:

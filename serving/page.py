@@ -15,6 +15,7 @@ from genre.config import UNKNOWN, AudioConfig
 from genre.errors import AudioError, GenreError
 from genre.inputs import spectrogram
 from genre.plots import style
+from genre.proxies import exempt_loopback
 from serving.request import URL, predict_audio
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Serve the page until Ctrl-C; draw it when Streamlit runs this file as its script."""
+    exempt_loopback()
     arguments = _parser().parse_args()
     try:
         from streamlit import runtime

@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from genre.errors import GenreError
+from genre.proxies import exempt_loopback
 
 #: Address at which the commands of the documentation serve the model.
 URL = "http://127.0.0.1:5001"
@@ -258,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Print the genre of each file named on the command line, or of standard input, and return the exit code."""
+    exempt_loopback()
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.top_k is not None and arguments.top_k < 1:

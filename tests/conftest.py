@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genre.inputs.musicnn import MusicnnWeights
+from genre.proxies import exempt_httpx
 from tests.support.champion import log_champion
 from tests.support.network import random_weights
 from tests.support.project import ROOT
@@ -18,6 +19,9 @@ from tests.support.sounds import tone, write_music
 #: Weights that were given to the tests. Tests go without, and download nothing, unless they ask for some.
 GIVEN_WEIGHTS = os.environ.get("GENRE_WEIGHTS", "")
 os.environ["GENRE_WEIGHTS"] = "none"
+
+# all servers of the tests are on this machine
+exempt_httpx()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,11 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from genre.errors import GenreError
-from genre.workspace import PROJECT_DIR, WorkspaceFolder
-from tracking import cost
-
-#: MLflow's store unless MLFLOW_TRACKING_URI names another: in the project folder, not in the current one.
-DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
+from genre.workspace import WorkspaceFolder
+from tracking import cost, store
 
 #: Error codes of MLflow when its server is unreachable, or its database locked or full.
 OUTAGE_CODES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
@@ -38,10 +34,12 @@ def connect() -> str:
 
     Raises
     ------
+    UsageError
+        If the store is in a folder that MLflow itself would not find again, see `tracking.store.store_uri`.
     GenreError
         If the store does not respond.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = store.store_uri()
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
@@ -252,9 +250,7 @@ def _experiment_id(name: str) -> str:
     client = MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        # artifacts go beside the database; MLflow would put them below the folder in which the command was started
-        database = re.fullmatch(r"sqlite:///(.+)", mlflow.get_tracking_uri())
-        location = (Path(database[1]).resolve().parent / "mlruns" / name).as_uri() if database else None
+        location = store.artifact_location(mlflow.get_tracking_uri(), name)
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(name, artifact_location=location, tags=tags)
     if experiment.lifecycle_stage != "active":

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from genre.errors import exit_on_error
+from genre.proxies import exempt_loopback
 from serving.deploy.deployment import TICK_S, Deployment, log_event
 from serving.deploy.proxy import Proxy, format_address
 from serving.deploy.release import Release, download_release, first_line
@@ -85,6 +86,7 @@ def deploy(
 
 def main() -> None:
     """Run `deploy` as a program; an expected error is printed as one sentence and ends it with status 1."""
+    exempt_loopback()
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command()(deploy)
     with exit_on_error():

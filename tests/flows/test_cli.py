@@ -15,6 +15,7 @@ from flows import cli
 from flows.build import build
 from flows.parameters import DryRun, Folds, VariantName
 from genre.errors import GenreError
+from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
 from tests.support.servers import free_port
 
 
@@ -174,3 +175,38 @@ def test_only_the_repetitions_of_a_foreseen_error_are_left_out():
     logger.error("svm failed: %s", error)
     logger.error("Finished in state %s", "Failed('another reason')")
     assert [line.split()[0] for line in lines] == ["Task", "svm", "Finished"]
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without proxies, to which it is restored at the end."""
+    for name in PROXY_VARIABLES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_a_prefect_server_of_another_machine_is_asked_through_the_proxy(no_proxies, monkeypatch, variable):
+    with forward_proxy() as (proxy, asked), temporary_settings({PREFECT_API_URL: "http://prefect.example/api"}):
+        monkeypatch.setenv(variable, proxy)
+        cli.bypass_proxies()
+        cli.check_server()
+    assert asked == ["http://prefect.example/api/health"]
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_prefect_server_of_this_machine_is_asked_directly(no_proxies, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with forward_proxy() as (url, asked), temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        cli.bypass_proxies()
+        cli.check_server()
+    assert asked == ["/api/health"]
+
+
+@pytest.mark.parametrize("proxy", ["carrier-pigeon://loft", "socks6://127.0.0.1:9"])
+def test_a_proxy_that_prefects_client_cannot_use_is_an_error_in_words(no_proxies, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with temporary_settings({PREFECT_API_URL: "http://prefect.example/api"}):
+        cli.bypass_proxies()
+        with pytest.raises(GenreError, match="cannot be asked through the proxy"):
+            cli.check_server()

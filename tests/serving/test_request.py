@@ -15,6 +15,7 @@ import soundfile as sf
 
 from genre.datasets import SYNTHETIC_WARNING
 from serving import request
+from tests.support.forward_proxy import forward_proxy
 from tests.support.project import ROOT
 from tests.support.servers import free_port
 from tests.support.sounds import tone
@@ -62,6 +63,18 @@ def answering(*replies: tuple[int, object]) -> Iterator[tuple[str, list[dict]]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_only_a_server_of_another_machine_is_asked_through_a_proxy(files, monkeypatch, variable):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with forward_proxy() as (proxy, asked), answering((200, {"predictions": [OLD]})) as (url, received):
+        monkeypatch.setenv(variable, proxy)
+        assert run("--url", url, files[0]).returncode == 0
+        assert len(received) == 1 and asked == []
+        assert run("--url", "http://genre.example:5001", files[0]).returncode == request.SOME_FAILED
+    assert asked == ["http://genre.example:5001/invocations"]
 
 
 def test_the_table_has_one_row_per_file_and_the_version(url, files):

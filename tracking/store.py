@@ -1,0 +1,66 @@
+"""MLflow's store: its address, and the folder of its artifacts beside an SQLite database."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote
+
+from genre.errors import UsageError
+from genre.workspace import PROJECT_DIR
+
+#: MLflow's store unless MLFLOW_TRACKING_URI names another: in the project folder, not in the current one.
+DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
+
+
+def store_uri() -> str:
+    """Return the address of MLflow's store: ``MLFLOW_TRACKING_URI``, or a database in the project folder.
+
+    MLflow's own default is the path of ``mlflow.db`` quoted as in a URL, which SQLite takes as it is: where the path
+    has a blank, the database is in another folder, with ``%20`` in its name. MLflow quotes nothing of an address that
+    it is given.
+
+    Raises
+    ------
+    UsageError
+        If the database is in such a folder, or in one whose models MLflow could not load, because it unquotes their
+        paths.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if uri == DEFAULT_URI and "?" in uri:  # the query of an address, of which SQLAlchemy knows no quoted form
+        raise UsageError(
+            f"MLflow's database cannot be named by its path, {PROJECT_DIR / 'mlflow.db'}; {_advice(PROJECT_DIR)}"
+        )
+    folder = database_folder(uri)
+    if folder is None or unquote(str(folder)) == str(folder):
+        return uri
+    meant = Path(unquote(str(folder)))
+    if not meant.is_dir():
+        raise UsageError(
+            f"MLflow cannot load models from {folder}, as it reads a % before two hexadecimal digits as another "
+            "character; rename the folder, or set MLFLOW_TRACKING_URI to a database in another"
+        )
+    raise UsageError(f"MLflow's own default puts its database for {meant} into {folder}; {_advice(meant)}")
+
+
+def database_folder(uri: str) -> Path | None:
+    """Return the folder of an SQLite database from its address; None for any other store."""
+    database = re.fullmatch(r"sqlite:///(.+)", uri)
+    return Path(database[1]).resolve().parent if database else None
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Return the address of a new experiment's artifacts: beside an SQLite database; None leaves it to the store.
+
+    MLflow would put them below the folder in which the command was started.
+    """
+    folder = database_folder(uri)
+    return (folder / "mlruns" / experiment).as_uri() if folder else None
+
+
+def _advice(folder: Path) -> str:
+    """Return the command that has MLflow keep its database in a folder, for which the command has to be repeated."""
+    # commands are run in the project folder, and a relative address cannot be misread
+    database = "mlflow.db" if folder == PROJECT_DIR else str(folder / "mlflow.db")
+    export = f"export MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{database}')}"
+    return f"to keep it there, run this in every terminal, and then the same command again: {export}"
