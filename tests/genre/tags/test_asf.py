@@ -149,7 +149,7 @@ def count_too_many(data: bytes) -> bytes:
     ("change", "message"),
     [
         (lambda d: d.replace(DESCRIPTION, SIGNATURE), "its header is signed"),
-        (lambda d: d.replace(EXTENSION, bytes(16)), "its header has no extension"),
+        (lambda d: d.replace(EXTENSION, bytes(16)), "its header has 0 extensions instead of one"),
         (lambda d: b"RIFF" + d, "the ASF object at byte 0|does not begin with an ASF header"),
         (lambda d: bytes(16) + d[16:], "does not begin with an ASF header"),
         (lambda d: d[:200], "the ASF object at byte 0 has"),

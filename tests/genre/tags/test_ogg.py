@@ -1,6 +1,7 @@
 """Genres in Ogg files of every codec and arrangement of pages, against mutagen and FFmpeg."""
 
 import struct
+from contextlib import suppress
 from io import BytesIO
 
 import av
@@ -240,3 +241,13 @@ def test_what_cannot_be_edited_is_refused(originals, change, message):
 def test_a_skeleton_without_index_stays(originals):
     data = skeleton(originals["vorbis"], 3)
     assert read_streams(edit(data, ["Rock"]))[1] == read_streams(data)[1]
+
+
+def test_a_broken_file_is_edited_or_refused(originals):
+    for data in originals.values():
+        for n in range(0, 400, 3):
+            broken = data[:n] + bytes([data[n] ^ 0x55]) + data[n + 1 :]
+            for content in (broken, data[:n]):
+                for call in (ogg.read_genres, lambda file: ogg.plan_genres(file, ["Rock"])):
+                    with suppress(DataError):
+                        call(BytesIO(content))
