@@ -262,6 +262,11 @@ def test_media_to_the_end_of_the_file_and_moov_to_the_end_of_the_file(originals)
         assert bytes(4) + kind in edited
 
 
+def test_a_free_atom_behind_the_media_does_not_keep_them_in_place(originals):
+    data = originals["moov first"] + atom(b"free", bytes(20_000))
+    assert len(edit(data, ["Fado" * 3000])) > len(data) + 12_000
+
+
 def test_a_free_atom_that_fits_exactly_goes(originals):
     item = atom(b"\xa9gen", value(1, b"Rock"))
     data = edit_atom(
