@@ -303,6 +303,11 @@ def test_what_cannot_be_corrected_is_refused(originals, name, change, message):
         mp4.plan_genres(BytesIO(data), ["Fado" * 3000])
 
 
+def test_an_unknown_atom_does_not_matter_where_nothing_moves(originals):
+    data = originals["moov last"].replace(atom(b"free"), atom(b"zzzz"), 1)
+    assert b"zzzz" in edit(data, ["Fado" * 3000])
+
+
 def test_the_genre_of_a_file_whose_media_are_cut_short_is_read(originals):
     assert mp4.read_genres(BytesIO(originals["moov first, Jazz"][:-500])) == ["Jazz"]
 
