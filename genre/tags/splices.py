@@ -57,3 +57,13 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO, start: int, end: int) -> Non
     while start < end and (block := source.read(min(_BLOCK, end - start))):
         target.write(block)
         start += len(block)
+
+
+def shift_splices(splices: Sequence[Splice], offset: int) -> list[Splice]:
+    """Return splices of a part of a file as splices of the file, in which the part begins at `offset`."""
+    return [Splice(splice.start + offset, splice.end + offset, splice.content) for splice in splices]
+
+
+def growth_of(splices: Sequence[Splice]) -> int:
+    """Return how many bytes a file grows by some splices; negative if it shrinks."""
+    return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)
