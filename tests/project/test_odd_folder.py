@@ -52,6 +52,7 @@ def in_shell(line: str, project: Path, environment: dict[str, str]) -> tuple[int
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_the_first_command_names_the_export_with_which_the_next_ones_share_one_database(project, environment):
     rollback = "mlflow run . --env-manager local -e rollback"
     code, output = in_shell(rollback, project, environment)
