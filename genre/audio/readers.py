@@ -29,7 +29,7 @@ _MAX_PLANES = 7
 
 #: FFmpeg's demuxers that PyAV may use. Playlists (hls, dash, concat) are left out: they open the files and URLs they
 #: name, and the bytes may come from an untrusted client.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
 
 
 def read_duration_by_soundfile(file: BinaryIO) -> float:
@@ -229,7 +229,7 @@ def _open_pyav_stream(file: BinaryIO) -> Iterator[Any]:
     """Open the first audio stream of an open file."""
     import av
 
-    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+    with av.open(file, metadata_errors="ignore", options={"format_whitelist": CONTAINERS}) as container:
         if not container.streams.audio:
             raise ValueError("no audio stream")
         if container.streams.audio[0].codec_context is None:

@@ -1,0 +1,96 @@
+"""Packets of two files compared: a change of tags is told from one of the sound, in every container."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+
+from genre.audio.packets import Stretch, find_difference
+from genre.errors import DataError
+from tests.support.sounds import encode, tone, write_tags
+
+SUFFIXES = ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a", "aac", "webm", "ac3"]
+
+#: A tag of one frame.
+ID3 = b"ID3\3\0\0\0\0\0\x0dTIT2\0\0\0\3\0\0\0Ah"
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    y = tone(1, hz=300, sr=44100)
+    for suffix in ("mp3", "wav", "aiff", "flac", "ogg"):
+        sf.write(folder / f"a.{suffix}", y, 44100)
+    sf.write(folder / "a.opus", tone(1, hz=300, sr=48000), 48000, format="OGG", subtype="OPUS")
+    for suffix, codec, container, rate in (
+        ("m4a", "aac", "mp4", 44100),
+        ("aac", "aac", "adts", 44100),
+        ("webm", "libopus", "webm", 48000),
+        ("ac3", "ac3", "ac3", 44100),
+    ):
+        encode(folder / f"a.{suffix}", y, codec, container, rate)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a", "aac"])
+def test_tags_make_no_difference(originals, tmp_path, suffix):
+    before = (originals / f"a.{suffix}").read_bytes()
+    tagged = tmp_path / f"b.{suffix}"
+    tagged.write_bytes(before)
+    if suffix == "aac":  # mutagen writes no tags there
+        tagged.write_bytes(ID3 + before)
+    else:
+        write_tags(tagged, genre="Fado" * 600)
+    with tagged.open("rb") as copy:
+        assert find_difference(BytesIO(before), copy) == ""
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_one_bit_of_the_sound_makes_a_difference(originals, suffix):
+    before = (originals / f"a.{suffix}").read_bytes()
+    damaged = bytearray(before)
+    damaged[len(before) * 2 // 3] ^= 8
+    assert find_difference(BytesIO(before), BytesIO(before)) == ""
+    assert find_difference(BytesIO(before), BytesIO(damaged)).startswith("packet ")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_missing_sound_makes_a_difference(originals, suffix):
+    before = (originals / f"a.{suffix}").read_bytes()
+    assert find_difference(BytesIO(before), BytesIO(before[: len(before) * 3 // 4]))
+    assert find_difference(BytesIO(before), BytesIO(before[: len(before) // 2]))
+
+
+def test_a_tag_that_is_taken_for_sound_makes_a_difference(originals):
+    before = (originals / "a.ac3").read_bytes()
+    assert find_difference(BytesIO(before), BytesIO(ID3 + before)) == "packet 1 differs"
+
+
+def test_another_rate_makes_a_difference(originals):
+    before = (originals / "a.wav").read_bytes()
+    copy = before[:24] + (22050).to_bytes(4, "little") + before[28:]
+    assert find_difference(BytesIO(before), BytesIO(copy)) == "a stream differs"
+
+
+@pytest.mark.parametrize("suffix", ["flac", "aac", "ac3"])
+def test_a_tag_behind_a_stream_without_length_is_left_out(originals, suffix):
+    before = (originals / f"a.{suffix}").read_bytes()
+    original, copy = (BytesIO(before + b"TAG" + bytes([n]) * 125) for n in (17, 18))
+    assert find_difference(Stretch(original, len(before)), Stretch(copy, len(before))) == ""
+    assert find_difference(Stretch(original, len(before)), Stretch(copy, len(before) - 50)).startswith("packet ")
+
+
+def test_a_file_without_packets_is_refused_as_original_and_found_as_copy(originals):
+    sound = (originals / "a.mp3").read_bytes()
+    for content in (b"", b"no sound at all" * 100):
+        with pytest.raises(DataError, match="its packets cannot be read"):
+            find_difference(BytesIO(content), BytesIO(sound))
+        assert find_difference(BytesIO(sound), BytesIO(content)).startswith("its packets cannot be read any more")
+
+
+def test_a_wav_without_samples_is_refused(originals):
+    empty = (originals / "a.wav").read_bytes()[:44]
+    empty = empty[:40] + bytes(4)
+    with pytest.raises(DataError, match="FFmpeg finds no sound in it"):
+        find_difference(BytesIO(empty), BytesIO(empty))
