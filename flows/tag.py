@@ -41,7 +41,8 @@ from genre.errors import DataError, UsageError
 from genre.files import make_directory
 from genre.library import answers, labels, tagging
 from genre.library.answers import PredictionStore
-from genre.library.undo import UndoFile, check_replaceable, read_records, remove_copies, restore_file
+from genre.library.replacing import check_replaceable, remove_copies
+from genre.library.undo import UndoFile, read_records, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
 
