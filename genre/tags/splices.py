@@ -25,6 +25,11 @@ class Splice:
     content: bytes
 
 
+def count_growth(splices: Iterable[Splice]) -> int:
+    """Return by how many bytes some splices make a file longer."""
+    return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)
+
+
 def write_spliced(source: BinaryIO, target: BinaryIO, splices: Sequence[Splice]) -> None:
     """Copy a file with some stretches replaced.
 

@@ -1,0 +1,183 @@
+"""Genres in the tags before and behind a bare stream: ID3v2 and APE at either end, ID3v1 at the very end.
+
+MP3, MP2, AAC (ADTS), AC-3, TTA, Monkey's Audio, WavPack, Musepack, and FLAC where a program put such tags around it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from genre.errors import DataError
+from genre.tags import ape
+from genre.tags.id3 import editing, tag, v1
+from genre.tags.splices import Splice
+
+#: End of Lyrics3 tags, http://id3.org/Lyrics3 and Lyrics3v2, their beginning, and the most bytes of version 1.
+_LYRICS_END = (b"LYRICSEND", b"LYRICS200")
+_LYRICS_BEGIN = b"LYRICSBEGIN"
+_MAX_LYRICS = 5100 + len(_LYRICS_BEGIN) + 9
+
+
+#: Tags where a genre goes if there is none, by the kind that players of the format read: the first kind that exists.
+_HOSTS = {"id3": ("id3", "ape"), "ape": ("ape", "id3"), "": ()}
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Tags at both ends of a stream.
+
+    Attributes
+    ----------
+    start, end : int
+        Stretch of the file between the tags.
+    id3 : tuple of tag.Tag
+        ID3v2 tags, those in front first.
+    ape : tuple of ape.Tag
+        APE tags.
+    v1 : v1.Tag or None
+        ID3v1 tag.
+    """
+
+    start: int
+    end: int
+    id3: tuple[tag.Tag, ...]
+    ape: tuple[ape.Tag, ...]
+    v1: v1.Tag | None
+
+
+def read_edges(file: BinaryIO) -> Edges:
+    """Read the tags at both ends of a file.
+
+    Raises
+    ------
+    DataError
+        If one of them is broken.
+    """
+    size = file.seek(0, 2)
+    start = 0
+    fronts: list[tag.Tag | ape.Tag] = []
+    while found := tag.read_tag(file, start) or ape.read_tag_after(file, start):
+        fronts.append(found)
+        start = found.end
+    last = v1.read_tag(file, size)
+    end = last.start if last else size
+    backs: list[tag.Tag | ape.Tag] = []
+    while True:
+        found = _read_id3_before(file, end) or ape.read_tag_before(file, end)
+        before = found.start if found else _find_lyrics(file, end)
+        if before is None or before < start:
+            break
+        backs += [found] if found else []
+        end = before
+    tags = fronts + backs
+    id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
+    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
+
+
+def _read_id3_before(file: BinaryIO, end: int) -> tag.Tag | None:
+    """Read the ID3v2 tag whose footer ends at an offset; None if there is none."""
+    file.seek(max(end - tag.HEADER_BYTES, 0))
+    footer = file.read(tag.HEADER_BYTES)
+    start = end - 2 * tag.HEADER_BYTES - tag.decode_size(footer[6:])
+    if not footer.startswith(b"3DI\4") or start < 0:
+        return None
+    found = tag.read_tag(file, start)
+    return found if found and found.end == end else None
+
+
+def _find_lyrics(file: BinaryIO, end: int) -> int | None:
+    """Return where the Lyrics3 tag that ends at an offset begins; None if there is none."""
+    start = max(end - _MAX_LYRICS, 0)
+    file.seek(start)
+    block = file.read(end - start)
+    if not block.endswith(_LYRICS_END):
+        return None
+    if block.endswith(_LYRICS_END[0]):
+        found = block.rfind(_LYRICS_BEGIN)
+        return start + found if found >= 0 else None
+    size = block[-15:-9]
+    begin = end - 15 - int(size) if size.isdigit() else -1
+    file.seek(max(begin, 0))
+    return begin if begin >= 0 and file.read(len(_LYRICS_BEGIN)) == _LYRICS_BEGIN else None
+
+
+def audio_span(file: BinaryIO) -> tuple[int, int]:
+    """Return where the stream between the tags of a file begins and ends.
+
+    Raises
+    ------
+    DataError
+        If one of the tags is broken.
+    """
+    edges = read_edges(file)
+    return edges.start, edges.end
+
+
+def read_genres(file: BinaryIO) -> list[str]:
+    """Read the genres in the tags at both ends of a file: ID3v2, APE, ID3v1.
+
+    Raises
+    ------
+    DataError
+        If one of the tags is broken.
+    """
+    edges = read_edges(file)
+    genres = [genre for found in edges.id3 for genre in tag.read_genres(found)]
+    genres += [genre for found in edges.ape for genre in ape.read_genres(found)]
+    return genres + (v1.read_genres(edges.v1) if edges.v1 else [])
+
+
+def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Splice]:
+    """Plan the genres in the tags at both ends of a file.
+
+    Every tag that has a genre gets these, and so does the main one: an ID3v2 or APE tag that exists, otherwise a new
+    one. ID3v1 alone is changed alone, since a new tag would hide its other fields from players.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    genres : sequence of str
+        At least one.
+    main : str
+        Kind of tag that players of the format read: "id3", "ape", or "" if it is none of these, where only tags that
+        have a genre are changed.
+
+    Raises
+    ------
+    DataError
+        If a tag is broken, or cannot hold the genres.
+    """
+    edges = read_edges(file)
+    tags: dict[str, Sequence[tag.Tag | ape.Tag]] = {"id3": edges.id3, "ape": edges.ape}
+    hosts = [kind for kind in _HOSTS[main] if tags[kind]]
+    splices: list[Splice] = []
+    if main and not hosts:
+        if edges.v1 and not edges.v1.is_blank:
+            return _plan_v1_alone(edges.v1, genres)
+        splices.append(_create_tag(edges, genres, main))
+    for kind, found in tags.items():
+        changed = [one for one in found if one.has_genre] or found[: kind in hosts[:1]]
+        splices += [splice for one in changed for splice in _plan_tag(one, genres)]
+    return splices + (v1.plan_correction(edges.v1, genres) if edges.v1 else [])
+
+
+def _plan_tag(found: tag.Tag | ape.Tag, genres: Sequence[str]) -> list[Splice]:
+    """Plan the genres of one tag."""
+    return ape.plan_genres(found, genres) if isinstance(found, ape.Tag) else editing.plan_genres(found, genres)
+
+
+def _create_tag(edges: Edges, genres: Sequence[str], main: str) -> Splice:
+    """Plan a new tag: ID3v2 before the stream, APE behind it, before ID3v1."""
+    position = edges.end if main == "ape" else edges.start
+    return Splice(position, position, ape.create_tag(genres) if main == "ape" else editing.create_tag(genres))
+
+
+def _plan_v1_alone(found: v1.Tag, genres: Sequence[str]) -> list[Splice]:
+    """Plan the genre of a file whose only tag is ID3v1."""
+    if len(genres) > 1 or v1.genre_number(genres[0]) is None:
+        raise DataError(
+            f"its only tag is ID3v1, which cannot hold the genre {', '.join(genres)}; convert it to ID3v2 with a tag "
+            "editor"
+        )
+    return v1.plan_genre(found, genres)
