@@ -77,3 +77,13 @@ def _copied_pieces(source: BinaryIO, start: int, end: int) -> Iterator[tuple[byt
         source.seek(position)
         piece = source.read(min(_BLOCK, end - position))
         yield piece, piece
+
+
+def shift_splices(splices: Sequence[Splice], offset: int) -> list[Splice]:
+    """Return splices of a part of a file as splices of the file, in which the part begins at `offset`."""
+    return [Splice(splice.start + offset, splice.end + offset, splice.content) for splice in splices]
+
+
+def growth_of(splices: Sequence[Splice]) -> int:
+    """Return how many bytes a file grows by some splices; negative if it shrinks."""
+    return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)

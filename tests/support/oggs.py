@@ -1,0 +1,41 @@
+"""Ogg files taken apart and put together by mutagen's pages."""
+
+from io import BytesIO
+
+from mutagen.ogg import OggPage
+
+
+def read_pages(data: bytes) -> list[OggPage]:
+    """All pages; each is as mutagen would write it, its checksum too."""
+    file = BytesIO(data)
+    pages = []
+    while file.tell() < len(data):
+        pages.append(OggPage(file))
+        assert pages[-1].write() == data[pages[-1].offset : file.tell()]
+    return pages
+
+
+def read_streams(data: bytes) -> list[list[bytes]]:
+    """Packets of every logical stream, whose pages have to be numbered one after the other."""
+    streams: list[list[OggPage]] = []
+    running: dict[int, list[OggPage]] = {}
+    for page in read_pages(data):
+        if page.first:
+            running[page.serial] = []
+            streams.append(running[page.serial])
+        running[page.serial].append(page)
+    assert all([page.sequence for page in pages] == list(range(len(pages))) for pages in streams)
+    return [OggPage.to_packets(pages, strict=False) for pages in streams]
+
+
+def replace_packet(data: bytes, packet: bytes, page_size: int = 4096, serial: int | None = None) -> bytes:
+    """Replace the second packet of a file of one stream, and write the headers to pages of some size."""
+    first, *pages = read_pages(data)
+    n_headers = next(n for n, page in enumerate(pages) if page.position > 0)
+    headers = OggPage.to_packets(pages[:n_headers])
+    headers = OggPage.from_packets([packet, *headers[1:]], sequence=1, default_size=page_size, wiggle_room=0)
+    pages = [first, *headers, *pages[n_headers:]]
+    for n, page in enumerate(pages):
+        page.sequence = n
+        page.serial = first.serial if serial is None else serial
+    return b"".join(page.write() for page in pages)
