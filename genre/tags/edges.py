@@ -3,7 +3,7 @@
 MP3, MP2, AAC (ADTS), AC-3, TTA, Monkey's Audio, WavPack, Musepack, and FLAC where a program put such tags around it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -69,9 +69,17 @@ def read_edges(file: BinaryIO) -> Edges:
             break
         backs += [found] if found else []
         end = before
+    backs += _follow_seek(file, fronts, {found.start for found in backs})
     tags = fronts + backs
     id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
     return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
+
+
+def _follow_seek(file: BinaryIO, fronts: Sequence[tag.Tag | ape.Tag], known: Container[int]) -> list[tag.Tag]:
+    """Return the ID3v2 tags to which a frame SEEK of those in front leads (2.4.0-frames, 4.29), but for known ones."""
+    frames = [(front.end, frame) for front in fronts if isinstance(front, tag.Tag) for frame in front.frames]
+    starts = [end + int.from_bytes(frame.content[:4], "big") for end, frame in frames if frame.name == b"SEEK"]
+    return [found for start in starts if start not in known and (found := tag.read_tag(file, start))]
 
 
 def _read_id3_before(file: BinaryIO, end: int) -> tag.Tag | None:

@@ -131,7 +131,7 @@ class Tag:
 
 
 class _Body:
-    """What follows a tag's header, without unsynchronisation, and the place of each of its bytes in the file."""
+    """Content of a tag without unsynchronisation, and the place of each of its bytes in the file."""
 
     def __init__(self, stored: bytes, start: int, unsynchronised: bool) -> None:
         self._start = start
