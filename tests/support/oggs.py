@@ -2,6 +2,7 @@
 
 from io import BytesIO
 
+import numpy as np
 from mutagen.ogg import OggPage
 
 
@@ -33,9 +34,34 @@ def replace_packet(data: bytes, packet: bytes, page_size: int = 4096, serial: in
     first, *pages = read_pages(data)
     n_headers = next(n for n, page in enumerate(pages) if page.position > 0)
     headers = OggPage.to_packets(pages[:n_headers])
-    headers = OggPage.from_packets([packet, *headers[1:]], sequence=1, default_size=page_size, wiggle_room=0)
+    headers = paginate([packet, *headers[1:]], page_size // 255)
     pages = [first, *headers, *pages[n_headers:]]
     for n, page in enumerate(pages):
         page.sequence = n
         page.serial = first.serial if serial is None else serial
     return b"".join(page.write() for page in pages)
+
+
+def paginate(packets: list[bytes], n_segments: int) -> list[OggPage]:
+    """Pages of so many segments each; mutagen's own pages overflow if the first packet nearly fills one."""
+    segments = []
+    for packet in packets:
+        sizes = [255] * (len(packet) // 255) + [len(packet) % 255]
+        ends = np.cumsum(sizes)
+        segments += [packet[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    pages = []
+    is_continued = False
+    for start in range(0, len(segments), n_segments):
+        page = OggPage()
+        page.packets, page.continued = [b""], is_continued
+        for segment in segments[start : start + n_segments]:
+            page.packets[-1] += segment
+            if len(segment) < 255:
+                page.packets.append(b"")
+        page.complete = page.packets[-1] == b""
+        if page.complete:
+            page.packets.pop()
+        page.position = 0 if page.complete or len(page.packets) > 1 else -1
+        is_continued = not page.complete
+        pages.append(page)
+    return pages
