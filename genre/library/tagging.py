@@ -71,20 +71,13 @@ def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:
             return f"the genre would be read as {'; '.join(found) or 'none'}"
     except DataError:
         return "its tags could not be read any more"
-    by_others = _read_by_mutagen(copy)
-    if by_others is None:
-        return "" if _read_by_mutagen(path) is None else "mutagen could not read its tags any more"
+    try:
+        values = by_mutagen.read_copied_genres(path, copy)
+    except DataError as error:
+        return str(error)
+    by_others = drop_repeated(name for value in values for name in value.split("; "))  # several in one, as in ID3v2.3
     is_same = not by_others or _are_same(by_others, genres)
     return "" if is_same else f"mutagen would read the genre as {'; '.join(by_others)}"
-
-
-def _read_by_mutagen(path: Path) -> list[str] | None:
-    """Read the genres that mutagen finds; None if it cannot read the file."""
-    try:
-        genres, _, _ = by_mutagen.read_values(path)
-    except DataError:
-        return None
-    return drop_repeated(name for genre in genres for name in genre.split("; "))  # as several are written in ID3v2.3
 
 
 def _are_same(found: Sequence[str], genres: Sequence[str]) -> bool:

@@ -45,10 +45,7 @@ def read_track_tags(path: Path) -> TrackTags:
         If the file cannot be read, or its format has no tags that this module reads.
     """
     genres = _ask_format(path, "cannot read the tags of", lambda form, file: form.read_genres(file))
-    try:
-        _, album_artists, artists = by_mutagen.read_values(path)
-    except DataError:  # a format that mutagen does not know, or a tag that it cannot read
-        album_artists, artists = [], []
+    album_artists, artists = by_mutagen.read_artists(path)
     stripped = (genre.strip() for genre in genres)
     return TrackTags(
         tuple(genre for genre in stripped if genre), next(iter(album_artists), ""), next(iter(artists), "")

@@ -18,22 +18,40 @@ _ASF_KEYS = (["WM/Genre"], ["WM/AlbumArtist"], ["Author"])
 _OTHER_KEYS = (["genre"], ["albumartist", "album artist"], ["artist"])
 
 
-def read_values(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Read the genres, album artists and artists that mutagen finds, none of them empty.
+def read_artists(path: Path) -> tuple[list[str], list[str]]:
+    """Read the album artists and the artists, none of them empty; no one where mutagen cannot read the file."""
+    file = _open_file(path)
+    if file is None:
+        return [], []
+    _, *keys = _keys_of(file.tags)
+    album_artists, artists = (_list_values(file.tags, names) for names in keys)
+    return album_artists, artists
+
+
+def read_copied_genres(path: Path, copy: Path) -> list[str]:
+    """Read the genres of a file's changed copy, none of them empty; none where mutagen cannot read the file itself.
 
     Raises
     ------
     DataError
-        If mutagen cannot read the file or does not know its format.
+        If mutagen can read the file but not the copy.
     """
-    try:
-        file = mutagen.File(path)
-    except Exception as error:  # mutagen raises many kinds on broken files
-        raise DataError(f"mutagen cannot read {path} ({type(error).__name__}: {error})") from error
+    file = _open_file(path)
     if file is None:
-        raise DataError(f"mutagen does not know the format of {path}")
-    genres, album_artists, artists = (_list_values(file.tags, keys) for keys in _keys_of(file.tags))
-    return genres, album_artists, artists
+        return []
+    try:
+        tags = type(file)(copy).tags  # by its class: the name of a copy does not end as that of the file
+    except Exception as error:  # mutagen raises many kinds on broken files
+        raise DataError(f"mutagen cannot read it any more ({type(error).__name__}: {error})") from error
+    return _list_values(tags, _keys_of(tags)[0])
+
+
+def _open_file(path: Path) -> Any:
+    """Open a file; None if mutagen does not know its format or cannot read it."""
+    try:
+        return mutagen.File(path)
+    except Exception:  # mutagen raises many kinds on broken files
+        return None
 
 
 def _keys_of(tags: Any) -> tuple[list[str], list[str], list[str]]:

@@ -138,8 +138,8 @@ def read_genres(file: BinaryIO) -> list[str]:
 def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Splice]:
     """Plan the genres in the tags at both ends of a file.
 
-    Every tag that has a genre gets these, and so does the main one: an ID3v2 or APE tag that exists, otherwise a new
-    one. ID3v1 alone is changed alone, since a new tag would hide its other fields from players.
+    Every tag that has a genre gets these, and so does the main one: the first ID3v2 or APE tag that exists, otherwise a
+    new one. ID3v1 alone is changed alone, since a new tag would hide its other fields from players.
 
     Parameters
     ----------
@@ -165,7 +165,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Spl
             return _plan_v1_alone(edges.v1, genres)
         splices.append(_create_tag(edges, genres, main))
     for kind, found in tags.items():
-        changed = [one for one in found if one.has_genre] or found[: kind in hosts[:1]]
+        host = found[0] if kind in hosts[:1] else None
+        changed = [one for one in found if one.has_genre or one is host]
         splices += [splice for one in changed for splice in _plan_tag(one, genres)]
     return splices + (v1.plan_correction(edges.v1, genres) if edges.v1 else [])
 

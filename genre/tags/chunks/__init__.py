@@ -31,8 +31,8 @@ def read_genres(file: BinaryIO) -> list[str]:
 def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     """Plan the genres of a file of chunks.
 
-    They go into the ID3v2 chunk. A file that describes its music in LIST/INFO only gets them there, since a new ID3v2
-    chunk would hide the other fields from players. Both are changed where both have a genre.
+    They go into the first ID3v2 chunk. A file that describes its music in LIST/INFO only gets them there, since a new
+    ID3v2 chunk would hide the other fields from players. Any further place that has a genre is changed too.
 
     Parameters
     ----------
@@ -53,12 +53,14 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
         raise DataError(form.defect)
     tags = _read_tags(file, form)
     infos = _read_infos(file, form)
-    described = [] if tags else [one for one in infos if info.describes_music(one[1])]
+    described = [] if tags else [chunk for chunk, items in infos if info.describes_music(items)]
     splices = [] if tags or described else [append_chunk(form, form.layout.id3, editing.create_tag(genres))]
-    for chunk, found in [one for one in tags if one[1].has_genre] or tags[:1]:
-        splices += resize_chunk(form, chunk, editing.plan_genres(found, genres))
-    for chunk, items in [one for one in infos if info.has_genre(one[1])] or described[:1]:
-        splices += resize_chunk(form, chunk, info.plan_genres(chunk, items, genres, form.layout))
+    for chunk, found in tags:
+        if found.has_genre or chunk is tags[0][0]:
+            splices += resize_chunk(form, chunk, editing.plan_genres(found, genres))
+    for chunk, items in infos:
+        if info.has_genre(items) or chunk in described[:1]:
+            splices += resize_chunk(form, chunk, info.plan_genres(chunk, items, genres, form.layout))
     return resize_form(form, splices)
 
 

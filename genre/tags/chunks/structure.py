@@ -135,7 +135,7 @@ def _find_defect(layout: Layout, chunks: Sequence[Chunk], position: int, declare
 
     The pad byte behind an odd chunk at the end may be missing, and the form's size may count it or not.
     """
-    ends = {chunks[-1].end, position} if chunks else set()
+    ends = {position, *(chunk.end for chunk in chunks[-1:])}
     if declared > max(file_bytes, *ends):
         return f"its header counts {declared - file_bytes} bytes more than the file has"
     if declared < file_bytes and declared not in ends:

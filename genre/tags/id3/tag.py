@@ -39,14 +39,14 @@ class FrameFlags:
     compressed: int
     encrypted: int
     grouped: int
-    unsynchronised: int = 0
-    with_length: int = 0
+    unsynchronised: int
+    with_length: int
 
 
 #: Flags of frames by version.
 FRAME_FLAGS = {
-    2: FrameFlags(0, 0, 0, 0),
-    3: FrameFlags(0x2000, 0x80, 0x40, 0x20),
+    2: FrameFlags(0, 0, 0, 0, 0, 0),
+    3: FrameFlags(0x2000, 0x80, 0x40, 0x20, 0, 0x80),
     4: FrameFlags(0x1000, 0x08, 0x04, 0x40, 0x02, 0x01),
 }
 
@@ -239,7 +239,7 @@ def _read_content(tag: Tag, frame: Frame) -> bytes:
     is_set = FRAME_FLAGS[tag.version]
     if frame.flags & is_set.encrypted:
         return b""
-    n_length = 4 if frame.flags & (is_set.with_length or is_set.compressed) else 0
+    n_length = 4 if frame.flags & is_set.with_length else 0
     content = frame.content[n_length + bool(frame.flags & is_set.grouped) :]
     if tag.version == 4 and (frame.flags & is_set.unsynchronised or tag.flags & _UNSYNCHRONISED):
         content = content.replace(b"\xff\0", b"\xff")
