@@ -6,7 +6,7 @@ Packets are read and not decoded, some hundred times faster than the music plays
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, BinaryIO
 
@@ -24,19 +24,18 @@ _XIPH_CODECS = ("vorbis", "theora")
 
 @dataclass(frozen=True)
 class Stretch:
-    """Start of an open file, as a file of its own.
-
-    Where a stream has no length, as in FLAC or ADTS, FFmpeg takes tags that follow it for a part of its last packet.
+    """Part of an open file, as a file of its own.
 
     Attributes
     ----------
     file : file
         Open, binary, able to seek.
-    end : int
-        Position at which it seems to end, bytes.
+    start, end : int
+        The part, bytes.
     """
 
     file: BinaryIO
+    start: int
     end: int
 
     def read(self, n: int) -> bytes:
@@ -44,23 +43,24 @@ class Stretch:
         return self.file.read(min(n, max(0, self.end - self.file.tell())))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
-        return self.file.seek(self.end + offset) if whence == os.SEEK_END else self.file.seek(offset, whence)
+        """Go to a position, and return it."""
+        return self.file.seek((self.end if whence == os.SEEK_END else self.start) + offset) - self.start
 
     def tell(self) -> int:
         """Return the position."""
-        return self.file.tell()
+        return self.file.tell() - self.start
 
 
-def find_difference(original: BinaryIO | Stretch, copy: BinaryIO | Stretch) -> str:
+def find_difference(original: Stretch, copy: Stretch) -> str:
     """Find the first difference between the sound, or any other stream, of two files.
 
     Compared are the streams with their codecs and the data that sets these up, and of each packet its bytes and times.
 
     Parameters
     ----------
-    original, copy : file or Stretch
-        Both open, binary, able to seek.
+    original, copy : Stretch
+        The sound of each file, between tags at its ends. Those in front are read over as players do; those behind are
+        left out, since FFmpeg takes them for a part of the last packet where a stream has no length.
 
     Returns
     -------
@@ -74,11 +74,14 @@ def find_difference(original: BinaryIO | Stretch, copy: BinaryIO | Stretch) -> s
     """
     with ExitStack() as opened:
         try:
-            expected = opened.enter_context(_open(original))
+            # Asked of the sound alone, FFmpeg need not look through a cover of megabytes for signs of each format.
+            with _open(original) as recognised:
+                demuxer = recognised.format.name.split(",")[0]
+            expected = opened.enter_context(_open(replace(original, start=0), demuxer))
         except av.FFmpegError as error:
             raise DataError(f"its packets cannot be read ({error.strerror})") from None
         try:
-            found = opened.enter_context(_open(copy))
+            found = opened.enter_context(_open(replace(copy, start=0), demuxer))
         except av.FFmpegError as error:
             return f"its packets cannot be read any more ({error.strerror})"
         if [_describe(stream) for stream in expected.streams] != [_describe(stream) for stream in found.streams]:
@@ -86,10 +89,11 @@ def find_difference(original: BinaryIO | Stretch, copy: BinaryIO | Stretch) -> s
         return _find_different_packet(expected, found)
 
 
-def _open(file: BinaryIO | Stretch) -> Any:
-    """Open a file with FFmpeg, from its start."""
-    file.seek(0)
-    return av.open(file, metadata_errors="ignore", options={"format_whitelist": _DEMUXERS})
+def _open(part: Stretch, demuxer: str | None = None) -> Any:
+    """Open a part of a file with FFmpeg, which looks at no more of it than its header: all packets are read anyway."""
+    part.seek(0)
+    options = {"format_whitelist": _DEMUXERS, "probesize": "32"}
+    return av.open(part, format=demuxer, metadata_errors="ignore", options=options)
 
 
 def _describe(stream: Any) -> tuple[Any, ...]:

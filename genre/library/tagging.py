@@ -54,14 +54,14 @@ def _find_difference(path: Path, copy: Path) -> str:
     """Find a difference between the sound of a file and its copy; empty if there is none."""
     try:
         with path.open("rb") as original, copy.open("rb") as changed:
-            return find_difference(_without_tags_behind(original), _without_tags_behind(changed))
+            return find_difference(_find_sound(original), _find_sound(changed))
     except DataError as error:
         raise DataError(f"cannot write tags to {path}: {error}") from None
 
 
-def _without_tags_behind(file: BinaryIO) -> Stretch:
-    """Return an open file up to the tags behind its sound."""
-    return Stretch(file, audio_span(file)[1])
+def _find_sound(file: BinaryIO) -> Stretch:
+    """Return an open file between the tags at its ends."""
+    return Stretch(file, *audio_span(file))
 
 
 def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:

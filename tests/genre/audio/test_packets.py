@@ -16,6 +16,10 @@ SUFFIXES = ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a", "aac", "webm", "
 ID3 = b"ID3\3\0\0\0\0\0\x0dTIT2\0\0\0\3\0\0\0Ah"
 
 
+def compare(original: bytes, copy: bytes) -> str:
+    return find_difference(*(Stretch(BytesIO(content), 0, len(content)) for content in (original, copy)))
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
@@ -42,8 +46,7 @@ def test_tags_make_no_difference(originals, tmp_path, suffix):
         tagged.write_bytes(ID3 + before)
     else:
         write_tags(tagged, genre="Fado" * 600)
-    with tagged.open("rb") as copy:
-        assert find_difference(BytesIO(before), copy) == ""
+    assert compare(before, tagged.read_bytes()) == ""
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -51,46 +54,47 @@ def test_one_bit_of_the_sound_makes_a_difference(originals, suffix):
     before = (originals / f"a.{suffix}").read_bytes()
     damaged = bytearray(before)
     damaged[len(before) * 2 // 3] ^= 8
-    assert find_difference(BytesIO(before), BytesIO(before)) == ""
-    assert find_difference(BytesIO(before), BytesIO(damaged)).startswith("packet ")
+    assert compare(before, before) == ""
+    assert compare(before, damaged).startswith("packet ")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_missing_sound_makes_a_difference(originals, suffix):
     before = (originals / f"a.{suffix}").read_bytes()
-    assert find_difference(BytesIO(before), BytesIO(before[: len(before) * 3 // 4]))
-    assert find_difference(BytesIO(before), BytesIO(before[: len(before) // 2]))
+    assert compare(before, before[: len(before) * 3 // 4])
+    assert compare(before, before[: len(before) // 2])
 
 
 def test_a_tag_that_is_taken_for_sound_makes_a_difference(originals):
     before = (originals / "a.ac3").read_bytes()
-    assert find_difference(BytesIO(before), BytesIO(ID3 + before)) == "packet 1 differs"
+    assert compare(before, ID3 + before) == "packet 1 differs"
 
 
 def test_another_rate_makes_a_difference(originals):
     before = (originals / "a.wav").read_bytes()
     copy = before[:24] + (22050).to_bytes(4, "little") + before[28:]
-    assert find_difference(BytesIO(before), BytesIO(copy)) == "a stream differs"
+    assert compare(before, copy) == "a stream differs"
 
 
 @pytest.mark.parametrize("suffix", ["flac", "aac", "ac3"])
 def test_a_tag_behind_a_stream_without_length_is_left_out(originals, suffix):
     before = (originals / f"a.{suffix}").read_bytes()
     original, copy = (BytesIO(before + b"TAG" + bytes([n]) * 125) for n in (17, 18))
-    assert find_difference(Stretch(original, len(before)), Stretch(copy, len(before))) == ""
-    assert find_difference(Stretch(original, len(before)), Stretch(copy, len(before) - 50)).startswith("packet ")
+    sound = Stretch(original, 0, len(before))
+    assert find_difference(sound, Stretch(copy, 0, len(before))) == ""
+    assert find_difference(sound, Stretch(copy, 0, len(before) - 50)).startswith("packet ")
 
 
 def test_a_file_without_packets_is_refused_as_original_and_found_as_copy(originals):
     sound = (originals / "a.mp3").read_bytes()
     for content in (b"", b"no sound at all" * 100):
         with pytest.raises(DataError, match="its packets cannot be read"):
-            find_difference(BytesIO(content), BytesIO(sound))
-        assert find_difference(BytesIO(sound), BytesIO(content)).startswith("its packets cannot be read any more")
+            compare(content, sound)
+        assert compare(sound, content).startswith("its packets cannot be read any more")
 
 
 def test_a_wav_without_samples_is_refused(originals):
     empty = (originals / "a.wav").read_bytes()[:44]
     empty = empty[:40] + bytes(4)
     with pytest.raises(DataError, match="FFmpeg finds no sound in it"):
-        find_difference(BytesIO(empty), BytesIO(empty))
+        compare(empty, empty)
