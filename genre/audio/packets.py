@@ -44,7 +44,8 @@ class Stretch:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position, and return it."""
-        return self.file.seek((self.end if whence == os.SEEK_END else self.start) + offset) - self.start
+        position = (self.end if whence == os.SEEK_END else self.start) + offset
+        return self.file.seek(max(self.start, position)) - self.start
 
     def tell(self) -> int:
         """Return the position."""

@@ -9,7 +9,7 @@ import mutagen
 from mutagen.aac import AAC
 from mutagen.mp3 import MP3
 
-from genre.tags import chunks, edges
+from genre.tags import chunks, edges, mp4
 from genre.tags.splices import Splice
 from genre.tags.vorbis import flac, ogg
 
@@ -90,6 +90,10 @@ _APE_STREAM = Format(edges.read_genres, partial(edges.plan_genres, main="ape"))
 _FLAC = Format(_read_flac, _plan_flac)
 _CHUNKS = Format(chunks.read_genres, chunks.plan_genres)
 _OGG = Format(ogg.read_genres, ogg.plan_genres)
+_MP4 = Format(mp4.read_genres, mp4.plan_genres)
+
+#: Atoms that begin a file: those of MP4, and of QuickTime, which need not have the first.
+_FIRST_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 #: Formats that begin the file, and how their first bytes are told.
 _CONTAINERS: tuple[tuple[Format, Callable[[bytes], bool]], ...] = (
@@ -97,6 +101,7 @@ _CONTAINERS: tuple[tuple[Format, Callable[[bytes], bool]], ...] = (
     (_CHUNKS, lambda head: head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")),
     (_CHUNKS, lambda head: head[:4] in (b"DSD ", b"FRM8")),
     (_OGG, lambda head: head[:4] == b"OggS"),
+    (_MP4, lambda head: head[4:8] in _FIRST_ATOMS),
 )
 
 #: Beginnings of streams that may have foreign tags around them.
