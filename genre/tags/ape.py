@@ -22,6 +22,9 @@ _NO_TEXT = 0b110
 
 _KEY = "genre"
 
+#: Beginnings of the keys, in small letters, of the items that mp3gain writes into files without other tags.
+_LOUDNESS_KEYS = ("replaygain_", "mp3gain_")
+
 
 @dataclass(frozen=True)
 class Item:
@@ -64,6 +67,11 @@ class Tag:
     def items_end(self) -> int:
         """Offset in the file where the last item ends."""
         return self.end - _FRAME.size * self.has_footer
+
+    @property
+    def describes_music(self) -> bool:
+        """True if an item says more than the loudness."""
+        return not all(item.key.startswith(_LOUDNESS_KEYS) for item in self.items)
 
     @property
     def has_genre(self) -> bool:

@@ -18,10 +18,6 @@ _LYRICS_BEGIN = b"LYRICSBEGIN"
 _MAX_LYRICS = 5100 + len(_LYRICS_BEGIN) + 9
 
 
-#: Tags where a genre goes if there is none, by the kind that players of the format read: the first kind that exists.
-_HOSTS = {"id3": ("id3", "ape"), "ape": ("ape", "id3"), "": ()}
-
-
 @dataclass(frozen=True)
 class Edges:
     """Tags at both ends of a stream.
@@ -53,26 +49,39 @@ def read_edges(file: BinaryIO) -> Edges:
     DataError
         If one of them is broken.
     """
+    fronts = _read_fronts(file)
+    start = fronts[-1].end if fronts else 0
     size = file.seek(0, 2)
-    start = 0
+    last = v1.read_tag(file, size)
+    if last and last.start < start:
+        last = None  # inside a tag in front
+    backs, end = _read_backs(file, start, last.start if last else size)
+    sought = _follow_seek(file, fronts, {found.start for found in (*fronts, *backs)})
+    tags = (*fronts, *backs, *sought)
+    id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
+    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
+
+
+def _read_fronts(file: BinaryIO) -> list[tag.Tag | ape.Tag]:
+    """Read the tags that follow each other from the beginning of a file."""
     fronts: list[tag.Tag | ape.Tag] = []
+    start = 0
     while found := tag.read_tag(file, start) or ape.read_tag_after(file, start):
         fronts.append(found)
         start = found.end
-    last = v1.read_tag(file, size)
-    end = last.start if last else size
+    return fronts
+
+
+def _read_backs(file: BinaryIO, start: int, end: int) -> tuple[list[tag.Tag | ape.Tag], int]:
+    """Read the tags of a stretch of a file from its end, and where they begin; Lyrics3 is skipped."""
     backs: list[tag.Tag | ape.Tag] = []
     while True:
         found = _read_id3_before(file, end) or ape.read_tag_before(file, end)
         before = found.start if found else _find_lyrics(file, end)
         if before is None or before < start:
-            break
+            return backs, end
         backs += [found] if found else []
         end = before
-    backs += _follow_seek(file, fronts, {found.start for found in backs})
-    tags = fronts + backs
-    id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
-    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
 
 
 def _follow_seek(file: BinaryIO, fronts: Sequence[tag.Tag | ape.Tag], known: Container[int]) -> list[tag.Tag]:
@@ -139,7 +148,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Spl
     """Plan the genres in the tags at both ends of a file.
 
     Every tag that has a genre gets these, and so does the main one: the first ID3v2 or APE tag that exists, otherwise a
-    new one. ID3v1 alone is changed alone, since a new tag would hide its other fields from players.
+    new one. ID3v1 alone is changed alone, since a new tag would hide its other fields from players. An APE tag with
+    nothing but loudness counts as none where the main tag is ID3v2.
 
     Parameters
     ----------
@@ -157,18 +167,29 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Spl
         If a tag is broken, or cannot hold the genres.
     """
     edges = read_edges(file)
-    tags: dict[str, Sequence[tag.Tag | ape.Tag]] = {"id3": edges.id3, "ape": edges.ape}
-    hosts = [kind for kind in _HOSTS[main] if tags[kind]]
+    host = _find_host(edges, main)
     splices: list[Splice] = []
-    if main and not hosts:
+    if main and host is None:
         if edges.v1 and not edges.v1.is_blank:
             return _plan_v1_alone(edges.v1, genres)
         splices.append(_create_tag(edges, genres, main))
-    for kind, found in tags.items():
-        host = found[0] if kind in hosts[:1] else None
-        changed = [one for one in found if one.has_genre or one is host]
-        splices += [splice for one in changed for splice in _plan_tag(one, genres)]
+    tags: list[tag.Tag | ape.Tag] = [*edges.id3, *edges.ape]
+    for found in tags:
+        if found.has_genre or found is host:
+            splices += _plan_tag(found, genres)
     return splices + (v1.plan_correction(edges.v1, genres) if edges.v1 else [])
+
+
+def _find_host(edges: Edges, main: str) -> tag.Tag | ape.Tag | None:
+    """Return the tag where a genre goes if there is none; None if it goes into a new one or nowhere."""
+    # Most players of MP3 look for no APE tag. But where one describes the music, ID3v2 would hide it from the others.
+    describing = [found for found in edges.ape if found.describes_music]
+    hosts: dict[str, list[tag.Tag | ape.Tag]] = {
+        "id3": [*edges.id3, *describing],
+        "ape": [*edges.ape, *edges.id3],
+        "": [],
+    }
+    return hosts[main][0] if hosts[main] else None
 
 
 def _plan_tag(found: tag.Tag | ape.Tag, genres: Sequence[str]) -> list[Splice]:

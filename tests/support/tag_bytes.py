@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from genre.tags.splices import Splice, write_spliced
 
@@ -17,7 +18,7 @@ def synchsafe(number: int) -> bytes:
 def unsynchronise(data: bytes) -> bytes:
     """Put a null character behind each 0xFF that another byte could make a false synchronisation."""
     out = bytearray()
-    for byte, following in zip(data, [*data[1:], 0], strict=True):
+    for byte, following in pairwise([*data, 0]):
         out.append(byte)
         if byte == 0xFF and (following == 0 or following >= 0xE0):
             out.append(0)

@@ -31,8 +31,9 @@ def read_genres(file: BinaryIO) -> list[str]:
 def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     """Plan the genres of a file of chunks.
 
-    They go into the first ID3v2 chunk. A file that describes its music in LIST/INFO only gets them there, since a new
-    ID3v2 chunk would hide the other fields from players. Any further place that has a genre is changed too.
+    They go into the first ID3v2 chunk and into the first LIST/INFO, since many players read one of the two (FFmpeg 5 no
+    ID3v2 beside LIST/INFO). A new ID3v2 chunk is made unless LIST/INFO describes the music: it would hide the other
+    fields from players. Any further place that has a genre is changed too.
 
     Parameters
     ----------
@@ -53,14 +54,15 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
         raise DataError(form.defect)
     tags = _read_tags(file, form)
     infos = _read_infos(file, form)
-    described = [] if tags else [chunk for chunk, items in infos if info.describes_music(items)]
-    splices = [] if tags or described else [append_chunk(form, form.layout.id3, editing.create_tag(genres))]
+    splices: list[Splice] = []
     for chunk, found in tags:
         if found.has_genre or chunk is tags[0][0]:
             splices += resize_chunk(form, chunk, editing.plan_genres(found, genres))
     for chunk, items in infos:
-        if info.has_genre(items) or chunk in described[:1]:
+        if info.has_genre(items) or chunk is infos[0][0]:
             splices += resize_chunk(form, chunk, info.plan_genres(chunk, items, genres, form.layout))
+    if not tags and not any(info.describes_music(items) for _, items in infos):
+        splices = append_chunk(form, editing.create_tag(genres), splices)
     return resize_form(form, splices)
 
 

@@ -24,15 +24,15 @@ class Layout:
         Order of the bytes of a number.
     width : int
         Bytes of a size.
-    sound : bytes
-        Name of the chunk with the samples.
+    sound : tuple of bytes
+        Names that the chunk with the samples may have.
     id3 : bytes
         Name of the chunk with an ID3v2 tag.
     """
 
     order: Literal["little", "big"]
     width: int
-    sound: bytes
+    sound: tuple[bytes, ...]
     id3: bytes
 
     @property
@@ -44,11 +44,11 @@ class Layout:
 #: Layouts by the name and the type of the form.
 _LAYOUTS = {
     **dict.fromkeys(
-        [(b"RIFF", b"WAVE"), (b"RF64", b"WAVE"), (b"BW64", b"WAVE")], Layout("little", 4, b"data", b"id3 ")
+        [(b"RIFF", b"WAVE"), (b"RF64", b"WAVE"), (b"BW64", b"WAVE")], Layout("little", 4, (b"data",), b"id3 ")
     ),
-    (b"RIFX", b"WAVE"): Layout("big", 4, b"data", b"id3 "),
-    **dict.fromkeys([(b"FORM", b"AIFF"), (b"FORM", b"AIFC")], Layout("big", 4, b"SSND", b"ID3 ")),
-    (b"FRM8", b"DSD "): Layout("big", 8, b"DSD ", b"ID3 "),
+    (b"RIFX", b"WAVE"): Layout("big", 4, (b"data",), b"id3 "),
+    **dict.fromkeys([(b"FORM", b"AIFF"), (b"FORM", b"AIFC")], Layout("big", 4, (b"SSND",), b"ID3 ")),
+    (b"FRM8", b"DSD "): Layout("big", 8, (b"DSD ", b"DST "), b"ID3 "),
 }
 
 
@@ -100,7 +100,7 @@ def read_form(file: BinaryIO) -> Form | None:
         size_field = (chunks[0].start, chunks[0].start + 8)
     size = _read_number(file, *size_field, layout)
     declared = layout.header_bytes + size
-    is_unknown = size in (0, _UNKNOWN) or any(c.name == layout.sound and c.start == c.end for c in chunks)
+    is_unknown = size in (0, _UNKNOWN) or any(c.name in layout.sound and c.start == c.end for c in chunks)
     unfilled = "the sizes in its header were never filled in" if is_unknown else ""
     defect = unfilled or _find_defect(layout, chunks, position, declared, file_bytes)
     return Form(layout, tuple(chunks), file_bytes, size_field, defect)
@@ -144,7 +144,7 @@ def _find_defect(layout: Layout, chunks: Sequence[Chunk], position: int, declare
         return f"{file_bytes - declared} bytes follow the end that its header names"
     if file_bytes not in ends:
         return f"no whole chunk begins at byte {position}, where one should"
-    if layout.sound not in {chunk.name for chunk in chunks}:
+    if not any(chunk.name in layout.sound for chunk in chunks):
         return "it has no sound"
     return ""
 
@@ -169,19 +169,28 @@ def resize_chunk(form: Form, chunk: Chunk, splices: Sequence[Splice]) -> list[Sp
     has_pad = (chunk.end - chunk.start) % 2 and chunk.end < form.file_bytes
     if has_pad and size % 2 == 0:
         return [*splices, Splice(chunk.end, chunk.end + 1, b"")]
-    if size % 2 and not has_pad:
-        inserted = [splice.content for splice in splices if splice.start == chunk.end]
-        others = [splice for splice in splices if splice.start < chunk.end]
-        return [*others, Splice(chunk.end, chunk.end, b"".join([*inserted, b"\0"]))]
-    return splices
+    return [*splices, Splice(chunk.end, chunk.end, b"\0")] if size % 2 and not has_pad else splices
 
 
-def append_chunk(form: Form, name: bytes, content: bytes) -> Splice:
-    """Plan a new chunk at the end of a file, with the pad byte that the last one may lack."""
+def append_chunk(form: Form, content: bytes, splices: Sequence[Splice]) -> list[Splice]:
+    """Plan a new ID3v2 chunk at the end of a file, with the pad byte that the last chunk may lack.
+
+    Parameters
+    ----------
+    form : Form
+        The file.
+    content : bytes
+        Content of the chunk.
+    splices : sequence of Splice
+        Changes of the other chunks; returned with the other.
+    """
     last = form.chunks[-1]
-    missing = bytes((last.end - last.start) % 2 and last.end == form.file_bytes)
-    chunk = name + _encode_size(form.layout, len(content)) + content + bytes(len(content) % 2)
-    return Splice(form.file_bytes, form.file_bytes, missing + chunk)
+    size_start = last.start - form.layout.width
+    lacks_pad = (last.end - last.start) % 2 and last.end == form.file_bytes
+    is_resized = any(splice.start == size_start for splice in splices)  # with its pad byte
+    pad = b"\0" if lacks_pad and not is_resized else b""
+    chunk = form.layout.id3 + _encode_size(form.layout, len(content)) + content + bytes(len(content) % 2)
+    return [*splices, Splice(form.file_bytes, form.file_bytes, pad + chunk)]
 
 
 def resize_form(form: Form, splices: Sequence[Splice]) -> list[Splice]:
@@ -192,7 +201,8 @@ def resize_form(form: Form, splices: Sequence[Splice]) -> list[Splice]:
     form : Form
         The file.
     splices : sequence of Splice
-        Changes of its chunks; returned with the other.
+        Changes of its chunks, in the order in which they take place; returned with the other, those that insert at the
+        same place joined.
 
     Raises
     ------
@@ -200,13 +210,24 @@ def resize_form(form: Form, splices: Sequence[Splice]) -> list[Splice]:
         If the file would be larger than its header can say.
     """
     growth = count_growth(splices)
+    splices = _join_insertions(splices)
     if not growth:
-        return list(splices)
+        return splices
     start, end = form.size_field
     size = form.file_bytes + growth - form.layout.header_bytes
     if size >= _UNKNOWN and end - start == 4:
         raise DataError("it would be larger than 4 GB, which its header cannot say")
     return [*splices, Splice(start, end, size.to_bytes(end - start, form.layout.order))]
+
+
+def _join_insertions(splices: Sequence[Splice]) -> list[Splice]:
+    """Return some splices with one for all that insert at the same place."""
+    inserted: dict[int, bytes] = {}
+    for splice in splices:
+        if splice.start == splice.end:
+            inserted[splice.start] = inserted.get(splice.start, b"") + splice.content
+    others = [splice for splice in splices if splice.start < splice.end]
+    return others + [Splice(position, position, content) for position, content in inserted.items()]
 
 
 def _encode_size(layout: Layout, size: int) -> bytes:

@@ -1,11 +1,11 @@
 """Bytes of an ID3v2 tag whose change gives it other genres and nothing else."""
 
-import re
 from collections.abc import Sequence
 
 from genre.errors import DataError
 from genre.tags.id3.tag import FRAME_FLAGS, HEADER_BYTES, Tag
 from genre.tags.id3.text import encode_genres
+from genre.tags.id3.unsynchronisation import unsynchronise
 from genre.tags.splices import Splice, count_growth
 
 #: Largest size of a tag: four bytes of seven bits.
@@ -13,7 +13,9 @@ _MAX_SIZE = (1 << 28) - 1
 
 
 def plan_genres(tag: Tag, genres: Sequence[str]) -> list[Splice]:
-    """Plan a tag's genres, in the place of the first genre frame or behind the last frame.
+    """Plan a tag's genres, in the place of the first genre frame or before all frames.
+
+    Behind the others some players would not find it: they stop at a frame that they do not understand.
 
     Padding takes up the difference or gives it, so that nothing behind the tag moves; otherwise the tag grows by as
     much as it needs.
@@ -28,8 +30,8 @@ def plan_genres(tag: Tag, genres: Sequence[str]) -> list[Splice]:
         raise DataError(reason)
     frame = _encode_frame(genres, tag.version, old[0].flags if old else 0, plain=tag.plain_sizes)
     if tag.is_unsynchronised:
-        frame = re.sub(rb"\xff(?=[\xe0-\xff\0]|\Z)", b"\xff\0", frame)
-    first = (old[0].start, old[0].end) if old else (tag.frames_end, tag.frames_end)
+        frame = unsynchronise(frame)
+    first = (old[0].start, old[0].end) if old else (tag.frames_start, tag.frames_start)
     splices = [Splice(*first, frame), *(Splice(other.start, other.end, b"") for other in old[1:])]
     return splices + _resize(tag, count_growth(splices))
 

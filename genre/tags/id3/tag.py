@@ -5,12 +5,12 @@ Sections are those of ID3v2.3.0 and ID3v2.4.0-structure, https://id3.org.
 
 import re
 import zlib
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from genre.errors import DataError
 from genre.tags.id3.text import decode_genres
+from genre.tags.id3.unsynchronisation import Body, is_unsynchronised, synchronise
 
 #: Bytes of the header, and of the footer (3.1, 3.4).
 HEADER_BYTES = 10
@@ -79,15 +79,15 @@ class Tag:
     Attributes
     ----------
     start, end : int
-        Stretch of the file, header and footer included.
+        Stretch of the file.
     version : int
         2, 3 or 4.
     flags : int
         Eight bits.
     frames : tuple of Frame
         Up to the first that is broken.
-    frames_end, body_end : int
-        Stretch of the file that the padding fills.
+    frames_start, frames_end, body_end : int
+        Where in the file the frames begin and end, and where the padding ends.
     defect : str
         Reason for which the tag cannot be changed safely; empty if there is none.
     plain_sizes : bool
@@ -99,6 +99,7 @@ class Tag:
     version: int
     flags: int
     frames: tuple[Frame, ...]
+    frames_start: int
     frames_end: int
     body_end: int
     defect: str
@@ -130,20 +131,6 @@ class Tag:
         return [frame for frame in self.frames if frame.name in _GENRE_NAMES]
 
 
-class _Body:
-    """Content of a tag without unsynchronisation, and the place of each of its bytes in the file."""
-
-    def __init__(self, stored: bytes, start: int, unsynchronised: bool) -> None:
-        self._start = start
-        self.bytes = stored.replace(b"\xff\0", b"\xff") if unsynchronised else stored
-        found = re.finditer(b"\xff\0", stored) if unsynchronised else ()
-        self._dropped = [match.start() + 1 - n for n, match in enumerate(found)]
-
-    def locate(self, index: int) -> int:
-        """Return the offset in the file of a byte; a null character dropped before it belongs to the one before."""
-        return self._start + index + bisect_right(self._dropped, index)
-
-
 def decode_size(data: bytes) -> int:
     """Return a number of which each byte holds seven bits; -1 if one holds eight."""
     return -1 if any(byte > 127 for byte in data) else sum(byte << 7 * n for n, byte in enumerate(reversed(data)))
@@ -168,14 +155,16 @@ def read_tag(file: BinaryIO, start: int) -> Tag | None:
     stored = file.read(size := decode_size(header[6:]))
     if len(stored) < size or len(file.read(footer_bytes)) < footer_bytes:
         raise DataError("its ID3v2 tag runs past the end of the file")
-    body = _Body(stored, start + HEADER_BYTES, version < 4 and bool(flags & _UNSYNCHRONISED))
+    is_marked = version < 4 and bool(flags & _UNSYNCHRONISED)
+    is_wrong = is_marked and not is_unsynchronised(stored)
+    body = Body(stored, start + HEADER_BYTES, unsynchronised=is_marked and not is_wrong)
     first, defect = _skip_extended_header(body.bytes, version, flags)
+    defect = "its ID3v2 tag is marked as unsynchronised and is not" if is_wrong else defect
     frames, position, plain = _read_frames(body, first, version)
     defect = defect or _find_defect(body.bytes, position, version)
     body_end = start + HEADER_BYTES + size
-    frames_end = body.locate(position)
-    end = body_end + footer_bytes
-    return Tag(start, end, version, flags, tuple(frames), frames_end, body_end, defect, plain)
+    bounds = (body.locate(first), body.locate(position), body_end)
+    return Tag(start, body_end + footer_bytes, version, flags, tuple(frames), *bounds, defect, plain)
 
 
 def _skip_extended_header(data: bytes, version: int, flags: int) -> tuple[int, str]:
@@ -191,7 +180,7 @@ def _skip_extended_header(data: bytes, version: int, flags: int) -> tuple[int, s
     return size, "its ID3v2 tag has a checksum" if has_checksum else ""
 
 
-def _read_frames(body: _Body, first: int, version: int) -> tuple[list[Frame], int, bool]:
+def _read_frames(body: Body, first: int, version: int) -> tuple[list[Frame], int, bool]:
     """Return the frames, the index where they end, and whether sizes of 2.4 have eight bits a byte."""
     frames, end = _walk_frames(body, first, version, plain=False)
     if version == 4 and _find_defect(body.bytes, end, version):
@@ -201,7 +190,7 @@ def _read_frames(body: _Body, first: int, version: int) -> tuple[list[Frame], in
     return frames, end, False
 
 
-def _walk_frames(body: _Body, first: int, version: int, *, plain: bool) -> tuple[list[Frame], int]:
+def _walk_frames(body: Body, first: int, version: int, *, plain: bool) -> tuple[list[Frame], int]:
     """Return the frames up to padding or to one that is broken, and the index where they end."""
     data = body.bytes
     name, sizes, header = (_SHORT_NAME, 3, 6) if version == 2 else (_NAME, 4, 10)
@@ -242,7 +231,7 @@ def _read_content(tag: Tag, frame: Frame) -> bytes:
     n_length = 4 if frame.flags & is_set.with_length else 0
     content = frame.content[n_length + bool(frame.flags & is_set.grouped) :]
     if tag.version == 4 and (frame.flags & is_set.unsynchronised or tag.flags & _UNSYNCHRONISED):
-        content = content.replace(b"\xff\0", b"\xff")
+        content = synchronise(content)
     if not frame.flags & is_set.compressed:
         return content
     try:

@@ -1,5 +1,6 @@
 """Files of chunks: the genre is written, every other byte stays and sizes are right, or the file is refused."""
 
+import dataclasses
 import io
 import struct
 import wave
@@ -12,6 +13,8 @@ import soundfile as sf
 
 from genre.errors import DataError
 from genre.tags import chunks
+from genre.tags.chunks import structure
+from genre.tags.splices import Splice
 from tests.support.sounds import tone
 from tests.support.tag_bytes import apply, frame, genre_frame, id3, id3v1
 
@@ -68,10 +71,10 @@ CUE = chunk(b"cue ", struct.pack("<IIIIIII", 1, 1, 0, 0x61746164, 0, 0, 100)) + 
 FILES = {
     "wav": (wav(), wav(tag_chunk(JAZZ))),
     "wav with bext and cue": (wav(CUE, before=BEXT), wav(CUE, tag_chunk(JAZZ), before=BEXT)),
-    "wav of ffmpeg": (wav(info(ISFT)), wav(info(ISFT), tag_chunk(JAZZ))),
-    "wav with id3": (wav(tag_chunk(TITLE, padding=40)), wav(tag_chunk(TITLE, JAZZ, padding=25))),
-    "wav with full id3": (wav(tag_chunk(TITLE)), wav(tag_chunk(TITLE, JAZZ))),
-    "wav with id3 before the samples": (wav(before=tag_chunk(TITLE)), wav(before=tag_chunk(TITLE, JAZZ))),
+    "wav of ffmpeg": (wav(info(ISFT)), wav(info(ISFT, (b"IGNR", b"Jazz\0")), tag_chunk(JAZZ))),
+    "wav with id3": (wav(tag_chunk(TITLE, padding=40)), wav(tag_chunk(JAZZ, TITLE, padding=25))),
+    "wav with full id3": (wav(tag_chunk(TITLE)), wav(tag_chunk(JAZZ, TITLE))),
+    "wav with id3 before the samples": (wav(before=tag_chunk(TITLE)), wav(before=tag_chunk(JAZZ, TITLE))),
     "wav with genre in id3": (wav(tag_chunk(ROCK, TITLE)), wav(tag_chunk(JAZZ, TITLE))),
     "wav with info": (
         wav(info((b"INAM", b"Title\0"), ISFT)),
@@ -91,19 +94,19 @@ FILES = {
     ),
     "wav with id3 and info": (
         wav(info((b"INAM", b"T\0")), tag_chunk(TITLE)),
-        wav(info((b"INAM", b"T\0")), tag_chunk(TITLE, JAZZ)),
+        wav(info((b"INAM", b"T\0"), (b"IGNR", b"Jazz\0")), tag_chunk(JAZZ, TITLE)),
     ),
     "wav with ID3 in capitals": (
         wav(chunk(b"ID3 ", id3(3, TITLE))),
-        wav(chunk(b"ID3 ", id3(3, TITLE + JAZZ))),
+        wav(chunk(b"ID3 ", id3(3, JAZZ + TITLE))),
     ),
     "wav with two id3": (
         wav(tag_chunk(TITLE), tag_chunk(ROCK)),
-        wav(tag_chunk(TITLE, JAZZ), tag_chunk(JAZZ)),
+        wav(tag_chunk(JAZZ, TITLE), tag_chunk(JAZZ)),
     ),
     "wav with id3 of odd length": (
         wav(tag_chunk(frame(3, b"TIT2", b"\0Ti")), CUE),
-        wav(tag_chunk(frame(3, b"TIT2", b"\0Ti"), JAZZ), CUE),
+        wav(tag_chunk(JAZZ, frame(3, b"TIT2", b"\0Ti")), CUE),
     ),
     "wav with odd samples": (wav(pcm=PCM[:-1]), wav(tag_chunk(JAZZ), pcm=PCM[:-1])),
     "wav without pad byte": (wav(pcm=PCM[:-1], pad=False), wav(tag_chunk(JAZZ), pcm=PCM[:-1])),
@@ -154,6 +157,24 @@ def test_longer_genres_are_read_back_and_the_sound_stays(name, genres):
     assert set(read(after)) == set(genres)
     assert packets(after) == packets(before)
     assert read(plan(after, "Jazz"))[0] == "Jazz"
+
+
+def test_numbers_of_rifx_have_their_first_byte_first():
+    def rifx(genre: bytes) -> bytes:
+        items = b"INFO" + chunk(b"IGNR", genre, order="big")
+        body = b"WAVE" + chunk(b"data", PCM, order="big") + chunk(b"LIST", items, order="big")
+        return chunk(b"RIFX", body, order="big")
+
+    assert read(rifx(b"Hip-Hop\0")) == ["Hip-Hop"]
+    assert plan(rifx(b"Hip-Hop\0"), "Jazz") == rifx(b"Jazz\0")
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_places_at_the_end_follow_each_other(pad):
+    items = b"INFO" + chunk(b"ISFT", b"Lavf\0", pad=False)
+    after = wav(chunk(b"LIST", items + b"\0" + chunk(b"IGNR", b"Jazz\0")), tag_chunk(JAZZ))
+    assert plan(wav(chunk(b"LIST", items, pad=pad)), "Jazz") == after
+    assert read(plan(after, "Long Jazz")) == ["Long Jazz"] * 2
 
 
 def test_an_info_chunk_of_odd_length_is_padded():
@@ -279,6 +300,15 @@ def test_files_of_other_programs_keep_their_sound(data):
         assert container.metadata["genre"] == "Jazz"
 
 
+def test_a_file_does_not_grow_beyond_its_header():
+    form = structure.read_form(io.BytesIO(wav()))
+    assert form is not None
+    large = dataclasses.replace(form, file_bytes=(1 << 32) - 100)
+    with pytest.raises(DataError, match="larger than 4 GB"):
+        structure.resize_form(large, [Splice(0, 0, bytes(108))])
+    assert structure.resize_form(large, [Splice(0, 0, bytes(50))])
+
+
 def rf64(*others: bytes) -> bytes:
     """Return a WAV of 64-bit sizes."""
     plain = wav(*others)
@@ -304,7 +334,7 @@ def test_dsdiff_has_sizes_of_64_bits():
         return chunk(b"ID3 ", id3(3, b"".join(frames)), order="big", width=8)
 
     assert plan(dsdiff(), "Jazz") == dsdiff(id3_chunk(JAZZ))
-    assert plan(dsdiff(id3_chunk(TITLE)), "Jazz") == dsdiff(id3_chunk(TITLE, JAZZ))
+    assert plan(dsdiff(id3_chunk(TITLE)), "Jazz") == dsdiff(id3_chunk(JAZZ, TITLE))
     assert read(dsdiff(id3_chunk(ROCK))) == ["Rock"]
     with pytest.raises(DataError, match="bytes more than the file has"):
         plan(dsdiff()[:-20], "Jazz")
@@ -322,8 +352,8 @@ def test_the_header_of_a_dsf_file_points_to_its_tag():
     assert read(dsf()) == []
     assert read(dsf(ROCK)) == ["Rock"]
     assert plan(dsf(), "Jazz") == dsf(JAZZ)
-    assert plan(dsf(TITLE), "Jazz") == dsf(TITLE, JAZZ)
-    assert plan(dsf(TITLE, padding=20), "Jazz") == dsf(TITLE, JAZZ, padding=5)
+    assert plan(dsf(TITLE), "Jazz") == dsf(JAZZ, TITLE)
+    assert plan(dsf(TITLE, padding=20), "Jazz") == dsf(JAZZ, TITLE, padding=5)
     assert mutagen.File(io.BytesIO(plan(dsf(TITLE), "Jazz"))).tags["TCON"].text == ["Jazz"]
 
 

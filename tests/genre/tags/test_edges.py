@@ -113,7 +113,7 @@ def test_only_the_genre_frame_of_an_id3v2_tag_changes(mp3, version, old, padding
     old_frame = frame(version, GENRE[version], old) if old else b""
     before = id3(version, others[0] + old_frame + others[1], padding=padding) + mp3
     new = genre_frame(version, *genres)
-    frames = others[0] + new + others[1] if old else others[0] + others[1] + new
+    frames = others[0] + new + others[1] if old else new + others[0] + others[1]
     left = max(padding + len(old_frame) - len(new), 0)
     after = plan(before, *genres)
     assert after == id3(version, frames, padding=left) + mp3
@@ -130,7 +130,7 @@ def test_frames_that_no_library_parses_keep_their_bytes_and_order(mp3, version, 
     before = id3(version, old + frames, flags=flags) + mp3
     new = genre_frame(version, "Psychedelic Rock")
     after = plan(before, "Psychedelic Rock")
-    assert after == id3(version, new + frames if has_genre else frames + new, flags=flags) + mp3
+    assert after == id3(version, new + frames, flags=flags) + mp3
     assert read(after) == ["Psychedelic Rock"]
     assert ID3(io.BytesIO(after)).getall("TCON")[0].text == ["Psychedelic Rock"]
 
@@ -147,11 +147,12 @@ def test_further_genre_frames_and_those_of_itunes_go(mp3):
 
 def test_a_name_that_ends_in_0xff_is_unsynchronised(mp3):
     name = "Ａ"  # its last byte in UTF-16 is 0xFF, and padding follows
-    before = id3(3, frame(3, b"APIC", b"\0image/x\0\3\0\xff\xe0\xff\0"), flags=0x80, padding=30) + mp3
+    picture = frame(3, b"APIC", b"\0image/x\0\3\0\xff\xe0\xff\0")
+    before = id3(3, picture + frame(3, b"TCON", b"\0Rocky"), flags=0x80, padding=30) + mp3
     after = plan(before, name)
     assert read(after) == [name]
-    content = frame(3, b"APIC", b"\0image/x\0\3\0\xff\xe0\xff\0") + genre_frame(3, name)
-    assert after == id3(3, content, flags=0x80, padding=30) + mp3
+    # The frame is one byte shorter, and has one null character more.
+    assert after == id3(3, picture + genre_frame(3, name), flags=0x80, padding=30) + mp3
     assert ID3(io.BytesIO(after))["TCON"].text == [name]
 
 
@@ -220,6 +221,7 @@ def test_a_footer_follows_the_size_of_its_header(mp3):
         (id3(3, frame(3, b"TIT2", b"\0T") + b"TALB\0\0\1\0\0\0cut"), "a frame runs past the end of its ID3v2 tag"),
         (id3(3, frame(3, b"TIT2", b"\0T") + b"no frames"), "holds bytes that are no frames"),
         (id3(3, frame(3, b"TIT2", b"\0T"), padding=9)[:-5] + b"junk\0", "holds bytes that are no frames"),
+        (id3(3, frame(3, b"PRIV", b"a\0\xff\xfb")).replace(b"\3\0\0", b"\3\0\x80", 1), "unsynchronised and is not"),
         (b"ID3\5\0\0\0\0\0\0", "unknown version 2.5"),
     ],
 )
@@ -270,7 +272,9 @@ def test_a_parenthesis_is_written_twice_where_one_begins_a_number(mp3):
     assert read(plan(mp3, "(Neo) Soul")) == ["(Neo) Soul"]
 
 
-@pytest.mark.parametrize(("genre", "tag"), [("a;b", id3(3, b"")), ("a\0b", id3(4, b"")), ("a\0b", ape_tag([]))])
+@pytest.mark.parametrize(
+    ("genre", "tag"), [("a;b", id3(3, b"")), ("a\0b", id3(4, b"")), ("a\0b", ape_tag([("Title", b"T")]))]
+)
 def test_a_genre_with_the_character_that_divides_genres_is_refused(mp3, genre, tag):
     with pytest.raises(DataError, match=r"divides genres by semicolons|contains a null character"):
         plan(tag + mp3 if tag[:3] == b"ID3" else mp3 + tag, genre)
@@ -286,8 +290,15 @@ def test_the_second_id3v2_tag_counts(mp3):
     second = id3(3, frame(3, b"TCON", b"\0Rock") + frame(3, b"TIT2", b"\0T"))
     before = first + second + mp3
     assert read(before) == ["Rock"]
-    first = id3(4, frame(4, b"TIT2", b"\0T") + genre_frame(4, "Jazz"))
+    first = id3(4, genre_frame(4, "Jazz") + frame(4, b"TIT2", b"\0T"))
     assert plan(before, "Jazz") == first + id3(3, genre_frame(3, "Jazz") + frame(3, b"TIT2", b"\0T")) + mp3
+
+
+def test_a_tag_to_which_another_leads_is_no_third_tag(mp3):
+    before = id3(4, frame(4, b"SEEK", bytes(4))) + id3(4, frame(4, b"TCON", b"\0Rock")) + mp3
+    assert read(before) == ["Rock"]
+    jazz = genre_frame(4, "Jazz")
+    assert plan(before, "Jazz") == id3(4, jazz + frame(4, b"SEEK", bytes(4))) + id3(4, jazz) + mp3
 
 
 @pytest.mark.parametrize("seek", [False, True])
@@ -296,7 +307,7 @@ def test_an_appended_id3v2_tag_counts(mp3, seek):
     back = id3(4, frame(4, b"TCON", b"\0Rock"), flags=0 if seek else 0x10)
     before = front * seek + mp3 + back + id3v1(genre=17, title=b"T")
     assert read(before) == ["Rock", "Rock"]
-    front = id3(4, frame(4, b"SEEK", len(mp3).to_bytes(4, "big")) + genre_frame(4, "Jazz"))
+    front = id3(4, genre_frame(4, "Jazz") + frame(4, b"SEEK", len(mp3).to_bytes(4, "big")))
     back = id3(4, genre_frame(4, "Jazz"), flags=0 if seek else 0x10)
     assert plan(before, "Jazz") == front * seek + mp3 + back + id3v1(genre=8, title=b"T")
 
@@ -309,7 +320,7 @@ CYRILLIC = {"title": "Название".encode("cp1251"), "comment": b"from the 
 def test_only_the_number_of_an_id3v1_tag_changes(mp3, genre, number, old):
     front = id3(3, frame(3, b"TIT2", UTF16))
     after = plan(front + mp3 + id3v1(genre=old, **CYRILLIC), genre)
-    assert after == id3(3, frame(3, b"TIT2", UTF16) + genre_frame(3, genre)) + mp3 + id3v1(genre=number, **CYRILLIC)
+    assert after == id3(3, genre_frame(3, genre) + frame(3, b"TIT2", UTF16)) + mp3 + id3v1(genre=number, **CYRILLIC)
     assert read(after) == [genre] + ["Hip-Hop" if number == 7 else genre] * (number != 255)
 
 
@@ -328,6 +339,12 @@ def test_an_id3v1_tag_alone_is_changed_alone_or_refused(mp3):
     for genres in (["Neo-Soul"], ["Jazz", "Rock"]):
         with pytest.raises(DataError, match="its only tag is ID3v1, which cannot hold the genre"):
             plan(before, *genres)
+
+
+def test_a_picture_that_looks_like_id3v1_is_none():
+    before = id3(3, frame(3, b"APIC", id3v1(genre=17, title=b"T")))
+    assert read(before) == []
+    assert plan(before, "Jazz") == id3(3, genre_frame(3, "Jazz") + frame(3, b"APIC", id3v1(genre=17, title=b"T")))
 
 
 def test_a_blank_id3v1_tag_hides_nothing(mp3):
@@ -369,9 +386,19 @@ def test_an_ape_tag_without_genre_gets_one_where_there_is_no_id3v2(mp3):
     assert plan(mp3 + ape_tag(APE_ITEMS), "Jazz") == mp3 + ape_tag([*APE_ITEMS, ("Genre", b"Jazz")])
     front = id3(3, frame(3, b"TIT2", b"\0T"))
     after = plan(front + mp3 + ape_tag(APE_ITEMS), "Jazz")
-    assert after == id3(3, frame(3, b"TIT2", b"\0T") + genre_frame(3, "Jazz")) + mp3 + ape_tag(APE_ITEMS)
+    assert after == id3(3, genre_frame(3, "Jazz") + frame(3, b"TIT2", b"\0T")) + mp3 + ape_tag(APE_ITEMS)
     after = plan(front + mp3 + ape_tag([("Genre", b"Rock")]), "Jazz")
     assert after.endswith(mp3 + ape_tag([("Genre", b"Jazz")])) and read(after) == ["Jazz", "Jazz"]
+
+
+GAIN = [("MP3GAIN_MINMAX", b"089,200"), ("REPLAYGAIN_TRACK_GAIN", b"-3.075000 dB")]
+
+
+def test_an_ape_tag_with_nothing_but_loudness_hosts_no_genre_where_players_look_for_id3(mp3):
+    assert plan(mp3 + ape_tag(GAIN), "Soul") == id3(3, genre_frame(3, "Soul")) + mp3 + ape_tag(GAIN)
+    assert plan(mp3 + ape_tag(GAIN), "Soul", main="ape") == mp3 + ape_tag([*GAIN, ("Genre", b"Soul")])
+    after = plan(mp3 + ape_tag(GAIN) + id3v1(genre=17, title=b"T"), "Soul")
+    assert after == mp3 + ape_tag(GAIN) + id3v1(genre=42, title=b"T")
 
 
 @pytest.mark.parametrize("begin", [b"", id3(3, b"")])
