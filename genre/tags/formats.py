@@ -4,17 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
+from uuid import UUID
 
 import mutagen
 from mutagen.aac import AAC
 from mutagen.mp3 import MP3
 
-from genre.tags import chunks, edges, mp4
+from genre.tags import asf, chunks, edges, matroska, mp4
 from genre.tags.splices import Splice
 from genre.tags.vorbis import flac, ogg
 
 #: Formats whose tags are read and written, for messages.
-SUPPORTED = "mp3, mp2, aac, flac, ogg, opus, m4a, wav, aiff, dsf, ape, wv, mpc, tta, wma, mka"
+SUPPORTED = "mp3, mp2, aac, flac, ogg, opus, m4a, wav, aiff, dsf, ape, wv, mpc, tta, wma, mka, webm"
 
 #: Bytes by which a format is recognised.
 _HEAD_BYTES = 16
@@ -91,9 +92,14 @@ _FLAC = Format(_read_flac, _plan_flac)
 _CHUNKS = Format(chunks.read_genres, chunks.plan_genres)
 _OGG = Format(ogg.read_genres, ogg.plan_genres)
 _MP4 = Format(mp4.read_genres, mp4.plan_genres)
+_ASF = Format(asf.read_genres, asf.plan_genres)
+_MATROSKA = Format(matroska.read_genres, matroska.plan_genres)
 
 #: Atoms that begin a file: those of MP4, and of QuickTime, which need not have the first.
 _FIRST_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+
+#: Identifier of the header object of ASF.
+_ASF_HEADER = UUID("75b22630-668e-11cf-a6d9-00aa0062ce6c").bytes_le
 
 #: Formats that begin the file, and how their first bytes are told.
 _CONTAINERS: tuple[tuple[Format, Callable[[bytes], bool]], ...] = (
@@ -102,6 +108,8 @@ _CONTAINERS: tuple[tuple[Format, Callable[[bytes], bool]], ...] = (
     (_CHUNKS, lambda head: head[:4] in (b"DSD ", b"FRM8")),
     (_OGG, lambda head: head[:4] == b"OggS"),
     (_MP4, lambda head: head[4:8] in _FIRST_ATOMS),
+    (_ASF, lambda head: head == _ASF_HEADER),
+    (_MATROSKA, lambda head: head[:4] == b"\x1aE\xdf\xa3"),
 )
 
 #: Beginnings of streams that may have foreign tags around them.

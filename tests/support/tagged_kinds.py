@@ -33,11 +33,12 @@ RUSSIAN = "Название".encode("cp1251")
 
 @dataclass(frozen=True)
 class Kind:
-    """Kind of tagged file: how it is made, and why it is refused if it is."""
+    """Kind of tagged file: how it is made, and why it is refused if it is, with any genre or with several."""
 
     suffix: str
     make: Callable[[Sounds], bytes]
     refused: str = ""
+    refused_several: str = ""
 
 
 def make_sounds(folder: Path) -> dict[str, bytes]:
@@ -105,8 +106,8 @@ def mp3(*pairs: tuple[bytes, bytes], version: int = 3, behind: bytes = b"", **op
     return Kind("mp3", lambda s: id3(version, frames(version, *pairs), **options) + s["a.mp3"] + behind)
 
 
-def raw_mp3(tag: bytes, behind: bytes = b"", refused: str = "") -> Kind:
-    return Kind("mp3", lambda s: tag + s["a.mp3"] + behind, refused)
+def raw_mp3(tag: bytes, behind: bytes = b"", *, refused: str = "", refused_several: str = "") -> Kind:
+    return Kind("mp3", lambda s: tag + s["a.mp3"] + behind, refused, refused_several)
 
 
 def by_mutagen(suffix: str, edit: Callable[[mutagen.FileType], object], sound: str = "") -> Kind:
@@ -221,13 +222,15 @@ MP3 = {
     "mp3 genre in UTF-16": mp3(TITLE, (b"TCON", text("Джаз")), padding=10),
     "mp3 ID3v1 beside ID3v2": mp3(TITLE, behind=V1),
     "mp3 ID3v1 zero-filled": mp3(TITLE, behind=V1_BLANK),
-    "mp3 ID3v1 alone": raw_mp3(b"", V1),
+    "mp3 ID3v1 alone": raw_mp3(b"", V1, refused_several="convert it to ID3v2"),
     "mp3 ID3v1 extended": mp3(TITLE, behind=b"TAG+" + bytes(180) + b"\1" + b"Jazz".ljust(30, b"\0") + bytes(12) + V1),
     "mp3 Lyrics3 and ID3v1": mp3(TITLE, JAZZ, behind=LYRICS + V1),
     "mp3 APEv2 of MP3Gain": mp3(TITLE, behind=ape_tag(GAIN)),
     "mp3 APEv2 with the genre": raw_mp3(b"", ape_tag([("Title", b"T"), ("Genre", b"Jazz"), *GAIN])),
     "mp3 APEv2 and ID3v1": mp3(TITLE, behind=ape_tag([("genre", b"Jazz"), *GAIN]) + V1),
-    "mp3 APEv1": raw_mp3(b"", ape_tag([("Title", b"T"), ("Genre", b"Jazz")], version=1000)),
+    "mp3 APEv1": raw_mp3(
+        b"", ape_tag([("Title", b"T"), ("Genre", b"Jazz")], version=1000), refused_several="APE tag of version 1"
+    ),
 }
 
 STREAMS = {
