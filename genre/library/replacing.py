@@ -85,7 +85,7 @@ def copy_attributes(path: Path, before: os.stat_result, copy: Path) -> None:
 
 
 def replace_file(copy: Path, path: Path, before: os.stat_result) -> None:
-    """Replace a file by its copy, once the copy is on the disk.
+    """Replace a file by its copy, which is on the disk, and wait until that is on the disk too.
 
     Parameters
     ----------
@@ -99,7 +99,6 @@ def replace_file(copy: Path, path: Path, before: os.stat_result) -> None:
     DataError
         If another program has modified the file in the meantime.
     """
-    sync_to_disk(copy)
     check_unmodified(path, before)
     copy.replace(path)
     sync_to_disk(path.parent)

@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,15 +99,17 @@ def change_file(
     splices = sorted(plan())
     if not splices:
         return
-    with temporary_copy(path) as copy:
+    with temporary_copy(path) as copy, ThreadPoolExecutor(1) as thread:
         changes = Changes()
         old, new = _write_changed(path, copy, splices, changes)
-        check(copy)
         copy_attributes(path, before, copy)
         os.utime(copy)
+        on_disk = thread.submit(sync_to_disk, copy)  # while it is checked
+        check(copy)
         check_unmodified(path, before)
         packed = base64.b64encode(changes.pack()).decode()
         undo.append({"path": str(path), "old": old, "new": new, "mtime_ns": before.st_mtime_ns, "changes": packed})
+        on_disk.result()
         replace_file(copy, path, before)
 
 
@@ -140,6 +143,7 @@ def restore_file(record: dict[str, Any]) -> bool:
             raise DataError(f"cannot restore {path}: the undo file is damaged; left unchanged")
         copy_attributes(path, before, copy)
         os.utime(copy, ns=(before.st_atime_ns, record["mtime_ns"]))
+        sync_to_disk(copy)
         replace_file(copy, path, before)
     return True
 
