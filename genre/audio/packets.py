@@ -4,10 +4,9 @@ Packets are read and not decoded, some hundred times faster than the music plays
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import zip_longest
 from typing import Any, BinaryIO
 
@@ -62,7 +61,7 @@ class Stretch:
         return self.file.tell() - self.start
 
 
-def find_difference(original: Stretch, copy: Stretch) -> str:
+def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int, int]] = ()) -> str:
     """Find the first difference between the sound, or any other stream, of two files.
 
     Compared are the streams with their codecs and the data that sets these up, and of each packet its bytes and times.
@@ -72,6 +71,8 @@ def find_difference(original: Stretch, copy: Stretch) -> str:
     original, copy : Stretch
         The sound of each file, between tags at its ends. Those in front are read over as players do; those behind are
         left out, since FFmpeg takes them for a part of the last packet where a stream has no length.
+    media : sequence of (int, int)
+        Stretches that hold all packets, if these are known to lie at the same bytes of both files; by default unknown.
 
     Returns
     -------
@@ -86,9 +87,10 @@ def find_difference(original: Stretch, copy: Stretch) -> str:
     with ExitStack() as opened:
         try:
             # Asked of the sound alone, FFmpeg need not look through a cover of megabytes for signs of each format.
-            with _open(original) as recognised:
-                demuxer = recognised.format.name.split(",")[0]
-            expected = opened.enter_context(_open(replace(original, start=0), demuxer))
+            expected = opened.enter_context(_open(original))
+            demuxer = expected.format.name.split(",")[0]
+            if original.start:
+                expected = opened.enter_context(_open(replace(original, start=0), demuxer))
         except av.FFmpegError as error:
             raise DataError(f"its packets cannot be read ({error.strerror})") from None
         try:
@@ -97,7 +99,8 @@ def find_difference(original: Stretch, copy: Stretch) -> str:
             return f"its packets cannot be read any more ({error.strerror})"
         if [_describe(stream) for stream in expected.streams] != [_describe(stream) for stream in found.streams]:
             return "a stream differs"
-        return _find_different_packet(expected, found, partial(_are_same_beyond, original, copy))
+        is_proved = bool(media) and all(_are_same(original, start, copy, start, end - start) for start, end in media)
+        return _find_different_packet(expected, found, original, copy, is_proved=is_proved)
 
 
 def _open(part: Stretch, demuxer: str | None = None) -> Any:
@@ -133,20 +136,20 @@ def _drop_comments(setup: bytes) -> bytes:
     return setup[at : at + sizes[0]] + setup[at + sum(sizes) :]
 
 
-def _find_different_packet(expected: Any, found: Any, is_same_beyond: Callable[[int, int], bool]) -> str:
+def _find_different_packet(expected: Any, found: Any, original: Stretch, copy: Stretch, *, is_proved: bool) -> str:
     """Compare the packets of two open files; return what differs, or raise DataError if there is none.
 
-    All of them, unless the bytes from the first packet on are the same: then the first ones, which show that both files
+    All of them, unless it is proved that the bytes of all are the same: then the first ones, which show that both files
     are read in step.
     """
     n = 0
-    n_compared = None
     for n, (a, b) in enumerate(zip_longest(_packets(expected), _packets(found)), start=1):
         if a is None or b is None or a[1:] != b[1:]:
             return f"packet {n} differs"
-        if n == 1 and _are_read_in_order(expected, found) and is_same_beyond(a[0], b[0]):
-            n_compared = _N_FIRST
-        if n == n_compared:
+        if n == 1 and not is_proved and None not in (a[0], b[0]) and _are_read_in_order(expected, found):
+            n_left = original.end - a[0]
+            is_proved = n_left == copy.end - b[0] and _are_same(original, a[0], copy, b[0], n_left)
+        if is_proved and n == _N_FIRST:
             break
     if n <= 1:  # the last one that FFmpeg returns is always empty
         raise DataError("FFmpeg finds no sound in it")
@@ -159,19 +162,18 @@ def _are_read_in_order(expected: Any, found: Any) -> bool:
     return expected.format.name in _READ_IN_ORDER and lengths[0] == lengths[1]
 
 
-def _are_same_beyond(original: Stretch, copy: Stretch, start: int | None, copy_start: int | None) -> bool:
-    """Return whether two files are the same from a position in each to their ends."""
-    if start is None or copy_start is None or original.end - start != copy.end - copy_start:
-        return False
-    return all(a == b for a, b in zip(_read_blocks(original, start), _read_blocks(copy, copy_start), strict=True))
+def _are_same(original: Stretch, start: int, copy: Stretch, copy_start: int, n: int) -> bool:
+    """Return whether two files have the same n bytes from a position in each."""
+    blocks = zip(_read_blocks(original, start, n), _read_blocks(copy, copy_start, n), strict=True)
+    return all(a == b for a, b in blocks)
 
 
-def _read_blocks(part: Stretch, start: int) -> Iterator[bytes]:
-    """Read a file from a position to its end, and return to where it was."""
-    for position in range(start, part.end, _BLOCK):
+def _read_blocks(part: Stretch, start: int, n: int) -> Iterator[bytes]:
+    """Read n bytes from a position, and return to where the file was."""
+    for position in range(start, start + n, _BLOCK):
         before = part.file.tell()
         part.file.seek(position)
-        block = part.file.read(min(_BLOCK, part.end - position))
+        block = part.file.read(min(_BLOCK, start + n - position))
         part.file.seek(before)
         yield block
 

@@ -10,6 +10,7 @@ from genre.errors import DataError
 from genre.library.undo import UndoFile, change_file
 from genre.tags import by_mutagen
 from genre.tags.edges import audio_span
+from genre.tags.formats import recognise_format
 from genre.tags.names import drop_repeated, fold_name
 from genre.tags.splices import Splice
 
@@ -54,7 +55,7 @@ def _find_difference(path: Path, copy: Path) -> str:
     """Find a difference between the sound of a file and its copy; empty if there is none."""
     try:
         with path.open("rb") as original, copy.open("rb") as changed:
-            return find_difference(_find_sound(original), _find_sound(changed))
+            return find_difference(_find_sound(original), _find_sound(changed), _find_unmoved(original, changed))
     except DataError as error:
         raise DataError(f"cannot write tags to {path}: {error}") from None
 
@@ -62,6 +63,14 @@ def _find_difference(path: Path, copy: Path) -> str:
 def _find_sound(file: BinaryIO) -> Stretch:
     """Return an open file between the tags at its ends."""
     return Stretch(file, *audio_span(file))
+
+
+def _find_unmoved(original: BinaryIO, changed: BinaryIO) -> tuple[tuple[int, int], ...]:
+    """Return the stretches that hold the media of both files; empty if they are unknown, or something has moved."""
+    form = recognise_format(original)
+    layout = form.read_layout(original) if form else None
+    is_same = form is not None and layout is not None and layout == form.read_layout(changed)
+    return layout.media if layout and is_same else ()
 
 
 def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:

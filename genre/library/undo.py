@@ -202,10 +202,13 @@ def _write_changed(
     path: Path, copy: Path, splices: Iterable[Splice], changes: Changes
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a changed copy, note the changes, and return the fingerprints of file and copy."""
-    old, new = hashlib.sha256(), hashlib.sha256()
+    old = new = hashlib.sha256()
     with path.open("rb") as source, copy.open("xb") as target:
         for before, after in iter_spliced(source, splices):
-            old.update(before)
+            if before is not after and old is new:
+                old = new.copy()  # up to here both are the same
+            if old is not new:
+                old.update(before)
             new.update(after)
             changes.add(before, after)
             target.write(after)

@@ -11,6 +11,7 @@ from mutagen.aac import AAC
 from mutagen.mp3 import MP3
 
 from genre.tags import asf, chunks, edges, matroska, mp4
+from genre.tags.mp4.layout import Layout, read_layout
 from genre.tags.splices import Splice
 from genre.tags.vorbis import flac, ogg
 
@@ -32,10 +33,13 @@ class Format:
     plan_genres : callable
         Returns the splices that make some genres the only ones of an open file; raises DataError where that cannot be
         done without changing anything else.
+    read_layout : callable
+        Returns where the media of an open file lies, in formats that look it up in tables; None if that is unknown.
     """
 
     read_genres: Callable[[BinaryIO], list[str]]
     plan_genres: Callable[[BinaryIO, Sequence[str]], list[Splice]]
+    read_layout: Callable[[BinaryIO], Layout | None] = lambda file: None
 
 
 def recognise_format(file: BinaryIO) -> Format | None:
@@ -91,7 +95,7 @@ _APE_STREAM = Format(edges.read_genres, partial(edges.plan_genres, main="ape"))
 _FLAC = Format(_read_flac, _plan_flac)
 _CHUNKS = Format(chunks.read_genres, chunks.plan_genres)
 _OGG = Format(ogg.read_genres, ogg.plan_genres)
-_MP4 = Format(mp4.read_genres, mp4.plan_genres)
+_MP4 = Format(mp4.read_genres, mp4.plan_genres, read_layout)
 _ASF = Format(asf.read_genres, asf.plan_genres)
 _MATROSKA = Format(matroska.read_genres, matroska.plan_genres)
 
