@@ -1,5 +1,6 @@
 """Genres and artists in the tags of a music file: where they are, and which bytes to change. Nothing is written."""
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from genre.tags.names import drop_repeated
 from genre.tags.splices import Splice
 
 _T = TypeVar("_T")
+
+#: What a broken structure may raise that no module has foreseen: one file must not end the run over a library.
+_UNFORESEEN = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,5 @@ def _ask_format(path: Path, what_fails: str, ask: Callable[[Format, BinaryIO], _
         raise DataError(f"{what_fails} {path}: {error}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except _UNFORESEEN as error:
+        raise DataError(f"{what_fails} {path}: its structure is broken ({type(error).__name__}: {error})") from error

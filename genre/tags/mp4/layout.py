@@ -1,4 +1,4 @@
-"""Where the media of an MP4 file lies, to find out whether a change has moved any of it."""
+"""Places of the media in an MP4 file, to find out whether a change has moved any of it."""
 
 from dataclasses import dataclass
 from typing import BinaryIO
