@@ -45,13 +45,13 @@ def leaves(data: bytes, path: tuple[bytes, ...] = ()) -> list[tuple[tuple[bytes,
 
 def edit_atom(data: bytes, path: Sequence[bytes], change: Callable[[bytes], bytes]) -> bytes:
     """Change the content of the first atom on a path; offsets stay as they are."""
-    parts = []
+    if not path:
+        return change(data)
+    parts, is_done = [], False
     for kind, content in split_atoms(data):
-        if kind == path[0]:
+        if kind == path[0] and not is_done:
             before = PARENTS.get(kind, 0) if len(path) > 1 else 0
-            content = content[:before] + (
-                edit_atom(content[before:], path[1:], change) if len(path) > 1 else change(content)
-            )
-            path = (None,)
+            content = content[:before] + edit_atom(content[before:], path[1:], change)
+            is_done = True
         parts.append(atom(kind, content) if kind else content)
     return b"".join(parts)

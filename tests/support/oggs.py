@@ -7,11 +7,12 @@ from mutagen.ogg import OggPage
 
 
 def read_pages(data: bytes) -> list[OggPage]:
-    """All pages; each is as mutagen would write it, its checksum too."""
+    """All pages; each is as mutagen would write it, and has a position only if a packet ends on it."""
     file = BytesIO(data)
     pages = []
     while file.tell() < len(data):
         pages.append(OggPage(file))
+        assert (pages[-1].position == -1) == (len(pages[-1].packets) == 1 and not pages[-1].complete)
         assert pages[-1].write() == data[pages[-1].offset : file.tell()]
     return pages
 

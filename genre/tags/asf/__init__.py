@@ -68,7 +68,8 @@ def read_genres(file: BinaryIO) -> list[str]:
         If its header is broken.
     """
     _, objects, extension = _read_header(file)
-    places = [o for kind in (_DESCRIPTION, _LIBRARY, _METADATA) for o in (*objects, *extension) if o.guid == kind]
+    places = [o for o in objects if o.guid == _DESCRIPTION]
+    places += [o for kind in (_LIBRARY, _METADATA) for o in extension if o.guid == kind]
     attributes = [a for o in places for a in parse_attributes(_read_content(file, o), is_metadata=o.is_metadata)]
     texts = [attribute.text for attribute in attributes if attribute.is_genre and attribute.text]
     return [name for text in texts for name in TCON(encoding=3, text=[text]).genres]
@@ -86,8 +87,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     if any(item.guid == _SIGNATURE for item in objects):
         raise DataError("its header is signed, and the signature would be wrong")
     parents = [item for item in objects if item.guid == _HEADER_EXTENSION]
-    if not parents:
-        raise DataError("its header has no extension")
+    if len(parents) != 1:
+        raise DataError(f"its header has {len(parents)} extensions instead of one")
     # Behind the extension if it can be, since FFmpeg takes the genre that it reads last; never at the extension's end,
     # where a new object of the extension goes.
     end = header.end if header.end > parents[0].end else parents[0].start
@@ -148,9 +149,8 @@ def _edit_objects(
     splices: list[Splice] = []
     found = [item for item in objects if item.guid == guid]
     for item in found:
-        edits = plan_attributes(
-            _read_content(file, item), genres if item is found[0] else (), is_metadata=item.is_metadata
-        )
+        new = genres if item is found[0] else ()
+        edits = plan_attributes(_read_content(file, item), new, is_metadata=item.is_metadata)
         splices += shift_splices(edits, item.content_start) + _grow(file, item.start + _SIZE, 8, growth_of(edits))
     if found or not genres:
         return splices, 0

@@ -78,7 +78,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     splices = _fit(segment, first, new) or _append(file, segment, new, first)
     for tags in others:
         rest = _fit(segment, tags, edit_tags(file, tags, ()))
-        if not rest:
+        # The size of the segment, a second splice, has changed already.
+        if len(rest) != 1:
             raise DataError(f"there is no room for the tags at byte {tags.start}")
         splices += rest
     return splices

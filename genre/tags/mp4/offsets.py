@@ -28,6 +28,7 @@ _REFUSED = (
     (b"moov", b"udta", b"meta", b"iloc"),
     (b"moov", b"trak", b"meta", b"iloc"),
     (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"saio"),
+    (b"moof", b"traf", b"saio"),
     (b"moov", b"cmov"),
 )
 
@@ -83,10 +84,14 @@ def correct_offsets(file: BinaryIO, atoms: Sequence[Atom], boundary: int, growth
 
 def _check_known(file: BinaryIO, atoms: Sequence[Atom], boundary: int) -> None:
     """Check that no atom has offsets that are not corrected."""
-    unknown = {format_kind(atom.kind) for atom in atoms} - {format_kind(kind) for kind in _KNOWN}
+    unknown = set()
+    if any(atom.start >= boundary for atom in atoms):
+        unknown = {format_kind(atom.kind) for atom in atoms if atom.kind not in _KNOWN}
     unknown |= {format_kind(path[-1]) for path in _REFUSED if find_chains(file, atoms, *path)}
     if unknown:
-        raise DataError(f"its media would move, and its atoms {', '.join(sorted(unknown))} may hold their offsets")
+        raise DataError(
+            f"what lies behind its tags would move, and its atoms {', '.join(sorted(unknown))} may hold their offsets"
+        )
     # An index (8.16.3) gives offsets from its own end, which is right as long as both move.
     if any(atom.kind == b"sidx" and atom.start < boundary for atom in atoms):
         raise DataError("its media would move, and its index sidx stands before the tags")

@@ -3,7 +3,7 @@
 Layout: RFC 9639, section 8. A block has a header of four bytes: a flag of the last block, its type, and its size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -58,8 +58,16 @@ def read_genres(file: BinaryIO, start: int = 0) -> list[str]:
     DataError
         If its blocks are broken.
     """
-    blocks = [block for block in _read_blocks(file, start) if block.kind == _COMMENTS]
-    return [genre for block in blocks for genre in parse_comments(_read_content(file, block)).genres]
+    genres: list[str] = []
+    try:
+        for block in _iterate_blocks(file, start):
+            if block.kind == _COMMENTS:
+                genres += parse_comments(_read_content(file, block)).genres
+    except DataError:
+        # Behind the comments there may be a picture of more than 16 MB, whose size is wrong; players do not mind.
+        if not genres:
+            raise
+    return genres
 
 
 def plan_genres(file: BinaryIO, genres: Sequence[str], start: int = 0) -> list[Splice]:
@@ -82,7 +90,7 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], start: int = 0) -> list[S
     DataError
         If its blocks are broken, or would become too large.
     """
-    blocks = _read_blocks(file, start)
+    blocks = list(_iterate_blocks(file, start))
     _check_frame_follows(file, blocks[-1].end)
     comments = [block for block in blocks if block.kind == _COMMENTS]
     splices = _edit_comments(file, comments[0], genres) if comments else _insert_comments(blocks[0], genres)
@@ -91,20 +99,19 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], start: int = 0) -> list[S
     return splices + _adjust_padding(blocks, growth_of(splices))
 
 
-def _read_blocks(file: BinaryIO, start: int) -> list[_Block]:
-    """Read the headers of all blocks."""
+def _iterate_blocks(file: BinaryIO, start: int) -> Iterator[_Block]:
+    """Iterate over the headers of all blocks."""
     if read_exactly(file, start, 4) != b"fLaC":
         raise DataError(f"no FLAC stream begins at byte {start}")
-    blocks: list[_Block] = []
-    position = start + 4
-    while not blocks or not blocks[-1].is_last:
+    position, is_last = start + 4, False
+    while not is_last:
         header = read_exactly(file, position, 4)
-        block = _Block(position, header[0] & ~_LAST, bool(header[0] & _LAST), int.from_bytes(header[1:], "big"))
-        if block.kind == _INVALID or (block.kind == _STREAMINFO) != (not blocks):
+        kind, is_last = header[0] & ~_LAST, bool(header[0] & _LAST)
+        if kind == _INVALID or (kind == _STREAMINFO) != (position == start + 4):
             raise DataError(f"the FLAC metadata has no valid block at byte {position}")
-        blocks.append(block)
+        block = _Block(position, kind, is_last, int.from_bytes(header[1:], "big"))
+        yield block
         position = block.end
-    return blocks
 
 
 def _check_frame_follows(file: BinaryIO, end: int) -> None:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from genre.errors import DataError
 from genre.tags.splices import Splice, growth_of, shift_splices
 from genre.tags.vorbis.comments import parse_comments, plan_comments
-from genre.tags.vorbis.pages import Page, read_body, read_logical_streams
+from genre.tags.vorbis.pages import Page, check_page, read_body, read_logical_streams
 from genre.tags.vorbis.repagination import first_packet_size, plan_pages, renumber_pages
 
 
@@ -96,6 +96,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     streams = read_logical_streams(file)
     splices = []
     for comments in _find_comments(file, streams):
+        for page in comments.pages:
+            check_page(file, page)
         pages, n_added = plan_pages(comments.pages, comments.bodies, _edit_packet(comments, genres))
         splices += pages
         if n_added:

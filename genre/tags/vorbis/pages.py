@@ -32,6 +32,12 @@ _HEADER = struct.Struct("<4sBB8sIIIB")
 #: Where the sequence number and the checksum stand in a page.
 NUMBERS = slice(18, 26)
 
+#: The start of a page: ``OggS`` and the only version there is.
+_CAPTURE = b"OggS\0"
+
+#: Bytes that are searched at once.
+_BLOCK = 1 << 16
+
 #: Every byte with its bits in reverse order.
 _REVERSED = bytes(int(f"{n:08b}"[::-1], 2) for n in range(256))
 
@@ -91,12 +97,8 @@ class Page:
 def read_logical_streams(file: BinaryIO) -> list[list[Page]]:
     """Read the page headers of every logical stream, in the order of their first pages.
 
-    Streams that follow one another (chained) or run beside each other (multiplexed) are streams of their own.
-
-    Raises
-    ------
-    DataError
-        If something between the pages is no page, or a page belongs to no stream.
+    Streams that follow one another (chained) or run beside each other (multiplexed) are streams of their own. Pages of
+    streams whose first page is missing are left out.
     """
     streams: list[list[Page]] = []
     running: dict[int, list[Page]] = {}
@@ -104,41 +106,60 @@ def read_logical_streams(file: BinaryIO) -> list[list[Page]]:
         if page.flags & FIRST:
             running[page.serial] = []
             streams.append(running[page.serial])
-        elif page.serial not in running:
-            raise DataError(f"the Ogg page at byte {page.start} belongs to a stream that has not begun")
-        running[page.serial].append(page)
+        if page.serial in running:
+            running[page.serial].append(page)
     return streams
 
 
 def read_body(file: BinaryIO, page: Page) -> bytes:
-    """Read the segments of a page.
+    """Read the segments of a page, whatever its checksum.
 
     Raises
     ------
     DataError
-        If the checksum tells that the page is damaged.
+        If the file ends before.
     """
-    content = read_exactly(file, page.start, page.end - page.start)
-    body = content[page.body_start - page.start :]
-    if page.encode_header(body) + body != content:
+    return read_exactly(file, page.body_start, page.end - page.body_start)
+
+
+def check_page(file: BinaryIO, page: Page) -> None:
+    """Check that a page may be written anew, which would hide that it is damaged.
+
+    Raises
+    ------
+    DataError
+        If its checksum does not match.
+    """
+    header = read_exactly(file, page.start, page.body_start - page.start)
+    if page.encode_header(read_body(file, page)) != header:
         raise DataError(f"the Ogg page at byte {page.start} is damaged: its checksum does not match")
-    return body
 
 
 def _iterate_pages(file: BinaryIO) -> Iterator[Page]:
-    """Iterate over the pages; one that the end of the file cuts short is left out, as players do."""
+    """Iterate over the pages; bytes between them are skipped, and one that the file's end cuts short, as players do."""
     position, size = 0, file_size(file)
     while position + _HEADER.size <= size:
         file.seek(position)
         head = file.read(_HEADER.size + MAX_SEGMENTS)
-        capture, version, flags, granule, serial, sequence, _, n_segments = _HEADER.unpack_from(head)
-        if capture != b"OggS" or version != 0:
-            raise DataError(f"there is no Ogg page at byte {position}, where one has to begin")
+        if not head.startswith(_CAPTURE):
+            position = _find_page(file, position + 1)
+            continue
+        _, _, flags, granule, serial, sequence, _, n_segments = _HEADER.unpack_from(head)
         page = Page(position, flags, granule, serial, sequence, head[_HEADER.size : _HEADER.size + n_segments])
         if len(page.lacing) < n_segments or page.end > size:
             return
         yield page
         position = page.end
+
+
+def _find_page(file: BinaryIO, start: int) -> int:
+    """Find the next place where a page begins; the end of the file if there is none."""
+    while True:
+        file.seek(start)
+        block = file.read(_BLOCK)
+        if (found := block.find(_CAPTURE)) >= 0 or len(block) < _BLOCK:
+            return start + (found if found >= 0 else len(block))
+        start += len(block) - len(_CAPTURE) + 1
 
 
 def _checksum(content: bytes) -> int:

@@ -7,7 +7,17 @@ from typing import BinaryIO
 
 from genre.errors import DataError
 from genre.tags.splices import Splice
-from genre.tags.vorbis.pages import CONTINUED, LAST, MAX_SEGMENTS, NO_GRANULE, NUMBERS, SEGMENT, Page, read_body
+from genre.tags.vorbis.pages import (
+    CONTINUED,
+    LAST,
+    MAX_SEGMENTS,
+    NO_GRANULE,
+    NUMBERS,
+    SEGMENT,
+    Page,
+    check_page,
+    read_body,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ def renumber_pages(file: BinaryIO, pages: Sequence[Page], n_added: int) -> list[
     """
     splices = []
     for page in pages:
+        check_page(file, page)
         header = replace(page, sequence=page.sequence + n_added).encode_header(read_body(file, page))
         splices.append(Splice(page.start + NUMBERS.start, page.start + NUMBERS.stop, header[NUMBERS]))
     return splices

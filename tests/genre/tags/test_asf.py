@@ -124,14 +124,26 @@ def test_a_genre_is_added_to_a_file_as_its_muxer_wrote_it(plain, genres):
     edit(plain, genres)
 
 
-def test_a_header_without_description_gets_one(plain):
-    size = struct.unpack_from("<Q", plain, 16)[0]
-    start = plain.index(DESCRIPTION)
-    end = start + struct.unpack_from("<Q", plain, start + 16)[0]
-    data = bytearray(plain[:start] + plain[end:])
-    struct.pack_into("<QI", data, 16, size - (end - start), struct.unpack_from("<I", plain, 24)[0] - 1)
+def make_asf(plain: bytes, header: list[tuple[bytes, bytes]]) -> bytes:
+    """A file with other objects in its header, and its size where it belongs."""
+    objects = b"".join(kind + struct.pack("<Q", 24 + len(content)) + content for kind, content in header)
+    media = plain[struct.unpack_from("<Q", plain, 16)[0] :]
+    data = bytearray(plain[:16] + struct.pack("<QI", 30 + len(objects), len(header)) + plain[28:30] + objects + media)
     struct.pack_into("<Q", data, data.index(PROPERTIES) + 40, len(data))
-    edit(bytes(data), ["Rock", "Jazz"])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("is_extension_last", [False, True])
+def test_a_header_without_description_gets_one(plain, is_extension_last):
+    header = split_objects(plain[30 : struct.unpack_from("<Q", plain, 16)[0]])
+    without = [item for item in header if item[0] not in (DESCRIPTION, EXTENSION)]
+    extension = [item for item in header if item[0] == EXTENSION]
+    data = make_asf(plain, without + extension if is_extension_last else extension + without)
+    edit(data, ["Rock"])
+    edited = apply_splices(data, asf.plan_genres(BytesIO(data), ["Rock", "Jazz"]))
+    assert [kind for kind, _ in split_objects(edited[30 : struct.unpack_from("<Q", edited, 16)[0]])].count(DESCRIPTION)
+    assert mutagen.asf.ASF(BytesIO(edited))["WM/Genre"] == ["Rock", "Jazz"]
+    assert packets_of(edited) == packets_of(data)
 
 
 def test_the_size_of_a_recorded_stream_stays_unknown(plain):
@@ -149,7 +161,7 @@ def count_too_many(data: bytes) -> bytes:
     ("change", "message"),
     [
         (lambda d: d.replace(DESCRIPTION, SIGNATURE), "its header is signed"),
-        (lambda d: d.replace(EXTENSION, bytes(16)), "its header has no extension"),
+        (lambda d: d.replace(EXTENSION, bytes(16)), "its header has 0 extensions instead of one"),
         (lambda d: b"RIFF" + d, "the ASF object at byte 0|does not begin with an ASF header"),
         (lambda d: bytes(16) + d[16:], "does not begin with an ASF header"),
         (lambda d: d[:200], "the ASF object at byte 0 has"),

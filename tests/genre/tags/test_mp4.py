@@ -262,6 +262,11 @@ def test_media_to_the_end_of_the_file_and_moov_to_the_end_of_the_file(originals)
         assert bytes(4) + kind in edited
 
 
+def test_a_free_atom_behind_the_media_does_not_keep_them_in_place(originals):
+    data = originals["moov first"] + atom(b"free", bytes(20_000))
+    assert len(edit(data, ["Fado" * 3000])) > len(data) + 12_000
+
+
 def test_a_free_atom_that_fits_exactly_goes(originals):
     item = atom(b"\xa9gen", value(1, b"Rock"))
     data = edit_atom(
@@ -296,6 +301,11 @@ def test_what_cannot_be_corrected_is_refused(originals, name, change, message):
     data = change(originals[name])
     with pytest.raises(DataError, match=message):
         mp4.plan_genres(BytesIO(data), ["Fado" * 3000])
+
+
+def test_an_unknown_atom_does_not_matter_where_nothing_moves(originals):
+    data = originals["moov last"].replace(atom(b"free"), atom(b"zzzz"), 1)
+    assert b"zzzz" in edit(data, ["Fado" * 3000])
 
 
 def test_the_genre_of_a_file_whose_media_are_cut_short_is_read(originals):
