@@ -319,12 +319,29 @@ MinConfidence = Annotated[
 WriteTags = Annotated[
     bool,
     Option(
-        "Write the genres into the files' own tags as well: ID3, Vorbis comments, MP4. While dry_run is true, only "
-        "show in the table what would happen to each file. Never writes unknown."
+        "Write the genres into the files' own tags as well. While dry_run is true, only show what would happen to each "
+        "file. Never writes unknown."
     ),
 ]
 DryRun = Annotated[bool, Option("Touch no music file. To write tags, set write_tags to true and this to false.")]
-Overwrite = Annotated[bool, Option("Write the genre even where a file has another one already.")]
+Overwrite = Annotated[
+    bool, Option("Write the genres even where a file has others already, or the same in another spelling.")
+]
+MaxGenres = Annotated[
+    int,
+    Option(
+        "Number of genres to write at most, as separate values of the tag. Those after the first have at least the "
+        "probability min_confidence or, if that is -1, half the probability of the first.",
+        minimum=1,
+    ),
+]
+GenreNames = Annotated[
+    str,
+    Option(
+        'JSON object of genres of the model and the names to write instead, such as {"Hip hop": "Hip-Hop"}; an empty '
+        "name for a genre that is never written. The table and the CSV of sure genres keep the model's names."
+    ),
+]
 AllowSynthetic = Annotated[
     bool, Option("Write genres even of a model that was trained on synthetic music only, which knows no real music.")
 ]

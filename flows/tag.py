@@ -1,13 +1,12 @@
 """Flow ``tag``: predicts the genre of every file of a music library, for a table and, on request, the files' tags."""
 
 import inspect
+import os
 import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from flows.parameters import (
     AllowSynthetic,
     DaskAddress,
     DryRun,
+    GenreNames,
+    MaxGenres,
     MinConfidence,
     MusicFolder,
     NJobs,
@@ -34,14 +35,16 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports import tables
-from genre import tags
 from genre.config import SPLITS, UNKNOWN
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
 from genre.files import make_directory
-from genre.library import answers, labels, tagging
+from genre.library import answers, labels
 from genre.library.answers import PredictionStore
-from genre.library.replacing import check_replaceable, remove_copies
+from genre.library.outcomes import TagOutcome, TagStatus, tag_file
+from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
+from genre.library.replacing import remove_copies
+from genre.library.table import escape_unprintable, table_columns, table_row, tag_cells, write_library_table
 from genre.library.undo import UndoFile, read_records, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
@@ -59,37 +62,6 @@ NOT_WRITTEN = (
 MIN_FILES = len(SPLITS)
 
 
-class TagStatus(StrEnum):
-    """Result of tagging a file; its text is printed and is part of the name of a metric."""
-
-    WRITTEN = "written"
-    WOULD_BE_WRITTEN = "would be written"
-    WOULD_REPLACE = "would replace"
-    THERE_ALREADY = "there already"
-    KEPT = "kept"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class TagOutcome:
-    """Result of tagging a file, with the reason.
-
-    Attributes
-    ----------
-    status : TagStatus
-        The result.
-    detail : str
-        Genre that the file has, or reason for refusing it, for people.
-    """
-
-    status: TagStatus
-    detail: str = ""
-
-    def __str__(self) -> str:
-        """Text of the table's column ``tag``."""
-        return f"{self.status}: {self.detail}" if self.detail else self.status.value
-
-
 @flow(name="tag", flow_run_name="tag {source}{undo}")
 def tag(
     source: MusicFolder = "",
@@ -100,6 +72,8 @@ def tag(
     write_tags: WriteTags = False,
     dry_run: DryRun = True,
     overwrite: Overwrite = False,
+    max_genres: MaxGenres = 1,
+    genre_names: GenreNames = "{}",
     allow_synthetic: AllowSynthetic = False,
     undo: UndoPath = "",
     n_jobs: NJobs = -1,
@@ -126,8 +100,11 @@ def tag(
             model_version = aliases.resolve_version(registry_name, version)
             files = answers.list_library(Path(source).expanduser())
             is_writable = check_warning(model_version, settings, run_id)
+            names = resolve_genre_names(
+                parse_genre_names(genre_names), packaging.read_genres(cached_model(model_version))
+            )
             predict_missing(files, model_version, n_jobs, dask)
-            outcomes = tag_files(files, model_version, settings, run_id, is_writable) if write_tags else None
+            outcomes = tag_files(files, model_version, settings, names, run_id, is_writable) if write_tags else None
             counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
             export_labels(files, model_version, table_path, min_confidence)
         runs.log_metrics(run_id, counts)
@@ -154,13 +131,33 @@ def check_settings(settings: Mapping[str, Any]) -> Path:
         raise UsageError("undo cannot be combined with source or write_tags; leave source and write_tags out")
     if not undo and not settings["source"]:
         raise UsageError("tag needs the folder of your music: -P source=~/Music")
-    if not writes and (not settings["dry_run"] or settings["overwrite"]):
-        raise UsageError("dry_run=false and overwrite=true only apply to writing tags; add -P write_tags=true")
+    check_genre_options(settings)
     path = Path(settings["out"] or LIBRARY.table_path).expanduser().resolve()
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
     make_directory(path.parent)
     return path
+
+
+def check_genre_options(settings: Mapping[str, Any]) -> None:
+    """Check the parameters that only apply to writing tags; whether the model has the genres is checked later.
+
+    Raises
+    ------
+    UsageError
+        If one is out of range, or given without ``write_tags``.
+    """
+    if settings["max_genres"] < 1:
+        raise UsageError(f"max_genres must be 1 or more; got {settings['max_genres']}")
+    given = {
+        "dry_run=false": not settings["dry_run"],
+        "overwrite=true": settings["overwrite"],
+        "max_genres": settings["max_genres"] > 1,
+        "genre_names": parse_genre_names(settings["genre_names"]),
+    }
+    useless = " and ".join(name for name, is_given in given.items() if is_given)
+    if useless and not settings["write_tags"]:
+        raise UsageError(f"without write_tags nothing is done with {useless}; add -P write_tags=true")
 
 
 def check_warning(model_version: ModelVersion, settings: Mapping[str, Any], run_id: str) -> bool:
@@ -229,7 +226,12 @@ def cached_model(model_version: ModelVersion) -> Path:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def tag_files(
-    files: pd.DataFrame, model_version: ModelVersion, settings: Mapping[str, Any], run_id: str, is_writable: bool
+    files: pd.DataFrame,
+    model_version: ModelVersion,
+    settings: Mapping[str, Any],
+    names: Mapping[str, str],
+    run_id: str,
+    is_writable: bool,
 ) -> dict[str, TagOutcome]:
     """Write genres into files or, in a dry run, find out what would be written.
 
@@ -239,6 +241,8 @@ def tag_files(
         Path to outcome of each file that was given a genre.
     """
     undo = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
+    options = {name: settings[name] for name in ("dry_run", "overwrite")}
+    choice = {name: settings[name] for name in ("max_genres", "min_confidence")}
     outcomes = {}
     if not settings["dry_run"]:
         print(f"Undo file: {undo.path}", flush=True)
@@ -246,14 +250,24 @@ def tag_files(
         remove_copies(Path(settings["source"]).expanduser().resolve())  # left by a run that was killed
         predictions = store.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
         for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
-            if prediction["genre"] not in (None, UNKNOWN):
+            if genres := propose_genres(prediction, names=names, **choice):
                 path = Path(prediction["path"])
-                outcome = tag_file(path, prediction["genre"], settings, undo)
+                outcome = tag_file(path, genres, undo, **options)
                 outcomes[prediction["path"]] = outcome
                 if outcome.status is TagStatus.WRITTEN:
                     store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
+    if settings["dry_run"]:
+        _print_changes(outcomes, Path(settings["source"]).expanduser().resolve())
     _print_tag_summary(outcomes, len(files), settings, undo, is_writable)
     return outcomes
+
+
+def _print_changes(outcomes: Mapping[str, TagOutcome], folder: Path) -> None:
+    """Print a line for each file whose genres would be changed, or are others and kept."""
+    print()
+    for path, outcome in outcomes.items():
+        if outcome.status is not TagStatus.THERE_ALREADY:
+            print(escape_unprintable(f"{os.path.relpath(path, folder)}: {outcome.describe_change()}"))
 
 
 def _print_tag_summary(
@@ -273,23 +287,6 @@ def _print_tag_summary(
         print(f"{undo.n_records} files tagged. To undo this:\n\n{command}\n", flush=True)
     else:
         print("No file was tagged.\n", flush=True)
-
-
-def tag_file(path: Path, genre: str, settings: Mapping[str, Any], undo: UndoFile) -> TagOutcome:
-    """Write a genre into one file, unless the file or the settings forbid it."""
-    try:
-        present = "; ".join(tags.read_genres(path))
-        if present == genre:
-            return TagOutcome(TagStatus.THERE_ALREADY)
-        if present and not settings["overwrite"]:
-            return TagOutcome(TagStatus.KEPT, present)
-        check_replaceable(path)
-        if settings["dry_run"]:
-            return TagOutcome(TagStatus.WOULD_REPLACE, present) if present else TagOutcome(TagStatus.WOULD_BE_WRITTEN)
-        tagging.write_genres(path, [genre], undo)
-    except DataError as error:
-        return TagOutcome(TagStatus.REFUSED, str(error))
-    return TagOutcome(TagStatus.WRITTEN)
 
 
 @task(cache_policy=NO_CACHE)
@@ -336,15 +333,15 @@ def publish_predictions(
     label = f"{model_version.name}/{model_version.version}"
     with closing(PredictionStore(LIBRARY.predictions_path)) as store:
         genres = store.list_genres(_version_key(model_version))
-        names = answers.table_columns(genres, tag=outcomes is not None)
+        names = table_columns(genres, tag=outcomes is not None)
 
         def rows() -> Iterator[list[Any]]:
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 counts[prediction["genre"], prediction["error"]] += 1
-                row = _table_row(prediction, genres, label)
-                yield row if outcomes is None else [*row, _tag_cell(outcomes.get(prediction["path"]))]
+                row = table_row(prediction, genres, label)
+                yield row if outcomes is None else [*row, *tag_cells(outcomes.get(prediction["path"]))]
 
-        answers.write_library_table(table_path, rows(), names, genres)
+        write_library_table(table_path, rows(), names, genres)
     rows_by_genre = [(genre or f"error: {error}", n) for (genre, error), n in counts.most_common()]
     note = f"{len(files)} files, by version {model_version.version} of {model_version.name}."
     tables.publish_table(run_id, pd.DataFrame(rows_by_genre, columns=["genre", "files"]), "library", note)
@@ -377,25 +374,6 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
     name = model_version.name if is_replaceable else f"my-{model_version.name}"
     parameters = {"dataset": "folder", "source": path} | ({} if name == "genre" else {"registry_name": name})
     print(f"Correct the column genre, then train on it:\n\n{_mlflow_command(parameters, [])}\n", flush=True)
-
-
-def _table_row(prediction: Mapping[str, Any], genres: list[str], label: str) -> list[Any]:
-    """Return a file's row of the table, without the column ``tag``."""
-    proba = prediction["probabilities"] or {}
-    return [
-        answers.escape_non_utf8(prediction["path"]),
-        prediction["genre"],
-        prediction["confidence"],
-        *map(proba.get, genres),
-        prediction["error"],
-        answers.escape_non_utf8(prediction["message"]),
-        label,
-    ]
-
-
-def _tag_cell(outcome: TagOutcome | None) -> str | None:
-    """Return a file's cell in the column ``tag``; None if there was no genre to write."""
-    return None if outcome is None else answers.escape_non_utf8(str(outcome))
 
 
 def _count_outcomes(outcomes: Mapping[str, TagOutcome]) -> dict[str, int]:

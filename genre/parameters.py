@@ -8,10 +8,10 @@ from typing import Any
 from genre.errors import UsageError
 
 
-def parse_json_object(text: str | None, what: str) -> dict[str, Any]:
+def parse_json_object(text: str | None, what: str, *, example: str = '{"depth": 6}') -> dict[str, Any]:
     """Parse a JSON object from the command line; None or an empty string is an empty object.
 
-    `what` names the option in error messages.
+    `what` names the option in error messages, and `example` shows an object that it accepts.
 
     Raises
     ------
@@ -23,11 +23,9 @@ def parse_json_object(text: str | None, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{what} is not JSON: {error} in {text!r}; give an object such as '{{\"depth\": 6}}'"
-        ) from None
+        raise UsageError(f"{what} is not JSON: {error} in {text!r}; give an object such as '{example}'") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{what} must be a JSON object such as '{{\"depth\": 6}}', got {text!r}")
+        raise UsageError(f"{what} must be a JSON object such as '{example}', got {text!r}")
     return value
 
 

@@ -142,8 +142,24 @@ def read_warning(model: Path) -> str:
     str
         A sentence, as in `genre.ensemble.Ensemble`.
     """
+    return str(_read_spec(model).get("warning", ""))
+
+
+def read_genres(model: Path) -> list[str]:
+    """Return the genres of a downloaded model, in the order of its probabilities.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of a model that `log_model` logged.
+    """
+    return [str(genre) for genre in _read_spec(model).get("genres", [])]
+
+
+def _read_spec(model: Path) -> dict[str, Any]:
+    """Read what `genre.ensemble.Ensemble.write_spec` wrote for a logged model."""
     specs = model.glob("artifacts/*/ensemble.json")  # a single one, whose folder had other names in older versions
-    return next((str(read_json(spec).get("warning", "")) for spec in specs), "")
+    return next((read_json(spec) for spec in specs), {})
 
 
 def pinned_requirements(members: Iterable[str]) -> list[str]:

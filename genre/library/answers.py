@@ -1,4 +1,4 @@
-"""Predictions for the files of a music library: computed in worker processes, stored in SQLite, written as a table.
+"""Predictions for the files of a music library: computed in worker processes and stored in SQLite.
 
 A prediction is stored by path and model, with the file's size and modification time; a file that has changed since is
 predicted again.
@@ -7,21 +7,17 @@ predicted again.
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from joblib import effective_n_jobs
 
 from genre.audio.listing import AUDIO_SUFFIXES, find_audio_files
 from genre.config import UNKNOWN
-from genre.errors import DataError, GenreError, UsageError
-from genre.files import write_atomically
+from genre.errors import DataError, UsageError
 from genre.workers import dask_cluster, pool
 
 #: Files per batch: seconds of work, so that a kill loses little.
@@ -30,15 +26,15 @@ BATCH_FILES = 8
 #: Errors that may not occur again: files with these are predicted again.
 RETRIED_ERRORS = ("unreadable", "failed")
 
-#: Rows of a table held in memory at once.
-_CHUNK_ROWS = 2000
-
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     path BLOB NOT NULL, model TEXT NOT NULL, stamp TEXT NOT NULL, genre TEXT, confidence REAL, probabilities TEXT,
-    code TEXT, message TEXT, PRIMARY KEY (path, model)
+    code TEXT, message TEXT, note TEXT, PRIMARY KEY (path, model)
 ) WITHOUT ROWID
 """
+
+#: Columns that were added later, with their types: older databases lack them.
+_ADDED_COLUMNS = {"note": "TEXT"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,9 @@ class PredictionStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path)
         self._db.execute(_SCHEMA)
+        present = {name for _, name, *_ in self._db.execute("PRAGMA table_info(answers)")}
+        for name in _ADDED_COLUMNS.keys() - present:
+            self._db.execute(f"ALTER TABLE answers ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
 
     def close(self) -> None:
         """Close the database."""
@@ -106,11 +105,12 @@ class PredictionStore:
                 json.dumps(prediction.get("probabilities")),
                 (prediction.get("error") or {}).get("code"),
                 (prediction.get("error") or {}).get("message"),
+                prediction.get("note"),
             )
             for prediction in answers
         ]
         with self._db:
-            self._db.executemany(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * 8)})", rows)
+            self._db.executemany(f"INSERT OR REPLACE INTO answers VALUES ({', '.join('?' * 9)})", rows)
 
     def update_stamp(self, path: str, stamp: str) -> None:
         """Keep the predictions of a file whose tags have changed, but not its audio, under its new stamp."""
@@ -140,13 +140,13 @@ class PredictionStore:
         Yields
         ------
         dict
-            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code) and ``message``; None
-            for those that the file does not have.
+            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code), ``message`` and
+            ``note`` (how a file was analysed, where not in the usual way); None for those that the file does not have.
         """
-        query = "SELECT genre, confidence, probabilities, code, message FROM answers WHERE path = ? AND model = ?"
+        query = "SELECT genre, confidence, probabilities, code, message, note FROM answers WHERE path = ? AND model = ?"
         for path in paths:
             row = self._db.execute(query, (os.fsencode(path), model)).fetchone()
-            genre, confidence, probabilities, code, message = row
+            genre, confidence, probabilities, code, message, note = row
             proba = json.loads(probabilities)
             if min_confidence >= 0 and proba:
                 genre = max(proba, key=proba.__getitem__) if confidence >= min_confidence else UNKNOWN
@@ -157,6 +157,7 @@ class PredictionStore:
                 "probabilities": proba,
                 "error": code,
                 "message": message,
+                "note": note,
             }
 
 
@@ -186,11 +187,6 @@ def list_library(source: Path) -> pd.DataFrame:
         accepted = ", ".join(sorted(suffix[1:] for suffix in AUDIO_SUFFIXES))
         raise DataError(f"no audio in {source}; accepted: {accepted}; give the folder of your music as source")
     return pd.DataFrame(rows, columns=["path", "stamp"], dtype=object)
-
-
-def escape_non_utf8(text: str | None) -> str | None:
-    """Escape the bytes of a path, or of a message with a path, that are not UTF-8, so that it can be written."""
-    return os.fsencode(text).decode(errors="backslashreplace") if text else text
 
 
 def file_stamp(path: Path) -> str:
@@ -224,7 +220,7 @@ def predict_files(
     n_files : int
         Number of files of each batch as it is finished, in any order.
     predictions : list of dict
-        One per file of the batch: ``path``, ``genre``, ``confidence``, ``probabilities``, ``error``.
+        One per file of the batch: ``path``, ``genre``, ``confidence``, ``probabilities``, ``error``, ``note``.
 
     Raises
     ------
@@ -244,54 +240,3 @@ def predict_files(
         results = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), n_batches))
     for n_files, pieces in results:
         yield n_files, [prediction for piece in pieces for prediction in piece]
-
-
-def table_columns(genres: Sequence[str], *, tag: bool) -> list[str]:
-    """List the columns of a library's table; a genre named like another column gets ``(genre)`` after its name."""
-    others = ["error", "message", "model_version"] + ["tag"] * tag
-    fixed = {"path", "genre", "confidence", *others}
-    return ["path", "genre", "confidence", *(f"{g} (genre)" if g in fixed else g for g in genres), *others]
-
-
-def write_library_table(out: Path, rows: Iterable[Sequence[Any]], names: Sequence[str], genres: Sequence[str]) -> None:
-    """Write a library's table, whole or not at all, with a part of its rows in memory at a time.
-
-    Parameters
-    ----------
-    out : Path
-        Table to write, ``.csv`` or ``.parquet``.
-    rows : iterable of sequence
-        Values in the order of `names`; the first three are text, text and number.
-    names : sequence of str
-        Columns from `table_columns`.
-    genres : sequence of str
-        Genres whose probabilities are in the columns after the first three.
-
-    Raises
-    ------
-    GenreError
-        If the table cannot be written.
-    """
-    remaining = iter(rows)
-    parts = iter(lambda: list(islice(remaining, _CHUNK_ROWS)), [])
-
-    def write_csv(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            pd.DataFrame(columns=list(names)).to_csv(file, index=False)
-            for part in parts:
-                pd.DataFrame(part).to_csv(file, index=False, header=False)
-
-    def write_parquet(path: Path) -> None:
-        numbers = {"confidence", *names[3 : 3 + len(genres)]}
-        schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in names])
-        with pq.ParquetWriter(path, schema) as file:
-            for part in parts:
-                columns = zip(*part, strict=True)
-                file.write_table(pa.table(dict(zip(names, columns, strict=True)), schema))
-
-    try:
-        write_atomically(out, write_csv if out.suffix == ".csv" else write_parquet)
-    except OSError as error:
-        raise GenreError(
-            f"cannot write {out} ({error.strerror}); the predictions are kept, choose another file with -P out="
-        ) from None

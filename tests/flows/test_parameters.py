@@ -1,5 +1,6 @@
 """Parameters of the flows: their texts, and that the accepted values shown are the ones the flows accept."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,9 +38,9 @@ def call_flow(function: Callable[..., Any], **given: Any) -> None:
         function(**given)
 
 
-def check_confidence(confidence: float) -> None:
-    settings = {"registry_name": "genre", "write_tags": False, "dry_run": True, "overwrite": False, "undo": ""}
-    tag.check_settings(settings | {"source": "x", "out": "", "min_confidence": confidence})
+def check_tag(**given: Any) -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
+    tag.check_settings(defaults | {"source": "x", "write_tags": True} | given)
 
 
 def check_download(**given: Any) -> None:
@@ -60,7 +61,8 @@ CHECKS: dict[str, Check] = {
     "MaxDrift": lambda value: drift.check_log_folder(value, "log"),
     "NShown": lambda value: call_flow(audit.audit_dataset.fn, n_shown=value),
     "NClips": lambda value: robustness._sample_clips(CLIPS, value, 0),
-    "MinConfidence": check_confidence,
+    "MinConfidence": lambda value: check_tag(min_confidence=value),
+    "MaxGenres": lambda value: check_tag(max_genres=value),
     "PerGenre": lambda value: SegmentSelection(per_genre=value).check_values(),
     "SegmentSeed": lambda value: SegmentSelection(seed=value).check_values(),
     "MaxClips": lambda value: Pace(max_clips=value).check_values(),

@@ -24,7 +24,6 @@ import soundfile as sf
 from mlflow import MlflowClient
 
 from flows import tag
-from flows.tag import TagOutcome, TagStatus
 from genre import models, tags
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING, dataset_id
@@ -33,6 +32,7 @@ from genre.errors import GenreError, UsageError
 from genre.inputs.features import extract_features
 from genre.library import answers, tagging
 from genre.library.answers import PredictionStore
+from genre.library.outcomes import TagOutcome, TagStatus
 from genre.library.undo import UndoFile
 from genre.workers import pool
 from tests.support.project import ROOT
@@ -167,10 +167,24 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     output = place.run(source=place.music, write_tags="true")
     assert "No file was touched" in output and place.states() == states
     assert "11 would be written, 1 refused, 4 without a genre" in output
+    lines = output.splitlines()
+    assert "albums/one/high 2.flac: (none) → high" in lines and r"caf\xe9.wav: (none) → low" in lines
+    assert any(line.startswith("no tags.au: ? → high (refused: cannot ") for line in lines)
     table = place.table()
-    assert list(table) == ["genre", "confidence", *GENRES, "error", "message", "model_version", "tag"]
+    assert list(table) == [
+        "genre",
+        "confidence",
+        *GENRES,
+        "error",
+        "message",
+        "note",
+        "model_version",
+        "proposed",
+        "tag",
+    ]
     assert len(table) == 16
     sure = table[table["tag"] == "would be written"]
+    assert (sure["proposed"] == sure["genre"]).all()
     assert len(sure) == 11, table[["genre", "tag", "message"]].to_string()
     assert all(genre == name.split()[0] for name, genre in sure["genre"].items() if name[:2] in ("hi", "lo"))
     assert table.loc[r"caf\xe9.wav", "genre"] == "low"
@@ -248,6 +262,38 @@ def test_genres_of_a_model_that_heard_no_real_music_are_written_only_on_demand(p
     output = place.run(**settings, dry_run="false", allow_synthetic="true")
     assert output.count(SYNTHETIC_WARNING) == 1 and "10 files tagged" in output
     assert tags.read_genres(place.music / "00.wav") == ["low"]
+
+
+def test_several_genres_are_written_in_a_users_own_words(place):
+    for name, hz in (("both", 330), ("kept", 330), ("low", 110)):
+        sf.write(place.music / f"{name}.flac", tone(5, hz=hz), 22050)
+    tagging.write_genres(place.music / "kept.flac", ["Jazz", "Soul"], UndoFile(place.folder / "before.jsonl"))
+    names = {"HIGH": 'Höhe & "Co\'s"', "Low ": "Bass"}
+    options = {"max_genres": 2, "min_confidence": 0.3, "genre_names": json.dumps(names, ensure_ascii=False)}
+    output = place.run(source=place.music, write_tags="true", **options)
+    both = 'Bass; Höhe & "Co\'s"'
+    lines = (f"both.flac: (none) → {both}", f"kept.flac: Jazz; Soul → {both} (kept)", "low.flac: (none) → Bass")
+    assert "\n".join(lines) in output
+    table = place.table()
+    assert table["genre"].tolist() == ["low"] * 3 and table["proposed"].tolist() == [both, both, "Bass"]
+    assert table["tag"].tolist() == ["would be written", "kept: Jazz; Soul", "would be written"]
+
+    words = printed_commands(output)[0]
+    given = [word.split("=", 1) for word in words if "=" in word]
+    assert dict(given)["genre_names"] == options["genre_names"]
+    assert "2 files tagged" in place.run(**dict(given))
+    assert tags.read_genres(place.music / "both.flac") == ["Bass", 'Höhe & "Co\'s"']
+    assert tags.read_genres(place.music / "low.flac") == ["Bass"]
+    assert tags.read_genres(place.music / "kept.flac") == ["Jazz", "Soul"]
+
+
+def test_names_for_other_genres_are_refused_before_anything_is_predicted(place):
+    write_library(place.music, 1)
+    process = place.start(source=place.music, write_tags="true", genre_names='{"Hip hop": "Hip-Hop"}')
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in output
+    assert "error: genre_names has 'Hip hop', which is no genre of the model; its genres are: high, low" in output
+    assert n_predictions(place.folder / "home" / "library" / "answers.sqlite") == 0
 
 
 def printed_commands(output: str) -> list[list[str]]:
@@ -370,33 +416,12 @@ def test_a_model_that_cannot_be_loaded_is_an_error_in_words(tmp_path):
         list(answers.predict_files(answers.list_library(tmp_path), tmp_path, n_jobs=1))
 
 
-@pytest.mark.parametrize(
-    ("before", "settings", "outcome", "cell"),
-    [
-        ("", {}, TagOutcome(TagStatus.WOULD_BE_WRITTEN), "would be written"),
-        ("", {"dry_run": False}, TagOutcome(TagStatus.WRITTEN), "written"),
-        ("low", {}, TagOutcome(TagStatus.THERE_ALREADY), "there already"),
-        ("Jazz", {"dry_run": False}, TagOutcome(TagStatus.KEPT, "Jazz"), "kept: Jazz"),
-        ("a: b", {}, TagOutcome(TagStatus.KEPT, "a: b"), "kept: a: b"),
-        ("Jazz", {"overwrite": True}, TagOutcome(TagStatus.WOULD_REPLACE, "Jazz"), "would replace: Jazz"),
-    ],
-)
-def test_the_outcome_of_a_file_is_a_value_and_a_cell_of_the_table(tmp_path, before, settings, outcome, cell):
-    path = tmp_path / "a.flac"
-    undo = UndoFile(tmp_path / "undo.jsonl")
-    sf.write(path, tone(2, hz=110), 22050)
-    if before:
-        tagging.write_genres(path, [before], undo)
-    found = tag.tag_file(path, "low", {"dry_run": True, "overwrite": False} | settings, undo)
-    assert found == outcome and str(found) == tag._tag_cell(found) == cell
-    assert tag._tag_cell(None) is None
-
-
-def test_a_refused_file_is_counted_as_refused_whatever_the_reason(tmp_path):
-    (tmp_path / "text.flac").write_text("no music")
-    refused = tag.tag_file(tmp_path / "text.flac", "low", {}, UndoFile(tmp_path / "undo.jsonl"))
-    assert refused.status is TagStatus.REFUSED and str(refused).startswith("refused: ")
-    outcomes = {"a": refused, "b": TagOutcome(TagStatus.REFUSED, "written"), "c": TagOutcome(TagStatus.WRITTEN)}
+def test_refused_files_are_counted_together_whatever_the_reason():
+    outcomes = {
+        "a": TagOutcome(TagStatus.REFUSED, ("low",), None, "no music"),
+        "b": TagOutcome(TagStatus.REFUSED, ("low",), (), "written"),
+        "c": TagOutcome(TagStatus.WRITTEN, ("low",)),
+    }
     assert tag._count_outcomes(outcomes) == {"refused": 2, "written": 1}
 
 
@@ -407,6 +432,10 @@ def test_a_refused_file_is_counted_as_refused_whatever_the_reason(tmp_path):
         ({"source": "x", "min_confidence": 1.5}, "min_confidence must be from 0 to 1"),
         ({"source": "x", "dry_run": False}, "add -P write_tags=true"),
         ({"source": "x", "overwrite": True}, "add -P write_tags=true"),
+        ({"source": "x", "max_genres": 2}, "add -P write_tags=true"),
+        ({"source": "x", "max_genres": 0, "write_tags": True}, "max_genres must be 1 or more; got 0"),
+        ({"source": "x", "genre_names": '{"low": "Bass"}'}, "add -P write_tags=true"),
+        ({"source": "x", "genre_names": "{low: Bass}", "write_tags": True}, "genre_names is not JSON"),
         ({"source": "x", "undo": "y"}, "leave source and write_tags out"),
         ({"source": "x", "out": "tags.xls"}, "must end in .csv or .parquet"),
         ({"source": "x", "registry_name": "a b"}, "registry_name must be"),

@@ -317,6 +317,18 @@ def test_retrain_gets_every_parameter(place: Place, retrained: dict[str, str]):
     assert "name-of-main" in {model.name for model in place.client.search_registered_models()}
 
 
+def test_tag_gets_how_genres_are_chosen_and_named(place: Place, retrained: dict[str, str], music: Path):
+    place.client.create_experiment("library", artifact_location=(place.folder / "artifacts").as_uri())
+    names = {"High": 'a "b" & {c}', "low": "it's $HOME"}
+    given = {"max_genres": 2, "min_confidence": 0.0, "genre_names": json.dumps(names)}
+    printed = place.mlflow_run(
+        "tag", source=music / "high", registry_name="name-of-main", version="1", write_tags="true", n_jobs=1, **given
+    )
+    assert """0.wav: (none) → a "b" & {c}; it's $HOME""" in printed
+    (run, *_) = place.client.search_runs([place.client.get_experiment_by_name("library").experiment_id])
+    assert run.data.params["settings.genre_names"] == given["genre_names"]
+
+
 def test_pretrained_gets_every_parameter(place: Place, network_path: Path):
     printed = place.mlflow_run("pretrained", weights=network_path, registry_name="known-genres")
     assert "version 1 of known-genres: promoted" in printed

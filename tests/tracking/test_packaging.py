@@ -75,8 +75,9 @@ def test_the_dockerfile_copies_the_model_and_installs_its_requirements(model_pat
     assert any(line.startswith("FROM python:") and version in line for line in lines)
 
 
-def test_the_warning_of_a_downloaded_model_is_read_without_loading_it(model_path, tmp_path):
+def test_warning_and_genres_of_a_downloaded_model_are_read_without_loading_it(model_path, tmp_path):
     assert packaging.read_warning(model_path) == ""
+    assert packaging.read_genres(model_path) == ["high", "low"]
     spec = read_json(model_path / "artifacts" / "ensemble" / "ensemble.json")
     for folder, given, warning in (("new", {"warning": "Beware."}, "Beware."), ("older", {}, "")):
         (tmp_path / folder / "artifacts" / "0123456789ab").mkdir(parents=True)

@@ -1,6 +1,7 @@
-"""Stored predictions for a library, and the table made of them."""
+"""Stored predictions for a library."""
 
 import os
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import soundfile as sf
 
 from genre.config import UNKNOWN
-from genre.errors import DataError, GenreError, UsageError
+from genre.errors import DataError, UsageError
 from genre.library import answers
 from genre.library.answers import PredictionStore
 from tests.support.sounds import tone
@@ -55,6 +56,31 @@ def test_files_with_a_passing_error_are_predicted_again(store):
     )
 
 
+def test_the_note_of_a_prediction_is_kept(store):
+    noted = PREDICTION | {"path": "/x", "note": "the louder channel was analysed"}
+    store.save_predictions(library_files("/x", "/y"), "m/1", [noted, PREDICTION | {"path": "/y"}])
+    notes = [prediction["note"] for prediction in store.iter_predictions(["/x", "/y"], "m/1")]
+    assert notes == ["the louder channel was analysed", None]
+
+
+def test_a_database_from_before_there_were_notes_keeps_its_predictions(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "CREATE TABLE answers (path BLOB NOT NULL, model TEXT NOT NULL, stamp TEXT NOT NULL, genre TEXT, "
+            "confidence REAL, probabilities TEXT, code TEXT, message TEXT, PRIMARY KEY (path, model)) WITHOUT ROWID"
+        )
+        row = (b"/old", "m/1", "1", "a", 0.6, '{"b": 0.4, "a": 0.6}', None, None)
+        db.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for _ in range(2):  # the second time, the column is there
+        with closing(PredictionStore(path)) as store:
+            new = library_files("/new")
+            store.save_predictions(new, "m/1", [PREDICTION | {"path": "/new", "note": "why"}])
+            assert store.find_missing(library_files("/old", "/new"), "m/1").empty
+            old, new = store.iter_predictions(["/old", "/new"], "m/1")
+            assert (old["genre"], old["note"], new["genre"], new["note"]) == ("a", None, "a", "why")
+
+
 def test_another_min_confidence_needs_no_new_prediction(store):
     store.save_predictions(library_files("/x"), "m/1", [PREDICTION | {"path": "/x", "genre": UNKNOWN}])
     genres = {c: next(store.iter_predictions(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
@@ -74,28 +100,6 @@ def test_audio_files_are_listed_at_any_depth(tmp_path):
     for wrong, message in ((tmp_path / "b.mp3", "is not a folder"), (tmp_path / "folder.mp3", "no audio in")):
         with pytest.raises(DataError, match=message):
             answers.list_library(wrong)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-@pytest.mark.parametrize("n", [0, 1, answers._CHUNK_ROWS + 1])
-def test_the_table_is_whole_and_holds_every_row(tmp_path, suffix, n):
-    out = tmp_path / "new" / f"t{suffix}"
-    genres = ["a,b", "path", "error"]
-    names = answers.table_columns(genres, tag=True)
-    probabilities = ["a,b", "path (genre)", "error (genre)"]
-    assert names == ["path", "genre", "confidence", *probabilities, "error", "message", "model_version", "tag"]
-    rows = [[f"/{k}\n,", None if k % 2 else "a,b", 0.5, 0.5, 0.25, 0.25, None, None, "m/1", ""] for k in range(n)]
-    answers.write_library_table(out, iter(rows), names, genres)
-    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
-    assert list(table) == names and table["path"].tolist() == [row[0] for row in rows]
-    assert table["genre"].notna().sum() == (n + 1) // 2
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
-
-
-def test_a_table_that_cannot_be_written_is_reported(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(GenreError, match="the predictions are kept, choose another file with -P out="):
-        answers.write_library_table(tmp_path / "file" / "t.csv", iter([]), ["path"], [])
 
 
 def test_n_jobs_of_zero_is_refused(tmp_path):
