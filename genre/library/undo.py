@@ -74,7 +74,7 @@ def change_file(
 ) -> None:
     """Change a file so that it can be restored, and is either old or new if the process is killed.
 
-    Mode, owner and extended attributes are kept; the modification time is now. Without a splice nothing happens.
+    Mode, owner and extended attributes are kept; the modification time is now. If no byte changes, nothing happens.
 
     Parameters
     ----------
@@ -97,11 +97,11 @@ def change_file(
     """
     before = check_replaceable(path)
     splices = sorted(plan())
-    if not splices:
-        return
     with temporary_copy(path) as copy, ThreadPoolExecutor(1) as thread:
         changes = Changes()
         old, new = _write_changed(path, copy, splices, changes)
+        if old == new:
+            return
         copy_attributes(path, before, copy)
         os.utime(copy)
         on_disk = thread.submit(sync_to_disk, copy)  # while it is checked

@@ -147,3 +147,29 @@ def test_a_broken_file_is_refused_or_tagged_and_always_restored(originals, tmp_p
         assert str(path) in str(error)
     assert path.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} <= {path.name, "undo.jsonl"}
+
+
+@pytest.mark.parametrize("head", [b"MAC \x96\x0f", b"TTA1\1\0", b"\xff\xfb\x90\x64", b"MPCK"])
+def test_a_file_whose_sound_cannot_be_read_is_refused(tmp_path, undo, head):
+    path = tmp_path / "a.bin"
+    path.write_bytes(before := head + b"no sound follows. " * 500)
+    assert tags.read_genres(path) == []
+    with pytest.raises(DataError, match=r"cannot write tags to .*a.bin: (its packets|FFmpeg finds no|with the new)"):
+        tagging.write_genres(path, ["Rock"], undo)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_the_genre_that_is_there_is_not_written_again(originals, tmp_path, undo):
+    path = copy_original(originals, "ogg", tmp_path)
+    tagging.write_genres(path, ["Rock", "Pop"], undo)
+    state = path.stat()
+    tagging.write_genres(path, ["Rock", "Pop"], undo)
+    assert undo.n_records == 1 and path.stat() == state
+
+
+def test_a_genre_that_would_be_read_as_two_is_refused(originals, tmp_path, undo):
+    path = copy_original(originals, "mp3", tmp_path)
+    with pytest.raises(DataError, match="divides genres by semicolons"):
+        tagging.write_genres(path, ["Drum; Bass"], undo)
+    assert path.read_bytes() == (originals / "a.mp3").read_bytes()

@@ -174,54 +174,98 @@ def test_memory_depends_on_the_largest_change_and_not_on_files_or_their_number(t
     assert peak < 5_000_000
 
 
-#: Script that kills itself at the n-th system call of a change.
+#: Script that kills itself at the n-th system call of what stands in place of the last but one line.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from genre.library import undo
+from genre.library.undo import UndoFile, change_file, read_records, restore_file
 from genre.tags.splices import Splice
 calls = 0
 def hook(event, arguments):
     global calls
     if event in ("open", "os.rename", "os.remove", "os.utime", "shutil.copystat", "os.chmod", "os.setxattr"):
-        calls += armed
+        calls += 1
         if calls == int(sys.argv[1]):
             os.kill(os.getpid(), signal.SIGKILL)
-armed = 0
 sys.addaudithook(hook)
-armed = 1
-undo.change_file(Path("a.bin"), lambda: [Splice(0, 0, b"new")], lambda copy: None, undo.UndoFile(Path("undo")))
-armed = 0
-print("done")
+{}
+os._exit(0)
 """
+CHANGE = 'change_file(Path("a.bin"), lambda: [Splice(0, 0, b"new")], lambda copy: None, UndoFile(Path("undo")))'
+RESTORE = 'assert all([restore_file(record) for record in read_records(Path("undo"))])'
+
+
+def run_killed(folder: Path, code: str, n: int) -> bool:
+    """Run code in a folder, killed at its n-th call; return whether it ended before."""
+    command = [sys.executable, "-c", KILLED.format(code), str(n)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode == 0
+
+
+def restore_all(folder: Path) -> list[bool]:
+    """Restore the files that the records name relative to a folder."""
+    records = read_records(folder / "undo") if (folder / "undo").exists() else ()
+    return [restore_file(record | {"path": str(folder / record["path"])}) for record in records]
 
 
 def test_killed_at_any_moment_the_file_is_whole_and_can_be_restored(file, tmp_path):
     before = file.read_bytes()
-    n = 0
     states = set()
-    while True:
-        n += 1
+    for n in range(1, 100):
         file.write_bytes(before)
         (tmp_path / "undo").unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(n)],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        now = file.read_bytes()
-        states.add((done.returncode, now == before))
-        assert now in (before, b"new" + before)
-        if (tmp_path / "undo").exists():
-            for record in read_records(tmp_path / "undo"):
-                restore_file(record | {"path": str(file)})
+        is_done = run_killed(tmp_path, CHANGE, n)
+        states.add((is_done, file.read_bytes()))
+        restore_all(tmp_path)
         assert file.read_bytes() == before
         remove_copies(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} <= {"a.bin", "undo"}
-        if done.returncode == 0:
+        if is_done:
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
     assert n > 8
-    assert states >= {(-signal.SIGKILL, True), (-signal.SIGKILL, False), (0, False)}
+    assert states == {(False, before), (False, b"new" + before), (True, b"new" + before)}
+
+
+def test_an_undo_that_is_killed_at_any_moment_goes_on(file, tmp_path):
+    contents = {name: file.read_bytes() + name.encode() for name in ("a.bin", "b.bin")}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert run_killed(tmp_path, CHANGE.replace("a.bin", name), 0)
+    results = set()
+    for n in range(1, 100):
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(b"new" + content)
+        is_done = run_killed(tmp_path, RESTORE, n)
+        results.add((is_done, *restore_all(tmp_path)))
+        assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
+        remove_copies(tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} == {"a.bin", "b.bin", "undo"}
+        if is_done:
+            break
+    # the second file is restored first, and after a kill only what is left
+    assert results == {(False, True, True), (False, False, True), (False, False, False), (True, False, False)}
+
+
+#: Script that writes a genre where no file may become larger than 50,000 bytes, as on a full disk.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from genre.library.undo import UndoFile, change_file
+from genre.tags.splices import Splice
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+change_file(Path("large.bin"), lambda: [Splice(0, 0, b"new")], lambda copy: None, UndoFile(Path("undo")))
+"""
+
+
+def test_a_full_disk_leaves_the_file_and_no_copy(tmp_path):
+    (tmp_path / "large.bin").write_bytes(before := bytes(60_000))
+    command = [sys.executable, "-c", FULL_DISK]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "DataError: cannot replace large.bin by a changed copy: File too large" in done.stderr
+    assert (tmp_path / "large.bin").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["large.bin"]
