@@ -16,7 +16,7 @@ from genre.audio.readers import CONTAINERS
 from genre.errors import DataError
 
 #: Demuxers of FFmpeg that may be used: those of the readers, and formats whose tags are written though none reads them.
-_DEMUXERS = f"{CONTAINERS},ac3,eac3,dts,dsf,tta,mpc,mpc8"
+_DEMUXERS = f"{CONTAINERS},ac3,eac3,dts,dsf,iff,tta,mpc,mpc8,tak"
 
 #: Demuxers for which the packets follow from the bytes alone, in order. Others look up where a packet lies in a table.
 _READ_IN_ORDER = ("aac", "flac", "mp3", "ogg")

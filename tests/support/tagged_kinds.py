@@ -83,6 +83,8 @@ def make_sounds(folder: Path) -> dict[str, bytes]:
         ("dash.m4a", {"movflags": "dash+global_sidx", "frag_duration": "100000"}),
     ):
         _mux_with(folder / name, y, options)
+    _mux_video(folder / "video.mp4", y, "mp4", {"movflags": "faststart"})
+    _mux_video(folder / "video.mkv", y, "matroska", {})
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -95,6 +97,20 @@ def _mux_with(path: Path, y: np.ndarray, options: dict[str, str]) -> None:
             part.sample_rate, part.pts = SR, start
             out.mux(stream.encode(part))
         out.mux(stream.encode(None))
+
+
+def _mux_video(path: Path, y: np.ndarray, container: str, options: dict[str, str]) -> None:
+    """Encode sound with moving pictures between it."""
+    with av.open(str(path), "w", format=container, options=options) as out:
+        pictures = out.add_stream("mpeg4", rate=25, width=32, height=32, pix_fmt="yuv420p")
+        stream = out.add_stream("aac", rate=SR, layout="mono")
+        for n in range(12):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * n, np.uint8), format="rgb24")
+            out.mux(pictures.encode(picture))
+            part = av.AudioFrame.from_ndarray(y[None, n * 1024 : (n + 1) * 1024].copy(), format="fltp", layout="mono")
+            part.sample_rate, part.pts = SR, n * 1024
+            out.mux(stream.encode(part))
+        out.mux([*pictures.encode(None), *stream.encode(None)])
 
 
 def frames(version: int, *pairs: tuple[bytes, bytes]) -> bytes:
@@ -428,6 +444,7 @@ MP4S = {
     "m4a fragmented": Kind("m4a", lambda s: s["fragmented.m4a"]),
     "m4a fragmented, own base": Kind("m4a", lambda s: s["fragmented_base.m4a"]),
     "m4a dash": Kind("m4a", lambda s: s["dash.m4a"]),
+    "mp4 music video, header first": Kind("mp4", lambda s: s["video.mp4"]),
     "mov": Kind("mov", lambda s: s["a.mov"]),
     "3gp": Kind("3gp", lambda s: s["a.3gp"]),
 }
@@ -474,6 +491,19 @@ def dsf(tag: bytes) -> bytes:
     return b"DSD " + struct.pack("<3Q", 28, size + len(tag), size if tag else 0) + fmt + sound + tag
 
 
+def dsdiff(tag: bytes) -> bytes:
+    """A DSDIFF file (Philips' specification 1.5) of 4,096 bytes of silence for one channel, with a tag at its end."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return name + struct.pack(">Q", len(content)) + content + bytes(len(content) % 2)
+
+    channels = chunk(b"CHNL", struct.pack(">H4s", 1, b"C   "))
+    compression = chunk(b"CMPR", b"DSD \x0enot compressed\0")
+    prop = chunk(b"PROP", b"SND " + chunk(b"FS  ", struct.pack(">I", 2_822_400)) + channels + compression)
+    sound = chunk(b"FVER", bytes([1, 5, 0, 0])) + prop + chunk(b"DSD ", b"\x69" * 4096)
+    return chunk(b"FRM8", b"DSD " + sound + (chunk(b"ID3 ", tag) if tag else b""))
+
+
 CHUNKS = {
     "wav": Kind("wav", lambda s: s["a.wav"]),
     "wav float": Kind("wav", lambda s: s["float.wav"]),
@@ -500,6 +530,8 @@ CHUNKS = {
     "aiff cut short": Kind("aiff", lambda s: s["a.aiff"][:20_000], refused="more than the file has"),
     "dsf": Kind("dsf", lambda s: dsf(b"")),
     "dsf ID3": Kind("dsf", lambda s: dsf(TAG)),
+    "dsdiff": Kind("dff", lambda s: dsdiff(b"")),
+    "dsdiff ID3": Kind("dff", lambda s: dsdiff(TAG)),
     "w64": Kind("w64", lambda s: s["a.w64"], refused="unsupported format"),
 }
 
@@ -521,6 +553,7 @@ OTHERS = {
     ),
     "mka": Kind("mka", lambda s: s["a.mka"]),
     "mka flac": Kind("mka", lambda s: s["flac.mka"]),
+    "mkv music video": Kind("mkv", lambda s: s["video.mkv"]),
     "webm": Kind("webm", lambda s: s["a.webm"]),
 }
 

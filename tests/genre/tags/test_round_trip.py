@@ -97,5 +97,5 @@ def test_a_kind_is_written_and_restored_or_refused(sounds, tmp_path, name, genre
 
 
 def test_there_are_many_kinds():
-    assert len(KINDS) >= 130
+    assert len(KINDS) >= 136
     assert len({kind.suffix for kind in KINDS.values()}) >= 20
