@@ -61,7 +61,7 @@ class Stretch:
         return self.file.tell() - self.start
 
 
-def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int, int]] = ()) -> str:
+def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int, int, int]] = ()) -> str:
     """Find the first difference between the sound, or any other stream, of two files.
 
     Compared are the streams with their codecs and the data that sets these up, and of each packet its bytes and times.
@@ -71,8 +71,9 @@ def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int,
     original, copy : Stretch
         The sound of each file, between tags at its ends. Those in front are read over as players do; those behind are
         left out, since FFmpeg takes them for a part of the last packet where a stream has no length.
-    media : sequence of (int, int)
-        Stretches that hold all packets, if these are known to lie at the same bytes of both files; by default unknown.
+    media : sequence of (int, int, int)
+        Start in the original, start in the copy and length of the stretches that hold all packets, bytes, if each is
+        known to lie at the same place within them; by default unknown.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int,
             return f"its packets cannot be read any more ({error.strerror})"
         if [_describe(stream) for stream in expected.streams] != [_describe(stream) for stream in found.streams]:
             return "a stream differs"
-        is_proved = bool(media) and all(_are_same(original, start, copy, start, end - start) for start, end in media)
+        is_proved = bool(media) and all(_are_same(original, a, copy, b, n) for a, b, n in media)
         return _find_different_packet(expected, found, original, copy, is_proved=is_proved)
 
 

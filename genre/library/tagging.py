@@ -55,7 +55,7 @@ def _find_difference(path: Path, copy: Path) -> str:
     """Find a difference between the sound of a file and its copy; empty if there is none."""
     try:
         with path.open("rb") as original, copy.open("rb") as changed:
-            return find_difference(_find_sound(original), _find_sound(changed), _find_unmoved(original, changed))
+            return find_difference(_find_sound(original), _find_sound(changed), _find_media(original, changed))
     except DataError as error:
         raise DataError(f"cannot write tags to {path}: {error}") from None
 
@@ -65,12 +65,13 @@ def _find_sound(file: BinaryIO) -> Stretch:
     return Stretch(file, *audio_span(file))
 
 
-def _find_unmoved(original: BinaryIO, changed: BinaryIO) -> tuple[tuple[int, int], ...]:
-    """Return the stretches that hold the media of both files; empty if they are unknown, or something has moved."""
+def _find_media(original: BinaryIO, changed: BinaryIO) -> list[tuple[int, int, int]]:
+    """Return where all packets lie in a file and in its copy; empty if that is unknown or not the same."""
     form = recognise_format(original)
-    layout = form.read_layout(original) if form else None
-    is_same = form is not None and layout is not None and layout == form.read_layout(changed)
-    return layout.media if layout and is_same else ()
+    before, after = (form.read_layout(file) if form else None for file in (original, changed))
+    if before is None or after is None or before != after:
+        return []
+    return [(before.origin + start, after.origin + start, n) for start, n in before.media]
 
 
 def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:
