@@ -45,8 +45,9 @@ from genre.library import answers, labels
 from genre.library.answers import PredictionStore
 from genre.library.outcomes import TagOutcome, TagStatus, tag_file
 from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
+from genre.library.replacing import remove_copies
 from genre.library.table import escape_unprintable, table_columns, table_row, tag_cells, write_library_table
-from genre.library.undo import UndoFile, read_records, remove_copies, restore_file
+from genre.library.undo import UndoFile, read_records, restore_file
 from genre.workspace import LIBRARY
 from tracking import aliases, cost, packaging, registry, runs
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from genre import tags
 from genre.errors import DataError
 from genre.library import tagging
-from genre.library.undo import UndoFile, check_replaceable
+from genre.library.replacing import check_replaceable
+from genre.library.undo import UndoFile
 from genre.tags.names import fold_name
 
 
@@ -108,6 +109,7 @@ def tag_file(path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool
             return TagOutcome(TagStatus.KEPT, proposed, present)
         check_replaceable(path)
         if dry_run:
+            tags.plan_genres(path, proposed)
             status = TagStatus.WOULD_REPLACE if present else TagStatus.WOULD_BE_WRITTEN
             return TagOutcome(status, proposed, present)
         tagging.write_genres(path, proposed, undo)

@@ -1,19 +1,25 @@
-"""Genres written into the tags of a user's files, so that they can be undone."""
+"""Genres written into the tags of a user's files, so that they can be undone and nothing else changes."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from mutagen.id3 import TCON, Encoding
-from mutagen.mp4 import MP4
-
+from genre import tags
+from genre.audio.packets import Stretch, find_difference
 from genre.errors import DataError
 from genre.library.undo import UndoFile, change_file
-from genre.tags import MP4_KEY, VORBIS_KEY, is_id3, open_tags
+from genre.tags import by_mutagen
+from genre.tags.edges import audio_span
+from genre.tags.formats import recognise_format
+from genre.tags.names import drop_repeated, fold_name
+from genre.tags.splices import Splice
 
 
 def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
-    """Write genres into a file's tags, replacing any others; everything else in the file stays.
+    """Write genres into a file's tags, replacing any others; every other byte of the tags and the sound stays.
+
+    The changed copy takes the file's place only if its sound, packet by packet, is that of the file, and if the genres
+    are read back from it, by mutagen too where that knows the format.
 
     Parameters
     ----------
@@ -27,39 +33,63 @@ def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
     Raises
     ------
     DataError
-        If the format has no tags, or the file cannot be changed (see `genre.library.undo.change_file`).
+        If the format has no tags, the tags cannot be changed safely, the copy fails its check, or the file cannot be
+        changed (see `genre.library.undo.change_file`).
     GenreError
         If the undo file cannot be written.
     """
     path = path.resolve()
-    file = open_tags(path)
-    write = _write_id3 if is_id3(file) else _write_comment
 
-    def write_to_copy(copy: Path) -> None:
-        try:
-            write(file, copy, genres)
-        except Exception as error:  # mutagen raises many kinds on broken files; only the copy is affected
-            raise DataError(f"cannot write tags to {path} ({type(error).__name__}: {error})") from error
+    def plan() -> list[Splice]:
+        return tags.plan_genres(path, genres)
 
-    change_file(path, write_to_copy, undo)
+    def check(copy: Path) -> None:
+        difference = _find_difference(path, copy) or _find_misread(path, copy, drop_repeated(genres))
+        if difference:
+            raise DataError(f"cannot write tags to {path}: with the new ones, {difference}; left unchanged")
 
-
-def _write_id3(file: Any, copy: Path, genres: Sequence[str]) -> None:
-    """Write ID3 in the file's own version, other frames unchanged; in 2.3, which any player reads, if it has none."""
-    version = file.tags.version if file.tags is not None else (0,)
-    tagged = type(file)(copy, translate=version < (2, 3), v2_version=3)
-    if tagged.tags is None:
-        tagged.add_tags()
-    encoding = Encoding.LATIN1 if all(map(str.isascii, genres)) else Encoding.UTF16
-    tagged.tags.setall("TCON", [TCON(encoding=encoding, text=list(genres))])
-    # v23_sep=None keeps several values of a frame separate; by default they would be joined by a slash.
-    tagged.save(copy, v2_version=4 if version >= (2, 4) else 3, v23_sep=None)
+    change_file(path, plan, check, undo)
 
 
-def _write_comment(file: Any, copy: Path, genres: Sequence[str]) -> None:
-    """Write the genre as a Vorbis comment or an MP4 atom."""
-    tagged = type(file)(copy)
-    if tagged.tags is None:
-        tagged.add_tags()
-    tagged.tags[MP4_KEY if isinstance(file, MP4) else VORBIS_KEY] = list(genres)
-    tagged.save(copy)
+def _find_difference(path: Path, copy: Path) -> str:
+    """Find a difference between the sound of a file and its copy; empty if there is none."""
+    try:
+        with path.open("rb") as original, copy.open("rb") as changed:
+            return find_difference(_find_sound(original), _find_sound(changed), _find_media(original, changed))
+    except DataError as error:
+        raise DataError(f"cannot write tags to {path}: {error}") from None
+
+
+def _find_sound(file: BinaryIO) -> Stretch:
+    """Return an open file between the tags at its ends."""
+    return Stretch(file, *audio_span(file))
+
+
+def _find_media(original: BinaryIO, changed: BinaryIO) -> list[tuple[int, int, int]]:
+    """Return where all packets lie in a file and in its copy; empty if that is unknown or not the same."""
+    form = recognise_format(original)
+    before, after = (form.read_layout(file) if form else None for file in (original, changed))
+    if before is None or after is None or before != after:
+        return []
+    return [(before.origin + start, after.origin + start, n) for start, n in before.media]
+
+
+def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:
+    """Find out whether other genres are read from a copy than were written; empty if the same are."""
+    try:
+        if not _are_same(found := tags.read_genres(copy), genres):
+            return f"the genre would be read as {'; '.join(found) or 'none'}"
+    except DataError:
+        return "its tags could not be read any more"
+    try:
+        values = by_mutagen.read_copied_genres(path, copy)
+    except DataError as error:
+        return str(error)
+    by_others = drop_repeated(name for value in values for name in value.split("; "))  # several in one, as in ID3v2.3
+    is_same = not by_others or _are_same(by_others, genres)
+    return "" if is_same else f"mutagen would read the genre as {'; '.join(by_others)}"
+
+
+def _are_same(found: Sequence[str], genres: Sequence[str]) -> bool:
+    """Return whether genres are the same in the same order, up to spelling: ID3v1 has one for each."""
+    return [*map(fold_name, found)] == [*map(fold_name, genres)]

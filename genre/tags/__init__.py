@@ -1,33 +1,21 @@
-"""Genres and artists in the tags of a music file."""
+"""Genres and artists in the tags of a music file: where they are, and which bytes to change. Nothing is written."""
 
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import mutagen
-from mutagen.aiff import AIFF
-from mutagen.asf import ASF
-from mutagen.flac import FLAC
-from mutagen.id3 import TCON, ID3FileType
-from mutagen.mp4 import MP4
-from mutagen.ogg import OggFileType
-from mutagen.wave import WAVE
+from typing import BinaryIO, TypeVar
 
 from genre.errors import DataError
+from genre.tags import by_mutagen
+from genre.tags.formats import SUPPORTED, Format, recognise_format
+from genre.tags.names import drop_repeated
+from genre.tags.splices import Splice
 
-#: Classes of the files whose tags are written, and their formats for messages.
-_WRITABLE = ID3FileType | WAVE | AIFF | FLAC | OggFileType | MP4
-_SUPPORTED = "mp3, wav, aiff, flac, ogg, opus, m4a"
+_T = TypeVar("_T")
 
-#: Keys of the genre in Vorbis comments and in MP4.
-VORBIS_KEY = "genre"
-MP4_KEY = "\xa9gen"
-
-#: Keys of genre, album artist and artist. Players write the album artist of Vorbis comments under either of two names.
-_ID3_KEYS = (["TCON"], ["TPE2"], ["TPE1"])
-_VORBIS_KEYS = ([VORBIS_KEY], ["albumartist", "album artist"], ["artist"])
-_MP4_KEYS = ([MP4_KEY], ["aART"], ["\xa9ART"])
-_ASF_KEYS = (["WM/Genre"], ["WM/AlbumArtist"], ["Author"])
+#: What a broken structure may raise that no module has foreseen: one file must not end the run over a library.
+_UNFORESEEN = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -60,15 +48,16 @@ def read_track_tags(path: Path) -> TrackTags:
     DataError
         If the file cannot be read, or its format has no tags that this module reads.
     """
-    file = _open_file(path)
-    if not isinstance(file, _WRITABLE | ASF):
-        raise DataError(f"cannot read the tags of {path}: unsupported format (supported: {_SUPPORTED}, wma)")
-    genres, album_artists, artists = (_read_values(file, keys) for keys in _keys_of(file))
-    return TrackTags(tuple(genres), next(iter(album_artists), ""), next(iter(artists), ""))
+    genres = _ask_format(path, "cannot read the tags of", lambda form, file: form.read_genres(file))
+    album_artists, artists = by_mutagen.read_artists(path)
+    stripped = (genre.strip() for genre in genres)
+    return TrackTags(
+        tuple(genre for genre in stripped if genre), next(iter(album_artists), ""), next(iter(artists), "")
+    )
 
 
 def read_genres(path: Path) -> list[str]:
-    """Read the genres in a file's tags.
+    """Read the genres in a file's tags, from every place where players look.
 
     Parameters
     ----------
@@ -78,60 +67,51 @@ def read_genres(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        Empty if there is no genre.
+        Genres as they are in the file, each once whatever its spelling; those that name no music, such as Unknown, are
+        left out.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or its format has no tags that can be written.
+        If the file cannot be read, or its format has no tags that this module reads.
     """
-    file = open_tags(path)
-    return _read_values(file, _keys_of(file)[0])
+    return drop_repeated(_ask_format(path, "cannot read the tags of", lambda form, file: form.read_genres(file)))
 
 
-def _open_file(path: Path) -> Any:
-    """Open a file with mutagen, which returns None for a format that it does not know."""
+def plan_genres(path: Path, genres: Sequence[str]) -> list[Splice]:
+    """Plan how to make some genres the only ones in a file's tags, with every other tag as it is.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its format is recognised by its content.
+    genres : sequence of str
+        At least one.
+
+    Returns
+    -------
+    list of Splice
+        Stretches to replace, in order.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, its format has no tags, or its tags cannot be changed safely, with the reason.
+    """
+    return sorted(_ask_format(path, "cannot write tags to", lambda form, file: form.plan_genres(file, genres)))
+
+
+def _ask_format(path: Path, what_fails: str, ask: Callable[[Format, BinaryIO], _T]) -> _T:
+    """Ask the module that knows a file's format; name the file in the reason if it refuses."""
     try:
-        return mutagen.File(path)
-    except Exception as error:  # mutagen raises many kinds on broken files
-        raise DataError(f"cannot read the tags of {path} ({type(error).__name__}: {error})") from error
-
-
-def open_tags(path: Path) -> Any:
-    """Open a file with mutagen.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read or its tags cannot be written.
-    """
-    file = _open_file(path)
-    if not isinstance(file, _WRITABLE):
-        raise DataError(f"cannot write tags to {path}: unsupported format (supported: {_SUPPORTED})")
-    return file
-
-
-def is_id3(file: Any) -> bool:
-    """Return True if the format's tags are ID3."""
-    return isinstance(file, ID3FileType | WAVE | AIFF)
-
-
-def _keys_of(file: Any) -> tuple[list[str], list[str], list[str]]:
-    """Return the keys of genre, album artist and artist in the format of a file."""
-    if is_id3(file):
-        return _ID3_KEYS
-    if isinstance(file, ASF):
-        return _ASF_KEYS
-    return _MP4_KEYS if isinstance(file, MP4) else _VORBIS_KEYS
-
-
-def _read_values(file: Any, keys: list[str]) -> list[str]:
-    """Return the values under some keys that are not empty."""
-    if file.tags is None:
-        return []
-    if is_id3(file):
-        frames = [frame for key in keys for frame in file.tags.getall(key)]
-        values = [value for frame in frames for value in (frame.genres if isinstance(frame, TCON) else frame.text)]
-    else:
-        values = [value for key in keys for value in file.tags.get(key) or []]
-    return [text for text in (str(value).strip() for value in values) if text]
+        with path.open("rb") as file:
+            form = recognise_format(file)
+            if form is None:
+                raise DataError(f"unsupported format (supported: {SUPPORTED})")
+            return ask(form, file)
+    except DataError as error:
+        raise DataError(f"{what_fails} {path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except _UNFORESEEN as error:
+        raise DataError(f"{what_fails} {path}: its structure is broken ({type(error).__name__}: {error})") from error

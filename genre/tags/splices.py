@@ -1,6 +1,6 @@
 """Edits of a file as stretches that are replaced, so that every other byte stays as it is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -42,21 +42,41 @@ def write_spliced(source: BinaryIO, target: BinaryIO, splices: Sequence[Splice])
     splices : sequence of Splice
         In any order; they must not overlap.
     """
+    for _, new in iter_spliced(source, sorted(splices)):
+        target.write(new)
+
+
+def iter_spliced(source: BinaryIO, splices: Iterable[Splice]) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over a file piece by piece, as it is and as it becomes.
+
+    Parameters
+    ----------
+    source : file
+        The original, open, binary, able to seek; may be read elsewhere while the pieces are used.
+    splices : iterable of Splice
+        In order; they must not overlap.
+
+    Yields
+    ------
+    (bytes, bytes)
+        What is in the file, and what takes its place; the same object where nothing changes.
+    """
     position = 0
-    for splice in sorted(splices):
+    for splice in splices:
         assert position <= splice.start <= splice.end
-        _copy_bytes(source, target, position, splice.start)
-        target.write(splice.content)
+        yield from _copied_pieces(source, position, splice.start)
+        source.seek(splice.start)
+        yield source.read(splice.end - splice.start), splice.content
         position = splice.end
-    _copy_bytes(source, target, position, source.seek(0, 2))
+    yield from _copied_pieces(source, position, source.seek(0, 2))
 
 
-def _copy_bytes(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
-    """Copy a stretch of one file to another."""
-    source.seek(start)
-    while start < end and (block := source.read(min(_BLOCK, end - start))):
-        target.write(block)
-        start += len(block)
+def _copied_pieces(source: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over a stretch of a file that does not change."""
+    for position in range(start, end, _BLOCK):
+        source.seek(position)
+        piece = source.read(min(_BLOCK, end - position))
+        yield piece, piece
 
 
 def shift_splices(splices: Sequence[Splice], offset: int) -> list[Splice]:

@@ -81,3 +81,13 @@ def test_a_file_that_must_not_be_changed_is_refused_and_keeps_its_genre(track, u
     refused = tag_file(track, ["low"], undo, dry_run=False, overwrite=True)
     assert refused.describe_change().startswith("Jazz → low (refused: ") and "read-only" in str(refused)
     assert tags.read_genres(track) == ["Jazz"]
+
+
+def test_a_dry_run_refuses_what_a_write_would_refuse(tmp_path, undo):
+    path = tmp_path / "cut.wav"
+    sf.write(path, tone(2, hz=110), 22050)
+    path.write_bytes(path.read_bytes()[:-500])
+    found = tag_file(path, ["low"], undo, **DRY)
+    assert found.status is TagStatus.REFUSED and "500 bytes more than the file has" in found.reason
+    assert tag_file(path, ["low"], undo, dry_run=False, overwrite=True) == found
+    assert not undo.path.exists()
