@@ -22,7 +22,7 @@ from genre.audio.suffixes import UNDECODED_SUFFIXES, audio_suffixes, name_suffix
 from genre.datasets.folder import find_tracks
 from genre.errors import DataError, GenreError
 from genre.library.answers import list_library
-from genre.library.undo import COPY_PREFIX
+from genre.library.replacing import COPY_PREFIX
 from tests.support.sounds import SR, mux, tone
 
 #: User without privileges, as most systems number it.
