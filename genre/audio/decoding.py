@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-import soundfile
 import soxr
 
-from genre.audio.readers import (
-    decode_by_pyav,
+from genre.audio.limits import refuse_length
+from genre.audio.pyav_reader import decode_by_pyav, read_duration_by_pyav, read_windows_by_pyav
+from genre.audio.scans import scan_content
+from genre.audio.scans.content import Content
+from genre.audio.soundfile_reader import (
+    MisleadingHeader,
     decode_by_soundfile,
-    read_duration_by_pyav,
     read_duration_by_soundfile,
-    read_windows_by_pyav,
     read_windows_by_soundfile,
-    refuse_length,
 )
 from genre.config import AudioConfig
-from genre.errors import AudioError, UsageError
+from genre.errors import AudioError, GenreError, UsageError, is_system_error
 
 AudioSource = str | Path | bytes | BinaryIO
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def decode_audio(
 
 
 def decode_windows(
-    source: AudioSource, config: AudioConfig, *, max_s: float = math.inf
+    source: AudioSource, config: AudioConfig, *, max_s: float = math.inf, notes: set[str] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode the consecutive clips of a track in one pass over the file.
 
@@ -127,11 +127,12 @@ def decode_windows(
         ``empty`` if it has no audio; ``too_long`` beyond `max_s`, before anything is decoded where the header gives
         the length and the content confirms it.
     """
+    found = set() if notes is None else notes
     n = 0
     for y, sr in _iterate_with_fallback(
         source,
-        lambda file: read_windows_by_soundfile(file, config.clip_s, max_s),
-        lambda file: read_windows_by_pyav(file, config.clip_s, max_s),
+        lambda file, content: read_windows_by_soundfile(file, content, config.clip_s, max_s, found),
+        lambda file, content, is_ordered: read_windows_by_pyav(file, content, is_ordered, config.clip_s, max_s, found),
     ):
         start_s = n * config.clip_s
         if n and 2 * y.size < round(config.clip_s * sr):
@@ -145,46 +146,65 @@ def decode_windows(
 
 
 def _read_with_fallback(
-    source: AudioSource, by_soundfile: Callable[[BinaryIO], T], by_pyav: Callable[[BinaryIO], T]
+    source: AudioSource,
+    by_soundfile: Callable[[BinaryIO, Content], T],
+    by_pyav: Callable[[BinaryIO, Content, bool], T],
 ) -> T:
     """Read with soundfile, or where that fails with PyAV; an error names both reasons."""
     return next(
-        _iterate_with_fallback(source, lambda file: iter([by_soundfile(file)]), lambda file: iter([by_pyav(file)]))
+        _iterate_with_fallback(
+            source,
+            lambda file, content: iter([by_soundfile(file, content)]),
+            lambda file, content, is_ordered: iter([by_pyav(file, content, is_ordered)]),
+        )
     )
 
 
 def _iterate_with_fallback(
-    source: AudioSource, by_soundfile: Callable[[BinaryIO], Iterator[T]], by_pyav: Callable[[BinaryIO], Iterator[T]]
+    source: AudioSource,
+    by_soundfile: Callable[[BinaryIO, Content], Iterator[T]],
+    by_pyav: Callable[[BinaryIO, Content, bool], Iterator[T]],
 ) -> Iterator[T]:
-    """Yield the items that soundfile reads, and PyAV's from where it fails; an error names both reasons."""
+    """Yield the items that soundfile reads, and PyAV's from where it fails or would not read all of the sound."""
     n_read = 0
-    try:
-        with _open_source(source) as file:
-            for item in by_soundfile(file):
-                n_read += 1
-                yield item
-            return
-    except (soundfile.SoundFileError, TypeError, MemoryError) as error:  # TypeError: a name that ends in .raw
-        soundfile_error = error
-    import av
+    failures = {}
+    with _open_source(source) as file:
+        content = scan_content(file)
+        is_ordered = content.is_irregular
+        if not is_ordered:
+            try:
+                for item in by_soundfile(file, content):
+                    n_read += 1
+                    yield item
+                return
+            except Exception as error:  # decoders raise anything on damaged files
+                failures["soundfile"] = _describe_failure(error)
+                is_ordered = isinstance(error, MisleadingHeader)
+        try:
+            yield from islice(by_pyav(file, content, is_ordered), n_read, None)
+        except Exception as error:  # as above
+            failures["PyAV"] = _describe_failure(error)
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+            raise AudioError(
+                "undecodable",
+                f"{_source_name(source)}: not a readable audio file ({reasons}); "
+                "if it is audio, convert it to wav or flac",
+            ) from error
 
-    try:
-        with _open_source(source) as file:
-            yield from islice(by_pyav(file), n_read, None)
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # OSError: a damaged index may seek anywhere
-        raise AudioError(
-            "undecodable",
-            f"{_source_name(source)}: not a readable audio file (soundfile: {_error_text(soundfile_error)}; "
-            f"PyAV: {_error_text(error)}); if it is audio, convert it to wav or flac",
-        ) from error
+
+def _describe_failure(error: Exception) -> str:
+    """Return a decoder's own words; an error of this project's or of the system is raised as it is."""
+    if isinstance(error, GenreError) or is_system_error(error):
+        raise error
+    return _error_text(error)
 
 
 def _decode_native(source: AudioSource, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Decode a window of a source to mono; return at least one sample, and the source's own sampling rate."""
     y, sr = _read_with_fallback(
         source,
-        lambda file: decode_by_soundfile(file, start_s, duration_s),
-        lambda file: decode_by_pyav(file, start_s, duration_s),
+        lambda file, content: decode_by_soundfile(file, content, start_s, duration_s),
+        lambda file, content, is_ordered: decode_by_pyav(file, content, is_ordered, start_s, duration_s),
     )
     if y.size == 0:
         raise AudioError("too_short", f"{_source_name(source)}: ends before {start_s:g} s, the start of the clip")
@@ -206,6 +226,8 @@ def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
             )
         return Path(source).open("rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        if is_system_error(error):
+            raise
         raise AudioError("undecodable", f"{source}: cannot be opened: {_error_text(error)}") from error
 
 

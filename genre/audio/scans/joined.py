@@ -1,0 +1,66 @@
+"""MP4 and Matroska: whether one file is followed by another."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+
+_EBML = b"\x1aE\xdf\xa3"
+
+#: Identifier of the element that names the kind of an EBML file, RFC 8794 section 11.2.6, and where it is looked for.
+_DOC_TYPE = b"\x42\x82"
+_MAX_HEAD = 64
+
+
+def scan_mp4(file: BinaryIO, start: int) -> Content:
+    """Look for a second ``ftyp`` box: players and FFmpeg read the first file only.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the first box.
+    """
+    starts = []
+    at = start
+    while len(header := read_at(file, at, 16)) >= 8:
+        if header[4:8] == b"ftyp":
+            starts.append(at)
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:  # the length follows, in 64 bits
+            length = int.from_bytes(header[8:], "big")
+        if length < 8:  # 0: up to the end
+            break
+        at += length
+    return Content(spans=join_spans(file, starts))
+
+
+def scan_matroska(file: BinaryIO, start: int) -> Content:
+    """Look for a second EBML header, as where two recordings were joined: their times begin anew.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the first header.
+    """
+    segment = start + _head_size(file, start)
+    end = segment + _head_size(file, segment)
+    if end > segment and end >= find_size(file):
+        return Content()
+    starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
+    return Content(spans=join_spans(file, starts))
+
+
+def _head_size(file: BinaryIO, start: int) -> int:
+    """Return the length of an EBML element with its identifier of four bytes, RFC 8794 section 6; 0 if not known."""
+    header = read_at(file, start + 4, 8)
+    if not header or not header[0]:
+        return 0
+    n = 9 - header[0].bit_length()
+    mask = (1 << 7 * n) - 1
+    size = int.from_bytes(header[:n], "big") & mask
+    return 0 if size == mask else 4 + n + size
