@@ -81,6 +81,20 @@ def is_system_error(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SYSTEM_ERRNOS)
 
 
+def describe_system_error(path: object, error: BaseException) -> str:
+    """Return the sentence about a file that the system fails to read.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    error : exception
+        One of the system, see `is_system_error`.
+    """
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{path} cannot be read at the moment ({reason}); see that its disk and the memory are there, then run again"
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
     """Print a `GenreError` as its message, and exit with status 1."""

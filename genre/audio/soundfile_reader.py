@@ -171,18 +171,15 @@ def _find_contradiction(sound: soundfile.SoundFile, content: Content) -> str:
 
 def _find_bitstream(sound: soundfile.SoundFile) -> str:
     """Return the format of a bit stream that begins within a few seconds; empty if the samples are sound."""
-    dtype = "int16" if sound.subtype == "PCM_16" else "float32"
     n = N_SEARCHED // sound.channels
-    for first in range(0, _MAX_LEAD // sound.channels, n):
-        block = sound.read(n, dtype=dtype, always_2d=True)
-        if not block.any():
-            continue
-        # From the first sample that is not zero on: a track of a DTS CD begins with silence.
-        rest = sound.read(n, dtype=dtype, always_2d=True) if first else block[:0]
-        sound.seek(0)
-        return find_bitstream(np.concatenate([block, rest]) if first else block)
+    blocks = [np.empty((0, sound.channels), np.float32)]
+    for _ in range(0, _MAX_LEAD, N_SEARCHED):
+        blocks.append(sound.read(n, dtype="int16" if sound.subtype == "PCM_16" else "float32", always_2d=True))
+        if blocks[-2].any() or (len(blocks[-1]) and blocks[-1][0].any()):
+            break  # there is a whole block from the first sample on that is not zero
     sound.seek(0)
-    return ""
+    samples = blocks[-1] if len(blocks) == 2 else np.concatenate(blocks[-2:])
+    return find_bitstream(samples) if len(samples) else ""
 
 
 def _has_audio_at(sound: soundfile.SoundFile, frame: int) -> bool:

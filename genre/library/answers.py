@@ -105,7 +105,7 @@ class PredictionStore:
                 prediction.get("confidence"),
                 json.dumps(prediction.get("probabilities")),
                 (prediction.get("error") or {}).get("code"),
-                (prediction.get("error") or {}).get("message"),
+                (prediction.get("error") or {}).get("message") or prediction.get("note"),
             )
             for prediction in answers
         ]
@@ -140,7 +140,8 @@ class PredictionStore:
         Yields
         ------
         dict
-            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code) and ``message``; None
+            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code) and ``message`` (of the
+            error, or the note on a file without one); None
             for those that the file does not have.
         """
         query = "SELECT genre, confidence, probabilities, code, message FROM answers WHERE path = ? AND model = ?"

@@ -37,12 +37,14 @@ def predict_file(model: Any, path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path``, ``genre``, ``confidence``, ``probabilities`` and ``error``. With an error the three before it are
+        ``path``, ``genre``, ``confidence``, ``probabilities``, ``note`` (a sentence about how the file was heard, or
+        None, as of all models logged before there were notes) and ``error``. With an error the four before it are
         None, otherwise ``error`` is; it holds ``code`` and ``message``. Codes in addition to the model's own:
         ``unreadable`` (with the system's reason), ``refused`` (from a model logged before there were codes),
         ``failed`` (a bug).
     """
-    prediction: dict[str, Any] = {"path": path, "genre": None, "confidence": None, "probabilities": None, "error": None}
+    empty = ("genre", "confidence", "probabilities", "note", "error")
+    prediction: dict[str, Any] = {"path": path} | dict.fromkeys(empty)
     try:
         size = Path(path).stat().st_size
         if size > MAX_BYTES:
@@ -60,7 +62,7 @@ def predict_file(model: Any, path: str) -> dict[str, Any]:
     if not pd.isna(row["error"]):
         is_text = isinstance(row["error"], str)  # from a model logged before errors had codes
         return prediction | (_error("refused", row["error"]) if is_text else {"error": row["error"]})
-    return prediction | {name: row[name] for name in ("genre", "confidence", "probabilities")}
+    return prediction | {name: row.get(name) for name in ("genre", "confidence", "probabilities", "note")}
 
 
 def _error(code: str, message: str) -> dict[str, dict[str, str]]:

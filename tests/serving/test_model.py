@@ -50,8 +50,10 @@ def test_each_row_has_a_prediction_or_an_error(url):
     assert high["confidence"] == max(high["probabilities"].values()) > 0.5
     assert list(high["probabilities"]) == ["high", "low"] and list(low["probabilities"]) == ["low", "high"]
     assert high["error"] is None and high["model_version"] == bad["model_version"] == "genre/1"
-    assert set(high) == {"genre", "confidence", "probabilities", "error", "model_version", "warning"} == set(bad)
-    assert high["warning"] is bad["warning"] is None
+    assert (
+        set(high) == {"genre", "confidence", "probabilities", "error", "model_version", "warning", "note"} == set(bad)
+    )
+    assert high["warning"] is bad["warning"] is high["note"] is bad["note"] is None
     assert [row["error"]["code"] for row in (bad, foreign, silent)] == ["not_base64", "not_base64", "silent"]
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
 

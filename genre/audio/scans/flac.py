@@ -73,12 +73,11 @@ def scan_flac(file: BinaryIO, start: int) -> Content:
         return Content()
     size = find_size(file)
     step = max(1, (size - info.first_frame) // _N_PROBES)
-    starts = range(info.first_frame, size, step)
-    frames = [frame for at in starts if (frame := next(_find_frames(file, at, info), None))]
-    last = _find_last_frame(file, size, info)
-    ends = [frame.end for frame in frames]
-    if last and frames and frames[0].first == 0 and [*ends, last.end] == sorted([*ends, last.end]):
-        return Content(last.end / info.sr)
+    frames = [next(_find_frames(file, info.first_frame + n * step, info), None) for n in range(_N_PROBES)]
+    frames.append(_find_last_frame(file, size, info))
+    ends = [frame.end for frame in frames if frame]
+    if frames[0] and frames[0].first == 0 and len(ends) == len(frames) and ends == sorted(ends):
+        return Content(ends[-1] / info.sr)
     return Content(spans=join_spans(file, _find_starts(file, start)), is_changing=True)
 
 
@@ -104,9 +103,11 @@ def _read_info(file: BinaryIO, start: int) -> StreamInfo:
 
 
 def _find_last_frame(file: BinaryIO, size: int, info: StreamInfo) -> Frame | None:
-    """Return the last frame of the file that follows another one."""
+    """Return the last frame of the file that follows another one; None if another file follows that one."""
     for n in range(1, _MAX_TAIL + 1):
         at = max(info.first_frame, size - n * info.probe_size)
+        if any(start in read_at(file, at, info.probe_size + _MAX_HEADER) for start in _STARTS):
+            return None
         frames = list(_find_frames(file, at, info))
         if frames or at == info.first_frame:
             return frames[-1] if frames else None
