@@ -13,6 +13,7 @@ from genre.audio.bitstreams import N_SEARCHED, find_bitstream
 from genre.audio.limits import check_channels, refuse_length
 from genre.audio.mixing import mix_interleaved
 from genre.audio.scans.content import Content
+from genre.audio.scans.memory import Memory
 
 #: Samples decoded at a time, of all channels together.
 _BLOCK_SAMPLES = 1 << 22
@@ -28,6 +29,9 @@ _MAX_LEAD = 1 << 18
 
 #: Encodings of samples in which a bit stream may hide.
 _PCM = {"PCM_16", "PCM_24", "PCM_32"}
+
+
+_bitstreams = Memory[str]()
 
 
 class MisleadingHeader(soundfile.SoundFileRuntimeError):
@@ -151,21 +155,20 @@ def _open_soundfile(file: BinaryIO, content: Content) -> soundfile.SoundFile:
     file.seek(0)
     is_on_disk = isinstance(file, io.FileIO)
     sound = soundfile.SoundFile(file.fileno(), closefd=False) if is_on_disk else soundfile.SoundFile(file)
-    reason = _find_contradiction(sound, content)
-    if reason:
+    if reason := _find_contradiction(sound, file, content):
         sound.close()
         raise MisleadingHeader(reason)
     return sound
 
 
-def _find_contradiction(sound: soundfile.SoundFile, content: Content) -> str:
+def _find_contradiction(sound: soundfile.SoundFile, file: BinaryIO, content: Content) -> str:
     """Return how a header contradicts the packets; empty if it does not."""
     claimed_s = sound.frames / sound.samplerate
     if claimed_s < 0 or (content.seconds is not None and abs(claimed_s - content.seconds) > _MAX_DIFFERENCE_S):
         return f"the header counts {claimed_s:.1f} s, the packets {content.seconds or 0:.1f} s"
     if sound.subtype == "OPUS" and sound.samplerate != _OPUS_RATE:
         return f"the header says {sound.samplerate} Hz, but Opus is decoded to {_OPUS_RATE} Hz"
-    name = _find_bitstream(sound) if sound.subtype in _PCM else ""
+    name = _bitstreams.recall(file, lambda: _find_bitstream(sound)) if sound.subtype in _PCM else ""
     return f"the samples are a bit stream of {name}, not sound" if name else ""
 
 

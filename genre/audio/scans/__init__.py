@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import os
 from typing import BinaryIO
 
 from genre.audio.scans.chunks import scan_chunks
 from genre.audio.scans.content import Content, read_at
 from genre.audio.scans.flac import scan_flac
 from genre.audio.scans.joined import scan_matroska, scan_mp4
+from genre.audio.scans.memory import Memory
 from genre.audio.scans.mpeg import scan_mpeg
 from genre.audio.scans.ogg import scan_ogg
 
@@ -25,10 +24,7 @@ _SCANS = {
 #: First bytes of files that are none of these, and no bare stream of MPEG audio or AAC either.
 _OTHERS = (b"\x30\x26\xb2\x75", b"RF64", b"riff", b"caff", b".snd", b"wvpk", b"MAC ", b"TTA1", b"FLV\1")
 
-#: Largest number of files whose content is remembered; all clips of a file are decoded one after another.
-_MAX_REMEMBERED = 256
-
-_remembered: dict[tuple[int, ...], Content] = {}
+_memory = Memory[Content]()
 
 
 def scan_content(file: BinaryIO) -> Content:
@@ -51,16 +47,7 @@ def scan_content(file: BinaryIO) -> Content:
     AudioError
         ``undecodable``, where the header is known not to count all of the sound, and no decoder reads on.
     """
-    if not isinstance(file, io.FileIO):
-        return _scan(file)
-    stat = os.fstat(file.fileno())
-    key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    if key not in _remembered:
-        if len(_remembered) >= _MAX_REMEMBERED:
-            _remembered.clear()
-        _remembered[key] = _scan(file)
-    # Not read again: another thread may have cleared what is remembered.
-    return _remembered.get(key) or _scan(file)
+    return _memory.recall(file, lambda: _scan(file))
 
 
 def _scan(file: BinaryIO) -> Content:
