@@ -4,7 +4,7 @@ Prints, per format, the processor time of a clip by both, with its features and 
 of decoding alone. Every round lists a track and cuts six clips of ten seconds, as a build does, in a process that has
 not seen the file before.
 
-    git worktree add ../before main~1
+    git worktree add ../before COMMIT
     python -m benchmarks.speed.decode ../before
     python -m benchmarks.speed.decode ../before --minutes 1 --rounds 5    # seconds
 """

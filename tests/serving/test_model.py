@@ -58,6 +58,16 @@ def test_each_row_has_a_prediction_or_an_error(url):
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
 
 
+def test_a_recording_with_one_channel_inverted_is_heard_and_noted(url):
+    y = tone(20, hz=900)
+    rows = [encoded(np.stack([y, sign * y], axis=1), kind="FLAC") for sign in (1, -1)]
+    plain, inverted = ask(url, rows)
+    assert plain["note"] is None
+    assert inverted["note"] == "the channels cancel each other out; the loudest one was analysed"
+    assert inverted["genre"] == plain["genre"] == "high"
+    assert inverted["probabilities"] == pytest.approx(plain["probabilities"], abs=0.01)
+
+
 def test_every_form_of_request_gives_the_same_prediction(url):
     row = encoded(tone(4, hz=300), kind="FLAC")
     [records] = ask(url, [row])

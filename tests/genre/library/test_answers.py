@@ -55,6 +55,12 @@ def test_files_with_a_passing_error_are_predicted_again(store):
     )
 
 
+def test_the_note_on_a_file_is_its_message(store):
+    noted = PREDICTION | {"path": "/x", "note": "the channels cancel each other out"}
+    store.save_predictions(library_files("/x"), "m/1", [noted])
+    assert [(row["error"], row["message"]) for row in store.iter_predictions(["/x"], "m/1")] == [(None, noted["note"])]
+
+
 def test_another_min_confidence_needs_no_new_prediction(store):
     store.save_predictions(library_files("/x"), "m/1", [PREDICTION | {"path": "/x", "genre": UNKNOWN}])
     genres = {c: next(store.iter_predictions(["/x"], "m/1", c))["genre"] for c in (-1.0, 0.0, 0.6, 0.61)}
