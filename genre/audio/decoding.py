@@ -14,16 +14,16 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 import soxr
 
-from genre.audio.limits import refuse_length
-from genre.audio.pyav_reader import decode_by_pyav, read_duration_by_pyav, read_windows_by_pyav
-from genre.audio.scans import scan_content
-from genre.audio.scans.content import Content
-from genre.audio.soundfile_reader import (
+from genre.audio.readers.by_pyav import decode_by_pyav, is_interrupted, read_duration_by_pyav, read_windows_by_pyav
+from genre.audio.readers.by_soundfile import (
     MisleadingHeader,
     decode_by_soundfile,
     read_duration_by_soundfile,
     read_windows_by_soundfile,
 )
+from genre.audio.readers.limits import refuse_length
+from genre.audio.scans import scan_content
+from genre.audio.scans.content import Content
 from genre.config import AudioConfig
 from genre.errors import AudioError, GenreError, UsageError, is_system_error
 
@@ -97,8 +97,8 @@ def decode_audio(
 
     Only the window is decoded and resampled, so the result does not depend on the audio around it. The result equals
     that of ``librosa.load`` wherever soundfile reads the format. Channels are averaged; where they cancel each other
-    out, the loudest is taken instead, see `genre.audio.mixing`. Of several audio streams the one that is marked as
-    default is decoded, or else the first, as players do.
+    out, the loudest is taken instead, see `genre.audio.readers.mixing`. Of several audio streams the one that is marked
+    as default is decoded, or else the first, as players do.
 
     Some headers mislead: they count a second more or less than there is, or describe only the first of several parts
     (joined or chained files, rates or channels that change). Such files are decoded by FFmpeg from their first packet
@@ -163,7 +163,8 @@ def decode_windows(
     max_s : float
         Longest track accepted, seconds; by default any.
     notes : set of str, optional
-        Sentences about how the track was heard are added to it, such as `CANCELLED_NOTE` of `genre.audio.mixing`.
+        Sentences about how the track was heard are added to it, such as `CANCELLED_NOTE` of
+        `genre.audio.readers.mixing`.
 
     Yields
     ------
@@ -235,6 +236,7 @@ def _iterate_with_fallback(
                 failures["soundfile"] = _describe_failure(error)
                 is_ordered = isinstance(error, MisleadingHeader)
         try:
+            is_ordered = is_ordered or (content.seconds is None and is_interrupted(file))
             yield from islice(by_pyav(file, content, is_ordered), n_read, None)
         except Exception as error:  # as above
             failures["PyAV"] = _describe_failure(error)

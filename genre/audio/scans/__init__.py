@@ -7,7 +7,7 @@ from typing import BinaryIO
 from genre.audio.scans.chunks import scan_chunks
 from genre.audio.scans.content import Content, read_at
 from genre.audio.scans.flac import scan_flac
-from genre.audio.scans.joined import scan_matroska, scan_mp4
+from genre.audio.scans.joined import scan_au, scan_matroska, scan_mp4
 from genre.audio.scans.memory import Memory
 from genre.audio.scans.mpeg import scan_mpeg
 from genre.audio.scans.ogg import scan_ogg
@@ -19,10 +19,11 @@ _SCANS = {
     b"RIFF": scan_chunks,
     b"FORM": scan_chunks,
     b"\x1aE\xdf\xa3": scan_matroska,
+    b".snd": scan_au,
 }
 
 #: First bytes of files that are none of these, and no bare stream of MPEG audio or AAC either.
-_OTHERS = (b"\x30\x26\xb2\x75", b"RF64", b"riff", b"caff", b".snd", b"wvpk", b"MAC ", b"TTA1", b"FLV\1")
+_OTHERS = (b"\x30\x26\xb2\x75", b"RF64", b"riff", b"caff", b"wvpk", b"MAC ", b"TTA1", b"FLV\1")
 
 _memory = Memory[Content]()
 

@@ -1,4 +1,4 @@
-"""MP4 and Matroska: whether one file is followed by another."""
+"""MP4, Matroska and AU: a file that is followed by another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import BinaryIO
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
 
 _EBML = b"\x1aE\xdf\xa3"
+_AU = b".snd"
 
 #: Identifier of the element that names the kind of an EBML file, RFC 8794 section 11.2.6, and where it is looked for.
 _DOC_TYPE = b"\x42\x82"
@@ -52,6 +53,24 @@ def scan_matroska(file: BinaryIO, start: int) -> Content:
     if end > segment and end >= find_size(file):
         return Content()
     starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
+    return Content(spans=join_spans(file, starts))
+
+
+def scan_au(file: BinaryIO, start: int) -> Content:
+    """Look for a second file behind the samples of an AU file.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the magic.
+    """
+    starts = []
+    at = start
+    while (header := read_at(file, at, 12))[:4] == _AU:
+        starts.append(at)
+        at += int.from_bytes(header[4:8], "big") + int.from_bytes(header[8:12], "big")
     return Content(spans=join_spans(file, starts))
 
 

@@ -25,6 +25,9 @@ _AAC_SAMPLING_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 1
 #: Bytes at the beginning of a file in which its first frame is looked for.
 _LEAD = 1 << 16
 
+#: Bytes in which frames are looked for at all, where the file does not begin with some.
+_MAX_SEARCHED = 1 << 22
+
 #: Frames one after another that are taken for MPEG audio: less may be chance.
 _CHAIN = 3
 
@@ -132,10 +135,11 @@ def scan_mpeg(file: BinaryIO, start: int) -> Content:
     """
     found = _find_frames(read_at(file, start, _LEAD))
     if not found:
-        return Content()
+        # libsndfile gives up where so much precedes the first frame
+        return Content(is_changing=_has_frames(file, start + _LEAD, _MAX_SEARCHED))
     at, frames = found
     n, end = _count_frames(file, start + at, frames)
-    is_changing = _has_frames(file, end)
+    is_changing = _has_frames(file, end, find_size(file))
     return Content(None if is_changing else n * frames.seconds, is_changing=is_changing)
 
 
@@ -155,10 +159,10 @@ def _count_frames(file: BinaryIO, start: int, frames: Frames) -> tuple[int, int]
         start += at
 
 
-def _has_frames(file: BinaryIO, start: int) -> bool:
-    """Return whether any frames, of whatever kind, follow after a position."""
-    size = find_size(file)
-    return any(_find_frames(read_at(file, at, CHUNK + _LEAD)) for at in range(start, size, CHUNK))
+def _has_frames(file: BinaryIO, start: int, n: int) -> bool:
+    """Return whether any frames, of whatever kind, follow within some bytes after a position."""
+    end = min(start + n, find_size(file))
+    return any(_find_frames(read_at(file, at, CHUNK + _LEAD)) for at in range(start, end, CHUNK))
 
 
 def _find_frames(data: bytes) -> tuple[int, Frames] | None:

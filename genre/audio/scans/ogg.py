@@ -15,6 +15,9 @@ _FIRST_PAGE = b"OggS\x00\x02"
 #: Rate of the positions of Opus in Hz, RFC 7845 section 4.
 _OPUS_RATE = 48_000
 
+#: Beginning of Speex, whose decoder needs seconds to settle after a leap: it is decoded from the first packet on.
+_SPEEX = b"Speex   "
+
 #: Seconds on the first page of sound beyond which it is no beginning: a page holds about one.
 _MAX_FIRST_PAGE_S = 10.0
 
@@ -72,6 +75,8 @@ def _chain_starts(file: BinaryIO, start: int) -> list[int]:
 
 def _scan_single(file: BinaryIO, head: Page) -> Content:
     """Return the length of a file with one stream."""
+    if head.content.startswith(_SPEEX):
+        return Content(is_changing=True)
     rate, skipped = _read_head(head.content)
     last = _find_last_position(file, head.serial)
     if not rate or last is None:

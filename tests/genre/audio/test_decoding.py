@@ -12,9 +12,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genre.audio import decoding, pyav_reader, stretches
+from genre.audio import decoding
 from genre.audio.clips import SILENCE_PEAK, prepare_clip, window_starts
-from genre.audio.limits import MAX_CHANNELS
+from genre.audio.readers import by_pyav, stretches
+from genre.audio.readers.limits import MAX_CHANNELS
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 from tests.support.project import ROOT
@@ -329,10 +330,8 @@ def test_no_more_than_the_duration_is_decoded(files, monkeypatch):
     for suffix in ("wav", "m4a"):
         assert decoding.decode_audio(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
     frames = []
-    decode_frames = pyav_reader.decode_frames
-    monkeypatch.setattr(
-        pyav_reader, "decode_frames", lambda stream: (frames.append(f) or f for f in decode_frames(stream))
-    )
+    decode_frames = by_pyav.decode_frames
+    monkeypatch.setattr(by_pyav, "decode_frames", lambda stream: (frames.append(f) or f for f in decode_frames(stream)))
     decoding.decode_audio(files["m4a"], sr=SR, duration_s=0.5)
     assert sum(frame.samples for frame in frames) < SR
 

@@ -5,8 +5,8 @@ import pytest
 import soundfile as sf
 
 from genre.audio import decoding
-from genre.audio.bitstreams import find_bitstream
-from genre.audio.mixing import CANCELLED_NOTE, mix_interleaved, mix_planes
+from genre.audio.readers.bitstreams import find_bitstream
+from genre.audio.readers.mixing import CANCELLED_NOTE, mix_interleaved, mix_planes
 from genre.config import AudioConfig
 from genre.errors import AudioError
 from tests.support import odd_files as odd

@@ -11,7 +11,8 @@ import pytest
 import soundfile as sf
 import soxr
 
-from genre.audio import decoding, pyav_reader, scans
+from genre.audio import decoding, scans
+from genre.audio.readers import by_pyav
 from genre.config import AudioConfig
 from genre.errors import AudioError
 from tests.support import odd_files as odd
@@ -99,6 +100,10 @@ MISLEADING: dict[str, Callable[[], bytes]] = {
     "FLAC that counts nothing": lambda: odd.with_total(flac(odd.sound()), 0),
     "joined WAV": lambda: joined(wav),
     "joined AIFF": lambda: joined(wav, kind="AIFF"),
+    "joined AU": lambda: joined(wav, kind="AU"),
+    "joined MPEG-TS": lambda: joined(pyav, codec="aac", container="mpegts"),
+    "MP3 behind junk": lambda: np.random.default_rng(1).bytes(100_000) + odd.mp3(odd.sound()),
+    "MP3 around junk": lambda: np.random.default_rng(1).bytes(20_000).join(map(odd.bare_frames, parts(odd.mp3))),
     "WAV that was never closed": lambda: odd.with_data_size(wav(odd.sound()), 0),
     "joined M4A": lambda: joined(pyav, codec="aac", container="mp4"),
     "joined Matroska": lambda: joined(pyav, codec="aac", container="matroska"),
@@ -169,6 +174,9 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
     "Matroska": lambda: pyav(odd.sound(), "aac", "matroska"),
     "AAC": lambda: pyav(odd.sound(), "aac", "adts"),
     "Ogg FLAC": lambda: pyav(odd.sound(), "flac", "ogg"),
+    "AU": lambda: wav(odd.sound(), kind="AU"),
+    "MPEG-TS": lambda: pyav(odd.sound(), "aac", "mpegts"),
+    "WavPack": lambda: pyav(odd.sound(), "wavpack", "wv"),
 }
 
 
@@ -255,8 +263,8 @@ def test_whatever_a_decoder_raises_is_undecodable_with_its_words(name, error, mo
         raise error
         yield
 
-    monkeypatch.setattr(pyav_reader, "decode_frames", fail)
-    monkeypatch.setattr(pyav_reader, "decode_all", fail)
+    monkeypatch.setattr(by_pyav, "decode_frames", fail)
+    monkeypatch.setattr(by_pyav, "decode_all", fail)
     with pytest.raises(AudioError, match=str(error) or "AssertionError") as caught:
         decoding.decode_audio((MISLEADING | ORDINARY)[name](), sr=CONFIG.sr)
     assert caught.value.status == "undecodable"

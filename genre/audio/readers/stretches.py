@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from genre.audio.bitstreams import find_bitstream
-from genre.audio.mixing import mix_planes
+from genre.audio.readers.bitstreams import find_bitstream
+from genre.audio.readers.mixing import mix_planes
 from genre.errors import AudioError
 
 #: Maximum number of channels of a frame that may be read as planar samples. With more, reading a planar frame crashes
@@ -114,7 +114,7 @@ def mix_stretch(stretch: list[Block], notes: set[str]) -> tuple[np.ndarray, int]
     stretch : list of Block
         Consecutive blocks.
     notes : set of str
-        As for `genre.audio.mixing.mix_planes`.
+        As for `genre.audio.readers.mixing.mix_planes`.
 
     Returns
     -------

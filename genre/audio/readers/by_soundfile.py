@@ -9,10 +9,10 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from genre.audio.bitstreams import N_SEARCHED, find_bitstream
-from genre.audio.limits import check_channels, refuse_length
-from genre.audio.mixing import mix_interleaved
-from genre.audio.scans.content import Content
+from genre.audio.readers.bitstreams import N_SEARCHED, find_bitstream
+from genre.audio.readers.limits import check_channels, refuse_length
+from genre.audio.readers.mixing import mix_interleaved
+from genre.audio.scans.content import Content, find_size
 from genre.audio.scans.memory import Memory
 
 #: Samples decoded at a time, of all channels together.
@@ -20,6 +20,9 @@ _BLOCK_SAMPLES = 1 << 22
 
 #: Largest difference between a header and the packets, seconds, at which soundfile's reading is taken.
 _MAX_DIFFERENCE_S = 1.0
+
+#: Size of a file, bytes, that may be without a sample: it holds tags only.
+_MAX_EMPTY = 1 << 16
 
 #: Rate of decoded Opus, Hz: that in its header is only what was encoded (RFC 7845 section 5.1).
 _OPUS_RATE = 48_000
@@ -166,6 +169,8 @@ def _find_contradiction(sound: soundfile.SoundFile, file: BinaryIO, content: Con
     claimed_s = sound.frames / sound.samplerate
     if claimed_s < 0 or (content.seconds is not None and abs(claimed_s - content.seconds) > _MAX_DIFFERENCE_S):
         return f"the header counts {claimed_s:.1f} s, the packets {content.seconds or 0:.1f} s"
+    if not sound.frames and find_size(file) > _MAX_EMPTY:
+        return f"the header counts no samples, in a file of {find_size(file)} bytes"
     if sound.subtype == "OPUS" and sound.samplerate != _OPUS_RATE:
         return f"the header says {sound.samplerate} Hz, but Opus is decoded to {_OPUS_RATE} Hz"
     name = _bitstreams.recall(file, lambda: _find_bitstream(sound)) if sound.subtype in _PCM else ""

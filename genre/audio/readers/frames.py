@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from genre.audio.limits import check_channels
+from genre.audio.readers.limits import check_channels
 from genre.audio.scans.content import Content, Span, find_size
 
 #: FFmpeg's demuxers that may be used. Playlists (hls, dash, concat) are left out: they open the files and URLs they
 #: name, and the bytes may come from an untrusted client.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,ogg,mp3,flac,wav,w64,aiff,au,caf,avi,flv,mpegts,amr,ape,wv"
+    ",tta,tak,mpc,mpc8,dsf,iff,ac3,eac3,dts,rm"
+)
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def open_stream(file: BinaryIO) -> Iterator[Any]:
     import av
 
     file.seek(0)
-    with av.open(file, metadata_errors="ignore", options={"format_whitelist": _CONTAINERS}) as container:
+    with av.open(file, metadata_errors="ignore", options={"format_whitelist": CONTAINERS}) as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
         if not container.streams.audio:
             raise ValueError("no audio stream")
@@ -51,7 +54,7 @@ def decode_all(file: BinaryIO, content: Content) -> Iterator[Any]:
     Parameters
     ----------
     file, content
-        As in `genre.audio.soundfile_reader.decode_by_soundfile`.
+        As in `genre.audio.readers.by_soundfile.decode_by_soundfile`.
 
     Yields
     ------

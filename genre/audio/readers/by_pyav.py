@@ -9,10 +9,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from genre.audio.limits import check_channels, refuse_length
-from genre.audio.pyav_frames import decode_all, decode_frames, open_stream
+from genre.audio.readers.frames import decode_all, decode_frames, open_stream
+from genre.audio.readers.limits import check_channels, refuse_length
+from genre.audio.readers.stretches import Block, BlockReader, cut_stretches, join_rates, mix_stretch, sum_seconds
 from genre.audio.scans.content import Content
-from genre.audio.stretches import Block, BlockReader, cut_stretches, join_rates, mix_stretch, sum_seconds
+from genre.audio.scans.memory import Memory
 
 #: Seconds that are decoded before a window and thrown away: an AAC or Opus frame depends on those before it (RFC 7845
 #: asks for 80 ms), and some containers seek to whole seconds only.
@@ -23,6 +24,8 @@ _STRETCH_S = 30.0
 
 #: Largest difference between a container's claim and its packets, seconds, at which the claim is taken.
 _MAX_DIFFERENCE_S = 1.0
+
+_interruptions = Memory[bool]()
 
 
 def read_duration_by_pyav(file: BinaryIO, content: Content, is_ordered: bool) -> float:
@@ -43,9 +46,25 @@ def read_duration_by_pyav(file: BinaryIO, content: Content, is_ordered: bool) ->
         else:
             claimed_s = (stream.container.duration or 0) / 1e6
         last_s = _last_packet_end_s(stream, claimed_s - 2)
-        # A recording that was never closed has no length in its header, and one that was cut short a wrong one.
-        is_right = claimed_s and abs(last_s - claimed_s) <= _MAX_DIFFERENCE_S
-        return claimed_s if is_right else _last_packet_end_s(stream, 0.0)
+        origin_s = _origin_s(stream)
+        # A recording that was never closed has no length in its header, and one that was cut short a wrong one. Some
+        # containers count the time before the first packet.
+        is_right = claimed_s and min(abs(last_s - claimed_s), abs(last_s - origin_s - claimed_s)) <= _MAX_DIFFERENCE_S
+        return claimed_s if is_right else _last_packet_end_s(stream, 0.0) - origin_s
+
+
+def is_interrupted(file: BinaryIO) -> bool:
+    """Return whether the times of an open file's packets leap, as where recordings were joined or parts are missing.
+
+    MP4 and Matroska are not gone through, which would take a tenth of the time of decoding six clips: their index
+    gives each packet its time, and a second file in one is found by `genre.audio.scans`.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    """
+    return _interruptions.recall(file, lambda: _has_leap(file))
 
 
 def decode_by_pyav(
@@ -110,6 +129,22 @@ def read_windows_by_pyav(
             yield mix_stretch(stretch, notes)
 
 
+def _has_leap(file: BinaryIO) -> bool:
+    """Return whether a packet is more than a second from where the one before it ends."""
+    with open_stream(file) as stream:
+        if stream.container.format.name.partition(",")[0] in ("mov", "matroska"):
+            return False
+        most = _MAX_DIFFERENCE_S / stream.time_base
+        end = None
+        for packet in stream.container.demux(stream):
+            if packet.pts is None or not packet.duration:
+                continue
+            if end is not None and abs(packet.pts - end) > most:
+                return True
+            end = packet.pts + packet.duration
+    return False
+
+
 @contextmanager
 def _open_blocks(
     file: BinaryIO, content: Content, is_ordered: bool, start_s: float, max_s: float = math.inf
@@ -140,12 +175,19 @@ def _last_packet_end_s(stream: Any, from_s: float) -> float:
     return max(ends_s)
 
 
+def _origin_s(stream: Any) -> float:
+    """Return the time of the first sound, seconds.
+
+    A cut from YouTube may begin later than zero; what lies before the stream's start is the codec's priming.
+    """
+    return max(0.0, float((stream.start_time or 0) * stream.time_base))
+
+
 def _sought_blocks(stream: Any, start_s: float) -> Iterator[Block]:
     """Decode a stream from a time on, found by the positions in its container."""
     reader = BlockReader()
     position_s = 0.0
-    # A cut from YouTube may begin later than zero; what lies before the stream's start is the codec's priming.
-    origin_s = max(0.0, float((stream.start_time or 0) * stream.time_base))
+    origin_s = _origin_s(stream)
     if start_s > _PREROLL_S:
         stream.container.seek(int((origin_s + start_s - _PREROLL_S) / stream.time_base), stream=stream)
     for frame in decode_frames(stream):
