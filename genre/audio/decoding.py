@@ -236,7 +236,7 @@ def _iterate_with_fallback(
                 failures["soundfile"] = _describe_failure(error)
                 is_ordered = isinstance(error, MisleadingHeader)
         try:
-            is_ordered = is_ordered or (content.seconds is None and is_interrupted(file))
+            is_ordered = is_ordered or is_interrupted(file, content)
             yield from islice(by_pyav(file, content, is_ordered), n_read, None)
         except Exception as error:  # as above
             failures["PyAV"] = _describe_failure(error)

@@ -25,6 +25,9 @@ _STRETCH_S = 30.0
 #: Largest difference between a container's claim and its packets, seconds, at which the claim is taken.
 _MAX_DIFFERENCE_S = 1.0
 
+#: FFmpeg's names of bare streams, in which times are guessed.
+_BARE = ("ac3", "eac3", "dts", "amr")
+
 _interruptions = Memory[bool]()
 
 
@@ -53,17 +56,19 @@ def read_duration_by_pyav(file: BinaryIO, content: Content, is_ordered: bool) ->
         return claimed_s if is_right else _last_packet_end_s(stream, 0.0) - origin_s
 
 
-def is_interrupted(file: BinaryIO) -> bool:
-    """Return whether the times of an open file's packets leap, as where recordings were joined or parts are missing.
+def is_interrupted(file: BinaryIO, content: Content) -> bool:
+    """Return whether the times of an open file's packets leap, as where recordings were joined, or are guessed.
 
     MP4 and Matroska are not gone through, which would take a tenth of the time of decoding six clips: their index
     gives each packet its time, and a second file in one is found by `genre.audio.scans`.
 
     Parameters
     ----------
-    file : file
-        Open, binary, able to seek.
+    file, content
+        As in `decode_by_pyav`.
     """
+    if content.seconds is not None or content.is_indexed:
+        return False
     return _interruptions.recall(file, lambda: _has_leap(file))
 
 
@@ -132,8 +137,8 @@ def read_windows_by_pyav(
 def _has_leap(file: BinaryIO) -> bool:
     """Return whether a packet is more than a second from where the one before it ends."""
     with open_stream(file) as stream:
-        if stream.container.format.name.partition(",")[0] in ("mov", "matroska"):
-            return False
+        if stream.container.format.name in _BARE:
+            return True
         most = _MAX_DIFFERENCE_S / stream.time_base
         end = None
         for packet in stream.container.demux(stream):

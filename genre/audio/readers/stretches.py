@@ -17,6 +17,10 @@ from genre.errors import AudioError
 #: the process; packed samples are read safely, whatever their number.
 _MAX_PLANES = 7
 
+#: Maximum number of channels that are kept for a whole window, to see whether they cancel each other out; more, which
+#: no recording on two speakers has, are averaged frame by frame, so that memory does not grow with their number.
+_MAX_KEPT = 16
+
 #: Formats of samples that decoders of what was not lossily compressed return, in which a bit stream may hide.
 _INTEGERS = {"s16", "s16p", "s32", "s32p"}
 
@@ -63,7 +67,10 @@ class BlockReader:
         for part in self._resamplers[kind].resample(frame):
             y = part.to_ndarray()
             is_planar = part.format.is_planar
-            yield Block(y if is_planar else y.reshape(-1, n_channels), kind[2], is_planar, kind[0] in _INTEGERS)
+            samples = y if is_planar else y.reshape(-1, n_channels)
+            if n_channels > _MAX_KEPT:
+                samples = samples.mean(axis=1, keepdims=True)
+            yield Block(samples, kind[2], is_planar, kind[0] in _INTEGERS)
 
 
 def _sample_format(n_channels: int) -> str:

@@ -22,11 +22,14 @@ class Content:
         First byte and end of each of several files that were written one after another; empty for a single one.
     is_changing : bool
         Whether what the first packets promise does not hold for all: they are interrupted, or change rate or channels.
+    is_indexed : bool
+        Whether the container is one whose index gives each packet its time.
     """
 
     seconds: float | None = None
     spans: tuple[tuple[int, int], ...] = ()
     is_changing: bool = False
+    is_indexed: bool = False
 
     @property
     def is_irregular(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import BinaryIO
 
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
@@ -29,13 +30,15 @@ def scan_mp4(file: BinaryIO, start: int) -> Content:
     while len(header := read_at(file, at, 16)) >= 8:
         if header[4:8] == b"ftyp":
             starts.append(at)
+        if header[4:8] == b"moof" and not _is_local(file):
+            break  # each of a thousand fragments would be a request to the server
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length follows, in 64 bits
             length = int.from_bytes(header[8:], "big")
         if length < 8:  # 0: up to the end
             break
         at += length
-    return Content(spans=join_spans(file, starts))
+    return Content(spans=join_spans(file, starts), is_indexed=True)
 
 
 def scan_matroska(file: BinaryIO, start: int) -> Content:
@@ -50,10 +53,10 @@ def scan_matroska(file: BinaryIO, start: int) -> Content:
     """
     segment = start + _head_size(file, start)
     end = segment + _head_size(file, segment)
-    if end > segment and end >= find_size(file):
-        return Content()
+    if (end > segment and end >= find_size(file)) or not _is_local(file):
+        return Content(is_indexed=True)
     starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
-    return Content(spans=join_spans(file, starts))
+    return Content(spans=join_spans(file, starts), is_indexed=True)
 
 
 def scan_au(file: BinaryIO, start: int) -> Content:
@@ -72,6 +75,11 @@ def scan_au(file: BinaryIO, start: int) -> Content:
         starts.append(at)
         at += int.from_bytes(header[4:8], "big") + int.from_bytes(header[8:12], "big")
     return Content(spans=join_spans(file, starts))
+
+
+def _is_local(file: BinaryIO) -> bool:
+    """Return whether a file lies on disk or in memory; others may ask a server for each part."""
+    return isinstance(getattr(file, "raw", file), io.FileIO | io.BytesIO)
 
 
 def _head_size(file: BinaryIO, start: int) -> int:

@@ -69,6 +69,10 @@ def mono_then_stereo(encode: Callable[[np.ndarray], bytes]) -> bytes:
     return encode(odd.sound(channels=1, end=1)) + encode(odd.sound(first=1))
 
 
+def in_fragments(y: np.ndarray) -> bytes:
+    return odd.by_pyav(y, "aac", "mp4", movflags="frag_keyframe+empty_moov", frag_duration="1000000")
+
+
 def aac_of_two_rates() -> bytes:
     first = pyav(odd.sound(48_000, end=1), "aac", "adts", 48_000)
     return first + pyav(odd.sound(first=1), "aac", "adts")
@@ -106,6 +110,7 @@ MISLEADING: dict[str, Callable[[], bytes]] = {
     "MP3 around junk": lambda: np.random.default_rng(1).bytes(20_000).join(map(odd.bare_frames, parts(odd.mp3))),
     "WAV that was never closed": lambda: odd.with_data_size(wav(odd.sound()), 0),
     "joined M4A": lambda: joined(pyav, codec="aac", container="mp4"),
+    "joined M4A in fragments": lambda: b"".join(map(in_fragments, (odd.sound(end=1), odd.sound(first=1)))),
     "joined Matroska": lambda: joined(pyav, codec="aac", container="matroska"),
     "AAC from 48 to 44.1 kHz": aac_of_two_rates,
     "AAC from mono to stereo": lambda: mono_then_stereo(lambda y: pyav(y, "aac", "adts")),
@@ -171,6 +176,7 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
     "WAV of unknown length": lambda: odd.with_data_size(wav(odd.sound()), 2**32 - 1),
     "AIFF": lambda: wav(odd.sound(), kind="AIFF"),
     "M4A": lambda: pyav(odd.sound(), "aac", "mp4"),
+    "M4A in fragments": lambda: in_fragments(odd.sound()),
     "Matroska": lambda: pyav(odd.sound(), "aac", "matroska"),
     "AAC": lambda: pyav(odd.sound(), "aac", "adts"),
     "Ogg FLAC": lambda: pyav(odd.sound(), "flac", "ogg"),
