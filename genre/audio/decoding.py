@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 
-from genre.audio.readers.by_pyav import decode_by_pyav, is_interrupted, read_duration_by_pyav, read_windows_by_pyav
+from genre.audio.readers.by_pyav import decode_by_pyav, read_duration_by_pyav, read_windows_by_pyav
 from genre.audio.readers.by_soundfile import (
-    MisleadingHeader,
     decode_by_soundfile,
     read_duration_by_soundfile,
     read_windows_by_soundfile,
 )
+from genre.audio.readers.fallback import AudioSource, iterate_with_fallback, name_source, read_with_fallback
 from genre.audio.readers.limits import refuse_length
-from genre.audio.scans import scan_content
-from genre.audio.scans.content import Content
 from genre.config import AudioConfig
-from genre.errors import AudioError, GenreError, UsageError, is_system_error
-
-AudioSource = str | Path | bytes | BinaryIO
-T = TypeVar("T")
+from genre.errors import AudioError, UsageError
 
 
 class Length(NamedTuple):
@@ -67,7 +57,7 @@ def read_length(source: AudioSource) -> Length:
     OSError, MemoryError
         What the system says of its own state: see `genre.errors.is_system_error`.
     """
-    return _read_with_fallback(
+    return read_with_fallback(
         source,
         lambda file, content: Length(read_duration_by_soundfile(file, content), False),
         lambda file, content, is_ordered: Length(read_duration_by_pyav(file, content, is_ordered), is_ordered),
@@ -184,7 +174,7 @@ def decode_windows(
     """
     found = set() if notes is None else notes
     n = 0
-    for y, sr in _iterate_with_fallback(
+    for y, sr in iterate_with_fallback(
         source,
         lambda file, content: read_windows_by_soundfile(file, content, config.clip_s, max_s, found),
         lambda file, content, is_ordered: read_windows_by_pyav(file, content, is_ordered, config.clip_s, max_s, found),
@@ -197,109 +187,19 @@ def decode_windows(
         yield start_s, _resample(y, sr, config.sr, config.resampler)
         n += 1
     if not n:
-        raise AudioError("empty", f"{_source_name(source)}: no audio in it; give a file with sound")
-
-
-def _read_with_fallback(
-    source: AudioSource,
-    by_soundfile: Callable[[BinaryIO, Content], T],
-    by_pyav: Callable[[BinaryIO, Content, bool], T],
-) -> T:
-    """Read with soundfile, or where that fails with PyAV; an error names both reasons."""
-    return next(
-        _iterate_with_fallback(
-            source,
-            lambda file, content: iter([by_soundfile(file, content)]),
-            lambda file, content, is_ordered: iter([by_pyav(file, content, is_ordered)]),
-        )
-    )
-
-
-def _iterate_with_fallback(
-    source: AudioSource,
-    by_soundfile: Callable[[BinaryIO, Content], Iterator[T]],
-    by_pyav: Callable[[BinaryIO, Content, bool], Iterator[T]],
-) -> Iterator[T]:
-    """Yield the items that soundfile reads, and PyAV's from where it fails or would not read all of the sound."""
-    n_read = 0
-    failures = {}
-    with _open_source(source) as file:
-        content = scan_content(file)
-        is_ordered = content.is_irregular
-        if not is_ordered:
-            try:
-                for item in by_soundfile(file, content):
-                    n_read += 1
-                    yield item
-                return
-            except Exception as error:  # decoders raise anything on damaged files
-                failures["soundfile"] = _describe_failure(error)
-                is_ordered = isinstance(error, MisleadingHeader)
-        try:
-            is_ordered = is_ordered or is_interrupted(file, content)
-            yield from islice(by_pyav(file, content, is_ordered), n_read, None)
-        except Exception as error:  # as above
-            failures["PyAV"] = _describe_failure(error)
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-            raise AudioError(
-                "undecodable",
-                f"{_source_name(source)}: not a readable audio file ({reasons}); "
-                "if it is audio, convert it to wav or flac",
-            ) from error
-
-
-def _describe_failure(error: Exception) -> str:
-    """Return a decoder's own words; an error of this project's or of the system is raised as it is."""
-    if isinstance(error, GenreError) or is_system_error(error):
-        raise error
-    return _error_text(error)
+        raise AudioError("empty", f"{name_source(source)}: no audio in it; give a file with sound")
 
 
 def _decode_native(source: AudioSource, start_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
     """Decode a window of a source to mono; return at least one sample, and the source's own sampling rate."""
-    y, sr = _read_with_fallback(
+    y, sr = read_with_fallback(
         source,
         lambda file, content: decode_by_soundfile(file, content, start_s, duration_s),
         lambda file, content, is_ordered: decode_by_pyav(file, content, is_ordered, start_s, duration_s),
     )
     if y.size == 0:
-        raise AudioError("too_short", f"{_source_name(source)}: ends before {start_s:g} s, the start of the clip")
+        raise AudioError("too_short", f"{name_source(source)}: ends before {start_s:g} s, the start of the clip")
     return y, sr
-
-
-def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
-    """Open the source as a file object; PyAV given a name would take it for a URL where it looks like one."""
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    if not isinstance(source, str | Path):
-        source.seek(0)
-        return nullcontext(source)
-    try:
-        # Opening a pipe would wait for a writer, and a device has no end.
-        if not stat.S_ISREG(Path(source).stat().st_mode):
-            raise AudioError(
-                "undecodable", f"{source}: cannot be opened: it is a folder, a pipe or a device; give a file"
-            )
-        return Path(source).open("rb", buffering=0)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        if is_system_error(error):
-            raise
-        raise AudioError("undecodable", f"{source}: cannot be opened: {_error_text(error)}") from error
-
-
-def _source_name(source: AudioSource) -> str:
-    """Return the name of the source for error messages."""
-    if isinstance(source, str | Path):
-        return Path(source).name
-    return f"audio of {len(source)} bytes" if isinstance(source, bytes) else "audio"
-
-
-def _error_text(error: BaseException) -> str:
-    """Return a library's own message, without the reprs and numbers around it."""
-    for attribute in ("error_string", "strerror"):
-        if text := getattr(error, attribute, None):
-            return str(text).rstrip(".")
-    return str(error) or type(error).__name__
 
 
 def _resample(y: np.ndarray, sr_native: int, sr: int, resampler: str) -> np.ndarray:
