@@ -12,7 +12,7 @@ from pathlib import Path
 #: Files and folders of the package that a served model imports.
 CORE = (
     *("__init__.py", "config.py", "errors.py", "parameters.py", "files.py", "folds.py", "answer_log.py", "ensemble.py"),
-    *("audio/__init__.py", "audio/clips.py", "audio/decoding.py", "audio/readers.py"),
+    *("audio/__init__.py", "audio/clips.py", "audio/decoding.py", "audio/readers", "audio/scans"),
     *("inputs", "probabilities", "models"),
 )
 

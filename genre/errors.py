@@ -1,5 +1,6 @@
 """Errors that a user can act on: each message is one sentence with the next step."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,53 @@ class DataError(GenreError):
 
 class TrainingError(GenreError):
     """Failure to train a model, with the reason."""
+
+
+#: What the system says when a disk, a network or memory fails, whatever the file that was being read.
+_SYSTEM_ERRNOS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENXIO", "ENODEV", "ENOSPC", "EDQUOT", "ENOMEM", "EMFILE", "ENFILE", "ESTALE", "EREMOTEIO"),
+        *(
+            "ETIMEDOUT",
+            "ENOTCONN",
+            "ECONNRESET",
+            "ECONNABORTED",
+            "EHOSTDOWN",
+            "EHOSTUNREACH",
+            "ENETDOWN",
+            "ENETUNREACH",
+        ),
+    )
+    if hasattr(errno, name)
+)
+
+
+def is_system_error(error: BaseException) -> bool:
+    """Return whether an error is one of the system, such as a disk that is away, and so no fault of the file.
+
+    Parameters
+    ----------
+    error : exception
+        Of an operation on a file. What FFmpeg says, which uses the same numbers for damaged files, is none.
+    """
+    if type(error).__module__.partition(".")[0] == "av":
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SYSTEM_ERRNOS)
+
+
+def describe_system_error(path: object, error: BaseException) -> str:
+    """Return the sentence about a file that the system fails to read.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    error : exception
+        One of the system, see `is_system_error`.
+    """
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{path} cannot be read at the moment ({reason}); see that its disk and the memory are there, then run again"
 
 
 @contextmanager

@@ -64,6 +64,13 @@ class Window(NamedTuple):
     inputs: ClipInputs
 
 
+class Track(NamedTuple):
+    """A file that can be classified: its windows, at least one, and what to say of how it was heard."""
+
+    windows: list[Window]
+    note: str | None
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of one request; attributes as in `GenreModel.predict`."""
@@ -115,7 +122,8 @@ class GenreModel(PythonModel):
         pd.DataFrame
             ``genre`` (or ``unknown``), ``confidence`` (0..1), ``probabilities`` (dict, the highest first), ``error``
             (``code`` and ``message`` if the row has no prediction, else None), ``model_version`` (such as
-            ``genre/3``, None for a model of no registry), ``warning`` (a sentence about the model, or None), and, if
+            ``genre/3``, None for a model of no registry), ``warning`` (a sentence about the model, or None), ``note``
+            (a sentence about how the file was heard, such as that its channels cancel out, or None), and, if
             requested, ``timeline``: a list of ``start_s``, ``end_s`` and ``probabilities``. A file longer than a clip
             is cut into ten-second windows, whose probabilities are averaged; silent windows are skipped.
 
@@ -126,13 +134,13 @@ class GenreModel(PythonModel):
         """
         texts = _read_rows(model_input)
         options = self._options(params or {})
-        rows: list[list[Window] | AudioError] = []
+        rows: list[Track | AudioError] = []
         n_seconds = 0.0
         for text in texts:
             row = self._prepare_row(text, n_seconds)
             rows.append(row)
-            n_seconds += row[-1].end_s if isinstance(row, list) else 0.0
-        columns = ["genre", "confidence", "probabilities", "error", "model_version", "warning"]
+            n_seconds += row.windows[-1].end_s if isinstance(row, Track) else 0.0
+        columns = ["genre", "confidence", "probabilities", "error", "model_version", "warning", "note"]
         columns += ["timeline"] * options.timeline
         fixed = {"model_version": self.version, "warning": self.ensemble.warning or None}
         records = [[(record | fixed).get(column) for column in columns] for record in self._predict_rows(rows, options)]
@@ -155,8 +163,8 @@ class GenreModel(PythonModel):
             min_confidence=self.ensemble.min_confidence if min_confidence is None else min_confidence,
         )
 
-    def _prepare_row(self, text: Any, seconds_before: float) -> list[Window] | AudioError:
-        """Return the windows of one row, at least one, or the reason why it has none."""
+    def _prepare_row(self, text: Any, seconds_before: float) -> Track | AudioError:
+        """Return the windows of one row, or the reason why it has none."""
         try:
             if seconds_before >= MAX_REQUEST_SECONDS:
                 raise AudioError(
@@ -165,17 +173,18 @@ class GenreModel(PythonModel):
                     "send this row in another request",
                 )
             with DECODE_SLOTS:
-                return self._prepare_windows(_decode_base64(text))
+                return self._prepare_track(_decode_base64(text))
         except AudioError as error:
             return error
         except Exception:  # a bug must not cost the other rows their predictions, nor show clients a traceback
             return _internal_error()
 
-    def _prepare_windows(self, data: bytes) -> list[Window]:
+    def _prepare_track(self, data: bytes) -> Track:
         """Cut a file into ten-second windows and compute their inputs; silent windows of a longer track are skipped."""
         futures: list[Future[Window | AudioError]] = []
+        notes: set[str] = set()
         last = None
-        for window in decoding.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS):
+        for window in decoding.decode_windows(data, self.ensemble.config, max_s=MAX_SECONDS, notes=notes):
             if last:
                 futures.append(WINDOW_EXECUTOR.submit(self._prepare_window, *last))
                 wait(futures[-2:-1])  # no more than three windows in memory
@@ -186,7 +195,7 @@ class GenreModel(PythonModel):
         usable = [window for window in windows if isinstance(window, Window)]
         if isinstance(last_window, AudioError) and not usable:
             raise last_window
-        return usable
+        return Track(usable, "; ".join(sorted(notes)) or None)
 
     def _prepare_window(self, start_s: float, y: np.ndarray) -> Window | AudioError:
         """Compute the inputs of one window; return the error if it cannot be classified."""
@@ -196,18 +205,18 @@ class GenreModel(PythonModel):
             return error
         return Window(start_s, start_s + clip.size / self.ensemble.config.sr, self.ensemble.compute_inputs(clip))
 
-    def _predict_rows(self, rows: list[list[Window] | AudioError], options: Options) -> list[dict[str, Any]]:
+    def _predict_rows(self, rows: list[Track | AudioError], options: Options) -> list[dict[str, Any]]:
         """Return all rows of the response, predicting the windows of all files together."""
-        windows = [window.inputs for row in rows if isinstance(row, list) for window in row]
+        windows = [window.inputs for row in rows if isinstance(row, Track) for window in row.windows]
         try:
             proba = iter(self.ensemble.predict_inputs(windows))
         except Exception:  # a bug, as in `_prepare_row`
             error = _internal_error()
-            rows = [error if isinstance(row, list) else row for row in rows]
+            rows = [error if isinstance(row, Track) else row for row in rows]
         return [
             self._error_row(row)
             if isinstance(row, AudioError)
-            else self._prediction_row(row, np.stack([next(proba) for _ in row]), options)
+            else self._prediction_row(row, np.stack([next(proba) for _ in row.windows]), options)
             for row in rows
         ]
 
@@ -216,8 +225,9 @@ class GenreModel(PythonModel):
         code = CODES.get(error.status, error.status)
         return {"error": {"code": code, "message": error.reason}}
 
-    def _prediction_row(self, windows: list[Window], proba: np.ndarray, options: Options) -> dict[str, Any]:
+    def _prediction_row(self, track: Track, proba: np.ndarray, options: Options) -> dict[str, Any]:
         """Return one row of the response, from the probabilities of its windows."""
+        windows = track.windows
         mean = proba.mean(axis=0)
         middle = windows[len(windows) // 2]
         by_genre = dict(zip(self.ensemble.genres, mean.tolist(), strict=True))
@@ -229,6 +239,7 @@ class GenreModel(PythonModel):
             "confidence": confidence,
             "probabilities": self._rank_genres(mean, options.top_k),
             "error": None,
+            "note": track.note,
         }
         if options.timeline:
             row["timeline"] = [

@@ -88,7 +88,7 @@ def draw_page(url: str) -> None:
 
 
 def _show_prediction(prediction: dict[str, Any]) -> None:
-    """Show genre, confidence, version and the model's warning, and all genres as bars."""
+    """Show genre, confidence, version, the model's warning and the note on the file, and all genres as bars."""
     import altair as alt
     import pandas as pd
     import streamlit as st
@@ -101,6 +101,8 @@ def _show_prediction(prediction: dict[str, Any]) -> None:
     st.caption(f"{caption} · model {version}" if version else caption)
     if prediction["warning"]:
         st.warning(prediction["warning"])
+    if prediction["note"]:
+        st.info(prediction["note"])
     table = pd.DataFrame(prediction["probabilities"].items(), columns=["genre", "probability"])
     bars = alt.Chart(table).encode(
         x=alt.X("probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5), title=None),

@@ -55,8 +55,9 @@ def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, A
     -------
     list of dict
         For each file ``genre``, ``confidence``, ``probabilities`` (best first), ``error`` (None or ``code`` and
-        ``message``), ``model_version``, ``warning`` (a sentence about the model) and ``timeline``, the last three None
-        where the response has none; the same form for models logged when errors were plain text.
+        ``message``), ``model_version``, ``warning`` (a sentence about the model), ``note`` (a sentence about how the
+        file was heard) and ``timeline``, the last four None where the response has none; the same form for models
+        logged when errors were plain text.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def _normalise(prediction: Prediction) -> Prediction:
         error = failed_prediction("failed", error)["error"]
     proba = prediction["probabilities"]
     ranked = proba and dict(sorted(proba.items(), key=lambda item: -item[1]))
-    absent = dict.fromkeys(("model_version", "warning", "timeline"))
+    absent = dict.fromkeys(("model_version", "warning", "note", "timeline"))
     return absent | prediction | {"error": error, "probabilities": ranked}
 
 
@@ -138,7 +139,7 @@ def failed_prediction(code: str, message: str) -> Prediction:
     dict
         As from `predict_audio`.
     """
-    empty = ("genre", "confidence", "probabilities", "model_version", "warning", "timeline")
+    empty = ("genre", "confidence", "probabilities", "model_version", "warning", "note", "timeline")
     return dict.fromkeys(empty) | {"error": {"code": code, "message": message}}
 
 
@@ -212,12 +213,15 @@ def format_prediction(name: str, answer: Prediction, *, width: int, top_k: int |
     Returns
     -------
     list of str
-        File, genre, confidence and the other genres, best first; then one line per window of the timeline.
+        File, genre, confidence and the other genres, best first; then the note, if there is one, and one line per
+        window of the timeline.
     """
     if error := answer["error"]:
         return [_format_row(name, "error", "", f"{error['code']}: {error['message']}", width)]
     others = {k: p for k, p in list(answer["probabilities"].items())[:top_k] if k != answer["genre"]}
     lines = [_format_row(name, answer["genre"], f"{answer['confidence']:.2f}", _format_probabilities(others), width)]
+    if answer["note"]:
+        lines.append(_format_row("  note", answer["note"], "", "", width))
     for window in answer["timeline"] or []:
         ranked = sorted(window["probabilities"].items(), key=lambda item: -item[1])[:top_k]
         best, p = ranked[0]

@@ -52,6 +52,7 @@ SIGNATURE = ModelSignature(
             ),
             ColSpec(DataType.string, "model_version", required=False),
             ColSpec(DataType.string, "warning", required=False),
+            ColSpec(DataType.string, "note", required=False),
             ColSpec(Array(_WINDOW), "timeline", required=False),
         ]
     ),

@@ -15,9 +15,6 @@ import av
 from genre.audio.readers import CONTAINERS
 from genre.errors import DataError
 
-#: Demuxers of FFmpeg that may be used: those of the readers, and formats whose tags are written though none reads them.
-_DEMUXERS = f"{CONTAINERS},ac3,eac3,dts,dsf,iff,tta,mpc,mpc8,tak"
-
 #: Demuxers for which the packets follow from the bytes alone, in order. Others look up where a packet lies in a table.
 _READ_IN_ORDER = ("aac", "flac", "mp3", "ogg")
 
@@ -107,7 +104,7 @@ def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int,
 def _open(part: Stretch, demuxer: str | None = None) -> Any:
     """Open a part of a file with FFmpeg, which looks at no more of it than its header: all packets are read anyway."""
     part.seek(0)
-    options = {"format_whitelist": _DEMUXERS, "probesize": "32"}
+    options = {"format_whitelist": CONTAINERS, "probesize": "32"}
     return av.open(part, format=demuxer, metadata_errors="ignore", options=options)
 
 

@@ -15,7 +15,7 @@ from genre.audio.left_out import LeftOut
 from genre.audio.listing import find_audio_files, list_subfolders
 from genre.audio.suffixes import list_accepted, name_suffix
 from genre.config import AudioConfig
-from genre.errors import AudioError, DataError
+from genre.errors import AudioError, DataError, describe_system_error, is_system_error
 
 #: Rows put into a table at a time, because as records they take several times the memory.
 ROWS_PER_TABLE = 4096
@@ -45,7 +45,8 @@ def load_clips(source: Path, directory: Path, left_out: LeftOut, *, max_clips_pe
     Raises
     ------
     DataError
-        If there is no audio, the CSV lacks a column or has an invalid line, or `max_clips_per_track` is less than 1.
+        If there is no audio, the CSV lacks a column or has an invalid line, `max_clips_per_track` is less than 1, or
+        the system fails to read a file, as where its disk is away.
     """
     if max_clips_per_track < 1:
         raise DataError(f"max_clips_per_track must be at least 1, got {max_clips_per_track}")
@@ -190,7 +191,10 @@ def _make_record(record: Mapping[Hashable, Any], source: Path) -> dict[str, Any]
 
 
 def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
-    """Return the rows of the clips table for one track, or for the listed stretch of it."""
+    """Return the rows of the clips table for one track, or for the listed stretch of it.
+
+    What the system says, such as that the disk is away, is raised: it is no fault of the file.
+    """
     path = track["path"]
     config = AudioConfig()
     offset_s = track.get("start_s", 0.0)
@@ -202,16 +206,19 @@ def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     try:
         str(path).encode()
         stat = path.stat()
-        duration_s = decoding.read_duration_s(path)
-        stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
+        duration_s, is_ordered = decoding.read_length(path)
+        # what was computed of such a file before all of it was decoded is not used again
+        stamp = f"{stat.st_size}-{stat.st_mtime_ns}{'-ordered' if is_ordered else ''}"
         end_s = min(duration_s, track.get("end_s", duration_s))
         if end_s <= offset_s:
             raise AudioError("too_short", f"{path} ends after {duration_s:.1f} s, before start_s {offset_s:g}")
         starts = window_starts(end_s - offset_s, config, max_windows=max_clips)
     except AudioError as error:
         row |= {"status": error.status, "reason": error.reason}
-    except OSError as error:
-        row |= {"status": "undecodable", "reason": f"{path}: {error.strerror}"}
+    except (OSError, MemoryError) as error:
+        if is_system_error(error):
+            raise DataError(describe_system_error(path, error)) from error
+        row |= {"status": "undecodable", "reason": f"{path}: {getattr(error, 'strerror', error)}"}
     except UnicodeEncodeError:
         reason = f"the name {track['listed']} is not UTF-8; rename the file"
         row |= {"path": track["listed"], "status": "undecodable", "reason": reason}

@@ -10,7 +10,7 @@ import pandas as pd
 from genre.audio import decoding
 from genre.audio.clips import prepare_clip
 from genre.config import AudioConfig
-from genre.errors import AudioError
+from genre.errors import AudioError, DataError, describe_system_error, is_system_error
 from genre.inputs import compute_inputs, derive_inputs, get_input, is_vector, load_weights
 from genre.store import contents, parts
 
@@ -69,6 +69,11 @@ def compute_part(
     -------
     int
         Number of clips.
+
+    Raises
+    ------
+    DataError
+        If the system fails to read a file, as where its disk is away: that is no fault of the file.
     """
     names = [name for family in families for name in parts.family_inputs(family)]
     read_values = _derive_stored if _are_derivable(families) else _compute_decoded
@@ -84,6 +89,8 @@ def compute_part(
         except AudioError as error:
             outcome |= {"status": error.status, "reason": error.reason}
         except Exception as error:  # one file must not stop the other million
+            if is_system_error(error):
+                raise DataError(describe_system_error(clip.path, error)) from error
             outcome |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         outcomes.append(outcome)
     index = pd.DataFrame(outcomes)

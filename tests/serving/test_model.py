@@ -50,10 +50,22 @@ def test_each_row_has_a_prediction_or_an_error(url):
     assert high["confidence"] == max(high["probabilities"].values()) > 0.5
     assert list(high["probabilities"]) == ["high", "low"] and list(low["probabilities"]) == ["low", "high"]
     assert high["error"] is None and high["model_version"] == bad["model_version"] == "genre/1"
-    assert set(high) == {"genre", "confidence", "probabilities", "error", "model_version", "warning"} == set(bad)
-    assert high["warning"] is bad["warning"] is None
+    assert (
+        set(high) == {"genre", "confidence", "probabilities", "error", "model_version", "warning", "note"} == set(bad)
+    )
+    assert high["warning"] is bad["warning"] is high["note"] is bad["note"] is None
     assert [row["error"]["code"] for row in (bad, foreign, silent)] == ["not_base64", "not_base64", "silent"]
     assert bad["genre"] is bad["confidence"] is bad["probabilities"] is None
+
+
+def test_a_recording_with_one_channel_inverted_is_heard_and_noted(url):
+    y = tone(20, hz=900)
+    rows = [encoded(np.stack([y, sign * y], axis=1), kind="FLAC") for sign in (1, -1)]
+    plain, inverted = ask(url, rows)
+    assert plain["note"] is None
+    assert inverted["note"] == "the channels cancel each other out; the loudest one was analysed"
+    assert inverted["genre"] == plain["genre"] == "high"
+    assert inverted["probabilities"] == pytest.approx(plain["probabilities"], abs=0.01)
 
 
 def test_every_form_of_request_gives_the_same_prediction(url):

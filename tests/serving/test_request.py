@@ -185,3 +185,12 @@ def test_names_of_any_bytes_and_genres_of_any_script_are_printed(tmp_path):
         done = run("--url", url, name)
     assert done.returncode == 0
     assert "演歌" in done.stdout.decode()
+
+
+def test_the_note_on_a_file_is_a_line_below_it():
+    with answering((200, {"predictions": [OLD | {"note": "the channels cancel out"}]})) as (url, _):
+        [prediction] = request.predict_audio([b"audio"], url)
+    first, second = request.format_prediction("a.wav", prediction, width=8)
+    assert first.startswith("a.wav") and second.split() == ["note", "the", "channels", "cancel", "out"]
+    with answering((200, {"predictions": [OLD]})) as (url, _):
+        assert request.predict_audio([b"audio"], url)[0]["note"] is None

@@ -12,8 +12,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genre.audio import decoding, readers
+from genre.audio import decoding
 from genre.audio.clips import SILENCE_PEAK, prepare_clip, window_starts
+from genre.audio.readers import by_pyav, stretches
+from genre.audio.readers.limits import MAX_CHANNELS
 from genre.config import AudioConfig
 from genre.errors import AudioError, UsageError
 from tests.support.project import ROOT
@@ -183,13 +185,13 @@ def test_channels_that_only_pyav_reads_are_averaged(tmp_path, layout):
 @pytest.mark.parametrize("layout", ["stereo", "5.1"])
 def test_frames_of_more_channels_than_pyav_reads_safely_are_averaged_too(tmp_path, layout, monkeypatch):
     """Above the real limit PyAV once crashed the process: here a lowered one, and a file that is harmless."""
-    monkeypatch.setattr(readers, "_MAX_PLANES", 1)
+    monkeypatch.setattr(stretches, "_MAX_PLANES", 1)
     check_channels_read_by_pyav(tmp_path / "a.wv", layout)
 
 
 def test_frames_are_read_as_planar_samples_up_to_the_limit_only():
-    assert readers._sample_format(1) == readers._sample_format(readers._MAX_PLANES) == "fltp"
-    assert readers._sample_format(readers._MAX_PLANES + 1) == readers._sample_format(readers.MAX_CHANNELS) == "flt"
+    assert stretches._sample_format(1) == stretches._sample_format(stretches._MAX_PLANES) == "fltp"
+    assert stretches._sample_format(stretches._MAX_PLANES + 1) == stretches._sample_format(MAX_CHANNELS) == "flt"
 
 
 def check_channels_read_by_pyav(path: Path, layout: str) -> None:
@@ -328,8 +330,8 @@ def test_no_more_than_the_duration_is_decoded(files, monkeypatch):
     for suffix in ("wav", "m4a"):
         assert decoding.decode_audio(files[suffix], sr=SR, duration_s=0.5).size == SR // 2
     frames = []
-    decode_frames = readers._pyav_frames
-    monkeypatch.setattr(readers, "_pyav_frames", lambda stream: (frames.append(f) or f for f in decode_frames(stream)))
+    decode_frames = by_pyav.decode_frames
+    monkeypatch.setattr(by_pyav, "decode_frames", lambda stream: (frames.append(f) or f for f in decode_frames(stream)))
     decoding.decode_audio(files["m4a"], sr=SR, duration_s=0.5)
     assert sum(frame.samples for frame in frames) < SR
 
@@ -526,8 +528,8 @@ def test_a_header_that_promises_hours_over_a_short_file_is_not_believed():
 
 def test_a_file_of_hundreds_of_channels_is_refused():
     file = io.BytesIO()
-    soundfile.write(file, np.zeros((3, readers.MAX_CHANNELS + 1)), 22050, format="WAV")
-    with pytest.raises(AudioError, match=f"has {readers.MAX_CHANNELS + 1} channels; at most {readers.MAX_CHANNELS}"):
+    soundfile.write(file, np.zeros((3, MAX_CHANNELS + 1)), 22050, format="WAV")
+    with pytest.raises(AudioError, match=f"has {MAX_CHANNELS + 1} channels; at most {MAX_CHANNELS}"):
         list(decoding.decode_windows(file.getvalue(), CONFIG))
 
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ import soundfile as sf
 
 from genre import datasets
 from genre.audio.left_out import LeftOut
+from genre.config import AudioConfig
 from genre.datasets import folder
 from genre.errors import DataError, UsageError
 from genre.inputs.features import FEATURE_NAMES
+from genre.store import computing
+from tests.support import odd_files
 from tests.support.sounds import tone, write_music, write_tagged_music
 
 
@@ -178,6 +182,38 @@ def test_another_end_changes_the_stamp(tmp_path, music):
         (tmp_path / "list.csv").write_text(f"path,genre,end_s\n{path},a,{end}\n{music / 'high' / '0.wav'},b,\n")
         stamps.append(load(tmp_path / "list.csv", tmp_path)["stamp"][0])
     assert stamps[0] != stamps[1]
+
+
+def test_the_stamp_of_a_file_whose_header_misleads_differs_from_that_of_others(tmp_path):
+    """What was computed of its beginning alone, before all of such a file was decoded, must not be used again."""
+    (tmp_path / "rock").mkdir()
+    flac = odd_files.by_soundfile(odd_files.part(440, 2), format="FLAC")
+    for name, data in (("one", flac), ("joined", flac * 3)):
+        (tmp_path / "rock" / f"{name}.flac").write_bytes(data)
+    clips = folder.load_clips(tmp_path, tmp_path).set_index("recording")
+    sizes = {name: (tmp_path / "rock" / f"{name}.flac").stat() for name in ("one", "joined")}
+    stamps = {name: f"{stat.st_size}-{stat.st_mtime_ns}" for name, stat in sizes.items()}
+    assert clips.loc["rock/one.flac", "stamp"] == f"{stamps['one']}-2"
+    assert clips.loc["rock/joined.flac", "stamp"] == f"{stamps['joined']}-ordered-6"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that the system cannot read")
+def test_what_the_system_cannot_read_ends_the_listing_and_blames_no_file(tmp_path):
+    (tmp_path / "rock").mkdir()
+    (tmp_path / "rock" / "a.flac").symlink_to("/proc/self/mem")  # its first byte is an error of input and output
+    with pytest.raises(DataError, match=r"a\.flac cannot be read at the moment \(Input/output error\)"):
+        load(tmp_path, tmp_path)
+    assert store_errors(tmp_path / "rock" / "a.flac", tmp_path) == DataError
+
+
+def store_errors(path: Path, directory: Path) -> type[Exception] | None:
+    """Return the kind of error with which computing the inputs of a file ends."""
+    row = {"clip_id": "a", "path": str(path), "stamp": "1", "start_s": 0.0, "end_s": 10.0}
+    try:
+        computing.compute_part(pd.DataFrame([row]), AudioConfig(), directory)
+    except Exception as error:
+        return type(error)
+    return None
 
 
 def test_a_file_name_that_is_not_utf8_is_escaped_and_refused(tmp_path):

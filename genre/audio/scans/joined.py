@@ -1,0 +1,93 @@
+"""MP4, Matroska and AU: a file that is followed by another."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+
+_EBML = b"\x1aE\xdf\xa3"
+_AU = b".snd"
+
+#: Identifier of the element that names the kind of an EBML file, RFC 8794 section 11.2.6, and where it is looked for.
+_DOC_TYPE = b"\x42\x82"
+_MAX_HEAD = 64
+
+
+def scan_mp4(file: BinaryIO, start: int) -> Content:
+    """Look for a second ``ftyp`` box: players and FFmpeg read the first file only.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the first box.
+    """
+    starts = []
+    at = start
+    while len(header := read_at(file, at, 16)) >= 8:
+        if header[4:8] == b"ftyp":
+            starts.append(at)
+        if header[4:8] == b"moof" and not _is_local(file):
+            break  # each of a thousand fragments would be a request to the server
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:  # the length follows, in 64 bits
+            length = int.from_bytes(header[8:], "big")
+        if length < 8:  # 0: up to the end
+            break
+        at += length
+    return Content(spans=join_spans(file, starts), is_indexed=True)
+
+
+def scan_matroska(file: BinaryIO, start: int) -> Content:
+    """Look for a second EBML header, as where two recordings were joined: their times begin anew.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the first header.
+    """
+    segment = start + _head_size(file, start)
+    end = segment + _head_size(file, segment)
+    if (end > segment and end >= find_size(file)) or not _is_local(file):
+        return Content(is_indexed=True)
+    starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
+    return Content(spans=join_spans(file, starts), is_indexed=True)
+
+
+def scan_au(file: BinaryIO, start: int) -> Content:
+    """Look for a second file behind the samples of an AU file.
+
+    Parameters
+    ----------
+    file : file
+        Open, binary, able to seek.
+    start : int
+        Position of the magic.
+    """
+    starts = []
+    at = start
+    while (header := read_at(file, at, 12))[:4] == _AU:
+        starts.append(at)
+        at += int.from_bytes(header[4:8], "big") + int.from_bytes(header[8:12], "big")
+    return Content(spans=join_spans(file, starts))
+
+
+def _is_local(file: BinaryIO) -> bool:
+    """Return whether a file lies on disk or in memory; others may ask a server for each part."""
+    return isinstance(getattr(file, "raw", file), io.FileIO | io.BytesIO)
+
+
+def _head_size(file: BinaryIO, start: int) -> int:
+    """Return the length of an EBML element with its identifier of four bytes, RFC 8794 section 6; 0 if not known."""
+    header = read_at(file, start + 4, 8)
+    if not header or not header[0]:
+        return 0
+    n = 9 - header[0].bit_length()
+    mask = (1 << 7 * n) - 1
+    size = int.from_bytes(header[:n], "big") & mask
+    return 0 if size == mask else 4 + n + size
