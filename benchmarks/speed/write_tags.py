@@ -25,7 +25,7 @@ SUFFIXES = ("mp3", "flac", "m4a", "wav", "ogg")
 
 #: Writes a genre into the files of a folder, and prints the seconds; the second names are those of 4f44e01.
 WRITE = """
-import sys, time
+import statistics, sys, time
 from pathlib import Path
 try:
     from genre.library.tagging import write_genres as write
@@ -39,15 +39,17 @@ folder = Path(sys.argv[1])
 first, *files = sorted(folder.iterdir())
 undo = UndoFile(folder.parent / "undo")
 write(first, genre, undo)  # loads libraries
-start = time.perf_counter()
+seconds = []
 for file in files:
+    start = time.perf_counter()
     write(file, genre, undo)
-print((time.perf_counter() - start) / len(files))
+    seconds.append(time.perf_counter() - start)
+print(statistics.median(seconds))
 """
 
 
 def measure_writing(checkout: Path, track: Path, n_files: int) -> float:
-    """Return the seconds per file that a checkout takes to write a genre into copies of a track."""
+    """Return the median of the seconds that a checkout takes to write a genre into a copy of a track."""
     with TemporaryDirectory() as name:
         folder = Path(name) / "music"
         folder.mkdir()

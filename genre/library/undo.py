@@ -56,7 +56,7 @@ class UndoFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
-                file.truncate(_end_of_records(file))
+                _remove_cut_record(file)
                 file.write(json.dumps(record).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -188,14 +188,13 @@ def _iter_records(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]
             yield json.loads(file.readline())
 
 
-def _end_of_records(file: BinaryIO) -> int:
-    """Return the length of an undo file without a last line that a kill cut short."""
+def _remove_cut_record(file: BinaryIO) -> None:
+    """Remove a last line that a kill cut short from an undo file, lest the next record be glued to it."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 1))
-    if file.read(1) in (b"", b"\n"):
-        return size
-    file.seek(0)
-    return sum(len(line) for line in file if line.endswith(b"\n"))
+    if file.read(1) not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
 
 
 def _write_changed(

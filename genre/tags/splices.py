@@ -26,24 +26,8 @@ class Splice:
 
 
 def count_growth(splices: Iterable[Splice]) -> int:
-    """Return by how many bytes some splices make a file longer."""
+    """Count the bytes by which splices make a file longer; negative if they make it shorter."""
     return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)
-
-
-def write_spliced(source: BinaryIO, target: BinaryIO, splices: Sequence[Splice]) -> None:
-    """Copy a file with some stretches replaced.
-
-    Parameters
-    ----------
-    source : file
-        The original, open, binary, able to seek.
-    target : file
-        Where the result is written, from its present position on.
-    splices : sequence of Splice
-        In any order; they must not overlap.
-    """
-    for _, new in iter_spliced(source, sorted(splices)):
-        target.write(new)
 
 
 def iter_spliced(source: BinaryIO, splices: Iterable[Splice]) -> Iterator[tuple[bytes, bytes]]:
@@ -82,8 +66,3 @@ def _copied_pieces(source: BinaryIO, start: int, end: int) -> Iterator[tuple[byt
 def shift_splices(splices: Sequence[Splice], offset: int) -> list[Splice]:
     """Return splices of a part of a file as splices of the file, in which the part begins at `offset`."""
     return [Splice(splice.start + offset, splice.end + offset, splice.content) for splice in splices]
-
-
-def growth_of(splices: Sequence[Splice]) -> int:
-    """Return how many bytes a file grows by some splices; negative if it shrinks."""
-    return sum(len(splice.content) - (splice.end - splice.start) for splice in splices)

@@ -5,14 +5,12 @@ from io import BytesIO
 
 import av
 
-from genre.tags.splices import Splice, write_spliced
+from genre.tags.splices import Splice, iter_spliced
 
 
 def apply_splices(data: bytes, splices: Sequence[Splice]) -> bytes:
     """The bytes after the splices."""
-    target = BytesIO()
-    write_spliced(BytesIO(data), target, splices)
-    return target.getvalue()
+    return b"".join(new for _, new in iter_spliced(BytesIO(data), sorted(splices)))
 
 
 def packets_of(data: bytes) -> list[tuple]:

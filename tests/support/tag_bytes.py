@@ -1,10 +1,7 @@
-"""Tags as bytes, written field by field without the code under test, and files with planned splices applied."""
+"""Tags as bytes, written field by field without the code under test."""
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-
-from genre.tags.splices import Splice, write_spliced
 
 #: Name of the genre frame and of the title frame of each version of ID3v2.
 GENRE = {2: b"TCO", 3: b"TCON", 4: b"TCON"}
@@ -75,10 +72,3 @@ def ape_tag(items: Iterable[tuple[str, bytes]], *, version: int = 2000, flags: i
     if version == 1000:
         return body + sums(0)
     return sums(flags | 0xA0000000) + body + sums(flags | 0x80000000)
-
-
-def apply(data: bytes, splices: Sequence[Splice]) -> bytes:
-    """Return a file with stretches replaced."""
-    target = io.BytesIO()
-    write_spliced(io.BytesIO(data), target, splices)
-    return target.getvalue()

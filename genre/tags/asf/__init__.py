@@ -16,7 +16,7 @@ from mutagen.id3 import TCON
 from genre.errors import DataError
 from genre.tags.asf.attributes import new_attributes, parse_attributes, plan_attributes
 from genre.tags.reading import file_size, read_exactly
-from genre.tags.splices import Splice, growth_of, shift_splices
+from genre.tags.splices import Splice, count_growth, shift_splices
 
 #: Objects, section 10.
 _HEADER = UUID("75B22630-668E-11CF-A6D9-00AA0062CE6C").bytes_le
@@ -95,9 +95,9 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     outer, n_created = _edit_objects(file, objects, _DESCRIPTION, genres[:1], end)
     inner, _ = _edit_objects(file, extension, _LIBRARY, genres[1:], parents[0].end)
     inner += _edit_objects(file, extension, _METADATA, (), parents[0].end)[0]
-    inner += _grow(file, parents[0].start + _SIZE, 8, growth_of(inner))
-    inner += _grow(file, parents[0].start + _EXTENSION_SIZE, 4, growth_of(inner))
-    growth = growth_of(outer + inner)
+    inner += _grow(file, parents[0].start + _SIZE, 8, count_growth(inner))
+    inner += _grow(file, parents[0].start + _EXTENSION_SIZE, 4, count_growth(inner))
+    growth = count_growth(outer + inner)
     sizes = _grow(file, header.start + _SIZE, 8, growth) + _grow(file, _HEADER_COUNT, 4, n_created)
     return outer + inner + sizes + _grow_file(file, objects, growth)
 
@@ -151,7 +151,7 @@ def _edit_objects(
     for item in found:
         new = genres if item is found[0] else ()
         edits = plan_attributes(_read_content(file, item), new, is_metadata=item.is_metadata)
-        splices += shift_splices(edits, item.content_start) + _grow(file, item.start + _SIZE, 8, growth_of(edits))
+        splices += shift_splices(edits, item.content_start) + _grow(file, item.start + _SIZE, 8, count_growth(edits))
     if found or not genres:
         return splices, 0
     content = new_attributes(genres, is_metadata=guid != _DESCRIPTION)

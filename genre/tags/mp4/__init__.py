@@ -20,7 +20,7 @@ from genre.tags.mp4.atoms import (
 )
 from genre.tags.mp4.genres import GenreAtom, find_genres, make_item
 from genre.tags.mp4.offsets import correct_offsets
-from genre.tags.splices import Splice, growth_of
+from genre.tags.splices import Splice, count_growth
 
 #: Atoms without content, which can make up for a change of size.
 _FREE = (b"free", b"skip")
@@ -67,9 +67,9 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     is_replaced = bool(old) and old[0].is_main
     changes = [_replace(old[0], item) if is_replaced else _insert(file, atoms, item)]
     changes += [_replace(genre, b"") for genre in old[is_replaced:]]
-    changes += _adjust_free(file, atoms, changes[0].parents, growth_of([change.splice for change in changes]))
+    changes += _adjust_free(file, atoms, changes[0].parents, count_growth([change.splice for change in changes]))
     splices = [change.splice for change in changes] + _resize_parents(changes)
-    if growth := growth_of(splices):
+    if growth := count_growth(splices):
         splices += correct_offsets(file, atoms, max(splice.end for splice in splices), growth)
     return splices
 
@@ -132,5 +132,5 @@ def _resize_parents(changes: Sequence[_Change]) -> list[Splice]:
     growths: Counter[Atom] = Counter()
     for change in changes:
         for parent in change.parents:
-            growths[parent] += growth_of([change.splice])
+            growths[parent] += count_growth([change.splice])
     return [splice for parent, growth in growths.items() for splice in parent.resize(growth)]

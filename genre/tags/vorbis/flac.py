@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from genre.errors import DataError
 from genre.tags.reading import file_size, read_exactly
-from genre.tags.splices import Splice, growth_of, shift_splices
+from genre.tags.splices import Splice, count_growth, shift_splices
 from genre.tags.vorbis.comments import new_comments, parse_comments, plan_comments
 
 #: Types of blocks.
@@ -96,7 +96,7 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], start: int = 0) -> list[S
     splices = _edit_comments(file, comments[0], genres) if comments else _insert_comments(blocks[0], genres)
     for block in comments[1:]:
         splices += _edit_comments(file, block, ())
-    return splices + _adjust_padding(blocks, growth_of(splices))
+    return splices + _adjust_padding(blocks, count_growth(splices))
 
 
 def _iterate_blocks(file: BinaryIO, start: int) -> Iterator[_Block]:
@@ -131,7 +131,7 @@ def _read_content(file: BinaryIO, block: _Block) -> bytes:
 def _edit_comments(file: BinaryIO, block: _Block, genres: Sequence[str]) -> list[Splice]:
     """Plan the splices of a block of comments."""
     splices = shift_splices(plan_comments(_read_content(file, block), genres), block.content_start)
-    return splices + _resize(block, growth_of(splices))
+    return splices + _resize(block, count_growth(splices))
 
 
 def _insert_comments(first: _Block, genres: Sequence[str]) -> list[Splice]:

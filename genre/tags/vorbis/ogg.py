@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from genre.errors import DataError
-from genre.tags.splices import Splice, growth_of, shift_splices
+from genre.tags.splices import Splice, count_growth, shift_splices
 from genre.tags.vorbis.comments import parse_comments, plan_comments
 from genre.tags.vorbis.pages import Page, check_page, read_body, read_logical_streams
 from genre.tags.vorbis.repagination import first_packet_size, plan_pages, renumber_pages
@@ -102,7 +102,7 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
         splices += pages
         if n_added:
             splices += renumber_pages(file, comments.later, n_added)
-    if growth_of(splices) and any(_is_index(read_body(file, stream[0])) for stream in streams):
+    if count_growth(splices) and any(_is_index(read_body(file, stream[0])) for stream in streams):
         raise DataError("its Ogg Skeleton has an index of byte positions, which would be wrong")
     return splices
 
@@ -151,9 +151,9 @@ def _edit_packet(comments: _Comments, genres: Sequence[str]) -> list[Splice]:
     """Plan the splices of a packet."""
     block = comments.packet[comments.start :]
     edits = plan_comments(block, genres)
-    edits = shift_splices(edits + _adjust_padding(comments, block, growth_of(edits)), comments.start)
+    edits = shift_splices(edits + _adjust_padding(comments, block, count_growth(edits)), comments.start)
     if comments.codec is _FLAC:
-        size = comments.size - comments.start + growth_of(edits)
+        size = comments.size - comments.start + count_growth(edits)
         if size >= 1 << 24:
             raise DataError("its comments would take more than the 16 MB that a block of FLAC metadata holds")
         edits.append(Splice(1, 4, size.to_bytes(3, "big")))

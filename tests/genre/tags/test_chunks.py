@@ -15,8 +15,9 @@ from genre.errors import DataError
 from genre.tags import chunks
 from genre.tags.chunks import structure
 from genre.tags.splices import Splice
+from tests.support.edits import apply_splices
 from tests.support.sounds import tone
-from tests.support.tag_bytes import apply, frame, genre_frame, id3, id3v1
+from tests.support.tag_bytes import frame, genre_frame, id3, id3v1
 
 PCM = bytes(range(1, 200)) * 2
 
@@ -50,7 +51,7 @@ def tag_chunk(*frames: bytes, padding: int = 0, order: str = "little") -> bytes:
 
 
 def plan(data: bytes, *genres: str) -> bytes:
-    return apply(data, chunks.plan_genres(io.BytesIO(data), genres))
+    return apply_splices(data, chunks.plan_genres(io.BytesIO(data), genres))
 
 
 def read(data: bytes) -> list[str]:

@@ -12,12 +12,12 @@ from mutagen.id3 import ID3
 
 from genre.errors import DataError
 from genre.tags import edges
+from tests.support.edits import apply_splices
 from tests.support.sounds import encode, tone
 from tests.support.tag_bytes import (
     GENRE,
     TITLE,
     ape_tag,
-    apply,
     frame,
     genre_frame,
     id3,
@@ -83,7 +83,7 @@ def mp3() -> bytes:
 
 
 def plan(data: bytes, *genres: str, main: str = "id3") -> bytes:
-    return apply(data, edges.plan_genres(io.BytesIO(data), genres, main=main))
+    return apply_splices(data, edges.plan_genres(io.BytesIO(data), genres, main=main))
 
 
 def read(data: bytes) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from genre.tags import mp4
 from genre.tags.mp4.layout import read_layout
 from tests.support import tagged_kinds
-from tests.support.tag_bytes import apply
+from tests.support.edits import apply_splices
 
 PLAIN = ["a.m4a", "faststart.m4a", "alac.m4a", "video.mp4", "a.mov", "a.3gp"]
 
@@ -21,7 +21,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_genre_moves_the_media_as_one_or_not_at_all(sounds, name):
     before = sounds[name]
-    after = apply(before, mp4.plan_genres(BytesIO(before), ["Fado" * 600]))
+    after = apply_splices(before, mp4.plan_genres(BytesIO(before), ["Fado" * 600]))
     old, new = read_layout(BytesIO(before)), read_layout(BytesIO(after))
     assert old == new and old is not None
     assert (new.origin - old.origin > 2000) == (before.index(b"moov") < before.index(b"mdat"))
