@@ -1,29 +1,14 @@
 """Tally of what a listing of files leaves out, by reason and type."""
 
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import pandas as pd
 
 #: Most types that a sentence names.
 _N_NAMED = 10
-
-
-class Cause(NamedTuple):
-    """Reason and type of what is left out.
-
-    Attributes
-    ----------
-    reason : str
-        What is left out and why; begins with a plural, such as "folders without permission".
-    type : str
-        What tells those with the same reason apart, such as a suffix or a folder's name; may be empty.
-    """
-
-    reason: str
-    type: str
 
 
 @dataclass
@@ -32,13 +17,14 @@ class LeftOut:
 
     Attributes
     ----------
-    numbers : Counter
-        Number of files, folders or links by cause.
+    numbers : dict of str to Counter
+        Reason to the number of files, folders or links of each type. Type is what tells those with the same reason
+        apart, such as a suffix or a folder's name.
     examples : dict
         The first path of each reason.
     """
 
-    numbers: Counter[Cause] = field(default_factory=Counter)
+    numbers: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, reason: str, example: str | os.PathLike[str], type: str = "") -> None:
@@ -46,17 +32,23 @@ class LeftOut:
 
         Parameters
         ----------
-        reason, type : str
-            The cause.
+        reason : str
+            What is left out and why; begins with a plural, such as "folders without permission".
         example : str or path
             Its path; the first of each reason is kept.
+        type : str
+            Its type, by default none.
         """
-        self.numbers[Cause(reason, type)] += 1
+        self.numbers[reason][type] += 1
         self.examples.setdefault(reason, os.fspath(example))
 
     def to_table(self) -> pd.DataFrame:
         """Return the numbers as a table, without any path: columns ``reason``, ``type`` and ``number``."""
-        rows = sorted((cause.reason, -number, _printable(cause.type)) for cause, number in self.numbers.items())
+        rows = sorted(
+            (reason, -number, _printable(type_))
+            for reason, by_type in self.numbers.items()
+            for type_, number in by_type.items()
+        )
         return pd.DataFrame([(r, t, -n) for r, n, t in rows], columns=["reason", "type", "number"])
 
     def to_lines(self) -> list[str]:
@@ -69,15 +61,14 @@ class LeftOut:
 
     def _phrase(self, reason: str) -> str:
         """Return a reason with its number and types, such as "1 folder without permission"."""
-        by_type = Counter({cause.type: n for cause, n in self.numbers.items() if cause.reason == reason})
+        by_type = self.numbers[reason]
         number = by_type.total()
-        plural, _, rest = reason.partition(" ")
-        noun = plural.removesuffix("s") if number == 1 else plural
+        noun_and_reason = re.sub(r"^(\w+)s\b", r"\1", reason) if number == 1 else reason
         ordered = sorted(by_type.items(), key=lambda item: (-item[1], item[0]))
         has_ones_only = number == len(by_type)
         named = [_printable(type_) + ("" if has_ones_only else f" {n}") for type_, n in ordered if type_]
         more = [f"{len(named) - _N_NAMED} more"] if len(named) > _N_NAMED else []
-        return f"{number} {noun} {rest}" + (f" ({', '.join(named[:_N_NAMED] + more)})" if named else "")
+        return f"{number} {noun_and_reason}" + (f" ({', '.join(named[:_N_NAMED] + more)})" if named else "")
 
 
 def _printable(name: str) -> str:

@@ -190,7 +190,7 @@ def test_the_stamp_of_a_file_whose_header_misleads_differs_from_that_of_others(t
     flac = odd_files.by_soundfile(odd_files.part(440, 2), format="FLAC")
     for name, data in (("one", flac), ("joined", flac * 3)):
         (tmp_path / "rock" / f"{name}.flac").write_bytes(data)
-    clips = folder.load_clips(tmp_path, tmp_path).set_index("recording")
+    clips = folder.load_clips(tmp_path, tmp_path, LeftOut()).set_index("recording")
     sizes = {name: (tmp_path / "rock" / f"{name}.flac").stat() for name in ("one", "joined")}
     stamps = {name: f"{stat.st_size}-{stat.st_mtime_ns}" for name, stat in sizes.items()}
     assert clips.loc["rock/one.flac", "stamp"] == f"{stamps['one']}-2"
