@@ -1,12 +1,15 @@
 """Genres in real files of every format, read back by mutagen, and undone to the byte."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
+from mutagen.flac import Picture
 from mutagen.id3 import ID3, TCON, TIT2, TPE1, TYER
+from mutagen.oggopus import OggOpus
 
 from genre import tags
 from genre.audio import decoding
@@ -173,3 +176,17 @@ def test_a_genre_that_would_be_read_as_two_is_refused(originals, tmp_path, undo)
     with pytest.raises(DataError, match="divides genres by semicolons"):
         tagging.write_genres(path, ["Drum; Bass"], undo)
     assert path.read_bytes() == (originals / "a.mp3").read_bytes()
+
+
+def test_a_joined_file_with_a_cover_in_its_middle_is_refused(originals, tmp_path, undo):
+    path = copy_original(originals, "opus", tmp_path)
+    first = path.read_bytes()
+    picture = Picture()
+    picture.mime, picture.type, picture.data = "image/png", 3, b"\x89PNG\r\n\x1a\n" + bytes(500)
+    file = OggOpus(path)
+    file["METADATA_BLOCK_PICTURE"] = b64encode(picture.write()).decode()
+    file.save()
+    path.write_bytes(joined := first + path.read_bytes())
+    with pytest.raises(DataError, match="another stream begins in the middle of it"):
+        tagging.write_genres(path, ["Rock"], undo)
+    assert path.read_bytes() == joined
