@@ -86,7 +86,8 @@ def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:
     except DataError as error:
         return str(error)
     by_others = drop_repeated(name for value in values for name in value.split("; "))  # several in one, as in ID3v2.3
-    is_same = not by_others or _are_same(by_others, genres)
+    # Where ID3v1 stands beside APE, mutagen reads ID3v1, which has room for one.
+    is_same = not by_others or _are_same(by_others, genres) or _are_same(by_others, genres[:1])
     return "" if is_same else f"mutagen would read the genre as {'; '.join(by_others)}"
 
 

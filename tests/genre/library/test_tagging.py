@@ -17,6 +17,7 @@ from genre.errors import DataError
 from genre.library import tagging
 from genre.library.undo import UndoFile, read_records, restore_file
 from tests.support.sounds import encode, tone
+from tests.support.tag_bytes import ape_tag, genre_frame, id3, id3v1
 
 SR = 44100
 WITH_TAGS = ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a"]
@@ -176,6 +177,24 @@ def test_a_genre_that_would_be_read_as_two_is_refused(originals, tmp_path, undo)
     with pytest.raises(DataError, match="divides genres by semicolons"):
         tagging.write_genres(path, ["Drum; Bass"], undo)
     assert path.read_bytes() == (originals / "a.mp3").read_bytes()
+
+
+def test_id3v1_beside_an_ape_tag_names_the_first_of_several_genres(originals, tmp_path, undo):
+    path = copy_original(originals, "mp3", tmp_path)
+    path.write_bytes(path.read_bytes() + ape_tag([("Title", b"T")]) + id3v1(genre=17, title=b"T"))
+    tagging.write_genres(path, ["Soul", "Jazz"], undo)
+    assert tags.read_genres(path) == ["Soul", "Jazz"]
+    assert path.read_bytes()[-1] == TCON.GENRES.index("Soul")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "ogg", "m4a"])
+def test_a_foreign_tag_in_front_of_a_format_that_begins_the_file_is_named(originals, tmp_path, undo, suffix):
+    path = copy_original(originals, suffix, tmp_path)
+    path.write_bytes(before := id3(4, genre_frame(4, "Rock")) + path.read_bytes())
+    for call in (tags.read_genres, lambda path: tagging.write_genres(path, ["Jazz"], undo)):
+        with pytest.raises(DataError, match="a foreign tag stands before it"):
+            call(path)
+    assert path.read_bytes() == before
 
 
 def test_a_joined_file_with_a_cover_in_its_middle_is_refused(originals, tmp_path, undo):
