@@ -35,6 +35,8 @@ def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
     DataError
         If the format has no tags, the tags cannot be changed safely, the copy fails its check, or the file cannot be
         changed (see `genre.library.undo.change_file`).
+    UsageError
+        If there is no genre, or one is no text.
     GenreError
         If the undo file cannot be written.
     """

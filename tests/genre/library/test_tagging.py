@@ -13,7 +13,7 @@ from mutagen.oggopus import OggOpus
 
 from genre import tags
 from genre.audio import decoding
-from genre.errors import DataError
+from genre.errors import DataError, UsageError
 from genre.library import tagging
 from genre.library.undo import UndoFile, read_records, restore_file
 from tests.support.sounds import encode, tone
@@ -177,6 +177,15 @@ def test_a_genre_that_would_be_read_as_two_is_refused(originals, tmp_path, undo)
     with pytest.raises(DataError, match="divides genres by semicolons"):
         tagging.write_genres(path, ["Drum; Bass"], undo)
     assert path.read_bytes() == (originals / "a.mp3").read_bytes()
+
+
+@pytest.mark.parametrize("genres", [[], [""], ["Rock", " "], ["Caf\udce9"]])
+def test_what_is_no_genre_replaces_none(originals, tmp_path, undo, genres):
+    path = copy_original(originals, "mp3", tmp_path)
+    tagging.write_genres(path, ["Jazz"], undo)
+    with pytest.raises(UsageError, match="cannot be written; give at least one"):
+        tagging.write_genres(path, genres, undo)
+    assert tags.read_genres(path) == ["Jazz"]
 
 
 def test_id3v1_beside_an_ape_tag_names_the_first_of_several_genres(originals, tmp_path, undo):
