@@ -357,6 +357,18 @@ def test_an_id3v1_tag_alone_is_changed_alone_or_refused(mp3):
             plan(before, *genres)
 
 
+@pytest.mark.parametrize("first", [255, 17])
+@pytest.mark.parametrize("front", [b"", id3(3, frame(3, b"TIT2", b"\0T"))])
+def test_a_second_id3v1_tag_is_corrected_if_it_has_a_genre(mp3, front, first):
+    before = front + mp3 + id3v1(genre=first, title=b"T") + id3v1(genre=9, title=b"T")
+    assert read(before) == ["Metal", "Rock"][: 1 + (first == 17)]
+    assert edges.audio_span(io.BytesIO(before)) == (len(front), len(front + mp3))
+    after = plan(before, "Jazz")
+    ends = id3v1(genre=8 if first == 17 else 255, title=b"T") + id3v1(genre=8, title=b"T")
+    assert after.endswith(mp3 + ends)
+    assert set(read(after)) == {"Jazz"}
+
+
 def test_a_picture_that_looks_like_id3v1_is_none():
     before = id3(3, frame(3, b"APIC", id3v1(genre=17, title=b"T")))
     assert read(before) == []
