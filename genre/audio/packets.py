@@ -80,7 +80,7 @@ def find_difference(original: Stretch, copy: Stretch, media: Sequence[tuple[int,
     Raises
     ------
     DataError
-        If FFmpeg finds no packet in the original.
+        If FFmpeg finds no packet in the original, or a stream that begins in the middle of a file.
     """
     with ExitStack() as opened:
         try:
@@ -183,3 +183,5 @@ def _packets(container: Any) -> Iterator[tuple[Any, ...]]:
             yield packet.pos, packet.stream_index, packet.pts, packet.dts, packet.duration, bytes(packet)
     except av.FFmpegError as error:
         yield None, error.strerror
+    except IndexError:  # what PyAV raises on a packet of a stream that was not there when it opened the file
+        raise DataError("another stream begins in the middle of it, such as a cover in a joined Ogg file") from None

@@ -96,6 +96,8 @@ def tag_file(path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool
 
     Raises
     ------
+    UsageError
+        If there is no genre, or one is no text.
     GenreError
         If the undo file cannot be written.
     """

@@ -35,6 +35,8 @@ def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
     DataError
         If the format has no tags, the tags cannot be changed safely, the copy fails its check, or the file cannot be
         changed (see `genre.library.undo.change_file`).
+    UsageError
+        If there is no genre, or one is no text.
     GenreError
         If the undo file cannot be written.
     """
@@ -86,7 +88,8 @@ def _find_misread(path: Path, copy: Path, genres: Sequence[str]) -> str:
     except DataError as error:
         return str(error)
     by_others = drop_repeated(name for value in values for name in value.split("; "))  # several in one, as in ID3v2.3
-    is_same = not by_others or _are_same(by_others, genres)
+    # Where ID3v1 stands beside APE, mutagen reads ID3v1, which has room for one.
+    is_same = not by_others or _are_same(by_others, genres) or _are_same(by_others, genres[:1])
     return "" if is_same else f"mutagen would read the genre as {'; '.join(by_others)}"
 
 

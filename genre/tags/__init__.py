@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from genre.errors import DataError
+from genre.errors import DataError, UsageError
 from genre.tags import by_mutagen
 from genre.tags.formats import SUPPORTED, Format, recognise_format
 from genre.tags.names import drop_repeated
@@ -97,8 +97,18 @@ def plan_genres(path: Path, genres: Sequence[str]) -> list[Splice]:
     ------
     DataError
         If the file cannot be read, its format has no tags, or its tags cannot be changed safely, with the reason.
+    UsageError
+        If there is no genre, or one is no text.
     """
+    _check_genres(genres)
     return sorted(_ask_format(path, "cannot write tags to", lambda form, file: form.plan_genres(file, genres)))
+
+
+def _check_genres(genres: Sequence[str]) -> None:
+    """Refuse genres that no tag can hold, before one of a file is replaced by them."""
+    wrong = [genre for genre in genres if not genre.strip() or any("\ud800" <= sign <= "\udfff" for sign in genre)]
+    if wrong or not genres:
+        raise UsageError(f"genres {list(genres)!r} cannot be written; give at least one, each a text that is not empty")
 
 
 def _ask_format(path: Path, what_fails: str, ask: Callable[[Format, BinaryIO], _T]) -> _T:

@@ -30,15 +30,15 @@ class Edges:
         ID3v2 tags, those in front first.
     ape : tuple of ape.Tag
         APE tags.
-    v1 : v1.Tag or None
-        ID3v1 tag.
+    v1 : tuple of v1.Tag
+        ID3v1 tags, the last one first: it counts, and some programs append one to another.
     """
 
     start: int
     end: int
     id3: tuple[tag.Tag, ...]
     ape: tuple[ape.Tag, ...]
-    v1: v1.Tag | None
+    v1: tuple[v1.Tag, ...]
 
 
 def read_edges(file: BinaryIO) -> Edges:
@@ -52,14 +52,12 @@ def read_edges(file: BinaryIO) -> Edges:
     fronts = _read_fronts(file)
     start = fronts[-1].end if fronts else 0
     size = file.seek(0, 2)
-    last = v1.read_tag(file, size)
-    if last and last.start < start:
-        last = None  # inside a tag in front
-    backs, end = _read_backs(file, start, last.start if last else size)
+    lasts = _read_v1(file, start, size)
+    backs, end = _read_backs(file, start, lasts[-1].start if lasts else size)
     sought = _follow_seek(file, fronts, {found.start for found in (*fronts, *backs)})
     tags = (*fronts, *backs, *sought)
     id3 = tuple(found for found in tags if isinstance(found, tag.Tag))
-    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), last)
+    return Edges(start, end, id3, tuple(found for found in tags if isinstance(found, ape.Tag)), lasts)
 
 
 def _read_fronts(file: BinaryIO) -> list[tag.Tag | ape.Tag]:
@@ -70,6 +68,15 @@ def _read_fronts(file: BinaryIO) -> list[tag.Tag | ape.Tag]:
         fronts.append(found)
         start = found.end
     return fronts
+
+
+def _read_v1(file: BinaryIO, start: int, end: int) -> tuple[v1.Tag, ...]:
+    """Read the ID3v1 tags of a stretch of a file from its end."""
+    lasts: list[v1.Tag] = []
+    while (found := v1.read_tag(file, end)) and found.start >= start:
+        lasts.append(found)
+        end = found.start
+    return tuple(lasts)
 
 
 def _read_backs(file: BinaryIO, start: int, end: int) -> tuple[list[tag.Tag | ape.Tag], int]:
@@ -141,7 +148,7 @@ def read_genres(file: BinaryIO) -> list[str]:
     edges = read_edges(file)
     genres = [genre for found in edges.id3 for genre in tag.read_genres(found)]
     genres += [genre for found in edges.ape for genre in ape.read_genres(found)]
-    return genres + (v1.read_genres(edges.v1) if edges.v1 else [])
+    return genres + [genre for found in edges.v1 for genre in v1.read_genres(found)]
 
 
 def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Splice]:
@@ -170,14 +177,14 @@ def plan_genres(file: BinaryIO, genres: Sequence[str], *, main: str) -> list[Spl
     host = _find_host(edges, main)
     splices: list[Splice] = []
     if main and host is None:
-        if edges.v1 and not edges.v1.is_blank:
+        if edges.v1 and not edges.v1[0].is_blank:
             return _plan_v1_alone(edges.v1, genres)
         splices.append(_create_tag(edges, genres, main))
     tags: list[tag.Tag | ape.Tag] = [*edges.id3, *edges.ape]
     for found in tags:
         if found.has_genre or found is host:
             splices += _plan_tag(found, genres)
-    return splices + (v1.plan_correction(edges.v1, genres) if edges.v1 else [])
+    return splices + _correct_v1(edges.v1, genres)
 
 
 def _find_host(edges: Edges, main: str) -> tag.Tag | ape.Tag | None:
@@ -203,11 +210,16 @@ def _create_tag(edges: Edges, genres: Sequence[str], main: str) -> Splice:
     return Splice(position, position, ape.create_tag(genres) if main == "ape" else editing.create_tag(genres))
 
 
-def _plan_v1_alone(found: v1.Tag, genres: Sequence[str]) -> list[Splice]:
+def _correct_v1(lasts: Sequence[v1.Tag], genres: Sequence[str]) -> list[Splice]:
+    """Plan the genres of those ID3v1 tags that have one."""
+    return [splice for found in lasts for splice in v1.plan_correction(found, genres)]
+
+
+def _plan_v1_alone(lasts: Sequence[v1.Tag], genres: Sequence[str]) -> list[Splice]:
     """Plan the genre of a file whose only tag is ID3v1."""
     if len(genres) > 1 or v1.genre_number(genres[0]) is None:
         raise DataError(
             f"its only tag is ID3v1, which cannot hold the genre {', '.join(genres)}; convert it to ID3v2 with a tag "
             "editor"
         )
-    return v1.plan_genre(found, genres)
+    return v1.plan_genre(lasts[0], genres) + _correct_v1(lasts[1:], genres)

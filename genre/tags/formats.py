@@ -10,6 +10,7 @@ import mutagen
 from mutagen.aac import AAC
 from mutagen.mp3 import MP3
 
+from genre.errors import DataError
 from genre.tags import asf, chunks, edges, matroska, mp4
 from genre.tags.mp4.layout import Layout, read_layout
 from genre.tags.splices import Splice
@@ -48,7 +49,7 @@ def recognise_format(file: BinaryIO) -> Format | None:
     Raises
     ------
     DataError
-        If a tag at one of its ends is broken.
+        If a tag at one of its ends is broken, or stands before a format that has to begin the file.
     """
     head = _read_head(file, 0)
     for form, is_form in _CONTAINERS:
@@ -56,6 +57,8 @@ def recognise_format(file: BinaryIO) -> Format | None:
             return form
     start, end = edges.audio_span(file)
     head = _read_head(file, start)[: end - start]
+    if start and any(is_form(head) for _, is_form in _CONTAINERS):
+        raise DataError("a foreign tag stands before it, which hides what it is; remove that with a tag editor")
     for signatures, form in _STREAMS:
         if head.startswith(signatures):
             return form

@@ -27,6 +27,9 @@ _SHORT_NAME = re.compile(rb"[A-Z0-9]{3}")
 _NAME = re.compile(rb"[A-Z0-9]{3}[A-Z0-9 \0]")
 _GENRE_NAMES = {b"TCO", b"TCON", b"TCO\0", b"TCO "}
 
+#: Names of frames that begin with a name of their own. Players that use FFmpeg show "genre" in place of the others.
+_NAMED_TEXTS = {b"TXX", b"TXXX"}
+
 #: Most bytes of a genre that is stored compressed.
 _MAX_INFLATED = 1 << 16
 
@@ -127,8 +130,10 @@ class Tag:
 
     @property
     def genre_frames(self) -> list[Frame]:
-        """Frames that hold genres."""
-        return [frame for frame in self.frames if frame.name in _GENRE_NAMES]
+        """Frames that hold genres; texts that are named so last."""
+        texts = (frame for frame in self.frames if frame.name in _NAMED_TEXTS)
+        named = [frame for frame in texts if "".join(_read_values(self, frame)[:1]).lower() == "genre"]
+        return [frame for frame in self.frames if frame.name in _GENRE_NAMES] + named
 
 
 def decode_size(data: bytes) -> int:
@@ -219,8 +224,12 @@ def _find_defect(data: bytes, end: int, version: int) -> str:
 
 def read_genres(tag: Tag) -> list[str]:
     """Return the genres in a tag, as names; those that are encrypted or broken are left out."""
-    contents = (_read_content(tag, frame) for frame in tag.genre_frames)
-    return [genre for content in contents for genre in decode_genres(content, tag.version)]
+    return [genre for frame in tag.genre_frames for genre in _read_values(tag, frame)[frame.name in _NAMED_TEXTS :]]
+
+
+def _read_values(tag: Tag, frame: Frame) -> list[str]:
+    """Return the texts of a frame, numbers of genres as names."""
+    return decode_genres(_read_content(tag, frame), tag.version)
 
 
 def _read_content(tag: Tag, frame: Frame) -> bytes:

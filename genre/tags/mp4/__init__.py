@@ -18,7 +18,7 @@ from genre.tags.mp4.atoms import (
     read_content,
     read_file_atoms,
 )
-from genre.tags.mp4.genres import GenreAtom, find_genres, make_item
+from genre.tags.mp4.genres import GenreAtom, find_genres, make_item, plan_key
 from genre.tags.mp4.offsets import correct_offsets
 from genre.tags.splices import Splice, count_growth
 
@@ -53,6 +53,8 @@ def read_genres(file: BinaryIO) -> list[str]:
 def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     """Plan the splices that make `genres` the only genres of an MP4 file, in iTunes' list.
 
+    Where that list has a table of keys, as FFmpeg writes it on request, an item without a key would be seen by few.
+
     An atom ``free`` behind the list takes up or gives the difference if it can, so that nothing moves. Otherwise every
     offset of the file that points to moved media is corrected.
 
@@ -63,9 +65,8 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     """
     atoms = read_file_atoms(file, complete=True)
     old = find_genres(file, atoms)
-    item = make_item(genres)
     is_replaced = bool(old) and old[0].is_main
-    changes = [_replace(old[0], item) if is_replaced else _insert(file, atoms, item)]
+    changes = [_replace(old[0], make_item(genres, old[0].new_kind))] if is_replaced else _insert(file, atoms, genres)
     changes += [_replace(genre, b"") for genre in old[is_replaced:]]
     changes += _adjust_free(file, atoms, changes[0].parents, count_growth([change.splice for change in changes]))
     splices = [change.splice for change in changes] + _resize_parents(changes)
@@ -79,11 +80,20 @@ def _replace(genre: GenreAtom, content: bytes) -> _Change:
     return _Change(genre.parents, Splice(genre.atom.start, genre.atom.end, content))
 
 
-def _insert(file: BinaryIO, atoms: Sequence[Atom], item: bytes) -> _Change:
-    """Insert an item at the end of iTunes' list, with whatever has to be around it and is missing."""
-    if chains := find_chains(file, atoms, b"moov", b"udta", b"meta", b"ilst"):
-        return _append(file, chains[0], item)
-    content = make_atom(b"ilst", item)
+def _insert(file: BinaryIO, atoms: Sequence[Atom], genres: Sequence[str]) -> list[_Change]:
+    """Insert an item at the end of iTunes' list, and its key in a table of keys if there is one."""
+    chains = find_chains(file, atoms, b"moov", b"udta", b"meta", b"ilst")
+    keys = [child for chain in chains[:1] for child in read_children(file, chain[-2]) if child.kind == b"keys"]
+    if not keys:
+        item = make_item(genres)
+        return [_append(file, chains[0], item) if chains else _insert_list(file, atoms, make_atom(b"ilst", item))]
+    splices, kind = plan_key(file, keys[0])
+    parents = (*chains[0][:-1], keys[0])
+    return [_append(file, chains[0], make_item(genres, kind)), *(_Change(parents, splice) for splice in splices)]
+
+
+def _insert_list(file: BinaryIO, atoms: Sequence[Atom], content: bytes) -> _Change:
+    """Insert iTunes' list, with whatever has to be around it and is missing."""
     for chain in find_chains(file, atoms, b"moov", b"udta", b"meta", b"hdlr"):
         if read_content(file, chain[-1])[VERSION + 4 : VERSION + 8] == _HANDLER_TYPE:
             return _append(file, chain[:-1], content)

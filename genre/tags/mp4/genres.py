@@ -7,17 +7,20 @@ from typing import BinaryIO
 from mutagen.id3 import TCON
 
 from genre.tags.mp4.atoms import VERSION, Atom, find_chains, make_atom, read_children, read_content, read_list
-from genre.tags.reading import read_exactly
+from genre.tags.splices import Splice
 
 #: Atoms of a list of items: a text, a number of ID3v1 plus one, and a text with a name of its own ("freeform").
-_TEXT = b"\xa9gen"
+TEXT = b"\xa9gen"
 _NUMBER = b"gnre"
 _NAMED = b"----"
-_ITEMS = (_TEXT, _NUMBER, _NAMED)
+_ITEMS = (TEXT, _NUMBER, _NAMED)
 
 #: Types of a value: QuickTime File Format, "Well-known types".
 _UTF8 = 1
 _UTF16 = 2
+
+#: Beginning of Apple's names of keys.
+_APPLE_KEY = b"com.apple.quicktime."
 
 #: Where lists of items are.
 _ITUNES_LIST = (b"moov", b"udta", b"meta", b"ilst")
@@ -36,21 +39,31 @@ class GenreAtom:
         The atom.
     genres : list of str
         Genres in it; empty for a number that means none.
+    is_keyed : bool
+        Whether its kind is a number in a table of keys.
     """
 
     parents: tuple[Atom, ...]
     atom: Atom
     genres: list[str]
+    is_keyed: bool = False
 
     @property
     def is_main(self) -> bool:
-        """Return whether it is an item of iTunes' list, where a genre is written."""
-        return self.atom.kind in _ITEMS and tuple(parent.kind for parent in self.parents) == _ITUNES_LIST
+        """Return whether it is an item of the list in the user data, where a genre is written."""
+        return self.rank < len(_ITEMS)
 
     @property
     def rank(self) -> int:
-        """Return its place in the order of precedence: those of iTunes' list by kind, then all others."""
-        return _ITEMS.index(self.atom.kind) if self.is_main else len(_ITEMS)
+        """Return its place in the order of precedence: that list's by key, its others by kind, then all others."""
+        if tuple(parent.kind for parent in self.parents) != _ITUNES_LIST:
+            return len(_ITEMS)
+        return -1 if self.is_keyed else _ITEMS.index(self.atom.kind)
+
+    @property
+    def new_kind(self) -> bytes:
+        """Return the kind of the item that takes its place."""
+        return self.atom.kind if self.is_keyed else TEXT
 
 
 def find_genres(file: BinaryIO, atoms: list[Atom]) -> list[GenreAtom]:
@@ -66,23 +79,40 @@ def find_genres(file: BinaryIO, atoms: list[Atom]) -> list[GenreAtom]:
         for chain in find_chains(file, atoms, *path):
             named = _genre_keys(file, chain[-2])
             items = [(item, _read_item(file, item, named)) for item in read_children(file, chain[-1])]
-            found += [GenreAtom(chain, item, genres) for item, genres in items if genres is not None]
-    for kind in (_TEXT, _NUMBER):
+            found += [
+                GenreAtom(chain, item, genres, item.kind in named) for item, genres in items if genres is not None
+            ]
+    for kind in (TEXT, _NUMBER):
         for *parents, atom in find_chains(file, atoms, b"moov", b"udta", kind):
-            read = _read_quicktime_text if kind == _TEXT else _read_3gpp_text
+            read = _read_quicktime_text if kind == TEXT else _read_3gpp_text
             found.append(GenreAtom(tuple(parents), atom, [read(read_content(file, atom))]))
     return sorted(found, key=lambda genre: genre.rank)
 
 
-def make_item(genres: Sequence[str]) -> bytes:
+def make_item(genres: Sequence[str], kind: bytes = TEXT) -> bytes:
     """Return the bytes of an item with one value for each genre."""
     values = [_UTF8.to_bytes(4, "big") + bytes(4) + genre.encode() for genre in genres]
-    return make_atom(_TEXT, b"".join(make_atom(b"data", value) for value in values))
+    return make_atom(kind, b"".join(make_atom(b"data", value) for value in values))
+
+
+def plan_key(file: BinaryIO, keys: Atom) -> tuple[list[Splice], bytes]:
+    """Plan one more key, of the genre, in a table of keys; return the kind of its items too.
+
+    Raises
+    ------
+    DataError
+        If the table is broken.
+    """
+    names = _read_keys(file, keys)
+    prefix = _APPLE_KEY if any(name.startswith(_APPLE_KEY) for name in names) else b""
+    count = keys.content_start + VERSION
+    kind = (len(names) + 1).to_bytes(4, "big")
+    return [Splice(count, count + 4, kind), Splice(keys.end, keys.end, make_atom(b"mdta", prefix + b"genre"))], kind
 
 
 def _read_item(file: BinaryIO, item: Atom, named: set[bytes]) -> list[str] | None:
     """Read the genres of an item; None if it is something else."""
-    if item.kind == _TEXT or item.kind in named:
+    if item.kind == TEXT or item.kind in named:
         return [_decode_value(value) for value in _read_values(file, item)]
     if item.kind == _NUMBER:
         return [name for value in _read_values(file, item) for name in _name_number(value[8:])]
@@ -104,9 +134,13 @@ def _read_name(file: BinaryIO, item: Atom) -> bytes:
 
 def _genre_keys(file: BinaryIO, meta: Atom) -> set[bytes]:
     """Find the kinds of items that a table of keys calls a genre: QuickTime File Format, "Metadata item keys atom"."""
-    keys = [key for child in read_children(file, meta) if child.kind == b"keys" for key in read_list(file, child)]
-    names = [read_exactly(file, key.content_start, key.end - key.content_start) for key in keys]
+    names = [name for child in read_children(file, meta) if child.kind == b"keys" for name in _read_keys(file, child)]
     return {n.to_bytes(4, "big") for n, name in enumerate(names, 1) if name.lower().rpartition(b".")[2] == b"genre"}
+
+
+def _read_keys(file: BinaryIO, keys: Atom) -> list[bytes]:
+    """Read the names in a table of keys."""
+    return [read_content(file, key) for key in read_list(file, keys)]
 
 
 def _decode_value(value: bytes) -> str:

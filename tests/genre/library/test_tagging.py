@@ -1,19 +1,23 @@
 """Genres in real files of every format, read back by mutagen, and undone to the byte."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
+from mutagen.flac import Picture
 from mutagen.id3 import ID3, TCON, TIT2, TPE1, TYER
+from mutagen.oggopus import OggOpus
 
 from genre import tags
 from genre.audio import decoding
-from genre.errors import DataError
+from genre.errors import DataError, UsageError
 from genre.library import tagging
 from genre.library.undo import UndoFile, read_records, restore_file
 from tests.support.sounds import encode, tone
+from tests.support.tag_bytes import ape_tag, genre_frame, id3, id3v1
 
 SR = 44100
 WITH_TAGS = ["mp3", "wav", "aiff", "flac", "ogg", "opus", "m4a"]
@@ -173,3 +177,44 @@ def test_a_genre_that_would_be_read_as_two_is_refused(originals, tmp_path, undo)
     with pytest.raises(DataError, match="divides genres by semicolons"):
         tagging.write_genres(path, ["Drum; Bass"], undo)
     assert path.read_bytes() == (originals / "a.mp3").read_bytes()
+
+
+@pytest.mark.parametrize("genres", [[], [""], ["Rock", " "], ["Caf\udce9"]])
+def test_what_is_no_genre_replaces_none(originals, tmp_path, undo, genres):
+    path = copy_original(originals, "mp3", tmp_path)
+    tagging.write_genres(path, ["Jazz"], undo)
+    with pytest.raises(UsageError, match="cannot be written; give at least one"):
+        tagging.write_genres(path, genres, undo)
+    assert tags.read_genres(path) == ["Jazz"]
+
+
+def test_id3v1_beside_an_ape_tag_names_the_first_of_several_genres(originals, tmp_path, undo):
+    path = copy_original(originals, "mp3", tmp_path)
+    path.write_bytes(path.read_bytes() + ape_tag([("Title", b"T")]) + id3v1(genre=17, title=b"T"))
+    tagging.write_genres(path, ["Soul", "Jazz"], undo)
+    assert tags.read_genres(path) == ["Soul", "Jazz"]
+    assert path.read_bytes()[-1] == TCON.GENRES.index("Soul")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "ogg", "m4a"])
+def test_a_foreign_tag_in_front_of_a_format_that_begins_the_file_is_named(originals, tmp_path, undo, suffix):
+    path = copy_original(originals, suffix, tmp_path)
+    path.write_bytes(before := id3(4, genre_frame(4, "Rock")) + path.read_bytes())
+    for call in (tags.read_genres, lambda path: tagging.write_genres(path, ["Jazz"], undo)):
+        with pytest.raises(DataError, match="a foreign tag stands before it"):
+            call(path)
+    assert path.read_bytes() == before
+
+
+def test_a_joined_file_with_a_cover_in_its_middle_is_refused(originals, tmp_path, undo):
+    path = copy_original(originals, "opus", tmp_path)
+    first = path.read_bytes()
+    picture = Picture()
+    picture.mime, picture.type, picture.data = "image/png", 3, b"\x89PNG\r\n\x1a\n" + bytes(500)
+    file = OggOpus(path)
+    file["METADATA_BLOCK_PICTURE"] = b64encode(picture.write()).decode()
+    file.save()
+    path.write_bytes(joined := first + path.read_bytes())
+    with pytest.raises(DataError, match="another stream begins in the middle of it"):
+        tagging.write_genres(path, ["Rock"], undo)
+    assert path.read_bytes() == joined

@@ -145,6 +145,22 @@ def test_further_genre_frames_and_those_of_itunes_go(mp3):
     assert after == id3(3, genre_frame(3, "Jazz") + title, padding=29) + mp3
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("text", [b"\0GENRE\0Soul", b"\1" + "\ufeffGenre\0\ufeffSoul\0".encode("utf-16-le")])
+@pytest.mark.parametrize("old", [[], ["Rock"]])
+def test_a_text_named_genre_is_one_and_goes(mp3, version, text, old):
+    name = b"TXX" if version == 2 else b"TXXX"
+    others = frame(version, name, b"\0GENRES\0Low") + frame(version, TITLE[version], UTF16) + frame(version, name, b"")
+    kept = genre_frame(version, *old) if old else b""
+    before = id3(version, frame(version, name, text) + others + kept) + mp3
+    assert read(before) == [*old, "Soul"]
+    after = plan(before, "Jazz")
+    new = genre_frame(version, "Jazz")
+    assert after[10:].startswith(others + new if old else new + others) and after.endswith(mp3)
+    assert read(after) == ["Jazz"]
+    assert_others_read(after, "Jazz")
+
+
 def test_a_name_that_ends_in_0xff_is_unsynchronised(mp3):
     name = "Ａ"  # its last byte in UTF-16 is 0xFF, and padding follows
     picture = frame(3, b"APIC", b"\0image/x\0\3\0\xff\xe0\xff\0")
@@ -339,6 +355,18 @@ def test_an_id3v1_tag_alone_is_changed_alone_or_refused(mp3):
     for genres in (["Neo-Soul"], ["Jazz", "Rock"]):
         with pytest.raises(DataError, match="its only tag is ID3v1, which cannot hold the genre"):
             plan(before, *genres)
+
+
+@pytest.mark.parametrize("first", [255, 17])
+@pytest.mark.parametrize("front", [b"", id3(3, frame(3, b"TIT2", b"\0T"))])
+def test_a_second_id3v1_tag_is_corrected_if_it_has_a_genre(mp3, front, first):
+    before = front + mp3 + id3v1(genre=first, title=b"T") + id3v1(genre=9, title=b"T")
+    assert read(before) == ["Metal", "Rock"][: 1 + (first == 17)]
+    assert edges.audio_span(io.BytesIO(before)) == (len(front), len(front + mp3))
+    after = plan(before, "Jazz")
+    ends = id3v1(genre=8 if first == 17 else 255, title=b"T") + id3v1(genre=8, title=b"T")
+    assert after.endswith(mp3 + ends)
+    assert set(read(after)) == {"Jazz"}
 
 
 def test_a_picture_that_looks_like_id3v1_is_none():
