@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from genre.errors import DataError
+from genre.errors import DataError, GenreError, is_system_error
 
 #: Prefix of the name of a copy: hidden, and short, since a hash is added instead of the file's own, maybe long name.
 COPY_PREFIX = ".genre-tagging-"
@@ -41,13 +41,18 @@ def temporary_copy(path: Path) -> Iterator[Path]:
     ------
     DataError
         If the copy cannot be made, changed or put in the file's place.
+    GenreError
+        If that is no fault of the file: the disk is full or away, for example.
     """
     copy = path.with_name(COPY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
     try:
         copy.unlink(missing_ok=True)  # left by a process that was killed
         yield copy
     except OSError as error:
-        raise DataError(f"cannot replace {path} by a changed copy: {error.strerror or error}") from error
+        reason = f"cannot replace {path} by a changed copy: {error.strerror or error}"
+        if is_system_error(error):
+            raise GenreError(f"{reason}; the file is as it was; see to the disk, then run again") from error
+        raise DataError(reason) from error
     finally:
         with suppress(OSError):  # in a folder without write permission nothing can be removed either
             copy.unlink(missing_ok=True)

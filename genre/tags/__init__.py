@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from genre.errors import DataError, UsageError
+from genre.errors import DataError, GenreError, UsageError, describe_system_error, is_system_error
 from genre.tags import by_mutagen
 from genre.tags.formats import SUPPORTED, Format, recognise_format
 from genre.tags.names import drop_repeated
@@ -47,6 +47,8 @@ def read_track_tags(path: Path) -> TrackTags:
     ------
     DataError
         If the file cannot be read, or its format has no tags that this module reads.
+    GenreError
+        If the system cannot read it: its disk is away, for example.
     """
     genres = _ask_format(path, "cannot read the tags of", lambda form, file: form.read_genres(file))
     album_artists, artists = by_mutagen.read_artists(path)
@@ -74,6 +76,8 @@ def read_genres(path: Path) -> list[str]:
     ------
     DataError
         If the file cannot be read, or its format has no tags that this module reads.
+    GenreError
+        If the system cannot read it: its disk is away, for example.
     """
     return drop_repeated(_ask_format(path, "cannot read the tags of", lambda form, file: form.read_genres(file)))
 
@@ -97,6 +101,8 @@ def plan_genres(path: Path, genres: Sequence[str]) -> list[Splice]:
     ------
     DataError
         If the file cannot be read, its format has no tags, or its tags cannot be changed safely, with the reason.
+    GenreError
+        If the system cannot read it.
     UsageError
         If there is no genre, or one is no text.
     """
@@ -122,6 +128,8 @@ def _ask_format(path: Path, what_fails: str, ask: Callable[[Format, BinaryIO], _
     except DataError as error:
         raise DataError(f"{what_fails} {path}: {error}") from None
     except OSError as error:
+        if is_system_error(error):
+            raise GenreError(describe_system_error(path, error)) from None
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except _UNFORESEEN as error:
         raise DataError(f"{what_fails} {path}: its structure is broken ({type(error).__name__}: {error})") from error

@@ -248,24 +248,40 @@ def test_an_undo_that_is_killed_at_any_moment_goes_on(file, tmp_path):
     assert results == {(False, True, True), (False, False, True), (False, False, False), (True, False, False)}
 
 
-#: Script that writes a genre where no file may become larger than 50,000 bytes, as on a full disk.
-FULL_DISK = """
+#: Script that writes a genre where no file may become larger than 50,000 bytes, or none may be opened any more.
+WITHIN_LIMITS = """
 import resource, signal, sys
 from pathlib import Path
 from genre.library.undo import UndoFile, change_file
 from genre.tags.splices import Splice
+
+def plan():
+    resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]), int(sys.argv[2])))
+    return [Splice(0, 0, b"new")]
+
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-change_file(Path("large.bin"), lambda: [Splice(0, 0, b"new")], lambda copy: None, UndoFile(Path("undo")))
+change_file(Path("large.bin"), plan, lambda copy: None, UndoFile(Path("undo")))
 """
 
 
-def test_a_full_disk_leaves_the_file_and_no_copy(tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "number", "message"),
+    [
+        ("RLIMIT_FSIZE", 50_000, "DataError: cannot replace large.bin by a changed copy: File too large"),
+        (
+            "RLIMIT_NOFILE",
+            3,
+            "GenreError: cannot replace large.bin by a changed copy: Too many open files; the file is",
+        ),
+    ],
+)
+def test_a_write_that_the_system_stops_leaves_the_file_and_no_copy(tmp_path, limit, number, message):
+    """What is no fault of the file ends the run instead of being one file's result."""
     (tmp_path / "large.bin").write_bytes(before := bytes(60_000))
-    command = [sys.executable, "-c", FULL_DISK]
+    command = [sys.executable, "-c", WITHIN_LIMITS, limit, str(number)]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert "DataError: cannot replace large.bin by a changed copy: File too large" in done.stderr
+    assert message in done.stderr
     assert (tmp_path / "large.bin").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["large.bin"]
