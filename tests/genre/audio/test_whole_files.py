@@ -393,6 +393,13 @@ def test_a_file_is_scanned_once_as_long_as_it_does_not_change(tmp_path, monkeypa
     assert len(n_scans) == 2
 
 
+@pytest.mark.parametrize(("codec", "container"), [("flac", "matroska"), ("aac", "matroska"), ("aac", "mp4")])
+def test_the_time_before_the_sound_begins_is_no_part_of_the_length(codec, container):
+    data = odd.by_pyav(odd.part(440, 4), codec, container, first=3 * odd.SR)
+    assert decoding.read_duration_s(data) == pytest.approx(4, abs=0.1)
+    assert decoding.decode_audio(data, sr=CONFIG.sr).size / CONFIG.sr == pytest.approx(4, abs=0.1)
+
+
 @pytest.mark.parametrize("container", ["jpeg", "heif"])
 def test_a_cover_behind_the_sound_is_no_second_file(container):
     cover = {"jpeg": b"\xff\xd8\xff\xe0", "heif": (32).to_bytes(4, "big") + b"ftypheic" + bytes(20)}[container]
