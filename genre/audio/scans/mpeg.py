@@ -51,6 +51,7 @@ def scan_mpeg(file: BinaryIO, start: int) -> Content:
         return Content(is_changing=_find_next(file, start + _LEAD, min(size, start + _MAX_SEARCHED)) is not None)
     at, frames = found
     n, end = _count_frames(file, start + at, frames)
+    end = _skip_ape(file, end)
     if spans := _find_others(file, start, end, frames):
         return Content(spans=spans)
     if start > _LEAD and isinstance(frames, AacFrames):
@@ -58,6 +59,12 @@ def scan_mpeg(file: BinaryIO, start: int) -> Content:
         return Content(spans=((start, size),))
     is_changing = _find_next(file, end, size) is not None
     return Content(None if is_changing else n * frames.seconds, is_changing=is_changing)
+
+
+def _skip_ape(file: BinaryIO, start: int) -> int:
+    """Return the position behind an APE tag, which may hold a cover of megabytes; that given where there is none."""
+    header = read_at(file, start, 32)
+    return start + len(header) + int.from_bytes(header[12:16], "little") if header[:8] == b"APETAGEX" else start
 
 
 def _find_others(file: BinaryIO, start: int, end: int, frames: Frames) -> tuple[tuple[int, int], ...]:
