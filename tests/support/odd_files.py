@@ -43,16 +43,18 @@ def by_soundfile(y: np.ndarray, sr: int = SR, **kind: object) -> bytes:
     return file.getvalue()
 
 
-def by_pyav(y: np.ndarray, codec: str, container: str, sr: int = SR, **options: str) -> bytes:
-    """Encode with PyAV; options are the container's."""
+def by_pyav(y: np.ndarray, codec: str, container: str, sr: int = SR, *, first: int = 0, **options: str) -> bytes:
+    """Encode with PyAV, from a sample on; options are the container's."""
     file = io.BytesIO()
     layout = "stereo" if y.shape[1] == 2 else "mono"
     with av.open(file, "w", format=container, options=options) as out:
         stream = out.add_stream(codec, rate=sr, layout=layout)
+        if codec == "wmav2":  # it has no bit rate of its own
+            stream.bit_rate = 128_000
         for start in range(0, len(y), 1024):
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y[start : start + 1024].T), "fltp", layout)
             frame.sample_rate = sr
-            frame.pts = start
+            frame.pts = first + start
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return file.getvalue()

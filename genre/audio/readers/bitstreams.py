@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from genre.audio.scans.ac3 import is_chain
+
 #: Samples that are looked at, of all channels together: four of the longest frames.
 N_SEARCHED = 1 << 14
 
 #: First two words of a frame as big-endian 16-bit samples, by what they begin. DTS: ETSI TS 102 114 section 6.1 and
 #: annex C, 16 and 14 bits in a sample; the other is the preamble of a burst in IEC 61937-1 section 6.1.
-_SYNC_WORDS = {(0x7FFE, 0x8001): "DTS", (0x1FFF, 0xE800): "DTS", (0xF872, 0x4E1F): "S/PDIF (AC-3 or DTS)"}
+_PREAMBLE = (0xF872, 0x4E1F)
+_SYNC_WORDS = {(0x7FFE, 0x8001): "DTS", (0x1FFF, 0xE800): "DTS", _PREAMBLE: "S/PDIF (AC-3 or DTS)"}
 
 #: Frames at one distance that are taken for a bit stream: samples of music have such words by chance at most once.
 _MIN_FRAMES = 4
@@ -17,9 +20,11 @@ _MIN_FRAMES = 4
 #: Shortest distance of two frames, in samples of all channels: 256 samples of two channels.
 _MIN_DISTANCE = 512
 
-#: First word of a frame of AC-3, and its bit rates in kbit/s by half the size code: ETSI TS 102 366 section 4.4.1.
+#: First word of a frame of AC-3: ETSI TS 102 366 section 4.4.1.
 _AC3_SYNC = 0x0B77
-_AC3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+
+#: First word after the preamble of a burst, its data types AC-3, E-AC-3 and DTS: IEC 61937-2 table 2.
+_BURST_TYPES = {1, 11, 12, 13, 17, 21}
 
 
 def find_bitstream(samples: np.ndarray) -> str:
@@ -51,24 +56,15 @@ def _find_in_order(words: np.ndarray) -> str:
         starts = np.flatnonzero(words[:-1] == first)
         if _are_evenly_spaced(starts[words[starts + 1] == second]):
             return name
-    return "AC-3" if any(_is_ac3(words, int(start)) for start in np.flatnonzero(words == _AC3_SYNC)) else ""
+    # bursts of E-AC-3 are so long that only the first is looked at
+    if len(words) > 2 and (words[0], words[1]) == _PREAMBLE and words[2] & 0x1F in _BURST_TYPES:
+        return _SYNC_WORDS[_PREAMBLE]
+    starts = np.flatnonzero(words == _AC3_SYNC)
+    data = words.astype(">u2").tobytes() if len(starts) else b""
+    return "AC-3" if any(is_chain(data[2 * int(start) :], _MIN_FRAMES) for start in starts) else ""
 
 
 def _are_evenly_spaced(starts: np.ndarray) -> bool:
     """Return whether positions lie at one distance, as frames of a bit stream do."""
     distances = np.diff(starts)
     return len(starts) >= _MIN_FRAMES and distances[0] >= _MIN_DISTANCE and bool((distances == distances[0]).all())
-
-
-def _is_ac3(words: np.ndarray, start: int) -> bool:
-    """Return whether frames of AC-3 follow each other from a position on."""
-    for _ in range(_MIN_FRAMES):
-        if start + 2 >= len(words) or words[start] != _AC3_SYNC:
-            return False
-        code = int(words[start + 2]) >> 8
-        rate = _AC3_RATES[(code & 63) // 2] if code & 63 < 2 * len(_AC3_RATES) else 0
-        n_words = (2 * rate, rate * 96_000 // 44_100 + (code & 1), 3 * rate, 0)[code >> 6]
-        if not n_words:
-            return False
-        start += n_words
-    return True

@@ -53,7 +53,9 @@ def read_duration_by_pyav(file: BinaryIO, content: Content, is_ordered: bool) ->
         # A recording that was never closed has no length in its header, and one that was cut short a wrong one. Some
         # containers count the time before the first packet.
         is_right = claimed_s and min(abs(last_s - claimed_s), abs(last_s - origin_s - claimed_s)) <= _MAX_DIFFERENCE_S
-        return claimed_s if is_right else _last_packet_end_s(stream, 0.0) - origin_s
+        # The time before the first sound is no part of the length.
+        early_s = origin_s if origin_s > _MAX_DIFFERENCE_S and abs(last_s - claimed_s) <= _MAX_DIFFERENCE_S else 0.0
+        return claimed_s - early_s if is_right else _last_packet_end_s(stream, 0.0) - origin_s
 
 
 def is_interrupted(file: BinaryIO, content: Content) -> bool:

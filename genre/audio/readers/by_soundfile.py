@@ -27,8 +27,9 @@ _MAX_EMPTY = 1 << 16
 #: Rate of decoded Opus, Hz: that in its header is only what was encoded (RFC 7845 section 5.1).
 _OPUS_RATE = 48_000
 
-#: Samples, of all channels together, in which the beginning of a bit stream is looked for: three seconds of a CD.
-_MAX_LEAD = 1 << 18
+#: Samples, of all channels together, in which the beginning of a bit stream is looked for: 47 seconds of a CD, for some
+#: tracks begin with silence.
+_MAX_LEAD = 1 << 22
 
 #: Encodings of samples in which a bit stream may hide.
 _PCM = {"PCM_16", "PCM_24", "PCM_32"}

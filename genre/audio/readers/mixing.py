@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 #: Energy of the mean, as a share of what it is of channels that have nothing in common, below which they cancel each
-#: other out: -20 dB. One silent channel, or one that alone has sound among six, has no effect on this share.
-_CANCELLED = 0.01
+#: other out: -13 dB, so that the inverted one may be 2 dB softer. One silent channel, or one that alone has sound among
+#: six, has no effect on this share.
+_CANCELLED = 0.05
 
 #: Share below which the low notes decide, -6 dB: of one recording on two channels, one of them inverted, a codec may
 #: leave as much as -8 dB of noise, but in the low notes less than -30 dB. The least of 160 tracks of music is -3.5 dB.
@@ -41,7 +42,7 @@ def mix_interleaved(block: np.ndarray, scale: float, notes: set[str]) -> np.ndar
     -------
     np.ndarray [shape=(n,), dtype=float32]
         The mean; where the channels cancel each other out, the loudest of them. They do where the energy of the mean
-        lies 20 dB below that of unrelated channels, or 6 dB and in the low notes 20 dB.
+        lies 13 dB below that of unrelated channels, or 6 dB and in the low notes 13 dB.
     """
     n_channels = block.shape[1]
     if n_channels == 1:

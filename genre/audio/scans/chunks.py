@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO, Literal, NamedTuple
 
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+from genre.audio.scans.parts import find_parts
 from genre.errors import AudioError
 
 #: Formats of the samples of a WAV whose bytes tell their time: integers, floats, and either with a longer header.
@@ -12,6 +13,9 @@ _PCM_FORMATS = {1, 3, 0xFFFE}
 
 #: Seconds after the samples that are not accounted for and yet ignored.
 _MAX_REST_S = 1.0
+
+#: Beginnings of other files whose next bytes may pass for the length of a chunk.
+_FILES = (b"fLaC", b"OggS", b"wvpk", b"TTA1", b".snd", b"caff", b"riff", b"RIFF", b"RF64", b"FORM")
 
 #: Beginnings of tags that some writers append without a chunk.
 _TAGS = (b"ID3", b"TAG", b"APE")
@@ -70,6 +74,8 @@ def scan_chunks(file: BinaryIO, start: int) -> Content:
         return Content(spans=spans)
     if end == at + 8 and rest < size:
         return Content(is_changing=True)
+    if rest < size and (spans := find_parts(file, start, end)):
+        return Content(spans=spans)
     if bytes_per_s and size - rest > _MAX_REST_S * bytes_per_s and read_at(file, rest, 3) not in _TAGS:
         raise AudioError(
             "undecodable",
@@ -98,9 +104,14 @@ def _length(header: bytes, kind: Kind) -> int:
 def _skip_chunks(file: BinaryIO, start: int, size: int, kind: Kind) -> int:
     """Return where the chunks that begin at a position end."""
     at = start
-    while len(header := read_at(file, at, 8)) == 8 and header[:4] != kind.magic:
+    while len(header := read_at(file, at, 8)) == 8:
         end = at + 8 + _length(header, kind)
-        if not header[:4].isascii() or not header[:4].decode("ascii").isprintable() or end > size:
+        if (
+            header[:4] in _FILES
+            or not header[:4].isascii()
+            or not header[:4].decode("ascii").isprintable()
+            or end > size
+        ):
             break
         at = end + end % 2
     return min(at, size)

@@ -114,6 +114,11 @@ class Span(io.RawIOBase):
         self._size = end - start
         self._at = 0
 
+    @property
+    def raw(self) -> object:
+        """The file on disk or in memory."""
+        return getattr(self._file, "raw", self._file)
+
     def readable(self) -> bool:
         """Return True."""
         return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+from genre.audio.scans.parts import find_parts
 
 #: Positions between beginning and end at which frames are looked at.
 _N_PROBES = 8
@@ -31,10 +32,11 @@ _SYNC = re.compile(rb"\xff(?=[\xf8\xf9])")
 
 
 class Frame(NamedTuple):
-    """First sample and number of samples of a frame, by its header."""
+    """First sample and number of samples of a frame, by its header, and the position of that."""
 
     first: int
     size: int
+    position: int
 
     @property
     def end(self) -> int:
@@ -77,8 +79,11 @@ def scan_flac(file: BinaryIO, start: int) -> Content:
     frames.append(_find_last_frame(file, size, info))
     ends = [frame.end for frame in frames if frame]
     if frames[0] and frames[0].first == 0 and len(ends) == len(frames) and ends == sorted(ends):
-        return Content(ends[-1] / info.sr)
-    return Content(spans=join_spans(file, _find_starts(file, start)), is_changing=True)
+        # what follows the last frame is a tag at most
+        spans = find_parts(file, start, frames[-1].position + _MAX_HEADER) if frames[-1] else ()
+        return Content(spans=spans) if spans else Content(ends[-1] / info.sr)
+    spans = join_spans(file, _find_starts(file, start)) or find_parts(file, start, info.first_frame)
+    return Content(spans=spans, is_changing=True)
 
 
 def _find_starts(file: BinaryIO, start: int) -> list[int]:
@@ -122,7 +127,8 @@ def _find_frames(file: BinaryIO, start: int, info: StreamInfo) -> Iterator[Frame
     data = read_at(file, start, info.probe_size)
     previous = None
     for match in _SYNC.finditer(data):
-        frame = _read_frame(data[match.start() : match.start() + _MAX_HEADER], info)
+        at = match.start()
+        frame = _read_frame(data[at : at + _MAX_HEADER], info, start + at)
         if frame is None:
             continue
         if previous and frame.first == previous.end:
@@ -131,7 +137,7 @@ def _find_frames(file: BinaryIO, start: int, info: StreamInfo) -> Iterator[Frame
         previous = frame
 
 
-def _read_frame(header: bytes, info: StreamInfo) -> Frame | None:
+def _read_frame(header: bytes, info: StreamInfo, position: int) -> Frame | None:
     """Parse the header of a frame, RFC 9639 section 9.1; None if it is none of this stream."""
     if len(header) < 6 or header[3] & 1:
         return None
@@ -146,7 +152,7 @@ def _read_frame(header: bytes, info: StreamInfo) -> Frame | None:
     if number < 0 or not size or not is_alike or end >= len(header) or _crc8(header[:end]) != header[end]:
         return None
     is_variable = header[1] & 1
-    return Frame(number if is_variable else number * info.block_size, size)
+    return Frame(number if is_variable else number * info.block_size, size, position)
 
 
 def _read_number(header: bytes) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import io
 from typing import BinaryIO
 
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+from genre.audio.scans.parts import find_parts
 
 _EBML = b"\x1aE\xdf\xa3"
 _AU = b".snd"
@@ -35,7 +36,9 @@ def scan_mp4(file: BinaryIO, start: int) -> Content:
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length follows, in 64 bits
             length = int.from_bytes(header[8:], "big")
-        if length < 8:  # 0: up to the end
+        if length and (length < 8 or (at + length > find_size(file) and header[4:8] != b"mdat")):
+            return Content(spans=join_spans(file, starts) or find_parts(file, start, at), is_indexed=True)
+        if not length:  # up to the end
             break
         at += length
     return Content(spans=join_spans(file, starts), is_indexed=True)
@@ -56,7 +59,8 @@ def scan_matroska(file: BinaryIO, start: int) -> Content:
     if (end > segment and end >= find_size(file)) or not _is_local(file):
         return Content(is_indexed=True)
     starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
-    return Content(spans=join_spans(file, starts), is_indexed=True)
+    spans = join_spans(file, starts) or (find_parts(file, start, end) if end > segment else ())
+    return Content(spans=spans, is_indexed=True)
 
 
 def scan_au(file: BinaryIO, start: int) -> Content:
@@ -74,7 +78,8 @@ def scan_au(file: BinaryIO, start: int) -> Content:
     while (header := read_at(file, at, 12))[:4] == _AU:
         starts.append(at)
         at += int.from_bytes(header[4:8], "big") + int.from_bytes(header[8:12], "big")
-    return Content(spans=join_spans(file, starts))
+    is_followed = start < at < find_size(file)
+    return Content(spans=join_spans(file, starts) or (find_parts(file, start, at) if is_followed else ()))
 
 
 def _is_local(file: BinaryIO) -> bool:

@@ -1,26 +1,13 @@
-"""Frames of MPEG audio (MP1, MP2, MP3) and of bare AAC (ADTS), counted by their headers."""
+"""Bare streams of MPEG audio (MP1, MP2, MP3) and of AAC (ADTS), counted by the headers of their frames."""
 
 from __future__ import annotations
 
-import re
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from genre.audio.scans.ac3 import is_chain
 from genre.audio.scans.content import CHUNK, Content, find_size, read_at
-
-#: Bit rates in kbit/s by index, ISO 11172-3 table 2.4.2.3 (version 1) and ISO 13818-3 (2 and 2.5), by layer.
-_RATES_1 = {
-    1: (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    2: (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-}
-_LOW_RATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES_2 = {1: (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256), 2: _LOW_RATES, 3: _LOW_RATES}
-
-#: Sampling rates in Hz by index, by the two bits of the version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5).
-_SAMPLING_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-#: Sampling rates in Hz by index, ISO 14496-3 table 1.18.
-_AAC_SAMPLING_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+from genre.audio.scans.mpeg_frames import AacFrames, Frames, find_frames
+from genre.audio.scans.parts import find_parts
 
 #: Bytes at the beginning of a file in which its first frame is looked for.
 _LEAD = 1 << 16
@@ -28,94 +15,14 @@ _LEAD = 1 << 16
 #: Bytes in which frames are looked for at all, where the file does not begin with some.
 _MAX_SEARCHED = 1 << 22
 
-#: Frames one after another that are taken for MPEG audio: less may be chance.
-_CHAIN = 3
+#: Bytes behind the frames in which no other file is looked for: as many hold no second of sound, but an ID3v1 tag.
+_MIN_REST = 1 << 12
 
-_SYNC = re.compile(rb"\xff(?=[\xe0-\xff])")
+#: Longest frame, bytes: ISO 11172-3 with 160 kbit/s at 8,000 Hz.
+_MAX_FRAME = 2881
 
-
-class Frames(Protocol):
-    """Headers of frames that belong to one stream."""
-
-    seconds: float
-
-    def length(self, data: bytes, at: int) -> int:
-        """Return the length in bytes of the frame whose header is at a position; 0 where there is none like it."""
-
-
-class MpegFrames(dict[bytes, int]):
-    """Length by header of all frames with the version, layer, sampling rate and mono or not of a first one.
-
-    Parameters
-    ----------
-    header : bytes
-        The four bytes of the first header.
-    """
-
-    def __init__(self, header: bytes) -> None:
-        super().__init__()
-        fields = int.from_bytes(header[:4], "big")
-        self._version = fields >> 19 & 3
-        self._layer = 4 - (fields >> 17 & 3)
-        rates = _SAMPLING_RATES.get(self._version, ())
-        index = fields >> 10 & 3
-        self._sr = rates[index] if index < len(rates) else 0
-        self._kind = self._kind_of(fields)
-        self.seconds = self._samples() / self._sr if self._sr else 0.0
-
-    def __missing__(self, header: bytes) -> int:
-        """Compute the length of a frame from its header; 0 if it is not of this stream."""
-        fields = int.from_bytes(header, "big")
-        is_alike = len(header) == 4 and self._sr and self._layer < 4 and self._kind_of(fields) == self._kind
-        length = self[header] = self._length(fields) if is_alike else 0
-        return length
-
-    def length(self, data: bytes, at: int) -> int:
-        """Return the length in bytes of the frame whose header is at a position; 0 where there is none like it."""
-        return self[data[at : at + 4]]
-
-    def _kind_of(self, fields: int) -> tuple[int, bool]:
-        """Return what the frames of one stream share: sync, version, layer and rate; and whether it is mono."""
-        return fields & 0xFFFE0C00, fields >> 6 & 3 == 3
-
-    def _samples(self) -> int:
-        if self._layer == 1:
-            return 384
-        return 1152 if self._layer == 2 or self._version == 3 else 576
-
-    def _length(self, fields: int) -> int:
-        index = fields >> 12 & 15
-        table = (_RATES_1 if self._version == 3 else _RATES_2)[self._layer]
-        if not 0 < index < len(table) or fields >> 21 != 0x7FF:
-            return 0
-        unit = 4 if self._layer == 1 else 1
-        n_units = self._samples() // 8 // unit * 1000 * table[index] // self._sr + (fields >> 9 & 1)
-        return n_units * unit
-
-
-class AacFrames:
-    """Length by header of all ADTS frames with the profile, sampling rate and channels of a first one.
-
-    Parameters
-    ----------
-    header : bytes
-        At least the first four bytes of the first header.
-    """
-
-    def __init__(self, header: bytes) -> None:
-        self._start = header[:3]
-        self._channels = header[3] & 0xC0 if len(header) > 3 else 0
-        index = header[2] >> 2 & 15 if len(header) > 2 else 15
-        is_aac = header[:1] == b"\xff" and header[1] & 0xF6 == 0xF0 and index < len(_AAC_SAMPLING_RATES)
-        self.seconds = 1024 / _AAC_SAMPLING_RATES[index] if is_aac else 0.0
-
-    def length(self, data: bytes, at: int) -> int:
-        """Return the length in bytes of the frame whose header is at a position; 0 where there is none like it."""
-        header = data[at : at + 6]
-        if len(header) < 6 or header[:3] != self._start or header[3] & 0xC0 != self._channels:
-            return 0
-        length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
-        return length if length > 7 else 0
+#: Interruptions after which no frames of another kind are looked for.
+_MAX_STRETCHES = 1000
 
 
 def scan_mpeg(file: BinaryIO, start: int) -> Content:
@@ -131,16 +38,52 @@ def scan_mpeg(file: BinaryIO, start: int) -> Content:
     Returns
     -------
     Content
-        Changing, if the frames are interrupted, or go on with another sampling rate or number of channels.
+        Changing, if the frames are interrupted, or go on with another sampling rate or number of channels; several
+        spans, where a file of another format follows.
     """
-    found = _find_frames(read_at(file, start, _LEAD))
+    size = find_size(file)
+    found = find_frames(read_at(file, start, _LEAD))
     if not found:
+        is_ac3 = is_chain(read_at(file, start, _LEAD), 3)
+        if spans := find_parts(file, start, start + (_LEAD if is_ac3 else 4), with_frames=is_ac3, with_ac3=False):
+            return Content(spans=spans)
         # libsndfile gives up where so much precedes the first frame
-        return Content(is_changing=_has_frames(file, start + _LEAD, _MAX_SEARCHED))
+        return Content(is_changing=_find_next(file, start + _LEAD, min(size, start + _MAX_SEARCHED)) is not None)
     at, frames = found
     n, end = _count_frames(file, start + at, frames)
-    is_changing = _has_frames(file, end, find_size(file))
+    end = _skip_ape(file, end)
+    if spans := _find_others(file, start, end, frames):
+        return Content(spans=spans)
+    if start > _LEAD and isinstance(frames, AacFrames):
+        # FFmpeg knows no AAC behind so long a tag, unless the name of the file says it
+        return Content(spans=((start, size),))
+    is_changing = _find_next(file, end, size) is not None
     return Content(None if is_changing else n * frames.seconds, is_changing=is_changing)
+
+
+def _skip_ape(file: BinaryIO, start: int) -> int:
+    """Return the position behind an APE tag, which may hold a cover of megabytes; that given where there is none."""
+    header = read_at(file, start, 32)
+    return start + len(header) + int.from_bytes(header[12:16], "little") if header[:8] == b"APETAGEX" else start
+
+
+def _find_others(file: BinaryIO, start: int, end: int, frames: Frames) -> tuple[tuple[int, int], ...]:
+    """Return the spans of a stream and of what follows it, where that has another decoder; none where it has not."""
+    size = find_size(file)
+    if size - end < _MIN_REST:
+        return ()
+    # the last frame may be cut short, so that the other file begins within its length
+    if spans := find_parts(file, start, max(start + 1, end - _MAX_FRAME), with_frames=False):
+        return spans
+    for _ in range(_MAX_STRETCHES):
+        found = _find_next(file, end, size)
+        if found is None:
+            break
+        at, others = found
+        if type(others) is not type(frames):
+            return (start, at), (at, size)
+        end = _count_frames(file, at, others)[1]
+    return ()
 
 
 def _count_frames(file: BinaryIO, start: int, frames: Frames) -> tuple[int, int]:
@@ -159,30 +102,13 @@ def _count_frames(file: BinaryIO, start: int, frames: Frames) -> tuple[int, int]
         start += at
 
 
-def _has_frames(file: BinaryIO, start: int, n: int) -> bool:
-    """Return whether any frames, of whatever kind, follow within some bytes after a position."""
-    end = min(start + n, find_size(file))
-    return any(_find_frames(read_at(file, at, CHUNK + _LEAD)) for at in range(start, end, CHUNK))
-
-
-def _find_frames(data: bytes) -> tuple[int, Frames] | None:
-    """Return the position of the first frame that others follow, and the kind of these frames."""
-    for match in _SYNC.finditer(data):
-        at = match.start()
-        header = data[at : at + 4]
-        frames = (AacFrames if header[1] & 6 == 0 else MpegFrames)(header)
-        if frames.seconds and _is_chain(data, at, frames):
-            return at, frames
+def _find_next(file: BinaryIO, start: int, end: int) -> tuple[int, Frames] | None:
+    """Return the position and kind of the first frames between two positions, of whatever kind; None without any."""
+    at = start
+    step = _LEAD
+    while at < end:
+        if found := find_frames(read_at(file, at, step + _LEAD)):
+            return at + found[0], found[1]
+        at += step
+        step = CHUNK
     return None
-
-
-def _is_chain(data: bytes, at: int, frames: Frames) -> bool:
-    """Return whether several frames follow each other, or the data ends with one."""
-    for n in range(_CHAIN):
-        length = frames.length(data, at)
-        if not length:
-            return False
-        at += length
-        if n and at >= len(data):
-            return True
-    return True

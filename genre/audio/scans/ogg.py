@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO, NamedTuple
 
 from genre.audio.scans.content import Content, find_all, find_size, join_spans, read_at
+from genre.audio.scans.parts import find_parts
 
 #: Bytes at the end of a file in which the last page is looked for: a page has at most 65,307 (RFC 3533 section 6).
 _TAIL = 1 << 17
@@ -55,6 +56,8 @@ def scan_ogg(file: BinaryIO, start: int) -> Content:
     starts = [start, *_chain_starts(file, at)]
     if spans := join_spans(file, starts):
         return Content(spans=spans)
+    if (end := _find_last_end(file)) < find_size(file) and (spans := find_parts(file, start, max(end, at))):
+        return Content(spans=spans)
     if len(heads) != 1:
         return Content()
     return _scan_single(file, heads[0])
@@ -92,6 +95,14 @@ def _read_head(content: bytes) -> tuple[int, int]:
     if content.startswith(b"\x01vorbis"):
         return int.from_bytes(content[12:16], "little"), 0
     return 0, 0
+
+
+def _find_last_end(file: BinaryIO) -> int:
+    """Return where the last page ends; 0 if there is none near the end of the file."""
+    start = max(0, find_size(file) - _TAIL)
+    at = read_at(file, start, _TAIL).rfind(b"OggS\x00")
+    page = _read_page(file, start + at) if at >= 0 else None
+    return page.end if page else 0
 
 
 def _find_first_position(file: BinaryIO, head: Page) -> int:

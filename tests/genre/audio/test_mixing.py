@@ -153,6 +153,31 @@ def test_a_bit_stream_in_a_wav_is_never_heard_as_noise(kind):
         assert np.std(y) < 0.1  # noise at full level has 0.58; what FFmpeg makes of these frames is next to nothing
 
 
+@pytest.mark.parametrize(
+    ("gain", "is_cancelled"), [(-1.0, True), (-0.8, True), (-0.5, False), (0.0, False), (0.8, False)]
+)
+def test_an_inverted_channel_may_be_a_little_softer(gain, is_cancelled):
+    y = np.random.default_rng(5).normal(0, 0.1, 20_000).astype(np.float32)
+    notes: set[str] = set()
+    mono = mix_interleaved(np.stack([y, np.float32(gain) * y], axis=1), 1.0, notes)
+    np.testing.assert_allclose(mono, y if is_cancelled else y * (1 + gain) / 2, atol=1e-6)
+    assert bool(notes) == is_cancelled
+
+
+def test_the_first_burst_and_frames_of_e_ac3_are_found():
+    noise = np.random.default_rng(4).bytes
+    burst = bytes.fromhex("F8724E1F0015") + noise(24_570)
+    frames = b"".join(bytes.fromhex("0B7702FF3F80") + noise(1530) for _ in range(20))  # 768 words, version 16
+    for data in (burst, frames):
+        assert find_bitstream(np.frombuffer(data, ">i2").astype(np.int16).reshape(-1, 2))
+
+
+def test_a_bit_stream_after_long_silence_is_refused():
+    data = pcm(np.concatenate([np.zeros((8 * 44_100, 2), np.int16), odd.bit_stream("DTS", 80)]), "FLAC", "PCM_16")
+    with pytest.raises(AudioError, match="bit stream of DTS"):
+        decoding.decode_audio(data, sr=CONFIG.sr, start_s=8, duration_s=1)
+
+
 def test_music_is_no_bit_stream():
     y = (RNG.uniform(-1, 1, (50_000, 2)) * 32767).astype(np.int16)
     assert find_bitstream(y) == ""

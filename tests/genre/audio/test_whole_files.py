@@ -117,6 +117,65 @@ MISLEADING: dict[str, Callable[[], bytes]] = {
 }
 
 
+def in_container(codec: str, container: str) -> Callable[[np.ndarray], bytes]:
+    return lambda y: pyav(y, codec, container)
+
+
+#: Encoders of the formats of which one may follow another in one file.
+FORMATS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "MP3": odd.mp3,
+    "FLAC": flac,
+    "WAV": wav,
+    "AIFF": lambda y: wav(y, kind="AIFF"),
+    "AU": lambda y: wav(y, kind="AU"),
+    "W64": lambda y: wav(y, kind="W64"),
+    "RF64": lambda y: wav(y, kind="RF64"),
+    "CAF": lambda y: wav(y, kind="CAF"),
+    "Vorbis": vorbis,
+    "AAC": in_container("aac", "adts"),
+    "M4A": in_container("aac", "mp4"),
+    "Matroska": in_container("aac", "matroska"),
+    "WMA": in_container("wmav2", "asf"),
+    "WavPack": in_container("wavpack", "wv"),
+    "TTA": in_container("tta", "tta"),
+    "AC-3": in_container("ac3", "ac3"),
+}
+
+
+@cache
+def halves(name: str) -> tuple[bytes, bytes]:
+    """The first part of the sound, and the others, in one format."""
+    return FORMATS[name](odd.sound(end=1)), FORMATS[name](odd.sound(first=1))
+
+
+def mixed(*names: str) -> Callable[[], bytes]:
+    return lambda: halves(names[0])[0] + halves(names[1])[1]
+
+
+MISLEADING |= {
+    f"{first} and then {then}": mixed(first, then)
+    for first, then in [
+        *((name, "MP3") for name in FORMATS if name != "MP3"),
+        *(("MP3", name) for name in FORMATS if name not in ("MP3", "AC-3")),
+        *(("WAV", name) for name in ("FLAC", "WavPack", "Vorbis")),
+        *((name, "FLAC") for name in ("M4A", "AAC", "Vorbis", "W64", "AC-3")),
+        ("FLAC", "AC-3"),
+        ("WMA", "WMA"),
+        ("WavPack", "WavPack"),
+    ]
+}
+MISLEADING["MP3 cut within a frame and then FLAC"] = lambda: halves("MP3")[0][:-100] + halves("FLAC")[1]
+MISLEADING["FLAC, MP3 and then WAV"] = lambda: (
+    flac(odd.sound(end=1)) + odd.mp3(odd.sound(first=1, end=2)) + wav(odd.sound(first=2))
+)
+MISLEADING["MP3 with a tag and then FLAC with one"] = lambda: (
+    odd.id3(b"one") + halves("MP3")[0] + b"TAG" + bytes(125) + odd.id3(b"two") + halves("FLAC")[1]
+)
+MISLEADING["AAC behind a large cover"] = lambda: (
+    b"ID3\4\0\0\0\x40\0\0" + bytes(1 << 20) + pyav(odd.sound(), "aac", "adts")
+)
+
+
 @cache
 def made(name: str) -> bytes:
     return MISLEADING[name]()
@@ -140,7 +199,10 @@ def test_all_of_a_misleading_file_is_decoded_at_its_time(name, tmp_path):
     assert list(windows) == [0, 2, 4, 6, 8, *([10] if 10 in windows else [])]
     for start_s, y in windows.items():
         alone = decoding.decode_audio(path, sr=CONFIG.sr, start_s=start_s, duration_s=CONFIG.clip_s)
-        np.testing.assert_array_equal(alone, y)
+        if "AAC" in name:  # its substituted noise begins anew
+            np.testing.assert_allclose(alone, y, atol=0.02)
+        else:
+            np.testing.assert_array_equal(alone, y)
         middle = y[y.size // 4 : 3 * y.size // 4]
         assert pitch(middle, CONFIG.sr) == (440 if start_s < 4 else 1000 if start_s < 8 else 2000)
 
@@ -329,3 +391,25 @@ def test_a_file_is_scanned_once_as_long_as_it_does_not_change(tmp_path, monkeypa
     path.write_bytes(made("joined MP3s"))
     assert decoding.read_length(Path(path)).is_ordered
     assert len(n_scans) == 2
+
+
+@pytest.mark.parametrize(("codec", "container"), [("flac", "matroska"), ("aac", "matroska"), ("aac", "mp4")])
+def test_the_time_before_the_sound_begins_is_no_part_of_the_length(codec, container):
+    data = odd.by_pyav(odd.part(440, 4), codec, container, first=3 * odd.SR)
+    assert decoding.read_duration_s(data) == pytest.approx(4, abs=0.1)
+    assert decoding.decode_audio(data, sr=CONFIG.sr).size / CONFIG.sr == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("container", ["jpeg", "heif"])
+def test_a_cover_behind_the_sound_is_no_second_file(container):
+    cover = {"jpeg": b"\xff\xd8\xff\xe0", "heif": (32).to_bytes(4, "big") + b"ftypheic" + bytes(20)}[container]
+    cover += np.random.default_rng(3).bytes(300_000)
+    data = odd.constant_mp3(odd.sound()) + b"APETAGEX" + bytes(24) + cover
+    assert not scans.scan_content(io.BytesIO(data)).spans
+
+
+def test_a_file_whose_format_changes_all_the_time_is_refused():
+    data = (halves("CAF")[0] + halves("TTA")[0]) * 12
+    with pytest.raises(AudioError, match="changes more than 16 times") as caught:
+        decoding.read_duration_s(data)
+    assert caught.value.status == "undecodable"
