@@ -4,7 +4,7 @@ Prints, per format, the processor time of a clip by both, with its features and 
 of decoding alone. Every round lists a track and cuts six clips of ten seconds, as a build does, in a process that has
 not seen the file before.
 
-    git worktree add ../before COMMIT
+    git worktree add ../before COMMIT    # 4f44e01 or later
     python -m benchmarks.speed.decode ../before
     python -m benchmarks.speed.decode ../before --minutes 1 --rounds 5    # seconds
 """
@@ -24,19 +24,24 @@ from benchmarks._shared.music import make_chord
 from benchmarks.speed.seek import ENCODED, write_track
 from tests.support.odd_files import bare_frames, constant_mp3
 
-#: What a process does with each path that it is sent: it answers with the milliseconds of decoding and of the rest.
+#: What a process does with each path that it is sent: it answers with the milliseconds of decoding and of the rest. The
+#: second names are those of 4f44e01.
 WORKER = """
 import sys, time
-from genre.audio import decoding
-from genre.audio.clips import prepare_clip, window_starts
 from genre.config import AudioConfig
-from genre.inputs import compute_inputs
+try:
+    from genre.audio.clips import prepare_clip, window_starts
+    from genre.audio.decoding import decode_audio, read_duration_s
+    from genre.inputs import compute_inputs
+except ImportError:
+    from genre.audio import clip as prepare_clip, decode as decode_audio, duration_s as read_duration_s, window_starts
+    from genre.features import extract_with_log_mel as compute_inputs
 config = AudioConfig()
 for line in sys.stdin:
     path = line.strip()
     start = time.process_time()
-    starts = window_starts(decoding.read_duration_s(path), config, max_windows=6)
-    clips = [decoding.decode_audio(path, sr=config.sr, start_s=s, duration_s=10) for s in starts]
+    starts = window_starts(read_duration_s(path), config, max_windows=6)
+    clips = [decode_audio(path, sr=config.sr, start_s=s, duration_s=10) for s in starts]
     decoded = time.process_time()
     for y in clips:
         compute_inputs(prepare_clip(y, config), config)
