@@ -26,17 +26,18 @@ def scan_mp4(file: BinaryIO, start: int) -> Content:
     start : int
         Position of the first box.
     """
+    if not _is_local(file):
+        return Content(is_indexed=True)  # each of a thousand fragments would be a request to the server
     starts = []
+    size = find_size(file)
     at = start
     while len(header := read_at(file, at, 16)) >= 8:
         if header[4:8] == b"ftyp":
             starts.append(at)
-        if header[4:8] == b"moof" and not _is_local(file):
-            break  # each of a thousand fragments would be a request to the server
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length follows, in 64 bits
             length = int.from_bytes(header[8:], "big")
-        if length and (length < 8 or (at + length > find_size(file) and header[4:8] != b"mdat")):
+        if length and (length < 8 or (at + length > size and header[4:8] != b"mdat")):
             return Content(spans=join_spans(file, starts) or find_parts(file, start, at), is_indexed=True)
         if not length:  # up to the end
             break
@@ -54,9 +55,11 @@ def scan_matroska(file: BinaryIO, start: int) -> Content:
     start : int
         Position of the first header.
     """
+    if not _is_local(file):
+        return Content(is_indexed=True)
     segment = start + _head_size(file, start)
     end = segment + _head_size(file, segment)
-    if (end > segment and end >= find_size(file)) or not _is_local(file):
+    if end > segment and end >= find_size(file):
         return Content(is_indexed=True)
     starts = [at for at in find_all(file, _EBML) if at >= start and _DOC_TYPE in read_at(file, at, _MAX_HEAD)]
     spans = join_spans(file, starts) or (find_parts(file, start, end) if end > segment else ())
