@@ -22,7 +22,6 @@ from genre import parameters
 from genre.audio.left_out import LeftOut
 from genre.config import UNKNOWN
 from genre.errors import DataError, UsageError
-from genre.tags.names import fold_name
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +204,9 @@ def _check_table(table: pd.DataFrame, source: str, left_out: LeftOut) -> None:
 
 
 def _warn_of_spellings(genres: Iterable[str]) -> None:
-    """Warn of genres that differ only in what `fold_name` removes."""
+    """Warn of genres that differ only in what `genre.tags.names.fold_name` removes."""
+    from genre.tags.names import fold_name  # here, since it loads all that is known of tags
+
     by_folded: dict[str, list[str]] = {}
     for genre in genres:
         by_folded.setdefault(fold_name(genre), []).append(genre)
