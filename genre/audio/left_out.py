@@ -45,7 +45,7 @@ class LeftOut:
     def to_table(self) -> pd.DataFrame:
         """Return the numbers as a table, without any path: columns ``reason``, ``type`` and ``number``."""
         rows = sorted(
-            (reason, -number, _printable(type_))
+            (reason, -number, escape_name(type_))
             for reason, by_type in self.numbers.items()
             for type_, number in by_type.items()
         )
@@ -53,7 +53,7 @@ class LeftOut:
 
     def to_lines(self) -> list[str]:
         """Return a line per reason, with the numbers by type and an example, for a log."""
-        return [f"left out: {self._phrase(r)}, such as {_printable(self.examples[r])}" for r in sorted(self.examples)]
+        return [f"left out: {self._phrase(r)}, such as {escape_name(self.examples[r])}" for r in sorted(self.examples)]
 
     def to_clause(self) -> str:
         """Return one clause, without any path, to end a message with; empty if nothing is left out."""
@@ -66,12 +66,18 @@ class LeftOut:
         noun_and_reason = re.sub(r"^(\w+)s\b", r"\1", reason) if number == 1 else reason
         ordered = sorted(by_type.items(), key=lambda item: (-item[1], item[0]))
         has_ones_only = number == len(by_type)
-        named = [_printable(type_) + ("" if has_ones_only else f" {n}") for type_, n in ordered if type_]
+        named = [escape_name(type_) + ("" if has_ones_only else f" {n}") for type_, n in ordered if type_]
         more = [f"{len(named) - _N_NAMED} more"] if len(named) > _N_NAMED else []
         return f"{number} {noun_and_reason}" + (f" ({', '.join(named[:_N_NAMED] + more)})" if named else "")
 
 
-def _printable(name: str) -> str:
-    """Return a name on one line, with escapes in place of bytes that are not UTF-8 and of control characters."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def escape_name(name: str) -> str:
+    """Escape what one line cannot show of a name: bytes of a path that are not UTF-8, and control characters."""
+    return "".join(map(_escape_character, name))
+
+
+def _escape_character(character: str) -> str:
+    """Return a character, or its escape; Python decodes a byte that is not UTF-8 as U+DC00 plus the byte (PEP 383)."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

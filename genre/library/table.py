@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genre.audio.left_out import escape_name
 from genre.errors import GenreError
 from genre.files import write_atomically
 from genre.library.outcomes import TagOutcome, join_genres
@@ -109,13 +110,6 @@ def escape_non_utf8(text: str | None) -> str | None:
 
 def escape_unprintable(text: str) -> str:
     """Escape what a line on the terminal cannot show: bytes of a path that are not UTF-8, and control characters."""
-    shown = "".join(map(_escape_character, text))
+    shown = escape_name(text)
     encoding = sys.stdout.encoding or "utf-8"  # a terminal of another encoding has no arrows, nor other alphabets
     return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _escape_character(character: str) -> str:
-    """Return a character, or its escape; Python decodes a byte that is not UTF-8 as U+DC00 plus the byte (PEP 383)."""
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
