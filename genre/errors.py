@@ -48,7 +48,7 @@ class TrainingError(GenreError):
     """Failure to train a model, with the reason."""
 
 
-#: What the system says when a disk, a network or memory fails, whatever the file that was being read.
+#: What the system reports when a disk, a network or memory fails, whatever the file that was being read.
 _SYSTEM_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
@@ -74,7 +74,7 @@ def is_system_error(error: BaseException) -> bool:
     Parameters
     ----------
     error : exception
-        Of an operation on a file. What FFmpeg says, which uses the same numbers for damaged files, is none.
+        Of an operation on a file. What FFmpeg reports, which uses the same numbers for damaged files, is none.
     """
     if type(error).__module__.partition(".")[0] == "av":
         return False

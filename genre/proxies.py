@@ -16,7 +16,7 @@ def exempt_loopback() -> None:
     """Exempt servers of this machine from the environment's proxies, in this process and those that it starts.
 
     ``NO_PROXY`` and ``no_proxy`` keep what they list and get `LOOPBACK_HOSTS` as well; everything else goes through
-    the proxies as before. An environment that says nothing of proxies stays so: with these variables alone, Python
+    the proxies as before. An environment without proxies stays so: with these variables alone, Python
     would no longer look at the proxies in the settings of macOS and Windows.
     """
     _exempt(LOOPBACK_HOSTS)

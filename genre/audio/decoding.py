@@ -55,7 +55,7 @@ def read_length(source: AudioSource) -> Length:
     AudioError
         ``undecodable`` if neither library opens the file or finds audio in it.
     OSError, MemoryError
-        What the system says of its own state: see `genre.errors.is_system_error`.
+        What the system reports of its own state: see `genre.errors.is_system_error`.
     """
     return read_with_fallback(
         source,

@@ -19,7 +19,7 @@ _APPLE_MAGIC = (b"\0\5\x16\0", b"\0\5\x16\7")
 #: Start of the name of a file in the trash of Android 11 and later (MediaStore's ``.trashed-TIME-NAME``).
 _ANDROID_TRASH = ".trashed-"
 
-#: What the system says of a link whose target is missing, forbidden, or the link itself.
+#: What the system reports of a link whose target is missing, forbidden, or the link itself.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 _TRASH = "files in trash, old versions and the like"
@@ -29,7 +29,7 @@ def find_audio_files(folder: Path, left_out: LeftOut | None = None, *, follow_li
     """List the files below a folder, to any depth, that are audio by their suffix, in order of their paths.
 
     Files whose names begin with a dot are judged by their content. Links to files are followed; links to folders are
-    not, except as `follow_links` says. What is in a trash or among old versions is left out.
+    not, except with `follow_links`. What is in a trash or among old versions is left out.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _list_entries(folder: str, left_out: LeftOut) -> list[os.DirEntry[str]]:
 
 
 def _away(path: str, error: OSError) -> GenreError:
-    """Return the error for a path of which the system says something else than that it is missing or forbidden."""
+    """Return the error for a path that the system reports as neither missing nor forbidden."""
     return GenreError(f"cannot list {path} ({error.strerror}); check the disk or the network, then run the same again")
 
 
@@ -168,7 +168,7 @@ def _is_hidden_music(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
         if not is_apple and decoding.read_duration_s(entry.path):
             return True
     except OSError:
-        return True  # it is listed: whoever decodes it reports what the system says
+        return True  # it is listed: whoever decodes it reports the error of the system
     except AudioError:
         pass
     left_out.add("files with a leading dot and no audio", entry.path, name_suffix(entry.name))

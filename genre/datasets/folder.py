@@ -193,7 +193,7 @@ def _make_record(record: Mapping[Hashable, Any], source: Path) -> dict[str, Any]
 def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     """Return the rows of the clips table for one track, or for the listed stretch of it.
 
-    What the system says, such as that the disk is away, is raised: it is no fault of the file.
+    An error of the system, such as a disk that is away, is raised: it is no fault of the file.
     """
     path = track["path"]
     config = AudioConfig()

@@ -9,7 +9,7 @@ from genre.parameters import parse_json_object
 from genre.tags.names import MEANINGLESS_GENRES, fold_name
 
 #: Least probability of a further genre as a share of the first one's, where no threshold is given. The learnt threshold
-#: cannot serve: it says when the first genre is sure, is often above 0.5, and probabilities sum to 1.
+#: cannot serve: it separates sure from unsure first genres, is often above 0.5, and probabilities sum to 1.
 RELATIVE_LIKELIHOOD = 0.5
 
 
@@ -36,8 +36,8 @@ def propose_genres(
     Returns
     -------
     list of str
-        Names; one that several genres share is there once. A genre whose name says nothing (empty, "Other") is left
-        out, and no other takes its place. Empty if the prediction is ``unknown`` or an error.
+        Names; one that several genres share is there once. A genre whose name is empty or names no music ("Other") is
+        left out, and no other takes its place. Empty if the prediction is ``unknown`` or an error.
     """
     if prediction["genre"] in (None, UNKNOWN):
         return []

@@ -70,7 +70,7 @@ class Tag:
 
     @property
     def describes_music(self) -> bool:
-        """True if an item says more than the loudness."""
+        """True if an item is about more than loudness."""
         return not all(item.key.startswith(_LOUDNESS_KEYS) for item in self.items)
 
     @property

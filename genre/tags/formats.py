@@ -108,7 +108,7 @@ _FIRST_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 #: Identifier of the header object of ASF.
 _ASF_HEADER = UUID("75b22630-668e-11cf-a6d9-00aa0062ce6c").bytes_le
 
-#: Formats that begin the file, and how their first bytes are told.
+#: Formats that begin the file, and the tests of their first bytes.
 _CONTAINERS: tuple[tuple[Format, Callable[[bytes], bool]], ...] = (
     (_CHUNKS, lambda head: head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE"),
     (_CHUNKS, lambda head: head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")),

@@ -165,7 +165,7 @@ def fill(folder: Path) -> None:
 
 
 def check_left_out(place: Place, output: str) -> None:
-    """Check that what `fill` adds and the listing leaves out is said, and in MLflow without a file's name."""
+    """Check that what `fill` adds and the listing leaves out is reported, and in MLflow without a file's name."""
     expected = {
         "files in trash, old versions and the like": "#recycle",
         "files of types that are not decoded": ".mid",

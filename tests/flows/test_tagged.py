@@ -34,7 +34,7 @@ def library(tmp_path: Path) -> Path:
 
 
 def check_left_out(experiment: str) -> None:
-    """Check that the run tells what is left out, without a file's name."""
+    """Check that the run reports what is left out, without a file's name."""
     client = MlflowClient()
     [run] = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     table = read_table(run.info.run_id, "left-out")

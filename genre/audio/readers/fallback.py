@@ -67,7 +67,7 @@ def iterate_with_fallback(
     AudioError
         ``undecodable`` with the reasons of both.
     OSError, MemoryError
-        What the system says of its own state: see `genre.errors.is_system_error`.
+        What the system reports of its own state: see `genre.errors.is_system_error`.
     """
     n_read = 0
     failures = {}

@@ -22,7 +22,7 @@ _DECIMATION = 32
 #: rounding only do not take turns from one window to the next.
 _AS_LOUD = 0.9
 
-#: What the answer says of a file in which channels cancel out.
+#: Note on a file in which channels cancel out.
 CANCELLED_NOTE = "the channels cancel each other out; the loudest one was analysed"
 
 

@@ -55,7 +55,7 @@ def scan_mpeg(file: BinaryIO, start: int) -> Content:
     if spans := _find_others(file, start, end, frames):
         return Content(spans=spans)
     if start > _LEAD and isinstance(frames, AacFrames):
-        # FFmpeg knows no AAC behind so long a tag, unless the name of the file says it
+        # FFmpeg knows no AAC behind so long a tag, unless by the name of the file
         return Content(spans=((start, size),))
     is_changing = _find_next(file, end, size) is not None
     return Content(None if is_changing else n * frames.seconds, is_changing=is_changing)

@@ -48,7 +48,7 @@ def plan_genres(file: BinaryIO, genres: Sequence[str]) -> list[Splice]:
     Raises
     ------
     DataError
-        If the file is not as long as its header says, or the tag cannot be changed safely.
+        If the file is not as long as in its header, or the tag cannot be changed safely.
     """
     found = _read_tag(file)
     file_bytes = file.seek(0, 2)

@@ -50,7 +50,7 @@ class _Segment:
 
 
 def read_genres(file: BinaryIO) -> list[str]:
-    """Read the genres of a Matroska file, whatever track they are said to be of, but not those of chapters.
+    """Read the genres of a Matroska file, of whatever track, but not those of chapters.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _point_to(file: BinaryIO, segment: _Segment, old: int, new: int) -> list[Spl
 
 
 def _is_seek(file: BinaryIO, seek: Element, position: int) -> bool:
-    """Return whether an entry of the table says that tags are at a position."""
+    """Return whether an entry of the table is of tags at a position."""
     values = {child.kind: read_content(file, child) for child in children_of(file, seek)}
     return values.get(_SEEK_ID) == TAGS and int.from_bytes(values.get(_SEEK_POSITION, b""), "big") == position
 

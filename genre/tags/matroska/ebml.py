@@ -16,7 +16,7 @@ CRC = b"\xbf"
 _MAX_ID = 4
 _MAX_SIZE = 8
 
-#: Smallest element that says nothing, bytes.
+#: Smallest empty element, bytes.
 MIN_VOID = 2
 
 
@@ -120,7 +120,7 @@ def widen_size(element: bytes) -> bytes:
 
 
 def make_void(size: int) -> bytes:
-    """Return an element of `size` bytes, at least `MIN_VOID`, that says nothing."""
+    """Return an element of `size` bytes, at least `MIN_VOID`, without content."""
     width = 1 if size < 1 << 7 else _MAX_SIZE
     return VOID + encode_size(size - 1 - width, width) + bytes(size - 1 - width)
 
@@ -140,7 +140,7 @@ def replace_children(file: BinaryIO, parent: Element, children: Sequence[bytes])
     Raises
     ------
     DataError
-        If its checksum tells that it is damaged.
+        If it is damaged, by its checksum.
     """
     content = b"".join(children)
     old = read_content(file, parent)

@@ -41,7 +41,7 @@ def find_genres(file: BinaryIO, tags: Element) -> list[str]:
 def edit_tags(file: BinaryIO, tags: Element, genres: Sequence[str]) -> bytes:
     """Return the bytes of an element of tags in which `genres` are the only ones.
 
-    They take the place of the first one, or else follow what is said of the whole file.
+    They take the place of the first one, or else follow the tags of the whole file.
 
     Raises
     ------

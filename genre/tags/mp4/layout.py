@@ -1,4 +1,4 @@
-"""Places of the media in an MP4 file, to find out whether a change has left each sample where its track says it is."""
+"""Places of the media in an MP4 file, to find out whether a change has left each sample where its track finds it."""
 
 from dataclasses import dataclass, field
 from typing import BinaryIO

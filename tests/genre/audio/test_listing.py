@@ -1,4 +1,4 @@
-"""Audio files below a folder: which are listed, and what is said of those that are not."""
+"""Audio files below a folder: which are listed, and what is reported of those that are not."""
 
 import errno
 import os

@@ -121,7 +121,7 @@ def edit(data: bytes, genres: list[str]) -> bytes:
 
 
 def items_of(data: bytes) -> list[bytes]:
-    """Everything that is said in tags, but genres."""
+    """Everything in tags but genres."""
     tags = [content for _, kind, content in split(segment_of(data)) if kind == TAGS]
     found = [child for content in tags for _, kind, tag in split(content) if kind == TAG for child in split(tag)]
     return [
