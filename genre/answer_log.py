@@ -25,6 +25,9 @@ MAX_LOG_BYTES = 256 * 2**20
 #: Columns of the log besides the features.
 LOG_COLUMNS = ("time", "version", "config", "genre", "confidence")
 
+#: File in the folder of a registered model that holds its name and version, which the log needs.
+VERSION_FILE = "registered_version.json"
+
 _log = logging.getLogger(__name__)
 
 

@@ -30,6 +30,7 @@ from genre.audio.clips import prepare_clip
 from genre.config import UNKNOWN
 from genre.ensemble import ClipInputs, Ensemble
 from genre.errors import AudioError
+from genre.files import read_json
 
 #: Longest file, seconds, and largest one, bytes: whole albums as MP3, ten minutes of CD-quality WAV. A file is
 #: classified as a whole or refused: a prediction from the first minutes of a long mix would pass for one of all of it.
@@ -51,6 +52,11 @@ WINDOW_EXECUTOR = ThreadPoolExecutor(cpu_count())
 #: Status of an `AudioError` to the code that clients get, where the two differ.
 CODES = {"not_finite": "undecodable"}
 
+#: What a model says at its start if it knows no registered version of its own.
+UNREGISTERED = (
+    "this model does not know its registered name and version: model_version is null in every prediction, and "
+    "predictions are not logged for -e drift; serve a version that -e promote or -e pretrained registered"
+)
 
 #: Logger with a name of its own: MLflow loads this file under another name each time.
 logger = logging.getLogger("genre.serving")
@@ -99,6 +105,8 @@ class GenreModel(PythonModel):
             # `to_dict` because MLflow's server calls it on every prediction
             self.predict(None, pd.DataFrame({"audio": rows})).to_dict(orient="records")
         self.version = _registered_version(folder.parent.parent)
+        if self.version is None:
+            logger.warning("%s", UNREGISTERED)
         if self.ensemble.warning:
             logger.warning("%s", self.ensemble.warning)
 
@@ -311,10 +319,16 @@ def _noise_audio(kind: str) -> str:
 
 
 def _registered_version(folder: Path) -> str | None:
-    """Return the registered name and version of a model, which MLflow writes beside the files it downloads."""
-    path = folder / "registered_model_meta"
-    meta = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    return f"{meta['model_name']}/{meta['model_version']}" if meta.get("model_name") else None
+    """Return the registered name and version of a model, such as ``genre/3``, or None.
+
+    MLflow until 3.17 names in one file the version that it was asked for; the other is there since registration.
+    """
+    asked_for = folder / "registered_model_meta"
+    meta = yaml.safe_load(asked_for.read_text()) if asked_for.is_file() else {}
+    if meta.get("model_name"):
+        return f"{meta['model_name']}/{meta['model_version']}"
+    registered = read_json(folder / answer_log.VERSION_FILE)
+    return f"{registered['name']}/{registered['version']}" if registered else None
 
 
 set_model(GenreModel())

@@ -2,19 +2,26 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import mlflow
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from genre import models
+from genre.answer_log import VERSION_FILE
 from genre.errors import GenreError, UsageError
-from genre.files import write_atomically
+from genre.files import write_atomically, write_json
+
+#: File with name and version that MLflow added to a registered model at each download, until 3.17. Models that older
+#: versions of this project logged know no other one.
+MLFLOW_VERSION_FILE = "registered_model_meta"
 
 
 def check_name(name: str) -> str:
@@ -56,13 +63,20 @@ def gives_way(version: ModelVersion) -> bool:
 
 
 def register_version(name: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
-    """Register a logged model as a new version of a registered model, which is created if it is missing."""
+    """Register a logged model as a new version of a registered model, which is created if it is missing.
+
+    Name and version are added to the logged model's files, so that the model knows them wherever it is loaded.
+    """
     client = MlflowClient()
     with suppress(MlflowException):  # it exists already
         client.create_registered_model(name)
-    return client.create_model_version(
-        name, model_uri, tags=dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
-    )
+    model_id = model_uri.removeprefix("models:/")
+    version = client.create_model_version(name, model_uri, tags=dict(tags), description=description, model_id=model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, VERSION_FILE)
+        write_json(path, {"name": name, "version": str(version.version)})
+        client.log_model_artifact(model_id, str(path))
+    return version
 
 
 def version_uri(name: str, version: str) -> str:
@@ -97,11 +111,17 @@ def download_model(uri: str, directory: Path) -> Path:
 
 
 def _download_into(uri: str, folder: Path) -> None:
-    """Download a logged model as `folder`; a local model is copied, which MLflow would do into a folder below it."""
+    """Download a logged model as `folder`; a local model is copied, which MLflow would do into a folder below it.
+
+    A registered version gets MLflow's file with its name and version, if MLflow itself has not written one.
+    """
     if Path(uri).is_dir():
         shutil.copytree(uri, folder)
-    else:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+        return
+    mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+    if registered := re.fullmatch(r"models:/(.+)/(\d+)", uri):
+        name, version = registered.groups()
+        (folder / MLFLOW_VERSION_FILE).write_text(yaml.safe_dump({"model_name": name, "model_version": version}))
 
 
 def size_mb(trainings: Mapping[str, Path]) -> float:

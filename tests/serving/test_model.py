@@ -19,6 +19,7 @@ import requests
 import soundfile as sf
 
 from benchmarks.endurance import fuzz
+from genre.answer_log import VERSION_FILE
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING
 from genre.ensemble import Ensemble
@@ -178,13 +179,14 @@ def compute(a, rows):
 
 @pytest.fixture(scope="module")
 def poor(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The same model, served with limits that a test can reach and a bug in its copy of the code; and its log."""
+    """The same model, unregistered, with limits that a test can reach and a bug in its own code; and its log."""
     folder = tmp_path_factory.mktemp("poor")
     model = shutil.copytree(model_path, folder / "model", ignore=shutil.ignore_patterns("__pycache__"))
     code = (model / "model.py").read_text()
     for limit, less in (("MAX_BYTES = 128", "MAX_BYTES = 1"), ("MAX_CHARACTERS = 512", "MAX_CHARACTERS = 4")):
         assert code.count(f"{limit} * 2**20") == 1
         code = code.replace(limit, less)
+    (model / VERSION_FILE).unlink()
     (model / "model.py").write_text(code)
     with (model / "code" / "genre" / "inputs" / "features.py").open("a") as file:
         file.write(BUG)
@@ -253,6 +255,14 @@ def test_a_model_that_warns_does_so_once_in_its_log_and_in_every_row(synthetic):
     assert log.read_text().count(SYNTHETIC_WARNING) == 1
 
 
+def test_a_model_knows_its_version_from_its_registration_or_says_that_it_does_not(synthetic, poor):
+    """Also where MLflow does not add the version to the files that it downloads, as from 3.18 on."""
+    audio = [encoded(tone(3, hz=110)), "not base64!"]
+    for (url, log), version in ((synthetic, "genre/1"), (poor, None)):
+        assert [row["model_version"] for row in ask(url, audio)] == [version] * 2
+        assert log.read_text().count("does not know its registered name and version") == (version is None)
+
+
 def test_concurrent_requests_get_their_own_predictions(url):
     rows = [encoded(tone(10, hz=hz, seed=n)) for n, hz in enumerate((900, 110) * 6)]
     with ThreadPoolExecutor(6) as pool:
@@ -272,7 +282,7 @@ def test_the_model_needs_neither_repository_nor_prefect_nor_yt_dlp(model_path, t
         "print(sorted({'prefect', 'yt_dlp', 'tensorflow', 'keras', 'flows'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[[None, None]]", "[]", "[]"], done.stderr
+    assert done.stdout.splitlines() == ["[[None, 'genre/1']]", "[]", "[]"], done.stderr
     pinned = {line.split("==")[0] for line in (model_path / "requirements.txt").read_text().splitlines()}
     assert {"scikit-learn", "skops", "numba", "soundfile", "soxr", "av", "mlflow"} <= pinned
     assert not {"prefect", "yt-dlp", "tensorflow", "catboost"} & pinned
