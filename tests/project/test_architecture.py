@@ -229,7 +229,8 @@ def test_the_pins_are_within_the_ranges_and_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = pins("requirements.txt")
     dev = pins("requirements-dev.txt")
-    assert all(dev[name] == versions for name, versions in base.items())
+    others = base | pins("requirements-serve.txt")
+    assert all(dev[name] == versions for name, versions in others.items())
     ranges = [(r, base) for r in project["dependencies"]] + [(r, dev) for r in project["optional-dependencies"]["dev"]]
     for text, pinned in ranges:
         requirement = Requirement(text)

@@ -285,14 +285,15 @@ def number(text: str) -> float | str:
         return text
 
 
-def test_extras_are_installed_editable():
+def test_the_project_and_its_extras_are_installed_editable():
     """A copy of the packages in site-packages would look for the workspace there."""
-    lines = [c for c in every_command() if c[:2] == ["pip", "install"] and any(re.match(r"\.\[", w) for w in c)]
-    assert len(lines) >= 4
+    lines = [c for c in every_command() if c[:2] == ["pip", "install"] and c[2] == "-c"]
+    assert len(lines) >= 6
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for line in lines:
-        assert line[2:5] == ["-c", "requirements.txt", "-e"], shlex.join(line)
-        assert line[5].strip(".[]") in extras
+        extra = line[5].strip(".[]")
+        assert line[2:5] == ["-c", f"requirements{'-dev' * (extra == 'dev')}.txt", "-e"], shlex.join(line)
+        assert extra in ("", *extras)
     for doc in DOCS:
         assert not re.search(r"requirements\.txt ['\"]?\.\[", doc.read_text()), doc.name
 

@@ -1,9 +1,12 @@
 """The logged model elsewhere: in its own environment, in a container, with plain kernels, for every file format."""
 
 import json
+import platform
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -13,6 +16,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import soxr
+import yaml
+from packaging.requirements import Requirement
 
 from genre import models
 from genre.audio import decoding
@@ -43,13 +48,15 @@ def scored(model: Path, files: dict[str, Path], folder: Path, python: str = sys.
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_the_logged_requirements_suffice_to_load_the_model(model_path, tmp_path):
+@pytest.mark.parametrize("of", ["the model", "a machine that serves"])
+def test_the_requirements_suffice_to_load_the_model(model_path, tmp_path, of):
+    requirements = model_path / "requirements.txt" if of == "the model" else ROOT / "requirements-serve.txt"
     files = {str(hz): tmp_path / f"{hz}.wav" for hz in (110, 300, 500, 900)}
     for hz, path in files.items():
         sf.write(path, tone(15, hz=int(hz), sr=44100), 44100)
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "-q", "-r", str(model_path / "requirements.txt")]
+    install = [python, "-m", "pip", "install", "-q", "-r", str(requirements)]
     done = subprocess.run(install, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     alone = scored(model_path, files, tmp_path, python)
@@ -57,6 +64,23 @@ def test_the_logged_requirements_suffice_to_load_the_model(model_path, tmp_path)
     print(f"largest difference {(alone - here).abs().to_numpy().max():.1e}")
     pd.testing.assert_frame_equal(alone, here, rtol=0, atol=1e-5)
     assert np.ptp(here["high"]) > 0.5
+
+
+def test_a_machine_that_serves_gets_the_versions_that_models_name():
+    """Of every model that needs no TensorFlow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = {Requirement(text).name for text in project["dependency-groups"]["serve"]}
+    networks = {name for name in models.MODELS if "tensorflow" in models.model_requirements(name)}
+    named = {Requirement(line) for line in packaging.pinned_requirements(models.MODELS.keys() - networks)}
+    assert {requirement.name for requirement in named} <= listed
+    pinned = (Requirement(line) for line in (ROOT / "requirements-serve.txt").read_text().splitlines())
+    assert named <= {Requirement(f"{pin.name}{pin.specifier}") for pin in pinned}
+
+
+def test_a_model_names_its_python_and_its_numpy(model_path):
+    environment = yaml.safe_load((model_path / "python_env.yaml").read_text())
+    assert environment["python"] == platform.python_version()
+    assert f"numpy=={version('numpy')}" in (model_path / "requirements.txt").read_text().splitlines()
 
 
 def test_the_dockerfile_copies_the_model_and_installs_its_requirements(model_path, tmp_path):
