@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from joblib import cpu_count
 
 from genre.inputs.musicnn import MusicnnWeights
 from genre.proxies import exempt_httpx
@@ -22,6 +24,11 @@ os.environ["GENRE_WEIGHTS"] = "none"
 
 # all servers of the tests are on this machine
 exempt_httpx()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores, since tests wait for the commands they start; 5 GB of memory for each."""
+    return max(1, min(cpu_count() * 3 // 2, psutil.virtual_memory().total // 5_000_000_000))
 
 
 @pytest.fixture(scope="session")
