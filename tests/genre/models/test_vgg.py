@@ -411,12 +411,24 @@ def test_saved_model_is_float32_and_needs_only_keras(transfer, tmp_path):
     np.testing.assert_allclose(alone, proba, atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", ["AVX2", "avx512_core"])
+def test_a_cpu_without_bfloat16_trains_in_single_precision(monkeypatch, limit):
+    from genre.models import devices
+
+    if devices.detect_device() == "gpu":
+        pytest.skip("there is a GPU, which has bfloat16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert devices.choose_precision("auto") == "float32"
+
+
 def test_the_precision_is_the_requested_one(vgg_layers, tmp_path):
     import keras
 
     from genre.models import devices
 
-    has_bfloat16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text() or devices.detect_device() == "gpu"
+    is_limited = "ONEDNN_MAX_CPU_ISA" in os.environ
+    is_newer_cpu = "avx512_bf16" in Path("/proc/cpuinfo").read_text() and not is_limited
+    has_bfloat16 = is_newer_cpu or devices.detect_device() == "gpu"
     expected = {"float32": "float32", "auto": "mixed_bfloat16" if has_bfloat16 else "float32"}
     for precision, policy in expected.items():
         model = models.train_model(
