@@ -79,6 +79,7 @@ def score_degraded(
     version: ModelVersion, clips: pd.DataFrame, config: AudioConfig, seed: int
 ) -> dict[str, pd.DataFrame]:
     """Return the probability table of each degradation, predicted by the packaged version in one fresh process."""
+    robustness.compile_degradations()
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
             delayed(_write_degraded)(clip, name, config, Path(folder), seed + n)

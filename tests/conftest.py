@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ exempt_httpx()
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores, since tests wait for the commands they start; 5 GB of memory for each."""
     return max(1, min(cpu_count() * 3 // 2, psutil.virtual_memory().total // 5_000_000_000))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import what librosa compiles on import before several workers do, for the reason in `compile_degradations`."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        for name in ("beat", "core.audio", "core.pitch", "util.utils"):
+            import_module(f"librosa.{name}")
 
 
 @pytest.fixture(scope="session")

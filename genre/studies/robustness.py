@@ -36,6 +36,16 @@ class Degradation:
     encode: Callable[[np.ndarray, np.random.Generator], bytes]
 
 
+def compile_degradations() -> None:
+    """Apply every degradation once, to a moment of silence, before several processes do.
+
+    librosa has numba compile functions when it is first imported on a machine, and keep them beside its own files. Two
+    processes that do so at once mix their files up, and every later process that uses them is killed.
+    """
+    for name in DEGRADATIONS:
+        degrade_clip(np.zeros(SR // 20, np.float32), name)
+
+
 def degrade_clip(y: np.ndarray, name: str, *, seed: int = 0) -> bytes:
     """Encode a degraded clip as a file.
 

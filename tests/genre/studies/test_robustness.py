@@ -1,4 +1,7 @@
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from genre.config import AudioConfig
 from genre.errors import UsageError
 from genre.probabilities import tables
 from genre.studies import robustness
+from tests.support.project import ROOT
 from tests.support.sounds import tone
 
 SR = robustness.SR
@@ -36,6 +40,17 @@ def test_each_degradation_gives_a_clip_that_can_be_classified(name):
     config = AudioConfig()
     y = prepare_clip(heard(name, sr=config.sr), config)
     assert 4.9 * config.sr < y.size <= config.n_samples
+
+
+def test_what_librosa_compiles_is_compiled_before_several_processes_use_it(tmp_path):
+    """Two processes that compile it at once leave a cache that kills every later one."""
+    snapshots = []
+    for call in ("compile_degradations()", "degrade_clip(np.ones(9000, np.float32), 'pitch +1 semitone')"):
+        script = f"import numpy as np\nfrom genre.studies import robustness\nrobustness.{call}"
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
+        snapshots.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")})
+    assert len(snapshots[0]) > 4 and snapshots[0] == snapshots[1]
 
 
 def test_the_bit_rate_is_the_one_named():
