@@ -268,10 +268,11 @@ def test_three_trainings_started_at_once_run_one_after_the_other(team: Team):
 
 
 @pytest.mark.slow
-def test_a_schedule_that_is_due_within_the_minute_fires(team: Team):
+def test_a_schedule_that_is_due_within_two_minutes_fires(team: Team):
+    """Prefect looks for new schedules once a minute, and does not make up for one that was due before."""
     found = requests.get(f"{team.api}/deployments/name/build/build", timeout=30).json()
     music = write_music(team.folder / "scheduled", genres={"low": 110.0, "high": 880.0}, tracks=3)
-    due = pd.Timestamp.now(ZoneInfo("Europe/Berlin")).floor("min") + pd.Timedelta(minutes=1)
+    due = pd.Timestamp.now(ZoneInfo("Europe/Berlin")).floor("min") + pd.Timedelta(minutes=2)
     schedule = {"cron": f"{due.minute} {due.hour} * * *", "timezone": "Europe/Berlin"}
     parameters = {"dataset": "folder", "source": str(music), "n_jobs": 1}
     body = [{"schedule": schedule, "active": True, "parameters": parameters}]
@@ -280,7 +281,7 @@ def test_a_schedule_that_is_due_within_the_minute_fires(team: Team):
         query = {"deployments": {"id": {"any_": [found["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
         wait_until(lambda: bool(team.post("flow_runs/filter", **query)), 120, team.logs)
         run = team.post("flow_runs/filter", **query)[0]
-        team.wait(run["id"], "COMPLETED", "FAILED", timeout_s=200)
+        team.wait(run["id"], "COMPLETED", "FAILED", timeout_s=300)
     assert team.state(run["id"])["type"] == "COMPLETED" and run["auto_scheduled"]
     assert abs(team.times(run["id"])[0] - due) < pd.Timedelta(seconds=60)
 
