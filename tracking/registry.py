@@ -113,7 +113,7 @@ def download_model(uri: str, directory: Path) -> Path:
 def _download_into(uri: str, folder: Path) -> None:
     """Download a logged model as `folder`; a local model is copied, which MLflow would do into a folder below it.
 
-    A registered version gets MLflow's file with its name and version, if MLflow itself has not written one.
+    A registered version gets the file with its name and version that MLflow adds until 3.17, with any MLflow.
     """
     if Path(uri).is_dir():
         shutil.copytree(uri, folder)
