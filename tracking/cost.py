@@ -3,8 +3,9 @@
 import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -26,7 +27,8 @@ class ResourceUsage:
     Attributes
     ----------
     seconds : dict
-        Stage to its duration; the sum if it ran several times.
+        Stage to its duration; the sum if it ran several times. Time in which it ran several times at once, in threads,
+        counts once.
     clips : dict
         Stage to the number of clips it processed, for stages that call `count_clips`.
     peak_mb : float
@@ -37,6 +39,25 @@ class ResourceUsage:
     seconds: dict[str, float] = field(default_factory=dict)
     clips: dict[str, int] = field(default_factory=dict)
     peak_mb: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _running: Counter[str] = field(default_factory=Counter, repr=False)
+    _started: dict[str, float] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def measure_stage(self, name: str) -> Iterator[None]:
+        """Add the time of a block, or what of it no other thread is measuring, to the duration of a stage."""
+        with self._lock:
+            if not self._running[name]:
+                self._started[name] = time.perf_counter()
+            self._running[name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[name] -= 1
+                if not self._running[name]:
+                    elapsed = time.perf_counter() - self._started[name]
+                    self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -83,15 +104,13 @@ def timed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def stage(*args: P.args, **kwargs: P.kwargs) -> R:
-        name = function.__name__
-        token = _stage.set(name)
-        started = time.perf_counter()
+        usage = _usage.get()
+        token = _stage.set(function.__name__)
         try:
-            return function(*args, **kwargs)
+            with usage.measure_stage(function.__name__) if usage else nullcontext():
+                return function(*args, **kwargs)
         finally:
             _stage.reset(token)
-            if usage := _usage.get():
-                usage.seconds[name] = usage.seconds.get(name, 0.0) + time.perf_counter() - started
 
     return stage
 

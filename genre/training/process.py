@@ -27,7 +27,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,24 @@ class RowSubset:
         return np.asarray(self.X[self.positions[at]])
 
 
-def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+@contextmanager
+def open_lifeline() -> Iterator[int]:
+    """Open a pipe for `run_training`; every training that was started with it ends when the block is left.
+
+    Yields
+    ------
+    int
+        Descriptor of its reading end. The other end is in this process alone, whose end is therefore theirs too.
+    """
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def run_training(directory: Path, on_epoch: OnEpoch | None = None, lifeline: int | None = None) -> dict[str, Any]:
     """Train in a new process, or resume a killed training, and wait for it.
 
     Parameters
@@ -87,6 +105,9 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
         Folder that `prepare_training` filled.
     on_epoch : callable, optional
         Called with the epoch (from 1) and its metrics as each ends.
+    lifeline : int, optional
+        From `open_lifeline`, for trainings in threads; by default the training ends with this process, or if waiting
+        for it is interrupted.
 
     Returns
     -------
@@ -104,7 +125,7 @@ def run_training(directory: Path, on_epoch: OnEpoch | None = None) -> dict[str, 
             [sys.executable, "-m", "genre.training.process", str(directory), "--end-with-parent"],
             cwd=_PROJECT_DIR,
             env=GPU_MEMORY_ENV | {k: v for k, v in os.environ.items() if k != "MLFLOW_RUN_ID"},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE if lifeline is None else lifeline,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -130,12 +151,14 @@ def train_and_save(directory: Path, on_epoch: OnEpoch) -> None:
     data = _training_data(job, clips, X, ["train"])
     model = models.train_model(job.model, data, job.params, job.seed, directory / "model", on_epoch)
     fitted = time.perf_counter()
-    saved = _save_and_load(job, model, directory)
-    table = _predict_clips(job, saved, clips, X)
     notes = _cross_validate(job, data, clips[clips["split"] == "train"], directory) if job.folds else {}
+    is_refitted = isinstance(X, np.ndarray) and "folds_seconds" in notes
+    if not is_refitted:
+        model = _save_and_load(job, model, directory)
+    table = _predict_clips(job, model, clips, X)
     if isinstance(X, np.ndarray):  # each of its columns has a name
-        write_table(directory / "importances.parquet", _compute_importances(job, saved, data))
-    if isinstance(X, np.ndarray) and "folds_seconds" in notes:
+        write_table(directory / "importances.parquet", _compute_importances(job, model, data))
+    if is_refitted:
         table = _refit(job, clips, X, table, directory)
     write_table(directory / "probabilities.parquet", table)
     calibration = evaluate.calibration_scores(held_out_probabilities(directory), table[table["split"] == "test"])
@@ -293,7 +316,7 @@ def _main(directory: Path, messages: TextIO) -> int:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has ended, in whatever way: the pipe is then closed."""
+    """End this process when its parent has ended, in whatever way, or closes the pipe between them."""
     os.read(0, 1)  # not sys.stdin, whose lock would abort the interpreter's own end
     os._exit(1)
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import mlflow
 import pandas as pd
@@ -160,6 +162,19 @@ def test_the_usage_adds_up_each_stage_and_keeps_one_that_failed():
     assert usage.metrics["clips_per_second_build"] == 10 / usage.seconds["build"]
     assert {"seconds_build", "seconds_train", "peak_memory_mb"} < set(usage.metrics)
     assert [line.split()[0] for line in usage.text.splitlines()[1:3]] == ["build", "train"]
+
+
+def test_time_in_which_a_stage_runs_twice_at_once_counts_once():
+    @cost.timed
+    def train(seconds):
+        time.sleep(seconds)
+
+    with cost.measure_usage() as usage, ThreadPoolExecutor() as threads:
+        started = time.perf_counter()
+        for future in [threads.submit(copy_context().run, train, 0.5) for _ in range(4)]:
+            future.result()
+        elapsed = time.perf_counter() - started
+    assert 0.5 <= usage.seconds["train"] <= elapsed
 
 
 def test_memory_is_the_total_of_all_processes(monkeypatch):
