@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from scipy import signal
 
 from genre.datasets import demo
-from genre.errors import UsageError
+from genre.errors import GenreError, UsageError
 
 PAPER_ORDER = ["Hip hop", "Pop", "Vocal", "Rhythm and blues", "Reggae", "Rock", "Techno"]
 
@@ -143,3 +144,27 @@ def test_arguments_out_of_range_are_refused(tmp_path, argument):
     with pytest.raises(UsageError, match=str(*argument.values())):
         demo.load_clips(**{"source": None, "directory": tmp_path, **argument})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sawtooth_is_that_of_scipy_to_the_bit():
+    phase = np.concatenate([np.linspace(0, 300, 50_001), 2 * np.pi * np.arange(200), [1e-300, np.nextafter(0, 1)]])
+    assert np.array_equal(demo._sawtooth(phase), signal.sawtooth(phase))
+
+
+def test_several_processes_write_the_files_that_one_writes(tmp_path, two_genres, monkeypatch):
+    monkeypatch.setattr(demo, "cpu_count", lambda: 1)
+    table = demo.load_clips(None, tmp_path / "by one", recordings_per_genre=3)
+    monkeypatch.setattr(demo, "cpu_count", lambda: 2)
+    monkeypatch.setattr(demo, "MIN_PER_PROCESS", 2)
+    monkeypatch.setattr(demo, "BATCH", 2)
+    by_two = demo.load_clips(None, tmp_path / "by two", recordings_per_genre=3)
+    assert file_bytes(tmp_path / "by two") == file_bytes(tmp_path / "by one")
+    pd.testing.assert_frame_equal(by_two.drop(columns="path"), table.drop(columns="path"))
+
+
+def test_a_process_that_cannot_write_says_why(tmp_path, two_genres, monkeypatch):
+    monkeypatch.setattr(demo, "MIN_PER_PROCESS", 1)
+    monkeypatch.setattr(demo, "cpu_count", lambda: 2)
+    (tmp_path / "audio").write_text("a file where the folder belongs")
+    with pytest.raises(GenreError, match=r"the demo corpus cannot be written \((FileExists|NotADirectory)Error"):
+        demo.load_clips(None, tmp_path, recordings_per_genre=1)
