@@ -1,5 +1,6 @@
 """Scoring a logged model in a fresh process, with the code it was logged with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import soundfile as sf
 
 from genre.config import AudioConfig
 from genre.errors import GenreError
-from genre.files import write_json
 from genre.store import computing
 from genre.workspace import PROJECT_DIR
 from tracking import registry
@@ -40,28 +40,38 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
     GenreError
         If the model cannot be downloaded or loaded, or refuses a clip.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        model = registry.download_model(model_uri, Path(folder) / "model")
-        listed = Path(folder) / "files.json"
-        out = Path(folder) / "out.parquet"
-        write_json(listed, _write_clips(clips, config, Path(folder)))
-        script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
-        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")}
-        done = subprocess.run(
-            [sys.executable, "-I", script, str(model), str(listed), str(out)],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            last_line = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with _start_process(folder) as process:  # it loads its libraries while the clips are cut
+            try:
+                model = registry.download_model(model_uri, folder / "model")
+                task = {"model": str(model), "files": _write_clips(clips, config, folder)}
+            except BaseException:
+                process.kill()
+                raise
+            _, errors = process.communicate(json.dumps(task))
+        if process.returncode:
+            last_line = (errors.strip().splitlines() or [f"its process ended with code {process.returncode}"])[-1]
             raise GenreError(f"cannot score {model_uri}: {last_line}")
-        scored = pd.read_parquet(out)
+        scored = pd.read_parquet(folder / "out.parquet")
     refused = scored[scored["error"].notna()]
     if len(refused):
         raise GenreError(f"{model_uri} refuses {len(refused)} clips; {refused.index[0]}: {refused['error'].iloc[0]}")
     return scored.drop(columns="error")
+
+
+def _start_process(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that scores what it is sent, outside the project and its environment, into ``out.parquet``."""
+    script = str(PROJECT_DIR / "serving" / "isolated" / "score.py")
+    return subprocess.Popen(
+        [sys.executable, "-I", script, "out.parquet"],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "PYTHONPATH", "GENRE_LOG")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _write_clips(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict[str, str]:

@@ -36,9 +36,9 @@ def permutation_importances(
     """Compute the drop in macro one-vs-rest AUC when a feature, or a group of features together, is permuted.
 
     Redundant features hide each other when they are permuted one at a time, since the model uses the other one.
-    Permuting a whole group, its columns in the same order, shows what the group is worth. Unlike scikit-learn, which
-    predicts and scores each permutation by itself, the permutations of a group are scored together, and those of several
-    groups predicted in one call.
+    Permuting a whole group, its columns in the same order, shows what the group is worth. scikit-learn predicts and
+    scores each permutation by itself; here the permutations of a group are scored together, and those of several groups
+    predicted in one call.
 
     Parameters
     ----------

@@ -65,8 +65,8 @@ MIN_CLIPS_TWO_FOLDS = 5000
 #: 36,486 a third of the time.
 MIN_CLIPS_INTELEX = 20_000
 
-#: From this number of clips on, CatBoost fits with several threads, which give the same trees. On fewer they mostly wait
-#: for each other: on 294 clips of 523 columns two took 1.15 times the processor time of one, and 1.25 on 1,000 to 3,000.
+#: From this number of clips on, CatBoost fits with several threads, which give the same trees. On fewer they mostly
+#: wait for each other: on 294 clips of 523 columns two took 1.15 times the processor time of one, on 3,000 1.25 times.
 MIN_CLIPS_CATBOOST_THREADS = 3000
 
 #: Attributes of a fitted SVC from which scikit-learn predicts.

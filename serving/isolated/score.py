@@ -1,6 +1,7 @@
-"""Score audio files with a logged model, with the code it was logged with: ``python -I score.py MODEL LIST OUT``.
+"""Score audio files with a logged model, with the code it was logged with: ``python -I score.py OUT``.
 
-A script of its own, run outside the project: two versions of one package cannot live in one process.
+A script of its own, run outside the project: two versions of one package cannot live in one process. It reads from
+standard input, as JSON, the folder of the model and the files by clip id, so that it can be started before these exist.
 """
 
 import base64
@@ -32,7 +33,8 @@ def score_files(model: str, files: dict[str, str]) -> pd.DataFrame:
     pd.DataFrame
         Indexed by ``clip_id``; one column per genre, and ``error``. Its ``attrs`` hold ``ms_per_clip``.
     """
-    loaded = mlflow.pyfunc.load_model(model)
+    # the warnings would be about versions, which reading every installed package takes a second; nobody would see them
+    loaded = mlflow.pyfunc.load_model(model, suppress_warnings=True)
     ids = list(files)
     rows = []
     started = time.perf_counter()
@@ -52,5 +54,4 @@ def _error_message(error: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    model_dir, list_path, out_path = sys.argv[1:]
-    score_files(model_dir, json.loads(Path(list_path).read_text())).to_parquet(out_path)
+    score_files(**json.load(sys.stdin)).to_parquet(sys.argv[1])

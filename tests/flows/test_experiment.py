@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from joblib import cpu_count
 
 from serving import request
 from tests.support.place import Place
@@ -69,6 +70,14 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     assert {f"figures/{name}.png" for name in names} <= figures
     on_parent = {f.path for f in place.client.list_artifacts(parent.info.run_id, "figures")}
     assert {"figures/leaderboard.png", "figures/spectrograms.png"} <= on_parent
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one core trains one model at a time")
+def test_two_small_trainings_overlap(first):
+    place, output = first
+    begun = [path.stat().st_mtime for path in place.folder.glob("home/*/trainings/*/job.json")]
+    assert max(begun) < min(place.trainings().values())
+    assert output.count(" train_model ") == 1  # the stage table
 
 
 def test_every_run_has_its_comparison_and_its_calibration(first):

@@ -35,11 +35,10 @@ SCORE = str(ROOT / "serving" / "isolated" / "score.py")
 
 def scored(model: Path, files: dict[str, Path], folder: Path, python: str = sys.executable) -> pd.DataFrame:
     """Probabilities from a fresh process, which has nothing of this project except what was logged."""
-    file_list = folder / "files.json"
     out = folder / "out.parquet"
-    file_list.write_text(json.dumps({name: str(path) for name, path in files.items()}))
-    command = [python, "-I", SCORE, str(model), str(file_list), str(out)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    task = json.dumps({"model": str(model), "files": {name: str(path) for name, path in files.items()}})
+    command = [python, "-I", SCORE, str(out)]
+    done = subprocess.run(command, cwd=folder, input=task, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_parquet(out)
     assert table.pop("error").isna().all()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
@@ -19,7 +20,7 @@ from genre.probabilities import tables
 from genre.store import contents
 from genre.store.contents import write_source_features
 from genre.training.job import TrainingJob, code_digest, held_out_probabilities, prepare_training, read_job, read_result
-from genre.training.process import RowSubset, run_training
+from genre.training.process import RowSubset, open_lifeline, run_training
 from genre.workspace import PROJECT_DIR
 
 GENRES = ["a", "b", "c"]
@@ -196,6 +197,12 @@ def test_rows_are_read_when_asked_for():
     assert watched.asked == [[8, 3], [3, 5]]
 
 
+def test_the_memory_of_a_training_is_its_own(prepared):
+    held = np.ones(100_000_000)  # 800 MB in this process
+    assert run_training(prepared())["peak_memory_mb"] < 700
+    assert held[-1] == 1
+
+
 def test_a_reason_comes_back_from_the_process(prepared):
     with pytest.raises(TrainingError, match="cannot learn z"):
         run_training(prepared(genres=[*GENRES, "z"]))
@@ -232,6 +239,17 @@ def test_a_training_does_not_outlive_its_parent(prepared):
     process.kill()
     process.wait()
     child.wait(timeout=20)
+    assert read_result(folder) is None
+
+
+def test_a_training_in_a_thread_ends_with_its_lifeline(prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    with ThreadPoolExecutor() as threads, open_lifeline() as lifeline:
+        future = threads.submit(run_training, folder, lifeline=lifeline)
+        child = psutil.Process(wait_for_child(os.getpid()))
+    with pytest.raises(TrainingError, match="ended with code 1"):
+        future.result()
+    assert not child.is_running()
     assert read_result(folder) is None
 
 
