@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import skops.io
 from joblib import cpu_count, parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -21,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
-from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from genre import folds
@@ -325,10 +323,12 @@ def train_catboost(
 
 def save_model(model: Any, path: Path) -> None:
     """Write a model, in CatBoost's own format or, for scikit-learn, with skops; never as a pickle."""
-    if isinstance(model, BaseEstimator | Pipeline):
-        skops.io.dump(model, path)
-    else:
+    if not isinstance(model, BaseEstimator | Pipeline):
         model.save_model(str(path), format="cbm")
+        return
+    from skops.io import dump
+
+    dump(model, path)
 
 
 def load_model(name: str, path: Path) -> Any:
@@ -341,8 +341,11 @@ def load_model(name: str, path: Path) -> Any:
     """
     if name == "catboost":
         return _load_catboost(path)
+    from skops.io import load  # half a second, for it imports all of scikit-learn
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     try:
-        return skops.io.load(path, trusted=TRUSTED_TYPES[name])
+        return load(path, trusted=TRUSTED_TYPES[name])
     except UntrustedTypesFoundException as error:
         raise DataError(f"{path} holds more than a {name} and was not loaded: {error}") from error
     except BadZipFile as error:
