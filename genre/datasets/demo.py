@@ -569,16 +569,17 @@ class _DemoWork:
         raise GenreError(f"the process that synthesised {recording['genre']}/{recording['number']:02d} {reason}")
 
 
-def _write_missing(missing: pd.DataFrame, directory: Path, seed: int) -> None:
+def _write_recordings(recordings: list[tuple[str, int]], directory: Path, seed: int) -> None:
     """Write recordings, with a process per core if there are enough of them."""
-    n_jobs = min(cpu_count(), len(missing) // MIN_PER_PROCESS)
-    with tqdm(total=len(missing), desc="demo corpus", unit="recording", disable=missing.empty) as bar:
+    n_jobs = min(cpu_count(), len(recordings) // MIN_PER_PROCESS)
+    with tqdm(total=len(recordings), desc="demo corpus", unit="recording", disable=not recordings) as bar:
         if n_jobs < 2:
-            for row in missing.itertuples():
-                write_recording(directory, row.genre, row.number, seed)
+            for genre, number in recordings:
+                write_recording(directory, genre, number, seed)
                 bar.update()
             return
-        batches = (missing.iloc[start : start + BATCH] for start in range(0, len(missing), BATCH))
+        table = pd.DataFrame(recordings, columns=["genre", "number"])
+        batches = (table.iloc[start : start + BATCH] for start in range(0, len(table), BATCH))
         for n, _ in pool.run_local(batches, _DemoWork(directory, seed), n_jobs):
             bar.update(n)
 
@@ -622,7 +623,7 @@ def load_clips(source: None, directory: Path, *, recordings_per_genre: int = 20,
     recordings = [(genre, number) for genre in GENRES for number in range(recordings_per_genre)]
     paths = {recording: recording_path(directory, *recording) for recording in recordings}
     missing = [recording for recording, path in paths.items() if not _is_done(path, seed)]
-    _write_missing(pd.DataFrame(missing, columns=["genre", "number"]), directory, seed)
+    _write_recordings(missing, directory, seed)
     return _clips_table(paths, seed)
 
 

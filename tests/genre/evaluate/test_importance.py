@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from genre.errors import DataError, UsageError
+from genre.evaluate import importance
 from genre.evaluate.importance import (
     _macro_auc,
     ablation_subsets,
@@ -62,8 +63,25 @@ def test_at_most_max_clips_are_used_and_the_input_is_left_unchanged(fitted):
         return model.predict_proba(Z)
 
     permutation_importances(predict, X, y, columns=list("abcdef"), n_repeats=2, max_clips=50)
-    assert sizes == [50] + 6 * [100]
+    assert sizes == [50, 600]
     np.testing.assert_array_equal(X, before)
+
+
+def test_many_groups_are_predicted_some_at_a_time_with_the_same_result(fitted, monkeypatch):
+    model, X, y = fitted
+    sizes = []
+
+    def predict(Z):
+        sizes.append(len(Z))
+        return model.predict_proba(Z)
+
+    at_once = permutation_importances(predict, X, y, columns=list("abcdef"))
+    monkeypatch.setattr(importance, "MAX_ROWS", 2000)
+    assert permutation_importances(predict, X, y, columns=list("abcdef")).equals(at_once)
+    monkeypatch.setattr(importance, "MAX_ROWS", 1)
+    assert permutation_importances(predict, X, y, columns=list("abcdef")).equals(at_once)
+    # 4,096 rows hold four groups of 900
+    assert sizes == [180, 3600, 1800, 180, 1800, 1800, 1800, 180, *6 * [900]]
 
 
 def test_a_genre_without_clips_is_left_out_and_a_single_genre_refused(fitted):
