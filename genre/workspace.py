@@ -180,6 +180,16 @@ class Workspace(WorkspaceFolder):
         """
         return self._read_built("clips", "no clips")
 
+    def check_built(self) -> None:
+        """Check that a build has written the clips table, without reading it.
+
+        Raises
+        ------
+        DataError
+            If it has not.
+        """
+        self._built_path("clips", "no clips")
+
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
         write_table(self.directory / "clips.parquet", clips)
@@ -209,10 +219,14 @@ class Workspace(WorkspaceFolder):
 
     def _read_built(self, name: str, absence: str) -> pd.DataFrame:
         """Read a table that a build writes."""
+        return pd.read_parquet(self._built_path(name, absence))
+
+    def _built_path(self, name: str, absence: str) -> Path:
+        """Return the path of a table that a build writes, after checking that it exists."""
         path = self.directory / f"{name}.parquet"
         if not path.exists():
             raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return path
 
 
 class LibraryWorkspace(WorkspaceFolder):
