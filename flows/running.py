@@ -59,6 +59,7 @@ def run_flow(flow: FlowSource, parameters: Mapping[str, Any], server: TemporaryS
     quiet_foreseen_errors()
     bypass_proxies()
     function = getattr(import_module(flow.module), flow.function)
+    runs.import_store()  # while the server starts
     check_server()
     with temporary_settings(_settings(server)):
         function(**parameters)

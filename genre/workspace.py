@@ -16,6 +16,7 @@ tagged, and one for weights::
                copies.parquet                   duplicates between recordings
                copies/<key>.parquet             all duplicates found among one set of clips
                trials/<key>.parquet             probability table of a model that was trained for comparison only
+               derived/<key>/                   figures and comparisons that follow from other tables
                downloads/                       published files that the flow `paper` downloaded
                audit/                           list of doubtful labels, made by the flow `audit`
     library/answers.sqlite                      predictions of each version for each file
@@ -143,6 +144,10 @@ class Workspace(WorkspaceFolder):
     def training_dir(self, model: str, key: str) -> Path:
         """Folder of one training of one model."""
         return self.directory / "trainings" / f"{model}-{key}"
+
+    def derived_path(self, key: str, name: str) -> Path:
+        """File of a table or a figure that follows from others, which `key` stands for."""
+        return self.directory / "derived" / key / name
 
     def trial_path(self, key: str) -> Path:
         """File of the probability table of one trial."""

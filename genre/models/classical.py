@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import skops.io
 from joblib import cpu_count, parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -21,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
-from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from genre import folds
@@ -323,6 +321,8 @@ def train_catboost(
 def save_model(model: Any, path: Path) -> None:
     """Write a model, in CatBoost's own format or, for scikit-learn, with skops; never as a pickle."""
     if isinstance(model, BaseEstimator | Pipeline):
+        import skops.io  # imports all of scikit-learn, in 1.5 s, and hyper-parameters are asked for without it
+
         skops.io.dump(model, path)
     else:
         model.save_model(str(path), format="cbm")
@@ -338,6 +338,9 @@ def load_model(name: str, path: Path) -> Any:
     """
     if name == "catboost":
         return _load_catboost(path)
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES[name])
     except UntrustedTypesFoundException as error:
