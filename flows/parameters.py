@@ -2,8 +2,8 @@
 
 The flows' signatures use these annotated types. The help of the command line (see `flows.cli`) is made from them, and
 so is the form in Prefect, which follows the JSON schema of the signature. MLproject repeats names and defaults; it has
-no field for a text. Importing this must stay quick, since the command line does before it answers: without Prefect,
-pydantic, MLflow and SciPy.
+no field for a text. Importing this must stay quick, since the command line does so before it answers: without Prefect,
+MLflow and SciPy.
 """
 
 from collections.abc import Callable, Mapping
