@@ -35,12 +35,19 @@ PREFECT_FAILURE_PREFIXES = (
 )
 
 
-def run_flow(flow: FlowSource, parameters: Mapping[str, Any], server: TemporaryServer | None) -> None:
-    """Import and run a flow.
+def import_flow(flow: FlowSource) -> Callable[..., Any]:
+    """Import a flow, and what its first steps would import."""
+    runs.import_store()
+    function: Callable[..., Any] = getattr(import_module(flow.module), flow.function)
+    return function
+
+
+def run_flow(function: Callable[..., Any], parameters: Mapping[str, Any], server: TemporaryServer | None) -> None:
+    """Run a flow.
 
     Parameters
     ----------
-    flow : FlowSource
+    function : callable
         The flow.
     parameters : mapping
         Its arguments.
@@ -58,8 +65,6 @@ def run_flow(flow: FlowSource, parameters: Mapping[str, Any], server: TemporaryS
     signal.signal(signal.SIGINT, _exit_on_interrupt)
     quiet_foreseen_errors()
     bypass_proxies()
-    function = getattr(import_module(flow.module), flow.function)
-    runs.import_store()  # while the server starts
     check_server()
     with temporary_settings(_settings(server)):
         function(**parameters)
