@@ -17,8 +17,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from flows import temporary_server
-from flows.signatures import FlowSource, read_flow
+from flows.command import temporary_server
+from flows.command.signatures import FlowSource, read_flow
 from genre.errors import exit_on_error
 from tracking import store
 
@@ -61,10 +61,10 @@ def run_flow(flow: FlowSource, parameters: Mapping[str, Any]) -> None:
     GenreError
         If the server does not answer, or the flow raises one.
     """
-    signal.signal(signal.SIGINT, _exit_on_interrupt)  # until `flows.running` does more on it
+    signal.signal(signal.SIGINT, _exit_on_interrupt)  # until `flows.command.running` does more on it
     server = temporary_server.start_unless_named()  # it needs as long as the imports
     with _collection_paused():
-        running = import_module("flows.running")
+        running = import_module("flows.command.running")
         function = running.import_flow(flow)
     running.run_flow(function, parameters, server)
 

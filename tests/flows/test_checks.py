@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.signatures import read_flow
+from flows.command.signatures import read_flow
 from tests.support.project import ROOT
 
 #: Runs a module as ``python -m`` does, and prints which of the libraries that take seconds were imported.

@@ -12,8 +12,9 @@ import typer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
-from flows import cli, running
+from flows import cli
 from flows.build import build
+from flows.command import running
 from flows.parameters import DryRun, Folds, VariantName
 from genre.errors import GenreError
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy

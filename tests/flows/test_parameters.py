@@ -10,8 +10,8 @@ from prefect.context import FlowRunContext
 from prefect.utilities.callables import parameter_schema
 
 from flows import checks, hyperparameters, parameters, retrain, train
+from flows.command.signatures import read_flow
 from flows.parameters import Option, current_settings
-from flows.signatures import read_flow
 from genre import datasets, evaluate, models
 from genre.acquisition.download import DownloadSettings
 from genre.acquisition.segments import SegmentSelection

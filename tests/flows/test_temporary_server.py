@@ -11,13 +11,13 @@ import httpx
 import psutil
 import pytest
 
-from flows import temporary_server
+from flows.command import temporary_server
 from tests.support.project import ROOT
 
 #: Starts a server, prints the address at which it answers and its process, and waits.
 HOLD = """
 import time
-from flows.temporary_server import start_unless_named
+from flows.command.temporary_server import start_unless_named
 server = start_unless_named()
 print(server.wait(), server._process.pid, flush=True)
 time.sleep(600)

@@ -6,10 +6,8 @@ process to do so: three seconds more, one after the other. This one is started b
 
 import atexit
 import os
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from genre.errors import GenreError
@@ -23,6 +21,10 @@ STARTUP_TIMEOUT_S = 180
 _EPHEMERAL_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
+#: Program of the server.
+_PROCESS = Path(__file__).with_name("server_process.py")
+
+
 class TemporaryServer:
     """Prefect's server in a process of its own, which ends with this one, however that ends.
 
@@ -32,7 +34,7 @@ class TemporaryServer:
     def __init__(self) -> None:
         self.home = Path(os.environ.get("PREFECT_HOME") or make_directory(data_home() / "prefect"))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__],  # -P: this folder's modules must not hide others
+            [sys.executable, "-P", str(_PROCESS)],  # -P: this folder's modules must not hide others
             env=os.environ | _EPHEMERAL_ENV | self._settings(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -87,26 +89,3 @@ def start_unless_named() -> TemporaryServer | None:
         The server, which may not answer yet. A profile of Prefect may name another, and then this one is of no use.
     """
     return None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
-
-
-def _serve() -> None:
-    """Run the server on a free port, which is printed, until standard input is closed."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # requests wait here until there is a server
-        print(listener.getsockname()[1], flush=True)
-        os.dup2(2, 1)  # no one reads further lines
-        threading.Thread(target=_exit_with_parent, daemon=True).start()
-        import uvicorn
-
-        app = "prefect.server.api.server:create_app"
-        config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on")
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _exit_with_parent() -> None:
-    """Exit when standard input is closed, which the system does if the parent ends in any way."""
-    os.read(0, 1)
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -21,8 +21,8 @@ from prefect.settings import (
 )
 
 from flows.cli import exit_interrupted
-from flows.signatures import FlowSource
-from flows.temporary_server import TemporaryServer
+from flows.command.signatures import FlowSource
+from flows.command.temporary_server import TemporaryServer
 from genre.errors import GenreError
 from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
 from tracking import runs
