@@ -1,12 +1,17 @@
 """Flow ``acquire``: download of the clips in AudioSet's lists of segments, in runs over several days if needed."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_acquire)
+
 import inspect
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from tqdm import tqdm
 
-from flows.cli import main
 from flows.parameters import (
+    YOUTUBE_URL,
     AudioFormat,
     AudioSetGenres,
     ClassLabels,
@@ -43,11 +48,10 @@ from flows.parameters import (
 from flows.reports import coverage
 from genre import datasets, parameters
 from genre.acquisition import import_clips, segments
-from genre.acquisition.download import YOUTUBE_URL, DownloadSettings, SegmentDownloader
+from genre.acquisition.download import DownloadSettings, SegmentDownloader
 from genre.acquisition.ledger import Ledger
 from genre.acquisition.segments import SegmentSelection
 from genre.acquisition.session import Acquisition, Pace, StopReason
-from genre.errors import UsageError
 from genre.files import read_json, write_json
 from genre.workspace import Workspace
 from tracking import cost, runs
@@ -92,24 +96,11 @@ def acquire(
     UsageError
         If a parameter is out of range, or not one of the accepted values.
     """
-    selection = SegmentSelection(
-        genres=genres,
-        descendants=descendants == "yes",
-        policy=policy,
-        per_genre=per_genre,
-        seed=seed,
-        split=split,
-        labels=labels,
-        ontology=ontology,
-        test_list=test_list,
-    )
-    pace = Pace(max_clips=max_clips, max_hours=max_hours, interval_s=interval_s, retry_s=retry_s, rest_s=rest_s)
-    download = _with_session(DownloadSettings(url=url, sr=sr, format=format, timeout_s=timeout_s))
-    selection.check_values()
-    pace.check_values()
-    if workers not in (1, 2):
-        raise UsageError(f"workers must be 1 or 2, got {workers}; more would not help, because the session is limited")
-    stop_reason = _acquire_clips(source, files, selection, download, pace, workers)
+    settings = current_settings()
+    checks.check_acquire(settings)
+    selection = checks.make_selection(settings)
+    download = checks.make_download_settings(settings)
+    stop_reason = _acquire_clips(source, files, selection, download, checks.make_pace(settings), workers)
     return Completed(name=stop_reason.name, message=stop_reason.message)
 
 
@@ -212,12 +203,3 @@ def report_coverage(workspace: Workspace, run_id: str, stop_reason: StopReason) 
     """Log the number of clips of each genre, and the reasons why the others are missing."""
     with closing(Ledger(workspace.ledger_path)) as ledger:
         coverage.log_coverage(run_id, ledger.read_segments(), workspace.dataset_id, stop_reason.message)
-
-
-def _with_session(download: DownloadSettings) -> DownloadSettings:
-    """Add the cookies file and the proxy that the environment names."""
-    return replace(download, cookies=os.environ.get("GENRE_COOKIES", ""), proxy=os.environ.get("GENRE_PROXY", ""))
-
-
-if __name__ == "__main__":
-    main(acquire)

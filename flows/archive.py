@@ -1,15 +1,19 @@
 """Flow ``archive``: a store merged into fewer files, or written to and read from one Parquet file."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_archive)
+
 from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from flows.cli import main
 from flows.inputs import install_weights
-from flows.parameters import ArchiveAction, ArchiveFile, Dataset, Source, VariantName
+from flows.parameters import ArchiveAction, ArchiveFile, Dataset, Source, VariantName, current_settings
 from genre import datasets
 from genre.config import AudioConfig
-from genre.errors import UsageError
 from genre.store.archive import compact_parts, export_store, read_further_inputs, restore_store
 from genre.workspace import Workspace
 
@@ -34,8 +38,7 @@ def archive(
     UsageError
         If the file to export to or import from is not given.
     """
-    if action != "compact" and not file:
-        raise UsageError(f"action={action} needs a Parquet file: add -P file=PATH")
+    checks.check_archive(current_settings())
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
     directory = workspace.store_dir(config)
@@ -52,7 +55,3 @@ def archive(
             summary = f"{restore_store(path, config, directory)} clips read from {path}"
     get_run_logger().info("%s", summary)
     return summary
-
-
-if __name__ == "__main__":
-    main(archive)

@@ -1,5 +1,11 @@
 """Flow ``audit``: duplicates, the scores that a careless split would give, and the labels that models doubt most."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_audit)
+
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +14,6 @@ from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.material import Material, load_material
 from flows.parameters import (
     Dataset,
@@ -17,12 +22,10 @@ from flows.parameters import (
     Seed,
     Source,
     VariantName,
-    check_seed,
     current_settings,
 )
 from flows.reports.tables import publish_table
 from genre import datasets, ensemble
-from genre.errors import UsageError
 from genre.files import write_atomically
 from genre.plots import comparison
 from genre.store import contents
@@ -55,11 +58,9 @@ def audit_dataset(
     UsageError
         If a model is unknown or takes no features, or the seed or `n_shown` is out of range.
     """
-    names = [trials.check_model(name.strip()) for name in dict.fromkeys(model.split(","))]
-    check_seed(seed)
-    if n_shown < 0:
-        raise UsageError(f"n_shown must be 0 or more, got {n_shown}")
     settings = current_settings()
+    checks.check_audit(settings)
+    names = [name.strip() for name in dict.fromkeys(model.split(","))]
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
         material = load_material(dataset, source, variant)
@@ -142,7 +143,3 @@ def _read_illustrations(material: Material, clips: pd.DataFrame) -> tuple[dict[s
 
 def _write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-if __name__ == "__main__":
-    main(audit_dataset)

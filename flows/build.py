@@ -1,12 +1,17 @@
 """Flow ``build``: clips, features, spectrograms and splits of a source of music."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_build)
+
 from collections import Counter
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.hyperparameters import select_models
 from flows.inputs import install_weights, required_inputs
 from flows.material import usable_clips
@@ -54,6 +59,7 @@ def build(
         Number of clips by status.
     """
     settings = current_settings()
+    checks.check_build(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
     dataset_options = parameters.parse_json_object(options, "options")
@@ -168,7 +174,3 @@ def report_clip_status(workspace: Workspace, run_id: str) -> dict[str, int]:
         # without the reasons, which contain paths on the user's disk
         results.log_table(run_id, left_out[["clip_id", "status"]], "clips_left_out")
     return counts
-
-
-if __name__ == "__main__":
-    main(build)

@@ -1,5 +1,11 @@
 """Flow ``drift``: comparison of the music that the champion classifies with the music it was trained on."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_drift)
+
 import json
 import logging
 from dataclasses import dataclass
@@ -11,9 +17,9 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.cli import main
 from flows.material import training_clips
 from flows.parameters import (
+    LARGE_SHIFT,
     Dataset,
     MaxDrift,
     PredictionLog,
@@ -25,9 +31,9 @@ from flows.parameters import (
 from flows.reports import tables
 from genre import answer_log, datasets
 from genre.config import AudioConfig
-from genre.errors import DataError, GenreError, UsageError
+from genre.errors import DataError, GenreError
 from genre.store import contents
-from genre.studies.drift import LARGE_SHIFT, measure_shift, select_shifted
+from genre.studies.drift import measure_shift, select_shifted
 from genre.workspace import Workspace
 from tracking import cost, registry, results, runs
 
@@ -78,8 +84,8 @@ def drift(
         If the registered model has no champion.
     """
     settings = current_settings()
-    registry.check_name(registry_name)
-    folder = check_log_folder(max_drift, log)
+    checks.check_drift(settings)
+    folder = checks.find_log_folder(max_drift, log)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
     with workspace.lock(), runs.experiment_run(workspace, f"drift {registry_name}", settings) as run_id:
@@ -87,34 +93,6 @@ def drift(
         if champion is None:
             raise GenreError(f"there is no champion of {registry_name}; check -P registry_name=")
         return measure_drift(workspace, config, champion, folder, max_drift, run_id).sentence
-
-
-def check_log_folder(max_drift: float, log: str = "") -> Path:
-    """Return the folder of the log of predictions, after checking `max_drift`.
-
-    Parameters
-    ----------
-    max_drift : float
-        Population stability index, above 0.
-    log : str
-        Folder of the log. Default: the folder that ``GENRE_LOG`` names.
-
-    Raises
-    ------
-    UsageError
-        If `max_drift` is not above 0, or there is neither a `log` nor ``GENRE_LOG``.
-    """
-    if not max_drift > 0:  # also true for NaN
-        raise UsageError(
-            f"max_drift must be a population stability index above 0, such as {LARGE_SHIFT}, got {max_drift}"
-        )
-    folder = Path(log).expanduser().resolve() if log else answer_log.log_dir()
-    if folder is None:
-        raise UsageError(
-            "drift is measured on a log of predictions, and none is set: "
-            "set GENRE_LOG to its folder, both here and where the model is served"
-        )
-    return folder
 
 
 @task(cache_policy=NO_CACHE)
@@ -186,7 +164,3 @@ def emit_model_event(event: str, registry_name: str, message: str) -> None:
     """Send the event ``genre.{event}`` about a registered model to Prefect, where automations can react to it."""
     resource = {"prefect.resource.id": f"genre.model.{registry_name}", "prefect.resource.name": registry_name}
     emit_event(f"genre.{event}", resource, payload={"message": message})
-
-
-if __name__ == "__main__":
-    main(drift)

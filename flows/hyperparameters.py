@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from flows.parameters import FAST, MAX_FOLDS, check_seed
+from flows.parameters import FAST, MAX_FOLDS, MAX_SEED
 from genre import datasets, models, parameters
 from genre.config import Variant
 from genre.errors import UsageError
-from genre.inputs import get_input
 
 
 def select_models(model: str, dataset: str) -> list[str]:
@@ -25,7 +24,7 @@ def select_models(model: str, dataset: str) -> list[str]:
             raise UsageError(f"{given[0]} is not trained: register it as it is by -e pretrained")
         return names
     is_synthetic = datasets.get_dataset(dataset).synthetic
-    return [name for name in models.model_names(fast=True) if not (is_synthetic and _is_pretrained(name))]
+    return [name for name in models.model_names(fast=True) if not (is_synthetic and is_pretrained(name))]
 
 
 def resolve_hyperparameters(
@@ -51,8 +50,7 @@ def resolve_hyperparameters(
     UsageError
         If the JSON, a model, a hyper-parameter, the seed or the number of folds is not accepted.
     """
-    if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
-        raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
+    check_folds(folds)
     check_seed(seed)
     overrides = parameters.parse_json_object(params, "params")
     is_per_model = bool(overrides) and all(isinstance(value, dict) for value in overrides.values())
@@ -65,6 +63,32 @@ def resolve_hyperparameters(
     return {name: models.check_params(name, overrides.get(name, {}), variant) for name in names}
 
 
-def _is_pretrained(name: str) -> bool:
+def check_seed(seed: int) -> None:
+    """Check that a seed is in the range that NumPy accepts.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
+
+
+def check_folds(folds: int) -> None:
+    """Check that a number of folds is accepted.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    if folds not in (-1, 0, *range(2, MAX_FOLDS + 1)):
+        raise UsageError(f"folds must be -1, 0, or from 2 to {MAX_FOLDS}, got {folds}")
+
+
+def is_pretrained(name: str) -> bool:
     """Return whether a model takes an input that a pretrained network computes."""
+    from genre.inputs import get_input  # brings SciPy, in 0.6 s, and most checks do without
+
     return any(get_input(input_name).weights_file for input_name in models.get_model(name).input_names)

@@ -1,5 +1,6 @@
 """Data set of an experiment, as a build left it: loaded, checked and logged for the flows."""
 
+import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -108,4 +109,7 @@ def log_material(run_id: str, material: Material) -> None:
     first = material.clips.drop_duplicates("genre").sort_values("genre")
     stored = contents.InputReader(first, material.workspace.store_dir(material.config))[:]
     by_genre = dict(zip(first["genre"].astype(str), stored, strict=True))
-    results.log_figure(run_id, spectrograms.spectrograms_per_genre(by_genre, material.config), "spectrograms")
+    identity = json.dumps([list(by_genre), material.config.to_dict()])
+    key = results.derived_key(["plots"], identity.encode(), *map(bytes, by_genre.values()))
+    path = material.workspace.derived_path(key, "spectrograms.png")
+    results.log_derived_figure(run_id, path, lambda: spectrograms.spectrograms_per_genre(by_genre, material.config))

@@ -1,5 +1,11 @@
 """Flow ``paper``: the paper's table 2, as published, reproduced with the settings of its code, and corrected."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_paper)
+
 from collections.abc import Mapping
 from functools import partial
 from itertools import combinations
@@ -10,20 +16,19 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.parameters import (
+    ALL_MODELS,
     PublishedFeatures,
     PublishedModels,
     PublishedProbabilities,
     Seed,
-    check_seed,
     current_settings,
 )
 from flows.reports.tables import publish_table
 from flows.trials import run_trial
 from genre import ensemble, evaluate
 from genre.datasets import published
-from genre.errors import DataError, UsageError
+from genre.errors import DataError
 from genre.plots import comparison, evaluation
 from genre.probabilities.tables import genres_of, labels_of, proba_of
 from genre.splits import assignment, duplicates
@@ -39,9 +44,6 @@ Tables = Mapping[str, pd.DataFrame]
 
 #: Models shown in the paper's figures 5 and 6.
 SHOWN_MODELS = ("vgg16_fine_tune", "xgboost", "ensemble")
-
-#: All models of the paper that can be trained here.
-ALL_MODELS = ",".join(published_models.MODEL_NAMES)
 
 #: Published model to the model that is compared with it, where that has another name.
 STAND_IN = {"xgboost": "catboost"}
@@ -66,12 +68,10 @@ def reproduce_paper(
     UsageError
         If neither features nor predictions are given, the seed is out of range, or the paper trains no such model.
     """
-    check_seed(seed)
-    if not source and not probabilities:
-        raise UsageError("nothing to do: set -P source=df_features.csv, -P probabilities=PATH, or both")
+    settings = current_settings()
+    checks.check_paper(settings)
     names = published_models.check_names(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
-    settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, "paper", settings) as run_id:
         published_tables = load_published_probabilities(run_id, workspace, probabilities) if probabilities else {}
         trained_tables = train_variants(run_id, workspace, source, published_tables, names, seed) if source else {}
@@ -293,7 +293,3 @@ def _probabilities_path(source: str, directory: Path) -> Path:
         downloaded = fetch.fetch_file(source + name, directory)
         (folder / name).write_bytes(downloaded.read_bytes())
     return folder
-
-
-if __name__ == "__main__":
-    main(reproduce_paper)

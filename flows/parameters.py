@@ -2,26 +2,35 @@
 
 The flows' signatures use these annotated types. The help of the command line (see `flows.cli`) is made from them, and
 so is the form in Prefect, which follows the JSON schema of the signature. MLproject repeats names and defaults; it has
-no field for a text.
+no field for a text. Importing this must stay quick, since the command line does so before it answers: without Prefect,
+MLflow and SciPy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any, Literal
 
-from prefect.context import FlowRunContext
-from pydantic import GetJsonSchemaHandler
-
 from genre import models
-from genre.acquisition import segments
+from genre.acquisition import download, segments
 from genre.config import Variant
 from genre.datasets import DATASETS
-from genre.errors import UsageError
 from genre.splits.assignment import LARGE_CLIPS
-from genre.studies import published_models, trials
+from genre.studies import feature_models, published_models
 
 #: Value of the parameter ``model`` for all models that train in minutes on two cores.
 FAST = "fast"
+
+#: Address of a video, by default.
+YOUTUBE_URL = download.YOUTUBE_URL
+
+#: All models of the paper that can be trained here.
+ALL_MODELS = ",".join(published_models.MODEL_NAMES)
+
+#: `genre.evaluate.TARGET_PRECISION`, whose import takes 0.7 s; a test compares them.
+TARGET_PRECISION = 0.8
+
+#: `genre.studies.drift.LARGE_SHIFT`, likewise.
+LARGE_SHIFT = 0.25
 
 #: Number of folds that is chosen automatically for small data sets and quick models.
 N_FOLDS = 3
@@ -104,7 +113,7 @@ class Option:
         }
         return {keyword: value for keyword, value in keywords.items() if value is not None}
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Add the keywords to the type's schema for pydantic, since Prefect drops the description of a ``Field``."""
         return handler(schema) | self.json_schema()
 
@@ -269,12 +278,14 @@ ArchiveFile = Annotated[str, Option("Parquet file to export to or to import from
 
 # study, audit, paper and robustness
 
-FeatureModel = Annotated[str, Option(f"Model to study, one that takes features: {_join(trials.feature_models())}.")]
+FeatureModel = Annotated[
+    str, Option(f"Model to study, one that takes features: {_join(feature_models.list_models())}.")
+]
 FeatureModels = Annotated[
     str,
     Option(
         "Models whose mean out-of-fold predictions judge the labels, separated by commas: "
-        f"{_join(trials.feature_models())}. The first is also scored "
+        f"{_join(feature_models.list_models())}. The first is also scored "
         "on splits that keep recordings whole, and on splits that do not."
     ),
 ]
@@ -419,18 +430,6 @@ TimeoutS = Annotated[float, Option("Seconds without data after which a connectio
 VideoUrl = Annotated[str, Option("Address of a video, with {ytid} in place of its id.")]
 
 
-def check_seed(seed: int) -> None:
-    """Check that a seed is in the range that NumPy accepts.
-
-    Raises
-    ------
-    UsageError
-        If it is not.
-    """
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
-
-
 def current_settings() -> dict[str, Any]:
     """Return every parameter of the running flow with its value, defaults included, in the order of the signature.
 
@@ -439,6 +438,8 @@ def current_settings() -> dict[str, Any]:
     RuntimeError
         If no flow is running.
     """
+    from prefect.context import FlowRunContext  # takes a second, and the command line does without
+
     run = FlowRunContext.get()
     if run is None or run.parameters is None:
         raise RuntimeError("current_settings() must be called inside a running flow")

@@ -1,5 +1,11 @@
 """Flow ``pretrained``: registers the genres that a published music network knows; nothing is trained."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_pretrained)
+
 import hashlib
 import json
 from pathlib import Path
@@ -10,7 +16,6 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.parameters import RegistryName, WeightsPath, current_settings
 from genre import models
@@ -45,8 +50,8 @@ def pretrained(weights: WeightsPath = "", registry_name: RegistryName = "genre")
     DataError
         If the weights cannot be had.
     """
-    registry.check_name(registry_name)
     settings = current_settings()
+    checks.check_pretrained(settings)
     workspace = Workspace(DATA_SET)
     with workspace.lock(), runs.experiment_run(workspace, DATA_SET, settings) as run_id:
         decision = register_pretrained(workspace, find_weights(weights), registry_name, run_id)
@@ -144,7 +149,3 @@ def _log_and_register(
     model_uri = packaging.log_model(run_id, spec, {NAME: folder}, tags, folder)
     runs.finish_run(run_id)
     return registry.register_version(name, model_uri, tags, spec.label)
-
-
-if __name__ == "__main__":
-    main(pretrained)

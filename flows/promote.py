@@ -1,5 +1,11 @@
 """Flow ``promote``: registers the best ensemble of the trained models and makes it champion if it is better."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_promote)
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,13 +19,21 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.material import Material, load_material
-from flows.parameters import Dataset, MinGain, MinPrecision, RegistryName, Source, VariantName, current_settings
+from flows.parameters import (
+    TARGET_PRECISION,
+    Dataset,
+    MinGain,
+    MinPrecision,
+    RegistryName,
+    Source,
+    VariantName,
+    current_settings,
+)
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
 from genre import datasets, ensemble, evaluate, models
-from genre.errors import DataError, UsageError
+from genre.errors import DataError
 from genre.files import read_json
 from genre.probabilities import tables
 from genre.store import contents, parts
@@ -62,7 +76,7 @@ def promote(
     variant: VariantName = "corrected",
     registry_name: RegistryName = "genre",
     min_gain: MinGain = 0.0,
-    min_precision: MinPrecision = evaluate.TARGET_PRECISION,
+    min_precision: MinPrecision = TARGET_PRECISION,
 ) -> PromotionDecision:
     """Choose the best ensemble on held-out clips, register it, and make it champion if it is better on test.
 
@@ -79,7 +93,7 @@ def promote(
         If nothing was built, or no model is trained on the data set as it is now.
     """
     settings = current_settings()
-    check_promotion(registry_name, min_gain, min_precision)
+    checks.check_promote(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
         material = load_material(dataset, source, variant)
@@ -98,21 +112,6 @@ def promote(
         runs.set_tags(run_id, {"decision": decision.sentence})
         print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)
     return decision
-
-
-def check_promotion(registry_name: str, min_gain: float, min_precision: float) -> None:
-    """Check the parameters of a promotion.
-
-    Raises
-    ------
-    UsageError
-        If the name is not a valid name of a registered model, or a number is out of range.
-    """
-    registry.check_name(registry_name)
-    if not 0 <= min_gain < 1:
-        raise UsageError(f"min_gain must be a difference of AUC, from 0 to below 1; got {min_gain}")
-    if not 0 < min_precision <= 1:
-        raise UsageError(f"min_precision must be a share above 0, at most 1; got {min_precision}")
 
 
 def best_trainings(material: Material) -> dict[str, Path]:
@@ -335,7 +334,3 @@ def _write_model_card(material: Material, candidate: Candidate, version: ModelVe
         megabytes=registry.size_mb(candidate.trainings),
     )
     client.update_model_version(version.name, version.version, text)
-
-
-if __name__ == "__main__":
-    main(promote)

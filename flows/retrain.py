@@ -1,5 +1,11 @@
 """Flow ``retrain``, the main job: acquire, build, train and promote, if enough has changed."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_retrain)
+
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -11,12 +17,11 @@ from prefect.states import Completed
 from flows import drift
 from flows.acquire import acquire, last_arguments
 from flows.build import build
-from flows.cli import main
 from flows.decisions import PromotionDecision, PromotionOutcome
-from flows.hyperparameters import resolve_hyperparameters, select_models
 from flows.material import training_clips
 from flows.parameters import (
     FAST,
+    TARGET_PRECISION,
     DaskAddress,
     Dataset,
     DatasetOptions,
@@ -37,12 +42,11 @@ from flows.parameters import (
     current_settings,
 )
 from flows.pretrained import pretrained
-from flows.promote import check_promotion, promote
+from flows.promote import promote
 from flows.reports import tables
 from flows.train import train
-from genre import datasets, evaluate, parameters
+from genre import datasets, parameters
 from genre.config import AudioConfig
-from genre.errors import UsageError
 from genre.weights import WeightsUnavailableError
 from genre.workspace import Workspace
 from tracking import cost, registry, runs
@@ -101,7 +105,7 @@ def retrain(
     weights: WeightsPath = "",
     registry_name: RegistryName = "genre",
     min_gain: MinGain = 0.0,
-    min_precision: MinPrecision = evaluate.TARGET_PRECISION,
+    min_precision: MinPrecision = TARGET_PRECISION,
     min_change: MinChange = 0.0,
     max_drift: DriftTrigger = 0.0,
     n_jobs: NJobs = -1,
@@ -116,9 +120,7 @@ def retrain(
         version already) or ``Skipped`` (nothing was trained), with the decision as its message.
     """
     settings = current_settings()
-    resolve_hyperparameters(select_models(model, dataset), params, seed, folds)
-    check_promotion(registry_name, min_gain, min_precision)
-    check_thresholds(min_change, max_drift)
+    checks.check_retrain(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
         before = registry.find_version_by_alias(registry_name, "champion")
@@ -154,20 +156,6 @@ def register_pretrained(weights: str, registry_name: str) -> str:
         return f"; no champion that knows real music: {error}"
 
 
-def check_thresholds(min_change: float, max_drift: float) -> None:
-    """Check the thresholds of change and drift.
-
-    Raises
-    ------
-    UsageError
-        If a threshold is out of range, or there is no prediction log to measure drift in.
-    """
-    if not 0 <= min_change <= 1:
-        raise UsageError(f"min_change must be a share of the clips, from 0 to 1; got {min_change}")
-    if max_drift:
-        drift.check_log_folder(max_drift)
-
-
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def reason_to_skip(
@@ -185,7 +173,7 @@ def reason_to_skip(
     get_run_logger().info("%.1f %% of the clips changed since the champion was trained", 100 * share)
     shift = drift.DriftFinding(0, "")
     if max_drift:
-        folder = drift.check_log_folder(max_drift)
+        folder = checks.find_log_folder(max_drift)
         shift = drift.measure_drift(workspace, config, champion, folder, max_drift, run_id)
     if share >= min_change or (shift.is_shifted and share):
         return None
@@ -220,7 +208,3 @@ def report_outcome(name: str, before: ModelVersion | None, decision: RetrainingD
     if decision.outcome in (RetrainingOutcome.PROMOTED, RetrainingOutcome.REFUSED):
         drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision.sentence)
     get_run_logger().info("%s", decision.sentence)
-
-
-if __name__ == "__main__":
-    main(retrain)

@@ -1,5 +1,11 @@
 """Flow ``robustness``: scores of a registered version on degraded audio."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_robustness)
+
 import json
 import tempfile
 from pathlib import Path
@@ -12,7 +18,6 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.material import training_clips
 from flows.parameters import (
     Dataset,
@@ -22,7 +27,6 @@ from flows.parameters import (
     Source,
     VariantName,
     VersionName,
-    check_seed,
     current_settings,
 )
 from flows.reports.tables import publish_table
@@ -59,12 +63,10 @@ def measure_robustness(
     UsageError
         If the data set has no audio, or a parameter is out of range.
     """
-    check_seed(seed)
-    if not datasets.get_dataset(dataset).has_audio:
-        raise UsageError(f"data set {dataset!r} has features but no audio, so there is nothing to degrade")
+    settings = current_settings()
+    checks.check_robustness(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
-    settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
         candidate = aliases.resolve_version(registry_name, version)
         _check_genres(candidate, workspace)
@@ -128,8 +130,6 @@ def _check_genres(version: ModelVersion, workspace: Workspace) -> None:
 
 def _sample_clips(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
     """Return a random sample of the test clips, stratified by genre."""
-    if n_clips < 1:
-        raise UsageError(f"n_clips must be at least 1, got {n_clips}")
     test = clips[clips["split"] == "test"]
     fraction = min(1.0, n_clips / len(test))
     return test.groupby("genre", observed=True).sample(frac=fraction, random_state=seed).sort_values("clip_id")
@@ -165,7 +165,3 @@ def _probability_table(clips: pd.DataFrame, k: int, predicted: pd.DataFrame) -> 
 def _degraded_id(k: int, clip_id: object) -> str:
     """Return the id of a clip under the k-th degradation."""
     return f"{k} {clip_id}"
-
-
-if __name__ == "__main__":
-    main(measure_robustness)

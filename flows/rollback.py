@@ -1,12 +1,17 @@
 """Flow ``rollback``: reinstates the previous champion."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_rollback)
+
 import os
 
 from prefect import flow
 
-from flows.cli import main
 from flows.parameters import RegistryName
-from tracking import aliases, registry, runs
+from tracking import aliases, runs
 
 
 @flow(name="rollback", flow_run_name="rollback {registry_name}")
@@ -18,14 +23,10 @@ def rollback(registry_name: RegistryName = "genre") -> str:
     str
         A sentence on the versions before and after.
     """
-    registry.check_name(registry_name)
+    checks.check_rollback({"registry_name": registry_name})
     runs.connect()
     decision = aliases.roll_back(registry_name)
     if run_id := os.environ.get("MLFLOW_RUN_ID"):  # set by ``mlflow run``
         runs.set_tags(run_id, {"decision": decision})
     print(f"{decision}; serving.deploy switches to it by itself, any other server must be restarted", flush=True)
     return decision
-
-
-if __name__ == "__main__":
-    main(rollback)

@@ -16,7 +16,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
-from flows.cli import bypass_proxies, check_server
+from flows.command.running import bypass_proxies, check_server
 from genre.errors import UsageError, exit_on_error
 from genre.workspace import PROJECT_DIR
 

@@ -1,5 +1,11 @@
 """Flow ``study``: importances of the features, and the paper's ablations beside its published scores."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_study)
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +15,6 @@ import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters
 from flows.inputs import fill_inputs, install_weights
 from flows.material import Material, load_material, log_material
@@ -54,7 +59,8 @@ def study(
         Subset of the features to test macro AUC.
     """
     settings = current_settings()
-    hyperparameters = resolve_hyperparameters([trials.check_model(model)], params, seed, variant=variant)[model]
+    checks.check_study(settings)
+    hyperparameters = resolve_hyperparameters([model], params, seed, variant=variant)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
     with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:
         material = load_material(dataset, source, variant)
@@ -227,7 +233,3 @@ def _fit_subset(
 ) -> pd.DataFrame:
     """Train the model on some of the features; return its probability table."""
     return trials.fit_model(model, material.clips, X, params=params, seed=seed, columns=columns)[1]
-
-
-if __name__ == "__main__":
-    main(study)

@@ -1,5 +1,11 @@
 """Flow ``tag``: predicts the genre of every file of a music library, for a table and, on request, the files' tags."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_tag)
+
 import inspect
 import os
 import shlex
@@ -16,7 +22,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows.cli import main
 from flows.parameters import (
     AllowSynthetic,
     DaskAddress,
@@ -40,7 +45,6 @@ from genre.audio.left_out import LeftOut
 from genre.config import SPLITS, UNKNOWN
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import DataError, UsageError
-from genre.files import make_directory
 from genre.library import answers, labels
 from genre.library.answers import PredictionStore
 from genre.library.outcomes import TagOutcome, TagStatus, tag_file
@@ -94,7 +98,8 @@ def tag(
         Numbers of files by result.
     """
     settings = current_settings()
-    table_path = check_settings(settings)
+    checks.check_tag(settings)
+    table_path = checks.table_path(out)
     with LIBRARY.lock(), runs.experiment_run(LIBRARY, "undo" if undo else "tag", settings) as run_id:
         if undo:
             counts = undo_tagging(Path(undo).expanduser().resolve())
@@ -113,55 +118,6 @@ def tag(
             export_labels(files, model_version, table_path, min_confidence)
         runs.log_metrics(run_id, counts)
     return counts
-
-
-def check_settings(settings: Mapping[str, Any]) -> Path:
-    """Check the parameters, before hours of work, and return the path of the table.
-
-    Raises
-    ------
-    UsageError
-        If parameters contradict each other, or one is out of range.
-    GenreError
-        If the table's folder cannot be created.
-    """
-    registry.check_name(settings["registry_name"])
-    confidence = settings["min_confidence"]
-    writes = settings["write_tags"]
-    undo = settings["undo"]
-    if confidence != -1 and not 0 <= confidence <= 1:
-        raise UsageError(f"min_confidence must be from 0 to 1, or -1 for the model's own threshold; got {confidence}")
-    if undo and (settings["source"] or writes):
-        raise UsageError("undo cannot be combined with source or write_tags; leave source and write_tags out")
-    if not undo and not settings["source"]:
-        raise UsageError("tag needs the folder of your music: -P source=~/Music")
-    check_genre_options(settings)
-    path = Path(settings["out"] or LIBRARY.table_path).expanduser().resolve()
-    if path.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"out must end in .csv or .parquet; got {settings['out']}")
-    make_directory(path.parent)
-    return path
-
-
-def check_genre_options(settings: Mapping[str, Any]) -> None:
-    """Check the parameters that only apply to writing tags; whether the model has the genres is checked later.
-
-    Raises
-    ------
-    UsageError
-        If one is out of range, or given without ``write_tags``.
-    """
-    if settings["max_genres"] < 1:
-        raise UsageError(f"max_genres must be 1 or more; got {settings['max_genres']}")
-    given = {
-        "dry_run=false": not settings["dry_run"],
-        "overwrite=true": settings["overwrite"],
-        "max_genres": settings["max_genres"] > 1,
-        "genre_names": parse_genre_names(settings["genre_names"]),
-    }
-    useless = " and ".join(name for name, is_given in given.items() if is_given)
-    if useless and not settings["write_tags"]:
-        raise UsageError(f"without write_tags nothing is done with {useless}; add -P write_tags=true")
 
 
 def check_warning(model_version: ModelVersion, settings: Mapping[str, Any], run_id: str) -> bool:
@@ -394,7 +350,3 @@ def _mlflow_command(parameters: Mapping[str, Any], entry_point: Sequence[str] = 
 def _version_key(model_version: ModelVersion) -> str:
     """Return the key of a version's predictions in the store; a number alone recurs in another registry."""
     return f"{model_version.name}/{model_version.version} {model_version.source}"
-
-
-if __name__ == "__main__":
-    main(tag)

@@ -1,5 +1,11 @@
 """Flow ``train``: one experiment, which trains each model in a process and logs it in an MLflow run of its own."""
 
+from flows import checks
+from flows.cli import main
+
+if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
+    main(__file__, checks.check_train)
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -11,7 +17,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from tqdm import tqdm
 
-from flows.cli import main
 from flows.hyperparameters import resolve_hyperparameters, select_models
 from flows.inputs import fill_inputs, find_start_weights, install_weights, required_inputs
 from flows.material import Material, load_material, log_material
@@ -70,6 +75,7 @@ def train(
         If all models failed or were left out.
     """
     settings = current_settings()
+    checks.check_train(settings)
     names = select_models(model, dataset)
     overrides = resolve_hyperparameters(names, params, seed, folds, variant)
     workspace = Workspace(datasets.dataset_id(dataset, source))
@@ -251,7 +257,3 @@ def _train_or_skip(
     error = state.result(raise_on_failure=False)
     log.error("%s failed: %s", job.model, error)
     return ModelOutcome(ModelStatus.FAILED, str(error))
-
-
-if __name__ == "__main__":
-    main(train)

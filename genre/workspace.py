@@ -16,6 +16,7 @@ tagged, and one for weights::
                copies.parquet                   duplicates between recordings
                copies/<key>.parquet             all duplicates found among one set of clips
                trials/<key>.parquet             probability table of a model that was trained for comparison only
+               derived/<key>/                   figures and comparisons that follow from other tables
                downloads/                       published files that the flow `paper` downloaded
                audit/                           list of doubtful labels, made by the flow `audit`
     library/answers.sqlite                      predictions of each version for each file
@@ -144,6 +145,10 @@ class Workspace(WorkspaceFolder):
         """Folder of one training of one model."""
         return self.directory / "trainings" / f"{model}-{key}"
 
+    def derived_path(self, key: str, name: str) -> Path:
+        """File of a table or a figure that follows from others, which `key` stands for."""
+        return self.directory / "derived" / key / name
+
     def trial_path(self, key: str) -> Path:
         """File of the probability table of one trial."""
         return self.directory / "trials" / f"{key}.parquet"
@@ -180,6 +185,16 @@ class Workspace(WorkspaceFolder):
         """
         return self._read_built("clips", "no clips")
 
+    def check_built(self) -> None:
+        """Check that a build has written the clips table, without reading it.
+
+        Raises
+        ------
+        DataError
+            If it has not.
+        """
+        self._built_path("clips", "no clips")
+
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
         write_table(self.directory / "clips.parquet", clips)
@@ -209,10 +224,14 @@ class Workspace(WorkspaceFolder):
 
     def _read_built(self, name: str, absence: str) -> pd.DataFrame:
         """Read a table that a build writes."""
+        return pd.read_parquet(self._built_path(name, absence))
+
+    def _built_path(self, name: str, absence: str) -> Path:
+        """Return the path of a table that a build writes, after checking that it exists."""
         path = self.directory / f"{name}.parquet"
         if not path.exists():
             raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return path
 
 
 class LibraryWorkspace(WorkspaceFolder):

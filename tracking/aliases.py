@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from genre.errors import DataError, GenreError
-from tracking import registry
+from tracking import registry, store
 from tracking.registry import find_version_by_alias
 
 #: Suffix of the registered model that exists while aliases are moved: the lock.
@@ -34,7 +34,7 @@ def resolve_version(name: str, version: str) -> ModelVersion:
     DataError
         If there is no such version.
     """
-    registry.check_name(name)
+    store.check_model_name(name)
     if version.isdigit():
         query = f"name = '{name}' and version_number = {version}"
         found = next(iter(MlflowClient().search_model_versions(query)), None)

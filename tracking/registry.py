@@ -16,25 +16,12 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from genre import models
 from genre.answer_log import VERSION_FILE
-from genre.errors import GenreError, UsageError
+from genre.errors import GenreError
 from genre.files import write_atomically, write_json
 
 #: File with name and version that MLflow added to a registered model at each download, until 3.17. Models that older
 #: versions of this project logged know no other one.
 MLFLOW_VERSION_FILE = "registered_model_meta"
-
-
-def check_name(name: str) -> str:
-    """Return the name of a registered model after checking it.
-
-    Raises
-    ------
-    UsageError
-        If it has characters other than those that MLflow, a URI and a shell all accept unquoted.
-    """
-    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
-        raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
-    return name
 
 
 def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:

@@ -1,10 +1,11 @@
 """Results logged to runs: metrics, figures and tables of trainings and evaluations, data sets."""
 
+import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
@@ -13,8 +14,9 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 
 from genre import evaluate
+from genre.core import source_digest
 from genre.errors import GenreError
-from genre.files import read_json
+from genre.files import read_json, write_atomically
 from genre.plots import evaluation, training
 from genre.probabilities.tables import decision_level, per_track
 from genre.training.job import read_job, read_result
@@ -23,6 +25,10 @@ from tracking.runs import log_metrics, set_tags, workspace_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+#: Options of the figures' PNG files.
+SAVE_OPTIONS: dict[str, Any] = {"dpi": 110, "bbox_inches": "tight"}
 
 
 def log_epoch(run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -94,7 +100,41 @@ def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> Non
 
 def log_figure(run_id: str, figure: "Figure", name: str) -> None:
     """Log a figure as ``figures/NAME.png``."""
-    MlflowClient().log_figure(run_id, figure, f"figures/{name}.png", save_kwargs={"dpi": 110, "bbox_inches": "tight"})
+    MlflowClient().log_figure(run_id, figure, f"figures/{name}.png", save_kwargs=SAVE_OPTIONS)
+
+
+def log_derived_figure(run_id: str, path: Path, draw: Callable[[], "Figure"]) -> None:
+    """Log a figure under the name of a file, which is drawn first if there is no such file.
+
+    Parameters
+    ----------
+    run_id : str
+        Run to log it to.
+    path : Path
+        PNG file, in a folder that stands for all that the figure shows, see `derived_key`.
+    draw : callable
+        Draws the figure.
+    """
+    if not path.exists():
+        figure = draw()
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", **SAVE_OPTIONS))
+    MlflowClient().log_artifact(run_id, str(path), "figures")
+
+
+def derived_key(code: Iterable[str], *inputs: bytes) -> str:
+    """Return twelve hexadecimal digits that identify what is made of some inputs by some code.
+
+    Parameters
+    ----------
+    code : iterable of str
+        Files and folders of the package, as for `genre.core.source_digest`.
+    *inputs : bytes
+        All that goes into it.
+    """
+    digest = hashlib.sha256(source_digest(code).encode())
+    for data in inputs:
+        digest.update(hashlib.sha256(data).digest())
+    return digest.hexdigest()[:12]
 
 
 def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:

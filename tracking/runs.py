@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any
 
 import mlflow
@@ -51,6 +52,13 @@ def connect() -> str:
             f"MLflow at {hide_credentials(uri)} does not respond ({reason}); check MLFLOW_TRACKING_URI"
         ) from error
     return uri
+
+
+def import_store() -> None:
+    """Import what MLflow needs for a database, in a second, so that its first use need not wait for it."""
+    if not store.store_uri().startswith("http"):
+        import_module("mlflow.store.tracking.sqlalchemy_store")
+        import_module("mlflow.store.model_registry.sqlalchemy_store")
 
 
 def hide_credentials(uri: str) -> str:

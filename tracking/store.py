@@ -1,4 +1,4 @@
-"""MLflow's store: its address, and the folder of its artifacts beside an SQLite database."""
+"""MLflow's store, without MLflow: its address, the folder of its artifacts, and the names of registered models."""
 
 import os
 import re
@@ -56,6 +56,19 @@ def artifact_location(uri: str, experiment: str) -> str | None:
     """
     folder = database_folder(uri)
     return (folder / "mlruns" / experiment).as_uri() if folder else None
+
+
+def check_model_name(name: str) -> str:
+    """Return the name of a registered model after checking it.
+
+    Raises
+    ------
+    UsageError
+        If it has characters other than those that MLflow, a URI and a shell all accept unquoted.
+    """
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
+    return name
 
 
 def _advice(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Leaderboard, the models of an experiment side by side: as a table, as text, in MLflow and in Prefect."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,10 +13,11 @@ from prefect.artifacts import create_table_artifact
 from flows.material import Material
 from flows.reports import tables
 from genre import evaluate
-from genre.files import read_json
+from genre.files import read_json, write_table
 from genre.plots import training
 from genre.probabilities.tables import Level, decision_level
-from genre.training.job import read_result
+from genre.training.job import read_result, table_digest
+from genre.workspace import Workspace
 from tracking import experiment_page, results, runs
 
 #: Scores in the leaderboard, with the titles of their columns.
@@ -118,7 +120,7 @@ def publish_leaderboard(
     test = {name: table[table["split"] == "test"] for name, table in probabilities.items()}
     level: Level = "track" if any(decision_level(table) == "track" for table in test.values()) else "clip"
     board = rank_models(scored, outcomes, level=level)
-    pairs = evaluate.compare_models({name: test[name] for name in board.index if name in test}, level=level)
+    pairs = compare_models(material.workspace, {name: test[name] for name in board.index if name in test}, level)
     board = add_leads(board, pairs)
     for name in board.index[1:].intersection(list(folders)):
         results.log_lead(material.workspace, folders[name].name, str(board.index[0]), board.loc[name])
@@ -127,9 +129,20 @@ def publish_leaderboard(
         note += " **Synthetic demo corpus: the scores say nothing about real music.**"
     if level == "track":
         note += f" {TRACK_NOTE}"
-    log_leaderboard(run_id, board, scored, note)
+    log_leaderboard(run_id, material.workspace, board, scored, note)
     results.log_table(run_id, pairs, "comparisons")
     print(f"\n{to_text(board)}\n", flush=True)
+
+
+def compare_models(workspace: Workspace, test: Mapping[str, pd.DataFrame], level: Level) -> pd.DataFrame:
+    """Compare every pair of models as `genre.evaluate.compare_models` does, once for the same tables."""
+    names = json.dumps([level, {name: list(table) for name, table in test.items()}]).encode()
+    digests = [table_digest(table).encode() for table in test.values()]
+    key = results.derived_key(["evaluate", "probabilities"], names, *digests)
+    path = workspace.derived_path(key, "comparisons.parquet")
+    if not path.exists():
+        write_table(path, evaluate.compare_models(test, level=level))
+    return pd.read_parquet(path)
 
 
 def rank_models(
@@ -188,7 +201,9 @@ def to_text(board: pd.DataFrame) -> str:
     return format_leaderboard(board).drop(columns=left_out, errors="ignore").to_string(index=False, na_rep="")
 
 
-def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
+def log_leaderboard(
+    run_id: str, workspace: Workspace, board: pd.DataFrame, scores: Mapping[str, Mapping[str, float]], note: str
+) -> None:
     """Log the leaderboard and its figure to a run, and set them as its description and as a Prefect artifact.
 
     A leaderboard with a chosen model has all models of the data set, and becomes the page of the experiment too.
@@ -201,7 +216,9 @@ def log_leaderboard(run_id: str, board: pd.DataFrame, scores: Mapping[str, Mappi
     level: Level = "track" if _columns_of(board) is TRACK_COLUMNS else "clip"
     long = _long_format(scores, level)
     if len(long):
-        results.log_figure(run_id, training.leaderboard_plot(long, level=level), "leaderboard")
+        key = results.derived_key(["plots"], long.to_json().encode(), level.encode())
+        path = workspace.derived_path(key, "leaderboard.png")
+        results.log_derived_figure(run_id, path, lambda: training.leaderboard_plot(long, level=level))
     description = f"{note}\n\n{tables.to_markdown(shown)}"
     MlflowClient().set_tag(run_id, "mlflow.note.content", description)
     experiment_page.set_experiment_page(run_id, description, replace=len(chosen) > 0, level=level)

@@ -75,6 +75,20 @@ class DownloadSettings:
         GenreError
             If the address is YouTube's and yt-dlp finds no JavaScript runtime.
         """
+        self.check_parameters()
+        if self.cookies and not Path(self.cookies).expanduser().is_file():
+            raise UsageError("GENRE_COOKIES names a file that does not exist; unset it, or export the cookies again")
+        if "youtube.com" in self.url:
+            _require_javascript_runtime()
+
+    def check_parameters(self) -> None:
+        """Check the settings that are parameters of the flow; they need nothing of this machine.
+
+        Raises
+        ------
+        UsageError
+            If a value is out of range.
+        """
         if "{ytid}" not in self.url:
             raise UsageError(f"url must hold {{ytid}} in place of the video's id, got {self.url!r}")
         if self.format not in ("flac", "wav") or not 8000 <= self.sr <= 192000 or self.timeout_s <= 0:
@@ -82,10 +96,6 @@ class DownloadSettings:
                 f"format must be flac or wav, sr from 8000 to 192000, timeout_s positive; got {self.format!r}, "
                 f"{self.sr} and {self.timeout_s}"
             )
-        if self.cookies and not Path(self.cookies).expanduser().is_file():
-            raise UsageError("GENRE_COOKIES names a file that does not exist; unset it, or export the cookies again")
-        if "youtube.com" in self.url:
-            _require_javascript_runtime()
 
 
 def javascript_runtimes() -> tuple[list[str], str]:

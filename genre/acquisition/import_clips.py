@@ -66,6 +66,20 @@ def reconcile_ledger(ledger: Ledger, folder: Path) -> tuple[int, int]:
     return n_adopted, len(missing)
 
 
+def check_files(source: Path) -> None:
+    """Check that there is a file or folder to import clips from.
+
+    Raises
+    ------
+    DataError
+        If there is not.
+    """
+    if not source.exists():
+        raise DataError(
+            f"there is no {source}; -P files= takes a folder of audio files or Parquet files, or one such file"
+        )
+
+
 def import_files(
     ledger: Ledger, source: Path, folder: Path, sr: int, extension: str, on_progress: Callable[[], object]
 ) -> Counter[str]:
@@ -101,10 +115,7 @@ def import_files(
     DataError
         If the source does not exist, holds no audio and no Parquet, or a Parquet file lacks the columns.
     """
-    if not source.exists():
-        raise DataError(
-            f"there is no {source}; -P files= takes a folder of audio files or Parquet files, or one such file"
-        )
+    check_files(source)
     outcomes: Counter[str] = Counter()
     for _, segments, content in _iter_items(ledger, source):
         for segment in segments:

@@ -57,7 +57,7 @@ def resolve_genres(genres: str, labels: str = "", list_path: str = "") -> dict[s
     requested = _split_genres(genres)
     mid_by_name = dict(PAPER_GENRES)
     if set(requested) - mid_by_name.keys() - set(mid_by_name.values()):
-        mid_by_name = class_names(labels or _labels_path(list_path))
+        mid_by_name = class_names(labels or labels_path(list_path))
     name_by_mid = {mid: name for name, mid in mid_by_name.items()}
     name_by_lower = {name.lower(): name for name in mid_by_name}
     names = [_match_class_name(genre, name_by_mid, name_by_lower) for genre in requested] or list(PAPER_GENRES)
@@ -101,7 +101,7 @@ def class_ids(labels: str = "", list_path: str = "") -> list[str]:
     DataError
         If the file cannot be read or has other columns.
     """
-    return list(class_names(labels or _labels_path(list_path)).values())
+    return list(class_names(labels or labels_path(list_path)).values())
 
 
 def with_descendants(genres: Mapping[str, set[str]], path: str = "") -> dict[str, set[str]]:
@@ -140,13 +140,18 @@ def mids_pattern(mids: Sequence[str] | set[str]) -> str:
 
 
 def _read_bytes(path: str) -> bytes:
-    if "://" not in path:
+    if is_local(path):
         return Path(path).expanduser().read_bytes()
     with urlopen(path, timeout=60) as response:
         return response.read()
 
 
-def _labels_path(path: str) -> str:
+def is_local(path: str) -> bool:
+    """Return whether a list or a table is a file of this machine, rather than a URL."""
+    return "://" not in path
+
+
+def labels_path(path: str) -> str:
     """Return the path of the class names in the folder of a list, or their official URL."""
     local_path = Path(path).parent / LABELS_FILE
     return str(local_path) if path and "://" not in path and local_path.exists() else LABELS_URL

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from genre.acquisition import bahuleyan2018
-from genre.acquisition.ontology import PAPER_GENRES, mids_pattern, resolve_genres, with_descendants
+from genre.acquisition.ontology import (
+    PAPER_GENRES,
+    is_local,
+    labels_path,
+    mids_pattern,
+    resolve_genres,
+    with_descendants,
+)
 from genre.errors import DataError, UsageError
 
 Policy = Literal["drop", "first", "paper"]
@@ -124,6 +131,29 @@ def select_segments(source: str, choice: SegmentSelection) -> pd.DataFrame:
     if choice.split != "dealt":
         chosen["split"] = _assign_validation(chosen)
     return chosen.drop(columns=["mids", "list"]).reset_index(drop=True)
+
+
+def check_selection(source: str, choice: SegmentSelection) -> None:
+    """Check criteria, and that the files of this machine which they name exist; nothing is downloaded.
+
+    Parameters
+    ----------
+    source, choice
+        As for `select_segments`.
+
+    Raises
+    ------
+    UsageError
+        If a value of `choice` is out of range, or a genre is not in class names on this machine.
+    DataError
+        If a list does not exist, or the class names or the ontology on this machine cannot be read.
+    """
+    choice.check_values()
+    list_path = locate_lists(source)[0]
+    if is_local(choice.labels or labels_path(list_path)):
+        resolve_genres(choice.genres, choice.labels, list_path)
+    if choice.descendants and choice.ontology and is_local(choice.ontology):
+        with_descendants({}, choice.ontology)
 
 
 def segment_clip_id(ytid: str, start_s: float) -> str:

@@ -146,6 +146,42 @@ def dataset_id(name: str, source: str | None) -> str:
     return f"{name}-{slug}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
+def check_source(name: str, source: str | None) -> Path | None:
+    """Return the absolute path of a source after checking that it exists; None if it is no path of this machine.
+
+    Parameters
+    ----------
+    name, source
+        As for `dataset_id`.
+
+    Raises
+    ------
+    UsageError
+        If the data set is unknown, or needs a source and gets none.
+    DataError
+        If there is no such file or folder.
+    """
+    dataset_id(name, source)
+    if not source or get_dataset(name).acquired:
+        return None
+    path = Path(source).expanduser().resolve()
+    if not path.exists():
+        raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
+    return path
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of a data set: the defaults, overridden by `options`.
+
+    Raises
+    ------
+    UsageError
+        If the data set or an option is unknown, or an option is of the wrong type.
+    """
+    defaults = parameters.keyword_defaults(get_dataset(name).module.load_clips)
+    return parameters.override_defaults(defaults, options, f"data set {name!r}")
+
+
 def load_clips(
     name: str, source: str | None, directory: Path, options: Mapping[str, Any], left_out: LeftOut | None = None
 ) -> pd.DataFrame:
@@ -175,12 +211,8 @@ def load_clips(
         If the source does not exist, is empty, lists a clip twice, holds a single genre, or uses a reserved name.
     """
     module = get_dataset(name).module
-    options = parameters.override_defaults(
-        parameters.keyword_defaults(module.load_clips), options, f"data set {name!r}"
-    )
-    path = Path(source).expanduser().resolve() if source and not get_dataset(name).acquired else None
-    if path is not None and not path.exists():
-        raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
+    options = check_options(name, options)
+    path = check_source(name, source)
     left_out = LeftOut() if left_out is None else left_out
     arguments = [path, directory, left_out] if get_dataset(name).searched else [path, directory]
     table = module.load_clips(*arguments, **options)[CLIP_COLUMNS]

@@ -19,7 +19,7 @@ from genre.audio.left_out import LeftOut
 from genre.audio.listing import find_audio_files
 from genre.audio.suffixes import list_accepted
 from genre.config import UNKNOWN
-from genre.errors import DataError, UsageError
+from genre.errors import DataError
 from genre.workers import dask_cluster, pool
 
 #: Files per batch: seconds of work, so that a kill loses little.
@@ -163,6 +163,18 @@ class PredictionStore:
             }
 
 
+def check_folder(source: Path) -> None:
+    """Check that the music library is a folder.
+
+    Raises
+    ------
+    DataError
+        If it is not.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; give the folder of your music, such as -P source=~/Music")
+
+
 def list_library(source: Path, left_out: LeftOut | None = None) -> pd.DataFrame:
     """List the audio files below a folder.
 
@@ -184,8 +196,7 @@ def list_library(source: Path, left_out: LeftOut | None = None) -> pd.DataFrame:
     DataError
         If there is no such folder, or no audio in it.
     """
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder; give the folder of your music, such as -P source=~/Music")
+    check_folder(source)
     left_out = LeftOut() if left_out is None else left_out
     rows = [(str(path), file_stamp(path)) for path in find_audio_files(source.resolve(), left_out)]
     if not rows:
@@ -236,8 +247,7 @@ def predict_files(
     GenreError
         If the model cannot be loaded, or the cluster cannot be reached or fails.
     """
-    if n_jobs == 0:
-        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
+    pool.check_n_jobs(n_jobs)
     work = PredictionWork(model_dir)
     n_batches = -(-len(files) // BATCH_FILES)
     batches = (files.iloc[start : start + BATCH_FILES] for start in range(0, len(files), BATCH_FILES))

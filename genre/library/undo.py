@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -148,6 +149,20 @@ def restore_file(record: dict[str, Any]) -> bool:
     return True
 
 
+def check_undo_file(path: Path) -> None:
+    """Check that a file can be read and begins as an undo file does.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is not an undo file.
+    """
+    with _refuse_other_files(path), path.open("rb") as file:
+        line = file.readline()
+        if line.endswith(b"\n"):
+            _check_record(json.loads(line), path)
+
+
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Iterate over the records of an undo file, the last change first; one is in memory at a time.
 
@@ -160,18 +175,24 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     starts = []
     position = 0
+    with _refuse_other_files(path), path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                _check_record(json.loads(line), path)
+                starts.append(position)
+                position += len(line)
+    return _iter_records(path, starts[::-1])
+
+
+@contextmanager
+def _refuse_other_files(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file that is no undo file, or none at all, into a `DataError`."""
     try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    _check_record(json.loads(line), path)
-                    starts.append(position)
-                    position += len(line)
+        yield
     except OSError as error:
         raise DataError(f"cannot read the undo file {path}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{path} is not an undo file: {error}") from None
-    return _iter_records(path, starts[::-1])
 
 
 def _check_record(record: Any, path: Path) -> None:

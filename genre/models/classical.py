@@ -323,12 +323,12 @@ def train_catboost(
 
 def save_model(model: Any, path: Path) -> None:
     """Write a model, in CatBoost's own format or, for scikit-learn, with skops; never as a pickle."""
-    if not isinstance(model, BaseEstimator | Pipeline):
-        model.save_model(str(path), format="cbm")
-        return
-    from skops.io import dump
+    if isinstance(model, BaseEstimator | Pipeline):
+        from skops.io import dump  # imports all of scikit-learn, and hyper-parameters are asked for without it
 
-    dump(model, path)
+        dump(model, path)
+    else:
+        model.save_model(str(path), format="cbm")
 
 
 def load_model(name: str, path: Path) -> Any:
@@ -341,7 +341,7 @@ def load_model(name: str, path: Path) -> Any:
     """
     if name == "catboost":
         return _load_catboost(path)
-    from skops.io import load  # half a second, for it imports all of scikit-learn
+    from skops.io import load
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:

@@ -8,7 +8,6 @@ from joblib import effective_n_jobs
 from tqdm import tqdm
 
 from genre.config import AudioConfig
-from genre.errors import UsageError
 from genre.inputs import BASE_INPUTS
 from genre.store import contents, parts, reference_clip
 from genre.store.worker import BuildWork
@@ -66,8 +65,7 @@ def build_store(
     GenreError
         If processes cannot be started, a part cannot be written, or the cluster is not there or fails.
     """
-    if n_jobs == 0:
-        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
+    pool.check_n_jobs(n_jobs)
     contents.remove_damaged_parts(directory)
     n = 0
     for families, todo in _group_missing(clips, directory, names):

@@ -17,6 +17,22 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
+def check_source(source: str) -> Path | None:
+    """Return the path of a source after checking that it exists; None for a URL.
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    """
+    if is_url(source):
+        return None
+    path = Path(source).expanduser().resolve()
+    if not path.exists():
+        raise DataError(f"there is no {path}; give a path or a URL")
+    return path
+
+
 def fetch_file(source: str, directory: Path) -> Path:
     """Return the path of a source; a URL is downloaded once.
 
@@ -39,10 +55,7 @@ def fetch_file(source: str, directory: Path) -> Path:
     DataError
         If there is no such file, the download fails, or its contents have changed.
     """
-    if not is_url(source):
-        path = Path(source).expanduser().resolve()
-        if not path.exists():
-            raise DataError(f"there is no {path}; give a path or a URL")
+    if path := check_source(source):
         return path
     ledger = directory / "sha256.json"
     known = read_json(ledger) or {}

@@ -8,28 +8,10 @@ import numpy as np
 import pandas as pd
 
 from genre import evaluate, models
-from genre.errors import DataError, UsageError
+from genre.errors import DataError
 from genre.folds import count_recordings, draw_folds
 from genre.probabilities import tables
-
-
-def check_model(name: str) -> str:
-    """Check that a model can do with features alone, and return its name.
-
-    Raises
-    ------
-    UsageError
-        If it is unknown or takes something else.
-    """
-    if models.select_inputs(name, "paper", has_audio=False) != ("features",):
-        raise UsageError(f"{name} takes no features alone; choose from {', '.join(feature_models())}")
-    return name
-
-
-def feature_models() -> list[str]:
-    """List the models that can do with features alone."""
-    names = models.model_names("features")
-    return [name for name in names if models.select_inputs(name, "paper", has_audio=False) == ("features",)]
+from genre.studies import feature_models
 
 
 def fit_model(
@@ -82,7 +64,7 @@ def fit_model(
         genres, X[train], y[train], clips["recording"].to_numpy(str)[train], X[validation], y[validation]
     )
     with tempfile.TemporaryDirectory() as folder:
-        model = models.train_model(check_model(name), data, params or {}, seed, folder)
+        model = models.train_model(feature_models.check_model(name), data, params or {}, seed, folder)
     return model, make_probability_table(clips, models.predict_proba(name, model, X))
 
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from genre.errors import GenreError
+from genre.errors import GenreError, UsageError
 from genre.workspace import PROJECT_DIR
 
 #: A process that does not reach its next row within this time is killed, seconds: its decoder hangs.
@@ -213,6 +213,18 @@ def _worker_environment() -> dict[str, str]:
     """Return the environment of a worker process: one thread, and no MLflow run, which is the parent's."""
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     return MALLOC_ENV | inherited | _ONE_THREAD_ENV
+
+
+def check_n_jobs(n_jobs: int) -> None:
+    """Check a number of worker processes.
+
+    Raises
+    ------
+    UsageError
+        If it is 0.
+    """
+    if n_jobs == 0:
+        raise UsageError("n_jobs must be a number of processes, or -1 for one per core; got 0")
 
 
 def run_local(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Iterator[tuple[int, list[Any]]]:

@@ -20,7 +20,7 @@ from genre.proxies import exempt_loopback
 from serving.deploy.deployment import TICK_S, Deployment, log_event
 from serving.deploy.proxy import Proxy, format_address
 from serving.deploy.release import Release, download_release, first_line
-from tracking import registry, runs
+from tracking import registry, runs, store
 
 
 def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: SimpleQueue[Release]) -> None:
@@ -59,7 +59,7 @@ def deploy(
     workers: Annotated[int, typer.Option(min=1, help="Server processes, each with the model in memory.")] = 1,
 ) -> None:
     """Serve the version that an alias points to, and follow the alias without losing a request, until Ctrl-C."""
-    registry.check_name(name)
+    store.check_model_name(name)
     runs.connect()
     for number in (signal.SIGINT, signal.SIGTERM):  # set here, as a parent process may have had them ignored
         signal.signal(number, signal.default_int_handler)

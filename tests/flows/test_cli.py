@@ -1,5 +1,6 @@
 """A flow as a command line: options, help, errors."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from flows import cli
 from flows.build import build
+from flows.command import running
 from flows.parameters import DryRun, Folds, VariantName
 from genre.errors import GenreError
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
@@ -20,7 +22,7 @@ from tests.support.servers import free_port
 
 
 class Recorder:
-    """Stand-in for a flow that records its arguments."""
+    """Function with the signature of another, which records its arguments."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
@@ -45,15 +47,12 @@ def sample(variant: VariantName = "corrected", dry_run: DryRun = True, folds: Fo
 
 def run(flow: Any, *arguments: str) -> Result:
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command()(cli._command(flow))
+    program.command()(cli.make_command(inspect.signature(flow.fn), inspect.getdoc(flow.fn) or "", flow))
     return CliRunner().invoke(program, arguments, env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
 
 
 @pytest.fixture
-def flow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Flow that records its arguments and leaves Ctrl-C to pytest."""
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli, "check_server", lambda: None)
+def flow() -> Recorder:
     return Recorder(sample)
 
 
@@ -115,15 +114,15 @@ def test_help_of_a_flow_lists_all_of_its_options():
 
 def test_without_a_server_address_nothing_is_checked():
     with temporary_settings({PREFECT_API_URL: None}):
-        cli.check_server()
+        running.check_server()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/api", "http://[", "nonsense"])
 def test_a_server_that_does_not_answer_is_a_foreseen_error(url: str, monkeypatch: pytest.MonkeyPatch):
     url = url.format(port=free_port())
-    monkeypatch.setattr(cli, "PREFECT_API_URL", UncheckedSetting(url))
+    monkeypatch.setattr(running, "PREFECT_API_URL", UncheckedSetting(url))
     with pytest.raises(GenreError, match=r"does not answer.*prefect server start.*unset PREFECT_API_URL") as refused:
-        cli.check_server()
+        running.check_server()
     assert url in str(refused.value)
 
 
@@ -153,7 +152,7 @@ def test_a_server_that_answers_passes_the_check():
     with HTTPServer(("127.0.0.1", 0), HealthHandler) as server:
         Thread(target=server.handle_request, daemon=True).start()
         with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api/"}):
-            cli.check_server()
+            running.check_server()
     assert server.requested_path == "/api/health"  # type: ignore[attr-defined]
 
 
@@ -161,8 +160,8 @@ def test_only_the_repetitions_of_a_foreseen_error_are_left_out():
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    handler.addFilter(cli._without_traceback)
-    handler.addFilter(cli._repetition_filter())
+    handler.addFilter(running._without_traceback)
+    handler.addFilter(running._repetition_filter())
     logger = logging.Logger("test")
     logger.addHandler(handler)
     error = GenreError("no music in x/")
@@ -189,8 +188,8 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_prefect_server_of_another_machine_is_asked_through_the_proxy(no_proxies, monkeypatch, variable):
     with forward_proxy() as (proxy, asked), temporary_settings({PREFECT_API_URL: "http://prefect.example/api"}):
         monkeypatch.setenv(variable, proxy)
-        cli.bypass_proxies()
-        cli.check_server()
+        running.bypass_proxies()
+        running.check_server()
     assert asked == ["http://prefect.example/api/health"]
 
 
@@ -198,8 +197,8 @@ def test_a_prefect_server_of_another_machine_is_asked_through_the_proxy(no_proxi
 def test_a_prefect_server_of_this_machine_is_asked_directly(no_proxies, monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
     with forward_proxy() as (url, asked), temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-        cli.bypass_proxies()
-        cli.check_server()
+        running.bypass_proxies()
+        running.check_server()
     assert asked == ["/api/health"]
 
 
@@ -207,6 +206,6 @@ def test_a_prefect_server_of_this_machine_is_asked_directly(no_proxies, monkeypa
 def test_a_proxy_that_prefects_client_cannot_use_is_an_error_in_words(no_proxies, monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
     with temporary_settings({PREFECT_API_URL: "http://prefect.example/api"}):
-        cli.bypass_proxies()
+        running.bypass_proxies()
         with pytest.raises(GenreError, match="cannot be asked through the proxy"):
-            cli.check_server()
+            running.check_server()

@@ -1,26 +1,24 @@
 """Parameters of the flows: their texts, and that the accepted values shown are the ones the flows accept."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-import pandas as pd
 import pytest
-from prefect import Flow
 from prefect.context import FlowRunContext
 from prefect.utilities.callables import parameter_schema
 
-from flows import audit, drift, hyperparameters, paper, parameters, promote, retrain, robustness, tag, train
-from flows.acquire import acquire
+from flows import checks, hyperparameters, parameters, retrain, train
+from flows.command.signatures import read_flow
 from flows.parameters import Option, current_settings
-from genre import datasets, models
+from genre import datasets, evaluate, models
 from genre.acquisition.download import DownloadSettings
 from genre.acquisition.segments import SegmentSelection
 from genre.acquisition.session import Pace
-from genre.errors import UsageError
-from genre.studies import published_models, trials
+from genre.errors import DataError, UsageError
+from genre.studies import drift, feature_models, published_models
+from tests.support.project import ROOT
 
 OPTIONS: dict[str, tuple[type, Option]] = {
     name: get_args(alias)
@@ -32,37 +30,32 @@ BOUNDED = {name for name, (_, option) in OPTIONS.items() if option.json_schema()
 Check = Callable[[Any], object]
 
 
-def call_flow(function: Callable[..., Any], **given: Any) -> None:
-    """Call a flow's function outside of a flow run: if it accepts the values, it fails later for want of a run."""
-    with suppress(RuntimeError):
-        function(**given)
-
-
-def check_tag(**given: Any) -> None:
-    defaults = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
-    tag.check_settings(defaults | {"source": "x", "write_tags": True} | given)
+def check_entry_point(name: str, **given: Any) -> None:
+    """Check the parameters of an entry point, where data sets need not have been built."""
+    signature = read_flow(ROOT / "flows" / f"{name}.py").signature
+    defaults = {parameter.name: parameter.default for parameter in signature.parameters.values()}
+    with suppress(DataError):
+        getattr(checks, f"check_{name}")(defaults | given)
 
 
 def check_download(**given: Any) -> None:
     DownloadSettings(url="http://127.0.0.1/{ytid}", **given).check_values()
 
 
-CLIPS = pd.DataFrame({"clip_id": ["a", "b"], "genre": ["high", "low"], "split": "test"})
-
 #: Check of each parameter that has bounds or choices.
 CHECKS: dict[str, Check] = {
     "Dataset": datasets.get_dataset,
     "Seed": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", seed=value),
     "Folds": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", folds=value),
-    "MinGain": lambda value: promote.check_promotion("genre", value, 0.8),
-    "MinPrecision": lambda value: promote.check_promotion("genre", 0.0, value),
-    "MinChange": lambda value: retrain.check_thresholds(value, 0.0),
-    "DriftTrigger": lambda value: retrain.check_thresholds(0.0, value),
-    "MaxDrift": lambda value: drift.check_log_folder(value, "log"),
-    "NShown": lambda value: call_flow(audit.audit_dataset.fn, n_shown=value),
-    "NClips": lambda value: robustness._sample_clips(CLIPS, value, 0),
-    "MinConfidence": lambda value: check_tag(min_confidence=value),
-    "MaxGenres": lambda value: check_tag(max_genres=value),
+    "MinGain": lambda value: checks.check_promotion("genre", value, 0.8),
+    "MinPrecision": lambda value: checks.check_promotion("genre", 0.0, value),
+    "MinChange": lambda value: checks.check_thresholds(value, 0.0),
+    "DriftTrigger": lambda value: checks.check_thresholds(0.0, value),
+    "MaxDrift": lambda value: checks.find_log_folder(value, "log"),
+    "NShown": lambda value: check_entry_point("audit", n_shown=value),
+    "NClips": lambda value: check_entry_point("robustness", n_clips=value),
+    "MinConfidence": lambda value: check_entry_point("tag", source="/", write_tags=True, min_confidence=value),
+    "MaxGenres": lambda value: check_entry_point("tag", source="/", write_tags=True, max_genres=value),
     "PerGenre": lambda value: SegmentSelection(per_genre=value).check_values(),
     "SegmentSeed": lambda value: SegmentSelection(seed=value).check_values(),
     "MaxClips": lambda value: Pace(max_clips=value).check_values(),
@@ -70,7 +63,7 @@ CHECKS: dict[str, Check] = {
     "IntervalS": lambda value: Pace(interval_s=value).check_values(),
     "RetryS": lambda value: Pace(retry_s=value).check_values(),
     "RestS": lambda value: Pace(rest_s=value).check_values(),
-    "Downloads": lambda value: call_flow(acquire.fn, workers=value),
+    "Downloads": lambda value: check_entry_point("acquire", workers=value),
     "SampleRate": lambda value: check_download(sr=value),
     "TimeoutS": lambda value: check_download(timeout_s=value),
 }
@@ -119,12 +112,17 @@ def test_the_variant_decides_the_defaults_of_a_model():
     assert models.default_params("svm", "paper") != models.default_params("svm")
 
 
-@pytest.mark.parametrize("flow", [audit.audit_dataset, paper.reproduce_paper, robustness.measure_robustness])
+@pytest.mark.parametrize("name", ["audit", "paper", "robustness", "retrain", "study", "train"])
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_wrong_seed_is_refused_before_anything_is_written(flow: Flow, seed: int, home: Path):
+def test_a_wrong_seed_is_refused_before_anything_is_written(name: str, seed: int, home: Path):
     with pytest.raises(UsageError, match=f"seed must be a whole number from 0 to 4294967295, got {seed}"):
-        flow.fn(seed=seed)
+        check_entry_point(name, seed=seed)
     assert not home.exists()
+
+
+def test_the_defaults_that_are_repeated_here_are_those_of_the_library():
+    assert parameters.TARGET_PRECISION == evaluate.TARGET_PRECISION
+    assert parameters.LARGE_SHIFT == drift.LARGE_SHIFT
 
 
 @pytest.mark.parametrize(
@@ -160,7 +158,7 @@ def test_the_texts_name_every_data_set_and_model():
     assert all(name in texts["ModelNames"] for name in models.MODELS)
     assert all(name in texts["PublishedModels"] for name in published_models.MODEL_NAMES)
     for name in models.MODELS:
-        assert (f" {name}," in f"{texts['FeatureModel']},".replace(".", ",")) == (name in trials.feature_models())
+        assert (f" {name}," in f"{texts['FeatureModel']},".replace(".", ",")) == (name in feature_models.list_models())
 
 
 def test_prefect_shows_bounds_choices_and_defaults_but_does_not_enforce_them():

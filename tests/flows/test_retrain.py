@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from prefect.logging import disable_run_logger
 
-from flows import retrain
+from flows import checks, retrain
 from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.drift import DriftFinding
 from flows.reports import tables
@@ -134,13 +134,13 @@ def test_an_outcome_is_tagged_and_published_and_sent_if_a_version_was_judged(cha
 @pytest.mark.parametrize(("change", "shift"), [(-0.1, 0.0), (1.1, 0.0), (0.0, -1.0)])
 def test_thresholds_out_of_range_are_refused(change, shift):
     with pytest.raises(UsageError, match="must be a"):
-        retrain.check_thresholds(change, shift)
+        checks.check_thresholds(change, shift)
 
 
 def test_drift_without_a_log_is_refused(monkeypatch):
     monkeypatch.delenv("GENRE_LOG", raising=False)
     with pytest.raises(UsageError, match="GENRE_LOG"):
-        retrain.check_thresholds(0.0, 0.25)
+        checks.check_thresholds(0.0, 0.25)
 
 
 def test_the_usage_adds_up_each_stage_and_keeps_one_that_failed():

@@ -23,7 +23,7 @@ import pytest
 import soundfile as sf
 from mlflow import MlflowClient
 
-from flows import tag
+from flows import checks, tag
 from genre import models, tags
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING, dataset_id
@@ -469,4 +469,4 @@ def test_refused_files_are_counted_together_whatever_the_reason():
 def test_parameters_that_contradict_each_other_are_refused(home, wrong, sentence):
     defaults = {name: parameter.default for name, parameter in inspect.signature(tag.tag.fn).parameters.items()}
     with pytest.raises(UsageError, match=sentence):
-        tag.check_settings(defaults | wrong)
+        checks.check_tag(defaults | wrong)

@@ -18,7 +18,7 @@ MATCHERS = {"startswith", "endswith", "find", "index", "count"}
 DIVIDERS = {"partition", "rpartition", "split"}
 
 #: Prefect's log is nothing but text: what repeats a line is known by that line. So is what pip writes when it fails.
-READS_TEXT = {"flows/cli.py", "genre/weights.py"}
+READS_TEXT = {"flows/command/running.py", "genre/weights.py"}
 
 
 def is_phrase(node: ast.AST) -> bool:

@@ -117,7 +117,11 @@ def of_parser(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 #: Every program that is run with ``python -m``, with its options and their texts.
-PROGRAMS = {f"flows.{name}": as_command(cli._command(flow)) for name, flow in FLOWS.items() if name != "main"} | {
+PROGRAMS = {
+    f"flows.{name}": as_command(cli.make_command(inspect.signature(flow.fn), "", print))
+    for name, flow in FLOWS.items()
+    if name != "main"
+} | {
     "flows.schedule": as_command(run_schedule),
     "serving.deploy": as_command(deploy),
     "serving.request": of_parser(request._parser()),

@@ -7,6 +7,7 @@ import pytest
 from flows.reports import leaderboard
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
 from genre import evaluate
+from genre.workspace import Workspace
 from tests.support.simulation import two_models
 from tests.support.tables import consistent_tracks, disputed_tracks
 
@@ -33,7 +34,7 @@ def test_the_page_of_the_experiment_is_replaced_if_a_model_is_chosen(tmp_path, m
     monkeypatch.setattr(leaderboard, "MlflowClient", Mock)
     for status in (ModelStatus.CHOSEN, ModelStatus.FAILED):
         board = leaderboard.rank_models({}, {"svm": ModelOutcome(status, reason)})
-        leaderboard.log_leaderboard("run", board, {}, "note")
+        leaderboard.log_leaderboard("run", Workspace("demo"), board, {}, "note")
     assert replaced == [True, False]
     assert [table["outcome"].tolist() for table in tables] == [
         [": ".join(filter(None, [status, reason]))] for status in ("chosen", "failed")
@@ -101,12 +102,14 @@ def test_the_page_and_the_figure_are_of_the_level_that_decides(monkeypatch):
         leaderboard.experiment_page, "set_experiment_page", lambda *_, replace, level: seen.update(level=level)
     )
     monkeypatch.setattr(leaderboard.results, "log_table", lambda *_: None)
-    monkeypatch.setattr(leaderboard.results, "log_figure", lambda run_id, figure, name: seen.update(figure=figure))
+    monkeypatch.setattr(
+        leaderboard.results, "log_derived_figure", lambda run_id, path, draw: seen.update(figure=draw())
+    )
     monkeypatch.setattr(leaderboard.runs, "log_metrics", lambda run_id, metrics: seen.update(metrics=metrics))
     monkeypatch.setattr(leaderboard, "create_table_artifact", lambda **_: None)
     monkeypatch.setattr(leaderboard, "MlflowClient", Mock)
     board, scored = board_by_track()
-    leaderboard.log_leaderboard("run", board, scored, "note")
+    leaderboard.log_leaderboard("run", Workspace("demo"), board, scored, "note")
     assert seen["level"] == "track" and seen["metrics"]["best_test_track_accuracy"] == 1
     axes = seen["figure"].axes[0]
     assert axes.get_xlabel() == "Macro AUC by track with 95 % interval"

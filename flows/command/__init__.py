@@ -1,0 +1,1 @@
+"""A flow run as a command: its signature, its process, and the server that it starts."""
