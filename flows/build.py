@@ -111,7 +111,7 @@ def fill_store(
 @cost.timed
 def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) -> pd.DataFrame:
     """Find and log the clips that are duplicates; the search is skipped if the clips have not changed."""
-    clips = usable_clips(workspace).sort_values("clip_id")
+    clips = usable_clips(workspace, ["clip_id", "stamp", "recording", "genre", "dataset"]).sort_values("clip_id")
     directory = workspace.store_dir(config)
     path = workspace.duplicates_path(duplicates.duplicates_digest(clips, config.fingerprint))
     has_audio = datasets.get_dataset(clips["dataset"].iloc[0]).has_audio

@@ -170,15 +170,15 @@ class Workspace(WorkspaceFolder):
         """Folders of all trainings, finished or not."""
         return sorted((self.directory / "trainings").glob("*/"))
 
-    def read_clips(self) -> pd.DataFrame:
-        """Read the clips table.
+    def read_clips(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read columns of the clips table, by default all.
 
         Raises
         ------
         DataError
             If there is none; a build writes it.
         """
-        return self._read_built("clips", "no clips")
+        return self._read_built("clips", "no clips", columns)
 
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
@@ -207,12 +207,12 @@ class Workspace(WorkspaceFolder):
         """Replace the table of all recordings ever assigned to a split."""
         write_table(self.directory / "dealt.parquet", assignments)
 
-    def _read_built(self, name: str, absence: str) -> pd.DataFrame:
-        """Read a table that a build writes."""
+    def _read_built(self, name: str, absence: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read columns of a table that a build writes."""
         path = self.directory / f"{name}.parquet"
         if not path.exists():
             raise DataError(f"{absence} in workspace {self.directory}; {BUILD_FIRST}")
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
 
 
 class LibraryWorkspace(WorkspaceFolder):
