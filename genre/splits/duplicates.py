@@ -328,6 +328,8 @@ def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
 
 def _connected_recordings(recording: pd.Series, duplicates: pd.DataFrame) -> list[list[str]]:
     """Group the recordings that duplicates connect; only groups of two or more are returned."""
+    if duplicates.empty:
+        return []
     codes, names = pd.factorize(recording)
     code = pd.Series(codes, index=recording.index)
     first = code.loc[duplicates["first"]].to_numpy()
