@@ -6,7 +6,7 @@ search for duplicates, and a build that finds nothing to do. Memory is that of t
 by for each, and that of a worker process. The size of the store follows from the inputs that a build computes.
 
     python -m benchmarks.speed.cost
-    python -m benchmarks.speed.cost --clip-ms 9.7 --fixed-s 11 --two 1.8 --copies-ms 0.4 --again-ms 0.4
+    python -m benchmarks.speed.cost --clip-ms 9.7 --fixed-s 11 --two 1.8 --copies-ms 0.4 --again-ms 0.3
     python -m benchmarks.speed.cost --cores 2,8,16 --machines 4,16 --clips-per-track 6
 """
 
@@ -87,7 +87,7 @@ def main(
     fixed_s: float = 11.0,
     two: float = 1.8,
     copies_ms: float = 0.4,
-    again_ms: float = 0.4,
+    again_ms: float = 0.3,
     flow_mb: float = 500.0,
     clip_bytes: float = 1700.0,
     cores: str = "2,8,16",
