@@ -163,16 +163,17 @@ def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     return clips.assign(**{column: pd.Series(values[column], clips.index, str) for column in columns})
 
 
+@begin_anew_if_compacted
 def column_names(directory: Path, name: str = "features") -> list[str]:
     """Return the names of the values of an input that is a vector.
 
     Those of the features are read from the store: the 97, or those that a source without audio brought.
     """
     usual: list[str] = get_input(name).module.column_names()
-    first = next(iter(parts.list_parts(directory)), None)
-    if name != "features" or first is None:
-        return usual
-    return [column for column in parts.read_column_names(first) if column not in _INDEX_COLUMNS]
+    if name == "features":
+        for _, rows in iter_parts(directory, parts.BASE):
+            return [column for column in rows.schema.names if column not in _INDEX_COLUMNS]
+    return usual
 
 
 def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFrame:
@@ -198,22 +199,6 @@ def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFram
         return pd.DataFrame(values, pd.Index(clips["clip_id"]), names)
     values = _read_vectors(clips, directory, names, name).T
     return pd.DataFrame(values, pd.Index(clips["clip_id"]), names, copy=False)
-
-
-@begin_anew_if_compacted
-def _read_vectors(clips: pd.DataFrame, directory: Path, names: list[str], name: str) -> np.ndarray:
-    """Read columns of the base family's vectors, float32 (len(names), n), which is how pandas holds a table."""
-    values = np.empty((len(names), len(clips)), np.float32)
-    lookup = ClipLookup(clips)
-    is_absent = np.ones(len(clips), bool)
-    for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status", *names]):
-        ok = rows_with(rows, ["ok"])
-        at, found = lookup.find(ok)
-        is_absent[at] = False
-        for row, column in zip(values, names, strict=True):
-            row[at] = ok.column(column).to_numpy(zero_copy_only=False)[found]
-    _require_stored(clips, is_absent, directory, name)
-    return values
 
 
 def load_table(clips: pd.DataFrame, directory: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -328,6 +313,22 @@ def load_input(clips: pd.DataFrame, directory: Path, *names: str) -> np.ndarray 
 def _all_parts(directory: Path) -> list[Path]:
     """Return the indices of the parts of all families."""
     return [path for family in parts.list_families(directory) for path in parts.list_parts(directory, family)]
+
+
+@begin_anew_if_compacted
+def _read_vectors(clips: pd.DataFrame, directory: Path, names: list[str], name: str) -> np.ndarray:
+    """Read columns of the base family's vectors, float32 (len(names), n), which is how pandas holds a table."""
+    values = np.empty((len(names), len(clips)), np.float32)
+    lookup = ClipLookup(clips)
+    is_absent = np.ones(len(clips), bool)
+    for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status", *names]):
+        ok = rows_with(rows, ["ok"])
+        at, found = lookup.find(ok)
+        is_absent[at] = False
+        for row, column in zip(values, names, strict=True):
+            row[at] = ok.column(column).to_numpy(zero_copy_only=False)[found]
+    _require_stored(clips, is_absent, directory, name)
+    return values
 
 
 @begin_anew_if_compacted

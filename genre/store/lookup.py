@@ -82,7 +82,7 @@ def begin_anew_if_compacted(read: Callable[P, R]) -> Callable[P, R]:
     return read_again
 
 
-def iter_parts(directory: Path, family: str, columns: list[str]) -> Iterator[tuple[Path, pa.RecordBatch]]:
+def iter_parts(directory: Path, family: str, columns: list[str] | None = None) -> Iterator[tuple[Path, pa.RecordBatch]]:
     """Iterate over columns of each part's index, the oldest part first, a piece at a time.
 
     Only for functions with the decorator `begin_anew_if_compacted`.
@@ -93,8 +93,8 @@ def iter_parts(directory: Path, family: str, columns: list[str]) -> Iterator[tup
         The store.
     family : str
         Family of parts, see `genre.store.parts`.
-    columns : list of str
-        Columns of the index.
+    columns : list of str, optional
+        Columns of the index, by default all.
 
     Yields
     ------

@@ -186,20 +186,6 @@ def iter_index(path: Path, columns: list[str] | None = None) -> Iterator[pa.Reco
         raise DataError(damage_message(path, str(error).splitlines()[0])) from error
 
 
-def read_column_names(path: Path) -> list[str]:
-    """Read the names of the columns of a part's index.
-
-    Raises
-    ------
-    DataError
-        If it is damaged.
-    """
-    try:
-        return list(pq.read_schema(path).names)
-    except (OSError, ValueError) as error:
-        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
-
-
 def current_versions() -> dict[str, str]:
     """Return what this process computes with: libraries, processor, and kernels of the features."""
     return library_versions() | {"kernels": backend_name()}
