@@ -13,6 +13,7 @@ be busy. The flow's memory does not depend on the length of the clips, nor does 
     python -m benchmarks.speed.build --sizes 20000,80000,320000 --jobs 2 --clip-s 1 --sr 22050    # 30 GB of disk
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -65,7 +66,7 @@ def make_originals(source: str, folder: Path, sr: int) -> list[Path]:
 def write_clips(paths: list[Path], n: int, folder: Path, clip_s: float) -> Path:
     """Write n files in two genres, each of 20 random pieces of the originals; equal ones would be duplicates."""
     sr = sf.info(paths[0]).samplerate
-    length = round(clip_s * sr / N_PIECES)
+    length = math.ceil(clip_s * sr / N_PIECES)  # a clip must not be shorter than the shortest accepted
     pieces = np.concatenate([sf.read(path, dtype="int16", always_2d=True)[0][:, 0] for path in paths])
     pieces = pieces[: len(pieces) // length * length].reshape(-1, length)
     for i in range(n):
