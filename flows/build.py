@@ -117,7 +117,7 @@ def fill_store(
 @cost.timed
 def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str, n_jobs: int) -> pd.DataFrame:
     """Find and log the clips that are duplicates; the search is skipped if the clips have not changed."""
-    clips = usable_clips(workspace).sort_values("clip_id")
+    clips = usable_clips(workspace, ["clip_id", "stamp", "recording", "genre", "dataset"]).sort_values("clip_id")
     directory = workspace.store_dir(config)
     path = workspace.duplicates_path(duplicates.duplicates_digest(clips, config.fingerprint))
     has_audio = datasets.get_dataset(clips["dataset"].iloc[0]).has_audio
@@ -138,31 +138,40 @@ def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str,
 @cost.timed
 def update_splits(workspace: Workspace, split: SplitMethod, pairs: pd.DataFrame) -> None:
     """Assign every new recording to a split; duplicates count as one recording."""
-    listed = workspace.read_clips()
+    columns = ["clip_id", "genre", "recording", "split"]
     existing: pd.DataFrame | None
     if split == "source":
-        existing = assignment.published_splits(usable_clips(workspace))
+        existing = assignment.published_splits(usable_clips(workspace, columns))
     else:
         existing = workspace.read_assignments()
-    split_of = {} if existing is None else dict(zip(existing["recording"], existing["split"], strict=True))
-    clips = duplicates.resolve_duplicates(listed, pairs, split_of, merge=split == "dealt")
-    workspace.write_clips(clips)
+    before, after = _resolve_recordings(workspace, pairs, existing, merge=split == "dealt")
     if split == "source":
-        workspace.write_splits(assignment.published_splits(usable_clips(workspace)))
+        workspace.write_splits(assignment.published_splits(usable_clips(workspace, columns)))
         return
     # merged recordings are assigned as well, so that each keeps its split if they are separated again
     assignments = assignment.add_merged_recordings(
-        assignment.assign_splits(usable_clips(workspace), existing), listed["recording"], clips["recording"]
+        assignment.assign_splits(usable_clips(workspace, columns), existing), before, after
     )
     workspace.write_assignments(assignments)
     workspace.write_splits(assignments)
+
+
+def _resolve_recordings(
+    workspace: Workspace, pairs: pd.DataFrame, existing: pd.DataFrame | None, *, merge: bool
+) -> tuple[pd.Series, pd.Series]:
+    """Resolve duplicates in the clips table; return the recording of each clip before and after."""
+    listed = workspace.read_clips()
+    split_of = {} if existing is None else dict(zip(existing["recording"], existing["split"], strict=True))
+    clips = duplicates.resolve_duplicates(listed, pairs, split_of, merge=merge)
+    workspace.write_clips(clips)
+    return listed["recording"], clips["recording"]
 
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def report_clip_status(workspace: Workspace, run_id: str) -> dict[str, int]:
     """Log the number of clips per status, and the clips that are left out."""
-    clips = workspace.read_clips()
+    clips = workspace.read_clips(["clip_id", "status", "reason"])
     counts = dict(Counter(clips["status"]))
     runs.log_metrics(run_id, {f"clips_{status}": n for status, n in counts.items()})
     left_out = clips.loc[clips["status"] != "ok", ["clip_id", "status", "reason"]]

@@ -18,22 +18,29 @@ from genre.workspace import Workspace
 from tracking import cost, results, runs
 
 
-def usable_clips(workspace: Workspace) -> pd.DataFrame:
+def usable_clips(workspace: Workspace, columns: list[str] | None = None) -> pd.DataFrame:
     """Return the clips with status ``ok``, which have features.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Of the data set.
+    columns : list of str, optional
+        Columns of the clips table, by default all.
 
     Raises
     ------
     DataError
         If there is no such clip.
     """
-    clips = workspace.read_clips()
-    usable = clips[clips["status"] == "ok"]
-    if usable.empty:
-        reason = clips["reason"].iloc[0] if len(clips) else "the source has no clips"
+    outcomes = workspace.read_clips(["status", "reason"])
+    is_usable = (outcomes["status"] == "ok").to_numpy()
+    if not is_usable.any():
+        reason = outcomes["reason"].iloc[0] if len(outcomes) else "the source has no clips"
         raise DataError(
-            f"none of {len(clips)} clips of {workspace.dataset_id} is usable; reason of the first: {reason}"
+            f"none of {len(outcomes)} clips of {workspace.dataset_id} is usable; reason of the first: {reason}"
         )
-    return usable
+    return workspace.read_clips(columns)[is_usable]
 
 
 def training_clips(workspace: Workspace) -> pd.DataFrame:

@@ -19,7 +19,7 @@ CORE = (
 #: What a training imports besides: itself, the reading of stores, and the scores that it leaves.
 TRAINING = (
     *("core.py", "training/__init__.py", "training/job.py", "training/process.py"),
-    *("store/__init__.py", "store/contents.py", "store/parts.py"),
+    *("store/__init__.py", "store/contents.py", "store/lookup.py", "store/parts.py"),
     "evaluate",
 )
 

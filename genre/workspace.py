@@ -175,15 +175,15 @@ class Workspace(WorkspaceFolder):
         """Folders of all trainings, finished or not."""
         return sorted((self.directory / "trainings").glob("*/"))
 
-    def read_clips(self) -> pd.DataFrame:
-        """Read the clips table.
+    def read_clips(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read columns of the clips table, by default all.
 
         Raises
         ------
         DataError
             If there is none; a build writes it.
         """
-        return self._read_built("clips", "no clips")
+        return self._read_built("clips", "no clips", columns)
 
     def check_built(self) -> None:
         """Check that a build has written the clips table, without reading it.
@@ -222,9 +222,9 @@ class Workspace(WorkspaceFolder):
         """Replace the table of all recordings ever assigned to a split."""
         write_table(self.directory / "dealt.parquet", assignments)
 
-    def _read_built(self, name: str, absence: str) -> pd.DataFrame:
-        """Read a table that a build writes."""
-        return pd.read_parquet(self._built_path(name, absence))
+    def _read_built(self, name: str, absence: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read columns of a table that a build writes."""
+        return pd.read_parquet(self._built_path(name, absence), columns=columns)
 
     def _built_path(self, name: str, absence: str) -> Path:
         """Return the path of a table that a build writes, after checking that it exists."""

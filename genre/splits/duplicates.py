@@ -82,9 +82,8 @@ def find_duplicates(
     pairs = _exact_duplicates(features).assign(similarity=1.0, kind="exact")
     if spectrograms is not None and len(features) > 1:
         near = _near_duplicates(features, spectrograms, n_jobs).assign(kind="near")
-        exact = set(zip(pairs["i"], pairs["j"], strict=True))
-        near = near[[pair not in exact for pair in zip(near["i"], near["j"], strict=True)]]
-        pairs = pd.concat([pairs, near], ignore_index=True)
+        is_exact = np.isin(_encode_pairs(near, len(features)), _encode_pairs(pairs, len(features)))
+        pairs = pd.concat([pairs, near[~is_exact]], ignore_index=True)
     ids = features.index.to_numpy()
     out = pd.DataFrame({"first": ids[pairs["i"].to_numpy(int)], "second": ids[pairs["j"].to_numpy(int)]})
     return out.assign(kind=pairs["kind"], similarity=pairs["similarity"].to_numpy(float))
@@ -105,8 +104,10 @@ def duplicates_digest(clips: pd.DataFrame, fingerprint: str) -> str:
     str
         Twelve hexadecimal digits.
     """
-    text = "\n".join([Path(__file__).read_text(), fingerprint, *(clips["clip_id"] + "\t" + clips["stamp"]).astype(str)])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{Path(__file__).read_text()}\n{fingerprint}".encode())
+    for clip_id, stamp in zip(clips["clip_id"], clips["stamp"], strict=True):
+        digest.update(f"\n{clip_id}\t{stamp}".encode())
+    return digest.hexdigest()[:12]
 
 
 def between_recordings(duplicates: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
@@ -153,9 +154,12 @@ def pair_similarities(spectrograms: InputReader | np.ndarray, candidates: np.nda
         Correlation of their residuals over all bands and frames, -1 to 1; the shift is at most `MAX_SHIFT` frames.
     """
     chunks = (candidates[start : start + CHUNK_PAIRS] for start in range(0, len(candidates), CHUNK_PAIRS))
-    parallel = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads")
-    similarities = parallel(delayed(_chunk_similarities)(spectrograms, chunk) for chunk in chunks)
-    return np.concatenate([np.empty(0), *similarities])
+    parallel = Parallel(min(effective_n_jobs(n_jobs), cpu_count()), prefer="threads", return_as="generator")
+    computed = parallel(delayed(_chunk_similarities)(spectrograms, chunk) for chunk in chunks)
+    similarities = np.empty(len(candidates))
+    for start, values in zip(range(0, len(candidates), CHUNK_PAIRS), computed, strict=True):
+        similarities[start : start + CHUNK_PAIRS] = values
+    return similarities
 
 
 def resolve_duplicates(
@@ -184,20 +188,42 @@ def resolve_duplicates(
         `clips` with merged ``recording``; clips that are dropped have the status ``duplicate_of_test`` or
         ``duplicate_of_validation``, and a reason.
     """
-    clips = clips.copy()
-    order = {recording: position for position, recording in enumerate(assigned)}
+    groups = _connected_recordings(clips.set_index("clip_id")["recording"].astype(str), duplicates)
+    duplicate_of: dict[str, str] = {}
+    merged_into: dict[str, str] = {}
+    for kept, *others in _rank_members(groups, assigned):
+        for recording in others:
+            is_divided = recording in assigned and assigned[recording] != assigned[kept]
+            (duplicate_of if is_divided else merged_into)[recording] = kept
+    clips = _drop_recordings(clips, duplicate_of, assigned)
+    if merge and merged_into:
+        successor = clips["recording"].map(merged_into)
+        clips["recording"] = successor.fillna(clips["recording"])
+    return clips
+
+
+def _rank_members(groups: list[list[str]], assigned: Mapping[str, str]) -> list[list[str]]:
+    """Sort the recordings of each group: the one that is kept first."""
+    members = {recording for group in groups for recording in group}
+    order = {recording: position for position, recording in enumerate(assigned) if recording in members}
     split_rank = {split: rank for rank, split in enumerate(reversed(SPLITS))}  # test is kept before all others
-    for members in _connected_recordings(clips.set_index("clip_id")["recording"].astype(str), duplicates):
-        members.sort(key=lambda r: (split_rank.get(assigned.get(r, ""), len(SPLITS)), order.get(r, len(order)), r))
-        kept = members[0]
-        split = assigned.get(kept)
-        dropped = [r for r in members if r in assigned and assigned[r] != split]
-        merged = [r for r in members if r not in dropped]
-        rows = clips["recording"].isin(dropped) & (clips["status"] == "ok")
-        clips.loc[rows, "reason"] = f"duplicate of {kept}, which is in the {split} split"
-        clips.loc[rows, "status"] = f"duplicate_of_{split}"
-        if merge:
-            clips.loc[clips["recording"].isin(merged), "recording"] = kept
+
+    def rank(recording: str) -> tuple[int, int, str]:
+        split = assigned.get(recording, "")
+        return split_rank.get(split, len(SPLITS)), order.get(recording, len(order)), recording
+
+    return [sorted(group, key=rank) for group in groups]
+
+
+def _drop_recordings(clips: pd.DataFrame, duplicate_of: Mapping[str, str], assigned: Mapping[str, str]) -> pd.DataFrame:
+    """Return the clips table without the usable clips of some recordings, each a duplicate of one in another split."""
+    clips = clips.copy()
+    is_dropped = clips["recording"].isin(list(duplicate_of)) & (clips["status"] == "ok")
+    if is_dropped.any():
+        kept = clips.loc[is_dropped, "recording"].map(duplicate_of)
+        split = kept.map(assigned)
+        clips.loc[is_dropped, "reason"] = "duplicate of " + kept + ", which is in the " + split + " split"
+        clips.loc[is_dropped, "status"] = "duplicate_of_" + split
     return clips
 
 
@@ -214,27 +240,58 @@ def _chunk_similarities(spectrograms: InputReader | np.ndarray, candidates: np.n
 
 def _exact_duplicates(features: pd.DataFrame) -> pd.DataFrame:
     """Find equal rows: positions ``i`` of the first of them, and ``j`` of each further one."""
-    table = features.reset_index(drop=True)
-    repeated = np.flatnonzero(table.duplicated(keep=False))
-    group = table.iloc[repeated].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
+    # by hash first: pandas codes every column of the rows that it compares, in twice the memory of the features
+    suspects = np.flatnonzero(pd.Series(_hash_rows(features)).duplicated(keep=False))
+    table = features.iloc[suspects].reset_index(drop=True)
+    is_repeated = table.duplicated(keep=False)
+    group = table[is_repeated].groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
+    repeated = suspects[is_repeated]
     first = pd.Series(repeated).groupby(group).transform("first").to_numpy()
     return pd.DataFrame({"i": first, "j": repeated})[first != repeated].reset_index(drop=True)
+
+
+def _hash_rows(features: pd.DataFrame) -> np.ndarray:
+    """Return a hash of each row, equal for equal rows."""
+    hashes = np.zeros(len(features), np.uint64)
+    for name in features:
+        hashes *= np.uint64(1_000_003)  # an odd factor, so that no bit is lost; overflow wraps around
+        hashes += pd.util.hash_array(features[name].to_numpy() + 0.0)  # -0.0 equals 0.0
+    return hashes
 
 
 def _near_duplicates(features: pd.DataFrame, spectrograms: InputReader | np.ndarray, n_jobs: int) -> pd.DataFrame:
     """Find the candidate pairs whose spectrograms are similar enough: positions ``i``, ``j`` and ``similarity``."""
     candidates = _candidate_pairs(features)
     similarity = pair_similarities(spectrograms, candidates, n_jobs=n_jobs)
-    rows = np.column_stack([candidates, similarity])[similarity >= MIN_SIMILARITY]
-    return pd.DataFrame(rows, columns=["i", "j", "similarity"]).astype({"i": int, "j": int})
+    is_near = similarity >= MIN_SIMILARITY
+    i, j = candidates[is_near].T
+    return pd.DataFrame({"i": i, "j": j, "similarity": similarity[is_near]})
+
+
+def _encode_pairs(pairs: pd.DataFrame, n: int) -> np.ndarray:
+    """Return a number for each pair of n clips."""
+    return pairs["i"].to_numpy(np.int64) * n + pairs["j"].to_numpy(np.int64)
 
 
 def _candidate_pairs(features: pd.DataFrame) -> np.ndarray:
     """Return pairs of positions, each once, of clips that are close in the features that duplicates share."""
-    X = StandardScaler().fit_transform(features[_ROBUST_FEATURES].to_numpy(np.float64)).astype(np.float32)
-    cells = [cell for cell in _cluster_clips(X) if len(cell) > 1]
-    pairs = np.concatenate([cell[_nearest_neighbours(X[cell])] for cell in cells])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+    n = len(features)
+    X = _standardise(features[_ROBUST_FEATURES])
+    found = []
+    for cell in _cluster_clips(X):
+        if len(cell) > 1:
+            # one number per pair, because each clip has ten
+            pairs = np.sort(cell[_nearest_neighbours(X[cell])], axis=1)
+            found.append(np.unique(pairs[:, 0] * n + pairs[:, 1]))
+    return np.column_stack(np.divmod(np.unique(np.concatenate(found)), n))
+
+
+def _standardise(features: pd.DataFrame) -> np.ndarray:
+    """Return the features with mean 0 and deviation 1, float32; one at a time, to have one of them only in float64."""
+    X = np.empty((features.shape[1], len(features)), np.float32)
+    for row, name in zip(X, features, strict=True):
+        row[:] = StandardScaler().fit_transform(features[[name]].to_numpy(np.float64))[:, 0]
+    return X.T
 
 
 def _nearest_neighbours(X: np.ndarray) -> np.ndarray:
@@ -251,7 +308,9 @@ def _cluster_clips(X: np.ndarray) -> list[np.ndarray]:
         return [np.arange(len(X))]
     centres = MiniBatchKMeans(n_cells, random_state=0, n_init=1).fit(X).cluster_centers_
     nearest = NearestNeighbors(n_neighbors=CELLS_OF_CLIP).fit(centres).kneighbors(X, return_distance=False)
-    return [np.flatnonzero((nearest == cell).any(axis=1)) for cell in range(n_cells)]
+    order = np.argsort(nearest, axis=None, kind="stable")
+    first = np.searchsorted(nearest.ravel(), np.arange(1, n_cells), sorter=order)
+    return np.split(order // CELLS_OF_CLIP, first)
 
 
 def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
@@ -269,6 +328,8 @@ def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
 
 def _connected_recordings(recording: pd.Series, duplicates: pd.DataFrame) -> list[list[str]]:
     """Group the recordings that duplicates connect; only groups of two or more are returned."""
+    if duplicates.empty:
+        return []
     codes, names = pd.factorize(recording)
     code = pd.Series(codes, index=recording.index)
     first = code.loc[duplicates["first"]].to_numpy()

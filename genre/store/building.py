@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from joblib import effective_n_jobs
 from tqdm import tqdm
@@ -67,44 +68,43 @@ def build_store(
     """
     pool.check_n_jobs(n_jobs)
     contents.remove_damaged_parts(directory)
+    clips = clips.reset_index(drop=True)
     n = 0
-    for families, todo in _group_missing(clips, directory, names):
+    for families, positions in _group_missing(clips, directory, names):
         directory.mkdir(parents=True, exist_ok=True)
-        _compute_missing(todo, BuildWork(config, directory, families), n_jobs, dask)
-        n += len(todo)
+        _compute_missing(clips, positions, BuildWork(config, directory, families), n_jobs, dask)
+        n += len(positions)
     return n
 
 
 def _group_missing(
     clips: pd.DataFrame, directory: Path, names: Sequence[str]
-) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    """Return the clips that lack some of the inputs, by the families that they lack."""
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """Return the positions of the clips that lack some of the inputs, by the families that they lack."""
     families = tuple(dict.fromkeys(parts.family_of(name) for name in names))
-    clips = clips.reset_index(drop=True)
-    lacks = pd.DataFrame(index=clips.index)
-    for family in families:
-        lacks[family] = clips.index.isin(contents.find_missing(clips, directory, family).index)
+    lacks = pd.DataFrame({family: contents.is_missing(clips, directory, family) for family in families})
     return [
-        (tuple(family for family, is_lacking in zip(families, key, strict=True) if is_lacking), clips.loc[rows.index])
+        (tuple(family for family, is_lacking in zip(families, key, strict=True) if is_lacking), rows.index.to_numpy())
         for key, rows in lacks[lacks.any(axis=1)].groupby(list(families))
     ]
 
 
-def _compute_missing(todo: pd.DataFrame, work: BuildWork, n_jobs: int, dask: str) -> None:
-    """Compute the families of some clips, in batches."""
-    size = batch_size(len(todo))
-    batches = (todo.iloc[start : start + size] for start in range(0, len(todo), size))
+def _compute_missing(clips: pd.DataFrame, positions: np.ndarray, work: BuildWork, n_jobs: int, dask: str) -> None:
+    """Compute the families of the clips at some positions, in batches."""
+    n = len(positions)
+    size = batch_size(n)
+    batches = (clips.iloc[positions[start : start + size]] for start in range(0, n, size))
     if dask:
         # also fills numba's cache, before many processes begin at once and spoil it
         for family in work.families:
             reference_clip.check_reference(work.config, work.directory, family)
         done = dask_cluster.run_on_dask(batches, work, dask)
     else:
-        done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-len(todo) // size)))
+        done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-n // size)))
     names = [name for family in work.families for name in parts.family_inputs(family)]
-    with tqdm(total=len(todo), desc=", ".join(names), unit="clip", smoothing=0.1) as bar:
-        for n, _ in done:
-            bar.update(n)
+    with tqdm(total=n, desc=", ".join(names), unit="clip", smoothing=0.1) as bar:
+        for n_rows, _ in done:
+            bar.update(n_rows)
 
 
 def batch_size(n: int) -> int:

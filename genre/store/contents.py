@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from genre.errors import BUILD_FIRST, DataError
 from genre.files import write_atomically, write_table
 from genre.inputs import get_input, is_vector
 from genre.store import parts
+from genre.store.lookup import ClipLookup, begin_anew_if_compacted, iter_parts, rows_with
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ def write_source_features(clips: pd.DataFrame, table: pd.DataFrame, directory: P
     write_table(parts.part_path(clips, directory), index.reset_index())
 
 
+@begin_anew_if_compacted
 def read_outcomes(directory: Path, family: str = parts.BASE) -> pd.DataFrame:
     """Read the outcome of every clip in the store: ``clip_id``, ``stamp``, ``status``, ``reason``.
 
@@ -63,7 +66,8 @@ def read_outcomes(directory: Path, family: str = parts.BASE) -> pd.DataFrame:
     DataError
         If a part is damaged.
     """
-    return _read_index(directory, parts.OUTCOME_COLUMNS, family)
+    tables = [rows.to_pandas() for _, rows in iter_parts(directory, family, parts.OUTCOME_COLUMNS)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=parts.OUTCOME_COLUMNS)
 
 
 def is_made_here(directory: Path) -> bool:
@@ -99,12 +103,21 @@ def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE)
     A clip that the base family has as unusable is missing from no other one. One that the base family has and another
     one could not compute is tried again: its file may have been away.
     """
-    todo = clips[clips["status"].isin(["pending", "ok"])]
-    known = read_outcomes(directory, family)
+    return clips[is_missing(clips, directory, family)]
+
+
+@begin_anew_if_compacted
+def is_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE) -> np.ndarray:
+    """Return whether each clip is among those that `find_missing` returns, as an array of bool."""
+    missing = clips["status"].isin(["pending", "ok"]).to_numpy(copy=True)
+    lookup = ClipLookup(clips)
+    for _, rows in iter_parts(directory, family, ["clip_id", "stamp", "status"]):
+        known = rows if family == parts.BASE else rows_with(rows, ["ok", "crashed"])
+        missing[lookup.find(known)[0]] = False
     if family != parts.BASE:
-        base = read_outcomes(directory)
-        known = pd.concat([known[known["status"].isin(["ok", "crashed"])], base[base["status"] != "ok"]])
-    return todo[~parts.row_keys(todo).isin(parts.row_keys(known))] if len(known) else todo
+        for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status"]):
+            missing[lookup.find(rows.filter(pc.not_equal(rows.column("status"), "ok")))[0]] = False
+    return missing
 
 
 def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
@@ -137,29 +150,30 @@ def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
         )
 
 
+@begin_anew_if_compacted
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """Return `clips` with the status and reason that the store recorded for them."""
-    known = read_outcomes(directory)
-    known = known.set_index(parts.row_keys(known))[["status", "reason"]]
-    known = known[~known.index.duplicated(keep="last")]
-    at = parts.row_keys(clips)
-    built = at.isin(known.index)
-    clips = clips.copy()
-    for column in ("status", "reason"):
-        clips.loc[built, column] = known.loc[at[built], column].to_numpy()
-    return clips
+    columns = ["status", "reason"]
+    values = {column: clips[column].to_numpy(object, copy=True) for column in columns}
+    lookup = ClipLookup(clips)
+    for _, rows in iter_parts(directory, parts.BASE, parts.OUTCOME_COLUMNS):
+        at, found = lookup.find(rows)
+        for column in columns:
+            values[column][at] = rows.column(column).to_pandas().to_numpy(object)[found]
+    return clips.assign(**{column: pd.Series(values[column], clips.index, str) for column in columns})
 
 
+@begin_anew_if_compacted
 def column_names(directory: Path, name: str = "features") -> list[str]:
     """Return the names of the values of an input that is a vector.
 
     Those of the features are read from the store: the 97, or those that a source without audio brought.
     """
     usual: list[str] = get_input(name).module.column_names()
-    first = next(iter(parts.list_parts(directory)), None)
-    if name != "features" or first is None:
-        return usual
-    return [column for column in parts.read_column_names(first) if column not in _INDEX_COLUMNS]
+    if name == "features":
+        for _, rows in iter_parts(directory, parts.BASE):
+            return [column for column in rows.schema.names if column not in _INDEX_COLUMNS]
+    return usual
 
 
 def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFrame:
@@ -183,9 +197,8 @@ def load_vectors(clips: pd.DataFrame, directory: Path, name: str) -> pd.DataFram
     if parts.family_of(name) != parts.BASE:
         values = InputReader(clips, directory, name)[:]
         return pd.DataFrame(values, pd.Index(clips["clip_id"]), names)
-    index = _read_index(directory, ["clip_id", "stamp", "status", *names], parts.BASE)
-    table = _select_rows(clips, index[index["status"] == "ok"], directory, name)
-    return table[names].astype("float32")
+    values = _read_vectors(clips, directory, names, name).T
+    return pd.DataFrame(values, pd.Index(clips["clip_id"]), names, copy=False)
 
 
 def load_table(clips: pd.DataFrame, directory: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -235,7 +248,7 @@ class InputReader:
         self._directory = directory
         self._name = name
         self._locate_rows()
-        first = parts.open_arrays(self._paths[0])
+        first = parts.open_arrays(self._paths[self._part[0]])
         self.shape = (len(clips), *first.shape[1:])
         self.dtype = first.dtype
 
@@ -255,13 +268,9 @@ class InputReader:
 
     def _locate_rows(self) -> None:
         """Look up the part of each clip, and its row there."""
-        family = parts.family_of(self._name)
-        index = _read_index(self._directory, ["clip_id", "stamp", "row"], family, with_part=True)
-        table = _select_rows(self._clips, index[index["row"] >= 0], self._directory, self._name)
-        self._row = table["row"].to_numpy(int)
-        self._part, paths = pd.factorize(table["part"])
-        self._paths = [Path(path).with_suffix(".npy") for path in paths]
-        self._offset = parts.open_arrays(self._paths[0]).offset
+        self._part, self._row, indices = _locate_rows(self._clips, self._directory, self._name)
+        self._paths = [path.with_suffix(".npy") for path in indices]
+        self._offset = parts.open_arrays(self._paths[self._part[0]]).offset
 
     def _read_rows(self, at: int | slice | np.ndarray) -> np.ndarray:
         rows = np.atleast_1d(self._row[at])
@@ -306,31 +315,46 @@ def _all_parts(directory: Path) -> list[Path]:
     return [path for family in parts.list_families(directory) for path in parts.list_parts(directory, family)]
 
 
-def _read_index(directory: Path, columns: list[str], family: str, *, with_part: bool = False) -> pd.DataFrame:
-    """Read the rows of all parts of a family; list them again when one is compacted away meanwhile."""
-    for _ in range(10):
-        try:
-            tables = [
-                parts.read_part_index(path, columns).assign(part=str(path))
-                for path in parts.list_parts(directory, family)
-            ]
-        except FileNotFoundError:
-            continue
-        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "part"])
-        return table if with_part else table[columns]
-    raise DataError(f"the parts of {directory} keep changing; wait for the build that is writing them")
+@begin_anew_if_compacted
+def _read_vectors(clips: pd.DataFrame, directory: Path, names: list[str], name: str) -> np.ndarray:
+    """Read columns of the base family's vectors, float32 (len(names), n), which is how pandas holds a table."""
+    values = np.empty((len(names), len(clips)), np.float32)
+    lookup = ClipLookup(clips)
+    is_absent = np.ones(len(clips), bool)
+    for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status", *names]):
+        ok = rows_with(rows, ["ok"])
+        at, found = lookup.find(ok)
+        is_absent[at] = False
+        for row, column in zip(values, names, strict=True):
+            row[at] = ok.column(column).to_numpy(zero_copy_only=False)[found]
+    _require_stored(clips, is_absent, directory, name)
+    return values
 
 
-def _select_rows(clips: pd.DataFrame, index: pd.DataFrame, directory: Path, name: str) -> pd.DataFrame:
-    """Return the rows of `index` for `clips`, in their order, indexed by ``clip_id``."""
-    index = index.set_index(parts.row_keys(index))
-    index = index[~index.index.duplicated(keep="last")]
-    absent = ~parts.row_keys(clips).isin(index.index)
-    if absent.any():
-        first = clips["clip_id"][absent].iloc[0]
+@begin_anew_if_compacted
+def _locate_rows(clips: pd.DataFrame, directory: Path, name: str) -> tuple[np.ndarray, np.ndarray, list[Path]]:
+    """Return the part of each clip, as a position in the list of paths returned last, and the clip's row there."""
+    part = np.full(len(clips), -1, np.int32)
+    row = np.empty(len(clips), np.int32)
+    lookup = ClipLookup(clips)
+    paths: list[Path] = []
+    for path, index in iter_parts(directory, parts.family_of(name), ["clip_id", "stamp", "row"]):
+        rows = index.filter(pc.greater_equal(index.column("row"), 0))
+        at, found = lookup.find(rows)
+        if at.size and (not paths or paths[-1] != path):
+            paths.append(path)
+        part[at] = len(paths) - 1
+        row[at] = rows.column("row").to_numpy()[found]
+    _require_stored(clips, part < 0, directory, name)
+    return part, row, paths
+
+
+def _require_stored(clips: pd.DataFrame, is_absent: np.ndarray, directory: Path, name: str) -> None:
+    """Refuse clips that are absent from the store."""
+    if is_absent.any():
+        first = clips["clip_id"].iloc[is_absent.argmax()]
         is_built = parts.family_of(name) == parts.BASE
         raise DataError(
-            f"{absent.sum()} clips are not in the store {directory}, {first!r} the first ({name}); "
+            f"{is_absent.sum()} clips are not in the store {directory}, {first!r} the first ({name}); "
             + (BUILD_FIRST if is_built else f"train a model that takes {name} first")
         )
-    return index.loc[parts.row_keys(clips)].set_index("clip_id")

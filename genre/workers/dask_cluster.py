@@ -19,13 +19,10 @@ import filelock
 import pandas as pd
 
 from genre.errors import DataError, GenreError, UsageError
-from genre.workers.pool import Work, Worker
+from genre.workers.pool import BATCHES_PER_PROCESS, Work, Worker
 
 #: Time within which the scheduler must answer, seconds.
 CONNECT_S = 10
-
-#: Batches sent per thread of the cluster: one to compute, and one that follows without a pause.
-_BATCHES_PER_THREAD = 2
 
 #: Processes of this Dask worker that wait for their next batch, by their work.
 _idle_workers: dict[Work, SimpleQueue] = {}
@@ -65,7 +62,7 @@ def run_on_dask(batches: Iterable[pd.DataFrame], work: Work, address: str) -> It
             return [client.submit(compute_batch, batch, work, pure=False) for batch in islice(batches, n)]
 
         n_threads = sum(client.nthreads().values())
-        running = as_completed(submit(_BATCHES_PER_THREAD * n_threads), loop=client.loop)
+        running = as_completed(submit(BATCHES_PER_PROCESS * n_threads), loop=client.loop)
         for future in running:
             yield future.result()
             running.update(submit(1))

@@ -15,7 +15,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from multiprocessing import Pipe
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,6 +32,10 @@ ROW_LIMIT_S = 120.0
 
 #: Attempts at a batch before the row that crashes is split off.
 _MAX_ATTEMPTS = 2
+
+#: Batches made ahead per process: one to compute, and one that follows without a pause. All of a large build would take
+#: a kilobyte per row.
+BATCHES_PER_PROCESS = 2
 
 #: Settings with which glibc keeps the memory of one clip for the next. The computation is a third faster without the
 #: page faults.
@@ -252,6 +257,7 @@ def run_local(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Itera
     GenreError
         If a process cannot be started, or refuses to work.
     """
+    batches = iter(batches)
     workers = [Worker(work) for _ in range(n_jobs)]
     idle: SimpleQueue[Worker] = SimpleQueue()
     for worker in workers:
@@ -265,11 +271,19 @@ def run_local(batches: Iterable[pd.DataFrame], work: Work, n_jobs: int) -> Itera
             idle.put(worker)
 
     threads = ThreadPoolExecutor(n_jobs)
+
+    def submit(n: int) -> set[Future]:
+        return {threads.submit(compute, batch) for batch in islice(batches, n)}
+
     try:
         if workers:
             workers[0].start()
-        for future in as_completed([threads.submit(compute, batch) for batch in batches]):
-            yield future.result()
+        running = submit(BATCHES_PER_PROCESS * n_jobs)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= submit(len(done))
+            for future in done:
+                yield future.result()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for worker in workers:

@@ -171,3 +171,11 @@ def test_pairs_within_a_recording_are_left_out():
         != duplicates.duplicates_digest(stamped, "g")
         != duplicates.duplicates_digest(stamped.iloc[1:], "g")
     )
+
+
+def test_negative_zero_is_zero_and_near_values_are_no_exact_duplicates():
+    features = pd.DataFrame(np.eye(4, len(FEATURE_NAMES), dtype=np.float32), columns=list(FEATURE_NAMES))
+    features.loc[4] = features.loc[0].where(features.loc[0] != 0, -0.0)
+    features.loc[5] = features.loc[1] * np.float32(1 + 1e-6)
+    found = duplicates.find_duplicates(features)
+    assert found[["first", "second"]].to_numpy().tolist() == [[0, 4]]

@@ -22,6 +22,7 @@ from benchmarks.endurance import bad_files
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
 from genre.store import building, contents
+from genre.store.worker import BuildWork
 from genre.workers import pool
 from tests.support.project import ROOT
 from tests.support.sounds import tone
@@ -124,6 +125,18 @@ def test_a_file_that_hangs_its_worker_is_recorded_as_crashed(tmp_path, sound, fr
     [built] = contents.read_outcomes(tmp_path / "s").itertuples()
     assert built.status == "crashed"
     assert built.reason.endswith("the process that decoded it took more than 2 s")
+
+
+def test_batches_are_made_as_processes_need_them(tmp_path, sound):
+    clips = copies(tmp_path / "music", sound, [f"{n}.wav" for n in range(12)])
+    made = []
+    done = 0
+    (tmp_path / "s").mkdir()
+    batches = (made.append(n) or clips.iloc[[n]] for n in range(len(clips)))
+    for n_rows, _ in pool.run_local(batches, BuildWork(CONFIG, tmp_path / "s"), 1):
+        done += n_rows
+        assert len(made) <= done + 2 * pool.BATCHES_PER_PROCESS
+    assert done == len(made) == len(clips)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from genre import datasets
 from genre.config import AudioConfig, library_versions
 from genre.errors import DataError
 from genre.inputs import compute_inputs, features
-from genre.store import building, computing, contents, parts
+from genre.store import archive, building, computing, contents, parts
 from tests.support.sounds import tone, write_music
 
 CONFIG = AudioConfig()
@@ -157,3 +157,41 @@ def test_more_parts_than_the_system_lets_open(clips, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (n, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     assert (every == np.load(pictures)[0]).all()
+
+
+def test_an_index_is_read_in_pieces_and_to_the_end(clips, tmp_path, monkeypatch):
+    computing.compute_part(clips, CONFIG, tmp_path)
+    whole = contents.load_features(clips, tmp_path)
+    pictures = contents.InputReader(clips, tmp_path)[:]
+    outcomes = contents.read_outcomes(tmp_path)
+    monkeypatch.setattr(parts, "READ_ROWS", 2)
+    assert len(list(parts.iter_index(parts.list_parts(tmp_path)[0]))) > 1
+    pd.testing.assert_frame_equal(contents.load_features(clips, tmp_path), whole)
+    np.testing.assert_array_equal(contents.InputReader(clips, tmp_path)[:], pictures)
+    pd.testing.assert_frame_equal(contents.read_outcomes(tmp_path), outcomes)
+    assert contents.find_missing(clips, tmp_path).empty
+
+
+def test_a_part_that_is_compacted_away_while_the_others_are_read_loses_no_clip(clips, tmp_path, monkeypatch):
+    for start in range(0, len(clips), 2):
+        computing.compute_part(clips.iloc[start : start + 2], CONFIG, tmp_path)
+    whole = contents.load_features(clips, tmp_path)
+
+    def listing(directory, family=parts.BASE, real=parts.list_parts):
+        paths = real(directory, family)
+        monkeypatch.setattr(parts, "list_parts", real)
+        archive.compact_parts(directory)
+        return paths
+
+    monkeypatch.setattr(parts, "list_parts", listing)
+    pd.testing.assert_frame_equal(contents.load_features(clips, tmp_path), whole)
+
+
+def test_of_a_clip_in_several_parts_the_latest_outcome_counts(clips, tmp_path):
+    missing = clips.iloc[:2].assign(path="/nowhere.wav")
+    computing.write_crashed_part(missing.iloc[:1], CONFIG, tmp_path, "was killed")
+    computing.compute_part(clips.iloc[:2], CONFIG, tmp_path)
+    assert contents.with_outcomes(clips.iloc[:3], tmp_path)["status"].tolist() == ["ok", "ok", "pending"]
+    other_file = clips.iloc[:1].assign(stamp="another")
+    assert contents.with_outcomes(other_file, tmp_path)["status"].tolist() == ["pending"]
+    assert len(contents.find_missing(other_file, tmp_path)) == 1

@@ -188,9 +188,7 @@ def test_lost_reference_values_are_computed_for_an_archive(clips, store, tmp_pat
 def test_an_export_reads_the_index_of_a_further_input_once(clips, store, tmp_path, monkeypatch):
     """And not once per part of the base, which would take hours for a million clips."""
     read = []
-    monkeypatch.setattr(
-        parts, "read_part_index", lambda *args, real=parts.read_part_index: read.append(1) or real(*args)
-    )
+    monkeypatch.setattr(parts, "iter_index", lambda *args, real=parts.iter_index: read.append(1) or real(*args))
     built = contents.with_outcomes(clips, store)
     counts = []
     for n in (8, 4, 2):
