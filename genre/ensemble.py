@@ -202,7 +202,7 @@ class Ensemble:
             As for `predict_proba`.
         executor : Executor, optional
             Threads, in one of which the outputs of a network are computed beside the other inputs. The digits are the
-            same.
+            same where BLAS has one thread.
 
         Returns
         -------
