@@ -110,8 +110,7 @@ class GenreModel(PythonModel):
         folder = Path(context.artifacts["ensemble"])
         self.ensemble = Ensemble.load(folder)
         self.version = None  # keeps the predictions made here out of the answer log
-        with ThreadPoolExecutor(1) as executor:  # a server's next thread takes over the memory of one that has ended
-            executor.submit(self._warm_up).result()
+        self._warm_up()
         self.version = _registered_version(folder.parent.parent)
         if self.version is None:
             logger.warning("%s", UNREGISTERED)
@@ -345,8 +344,8 @@ def _prepare_process() -> None:
 
 
 def _noise_audio(kind: str) -> str:
-    """Return sixteen seconds of noise, two windows, as a client might send them, in a format named as in soundfile."""
-    y = np.random.default_rng(0).normal(0, 0.1, (16 * 44100, 2))
+    """Return twelve seconds of noise as a client might send them, in a format named as in soundfile."""
+    y = np.random.default_rng(0).normal(0, 0.1, (12 * 44100, 2))
     file = io.BytesIO()
     soundfile.write(file, y, 44100, format=kind)
     return pybase64.b64encode_as_string(file.getvalue())
