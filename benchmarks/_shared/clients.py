@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,24 @@ from benchmarks._shared import server
 from benchmarks._shared.music import make_beating_chord
 
 #: Ensembles that can be served, by name.
-MODELS = {"catboost": ["catboost"], "ensemble": ["catboost", "mel_cnn"]}
+MODELS = {
+    "catboost": ["catboost"],
+    "ensemble": ["catboost", "mel_cnn"],
+    "svm": ["svm"],
+    "svm_all_inputs": ["svm_all_inputs"],
+}
+
+#: Trains and registers an ensemble, by the code of the current folder; the second import is that of 4f44e01.
+_LOG_CHAMPION = """
+import sys
+from pathlib import Path
+try:
+    from benchmarks._shared import server
+except ImportError:
+    sys.path.insert(0, "benchmarks")
+    import server
+server.log_champion(sys.argv[1].split(","), Path(sys.argv[2]))
+"""
 
 #: Pause of a client before it asks a server that does not reply again.
 PAUSE_S = 0.05
@@ -124,14 +142,9 @@ def run_parts(
         Where the models stay, so that the next call trains none.
     """
     faults = []
-    with _model_folder(folder) as root:
+    with model_folder(folder) as root:
         for name in models.split(","):
-            directory = root / name
-            uri = f"sqlite:///{directory / 'mlflow.db'}"
-            if not (directory / "mlflow.db").exists():
-                directory.mkdir()
-                uri = server.log_champion(MODELS[name], directory)
-            with server.serve_champion(uri, directory) as running:
+            with serve_model(name, root) as running:
                 print(f"\n{name}: stereo {file_format} at 44.1 kHz")
                 faults += [f"{name}: {fault}" for part in parts.split(",") for fault in functions[part](running)]
     if faults:
@@ -139,7 +152,23 @@ def run_parts(
 
 
 @contextmanager
-def _model_folder(folder: Path | None) -> Iterator[Path]:
+def serve_model(name: str, root: Path, checkout: Path | None = None) -> Iterator[server.Server]:
+    """Serve a model of `MODELS` from its folder in `root`, where it is trained first if there is none.
+
+    Both are done by the code of another checkout, which has its environment in ``.venv``, if one is given.
+    """
+    directory = root / name
+    python = str(checkout.resolve() / ".venv" / "bin" / "python") if checkout else sys.executable
+    if not (directory / "mlflow.db").exists():
+        directory.mkdir()
+        command = [python, "-c", _LOG_CHAMPION, ",".join(MODELS[name]), str(directory)]
+        subprocess.run(command, cwd=checkout, check=True)
+    with server.serve_champion(f"sqlite:///{directory / 'mlflow.db'}", directory, python=python) as running:
+        yield running
+
+
+@contextmanager
+def model_folder(folder: Path | None) -> Iterator[Path]:
     """Yield the given folder, or a temporary one."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)

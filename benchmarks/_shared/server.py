@@ -77,15 +77,15 @@ def _train_members(members: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 class Server:
-    """A running server; `url` is ``127.0.0.1:port``, `uri` that of the registry."""
+    """A running server; `url` is ``127.0.0.1:port``, `uri` that of the registry, `python` that of its environment."""
 
-    def __init__(self, tracking_uri: str, folder: Path, workers: int = 1) -> None:
+    def __init__(self, tracking_uri: str, folder: Path, workers: int = 1, python: str = sys.executable) -> None:
         self.uri = tracking_uri
         self.port = free_port()
-        self.command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
+        self.command = [python, "-m", "mlflow", "models", "serve", "-m", "models:/genre@champion"]
         self.command += ["-p", str(self.port), "-w", str(workers), "--env-manager", "local"]
         self.environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment["PATH"] = f"{Path(python).parent}:{os.environ['PATH']}"
         self.log = folder / f"server-{self.port}.log"
         self.start()
 
@@ -131,6 +131,11 @@ class Server:
             raise psutil.NoSuchProcess(parent.pid, msg="no process holds the model")
         return max(children, key=lambda p: p.memory_info().rss)
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time, user and system, of the process that holds the model."""
+        times = self.worker().cpu_times()
+        return times.user + times.system
+
     def megabytes(self) -> float:
         """Return the memory of the process that holds the model."""
         return self.worker().memory_info().rss / 2**20
@@ -143,9 +148,9 @@ class Server:
 
 
 @contextmanager
-def serve_champion(tracking_uri: str, folder: Path, workers: int = 1) -> Iterator[Server]:
+def serve_champion(tracking_uri: str, folder: Path, workers: int = 1, python: str = sys.executable) -> Iterator[Server]:
     """Serve the champion for the duration of a block."""
-    server = Server(tracking_uri, folder, workers)
+    server = Server(tracking_uri, folder, workers, python)
     try:
         server.wait()
         yield server

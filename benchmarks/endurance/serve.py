@@ -89,7 +89,7 @@ def measure_memory(running: server.Server, data: bytes, n: int) -> list[str]:
 
 
 def main(
-    models: str = ",".join(clients.MODELS),
+    models: str = "catboost,ensemble",
     parts: str = "kill,memory",
     kind: str = "FLAC",
     seconds: float = 10,

@@ -1,11 +1,12 @@
-"""The served model under load: latency, a long track, many clients, a second worker.
+"""The served model under load: latency, a long track, many clients, a second worker, the pretrained music network.
 
 A real ``mlflow models serve`` with one worker, asked over kept-alive connections by this process, which is another one.
 The models are small and trained on synthetic music; the cost of a prediction does not depend on their scores.
 
     python -m benchmarks.speed.serve                                            # a quarter of an hour
     python -m benchmarks.speed.serve --models catboost --parts load --seconds 30
-    python -m benchmarks.speed.serve --models catboost --seconds 2 --repeats 5     # under a minute
+    python -m benchmarks.speed.serve --models catboost --seconds 2 --repeats 5     # two minutes
+    python -m benchmarks.speed.serve --models catboost --before ../before    # and against another checkout's server
 """
 
 import itertools
@@ -24,10 +25,22 @@ CLIENTS = (1, 4, 16)
 ROUNDS = 3
 
 #: Claim for a track of three minutes, in times of a clip.
-TRACK_AIM = 12
+TRACK_AIM = 9
 
 #: Claim for the throughput of four clients relative to one.
-CLIENTS_AIM = 1.4
+CLIENTS_AIM = 1.5
+
+#: Claim for the first request, in times of the next ones.
+FIRST_AIM = 1.1
+
+#: Models of the same kind without and with the pretrained music network, and the claim for a clip of the second in
+#: times of the first.
+NETWORK_PAIR = ("svm", "svm_all_inputs")
+NETWORK_AIM = 2
+
+#: Requests to a server before another one has its turn, and turns of each.
+TURN = {"clip": 10, "track": 2}
+TURNS = 5
 
 
 def measure_latency(url: str, kind: str, repeats: int) -> list[str]:
@@ -41,7 +54,10 @@ def measure_latency(url: str, kind: str, repeats: int) -> list[str]:
     track_ms = [reply.ms for _, reply in pairs if reply]
     ratios = [of_track.ms / of_clip.ms for of_clip, of_track in pairs if of_track]
     later_ms = float(np.median([reply.ms for reply in first[1:]]))
-    print(f"first request {first[0].ms:.0f} ms, the next nine {later_ms:.0f} ms: {first[0].ms / later_ms:.2f} times")
+    print(
+        f"first request {first[0].ms:.0f} ms, the next nine {later_ms:.0f} ms: {first[0].ms / later_ms:.2f} times "
+        f"(aim {FIRST_AIM})"
+    )
     print(f"clip of ten seconds: {clients.format_percentiles(clip_ms)}, {len(clip_ms)} times {len(clip) / 1e6:.1f} MB")
     print(
         f"track of three minutes: {clients.format_percentiles(track_ms)}, {len(track_ms)} times "
@@ -109,24 +125,79 @@ def compare_workers(urls: dict[int, str], data: bytes, n_clients: int, seconds: 
     return clients.count_missing([*replies[1], *replies[2]])
 
 
+def compare_requests(servers: dict[str, server.Server], kind: str) -> list[str]:
+    """Ask two servers in turn for a clip and for a track; print the second's times of the first; return the faults."""
+    faults = []
+    for name, seconds in (("clip", 10), ("track", 180)):
+        data = clients.make_music_request(seconds, kind)
+        turns: dict[str, list[tuple[float, float]]] = {label: [] for label in servers}
+        for label, running in itertools.islice(itertools.cycle(servers.items()), len(servers) * (TURNS + 1)):
+            *times, received = time_turn(running, data, TURN[name])
+            turns[label].append((times[0], times[1]))
+            faults += clients.count_missing(received)
+        ms = {label: np.array(times[1:]) for label, times in turns.items()}  # the first turn warms up
+        first, second = ms.values()
+        for column, unit in enumerate(("by the clock", "of the server's processor time")):
+            ratios = second[:, column] / first[:, column]
+            medians = " and ".join(f"{label} {np.median(values[:, column]):.0f} ms" for label, values in ms.items())
+            spread = f"{ratios.min():.2f} to {ratios.max():.2f}"
+            print(f"{name}, {unit}: {medians}, {np.median(ratios):.2f} times ({spread})")
+    return faults
+
+
+def time_turn(running: server.Server, data: bytes, n: int) -> tuple[float, float, list[clients.Reply]]:
+    """Send n requests; return the milliseconds of one by the clock and of the server's processor, and the replies."""
+    client = clients.Client(running.url)
+    start_s = running.cpu_seconds()
+    replies = [client.predict(data) for _ in range(n)]
+    cpu_ms = 1000 * (running.cpu_seconds() - start_s) / n
+    return float(np.median([reply.ms for reply in replies])), cpu_ms, replies
+
+
+def measure_network(root: Path, kind: str) -> list[str]:
+    """Compare a model with the pretrained music network with one without it; return the faults."""
+    without, including = NETWORK_PAIR
+    with clients.serve_model(without, root) as one, clients.serve_model(including, root) as other:
+        print(f"\n{including} against {without}, {kind} (aim for a clip: {NETWORK_AIM} times)")
+        return compare_requests({without: one, including: other}, kind)
+
+
+def measure_against(before: Path, name: str, root: Path, kind: str) -> list[str]:
+    """Compare the server of a model with that of another checkout; return the faults."""
+    root_before = root / "before"
+    root_before.mkdir(exist_ok=True)
+    with clients.serve_model(name, root) as one, clients.serve_model(name, root_before, before) as other:
+        print(f"\n{name} of {before} against that of this checkout, {kind}")
+        return compare_requests({"now": one, "before": other}, kind)
+
+
 def main(
-    models: str = ",".join(clients.MODELS),
-    parts: str = "latency,load,workers",
+    models: str = "catboost,ensemble",
+    parts: str = "latency,load,workers,network",
     kind: str = "FLAC",
     seconds: float = 60,
     repeats: int = 50,
     folder: Path | None = None,
+    before: Path | None = None,
 ) -> None:
     """Measure servers of MODELS: PARTS of it, with files of a KIND, SECONDS per load.
 
-    With a FOLDER the models stay there, and the next call trains none.
+    With a FOLDER the models stay there, and the next call trains none. BEFORE is another checkout of the project, with
+    its own environment in .venv, whose server of the first model is compared.
     """
     functions = {
         "latency": lambda running: measure_latency(running.url, kind, repeats),
         "load": lambda running: measure_load(running.url, kind, seconds),
         "workers": lambda running: measure_workers(running, kind, seconds),
     }
-    clients.run_parts(models, parts, functions, file_format=kind, folder=folder)
+    with clients.model_folder(folder) as root:
+        of_models = ",".join(part for part in parts.split(",") if part in functions)
+        if of_models:
+            clients.run_parts(models, of_models, functions, file_format=kind, folder=root)
+        faults = measure_network(root, kind) if "network" in parts.split(",") else []
+        faults += measure_against(before, models.split(",")[0], root, kind) if before else []
+    if faults:
+        raise SystemExit("\n".join(faults))
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -6,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from threadpoolctl import threadpool_limits
 
 from genre import ensemble, evaluate, models
 from genre.config import AudioConfig
-from genre.errors import DataError, UsageError
+from genre.errors import AudioError, DataError, UsageError
 from genre.files import read_json, write_json
 from genre.probabilities import pooling, tables
+from tests.support.network import random_weights
 from tests.support.project import ROOT
 from tests.support.sounds import tone
 
@@ -111,3 +114,27 @@ def test_an_ensemble_computes_the_inputs_of_its_members(tmp_path):
     ]
     expected = pooling.pool_probabilities(probas, np.array([0.15, 0.35]))
     np.testing.assert_allclose(again.predict_proba(noise), expected)
+
+
+@pytest.mark.parametrize(
+    "names", [["features", "embeddings", "modulations"], ["features", "modulations"], ["embeddings"]]
+)
+def test_a_network_computed_in_another_thread_changes_no_digit(names):
+    spec = ensemble.Ensemble(["low", "high"], AudioConfig(), ("m",), "geometric", 0.6, inputs={"m": names})
+    spec.loaded_weights = {"musicnn.npz": random_weights()}
+    y = tone(10, hz=300)
+    # One thread of BLAS, as in a server: with two, its sums have other last digits while the network limits it.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as executor:
+        alone = spec.compute_inputs(y)
+        beside = spec.compute_inputs(y, executor)
+    assert list(beside) == list(alone) == names
+    for name in names:
+        np.testing.assert_array_equal(beside[name], alone[name])
+
+
+def test_a_clip_that_cannot_be_analysed_raises_from_either_thread():
+    names = ["features", "embeddings"]
+    spec = ensemble.Ensemble(["low", "high"], AudioConfig(), ("m",), "geometric", 0.6, inputs={"m": names})
+    spec.loaded_weights = {"musicnn.npz": random_weights()}
+    with ThreadPoolExecutor(1) as executor, pytest.raises(AudioError, match="NaN"):
+        spec.compute_inputs(np.full(22050, np.nan, np.float32), executor)
