@@ -27,7 +27,8 @@ def analyse_clip(y: np.ndarray, config: AudioConfig) -> Analysis:
     Analysis
         Both kinds give the same to about 1e-6.
     """
-    return _backend_class()(y, config)
+    kind = _backend_class()
+    return kind(y, config) if kind.supports(config) else Analysis(y, config)
 
 
 def backend_name() -> str:
