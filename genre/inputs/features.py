@@ -161,7 +161,9 @@ FEATURES: tuple[Feature, ...] = (
     _shape_feature("spectral_bandwidth_2", "spectral_bandwidth"),
     _shape_feature("spectral_bandwidth_3", "spectral_bandwidth"),
     _shape_feature("spectral_bandwidth_4", "spectral_bandwidth"),
-    Feature("spectral_contrast", _mean_std_columns(*_numbered_names("spectral_contrast", 7)), _contrast, "octave_extremes"),
+    Feature(
+        "spectral_contrast", _mean_std_columns(*_numbered_names("spectral_contrast", 7)), _contrast, "octave_extremes"
+    ),
     _shape_feature("spectral_rolloff"),
     Feature("mfccs", _mean_std_columns(*_numbered_names("mfccs", 20)), _mfccs, "mel_db"),
     Feature("chroma_stft", _mean_std_columns(*_numbered_names("chroma_stft", 12)), _chroma, "power"),

@@ -203,7 +203,9 @@ class Analysis:
     @cached_property
     def emphasised_frames(self) -> np.ndarray:
         """The signal less ``config.pre_emphasis`` of the sample before, shape (t, n_fft), float32."""
-        return self.frame_signal(np.append(self.y[:1], self.y[1:] - np.float32(self.config.pre_emphasis) * self.y[:-1]))
+        emphasised = self.y.copy()
+        emphasised[1:] -= np.float32(self.config.pre_emphasis) * self.y[:-1]
+        return self.frame_signal(emphasised)
 
     @cached_property
     def edge_frames(self) -> np.ndarray:
@@ -274,7 +276,7 @@ class Analysis:
         return low + at[1] + shift, middle + slope * shift / 2
 
     def count_sign_changes(self) -> np.ndarray:
-        """Count in each frame, shape (t,), where the sign of the signal changes, with the published offset of the level.
+        """Count the changes of sign in each frame of the signal with the published offset of the level, shape (t,).
 
         A sample within 1e-10 of 0, librosa's threshold, is positive.
         """

@@ -16,9 +16,7 @@ from genre.inputs import filterbanks
 from genre.inputs.compiled import signals, spectra
 from genre.inputs.stft import FEATURE_MELS, SHAPE_COLUMNS, Analysis, power_spectrum
 
-#: Samples between the rows of a copy of the signal that is to be transposed, beside the hop: at a distance of a power
-#: of two they would fall into the same lines of the cache, and the copy would take six times as long.
-_GAP = 16
+_workspace = spectra.Workspace()
 
 
 class CompiledAnalysis(Analysis):
@@ -50,7 +48,7 @@ class CompiledAnalysis(Analysis):
         features = spectra.FeatureRows(*(np.empty((n * with_features, n_padded), np.float32) for n in heights))
         emphasised = np.empty((config.n_mels * with_emphasis, n_padded), np.float32)
         rules = spectra.FeatureRules(
-            hz=self.bin_hz.astype(np.float64),
+            hz=np.pad(self.bin_hz.astype(np.float64), (0, spectra.GROUP - 1)),
             offset=self.rules.spectral_offset,
             last_bandwidth=self.rules.last_bandwidth - 1,
             mel_bank=_grouped_mel_filterbank(config.sr, config.n_fft, FEATURE_MELS),
@@ -59,7 +57,7 @@ class CompiledAnalysis(Analysis):
         spectra.analyse_frames(
             samples,
             n_padded,
-            spectra.roots_of_unity(),
+            _workspace.tools,
             with_features,
             rules,
             features,
@@ -79,23 +77,26 @@ class CompiledAnalysis(Analysis):
 
     def _correct_edges(self, rows: dict[str, np.ndarray]) -> None:
         """Compute frames that reach beyond the clip anew: there neither filter nor offset is what it is within."""
-        edge = self.edge_frames
+        edge = np.flatnonzero(self.edge_frames)
+        at = edge[:, np.newaxis] * self.config.hop_length - spectra.FRAME // 2 + np.arange(spectra.FRAME)
+        is_inside = (at >= 0) & (at < len(self.y))
+        frames = np.where(is_inside, self.y[np.clip(at, 0, len(self.y) - 1)], np.float32(0))
         if "emphasised_mel" in rows:
-            power = power_spectrum(self.emphasised_frames[edge])
-            rows["emphasised_mel"][edge] = self.in_mel_bands(power, self.config.n_mels)
+            emphasised = frames.copy()
+            emphasised[:, 1:] -= np.float32(self.config.pre_emphasis) * frames[:, :-1]  # the window hides the first
+            rows["emphasised_mel"][edge] = self.in_mel_bands(power_spectrum(emphasised * is_inside), self.config.n_mels)
         if "spectral_shape" in rows and self.rules.spectral_offset:
-            magnitude = self.compute_magnitude(self.offset_frames[edge]).astype(np.float32)
+            with_offset = np.where(is_inside, frames + np.float32(self.rules.spectral_offset), np.float32(0))
+            magnitude = self.compute_magnitude(with_offset).astype(np.float32)
             rows["spectral_shape"][edge] = self.compute_shape(magnitude)
 
     def _samples_by_hop(self) -> np.ndarray:
         """Return the samples of whole blocks of frames, shape (hop_length, n): the n-th of every hop in row n."""
         hop = self.config.hop_length
         n_hops = _round_up(self.n_frames, spectra.LANES) + -(-spectra.FRAME // hop)
-        padded = np.zeros(n_hops * hop, np.float32)
-        padded[spectra.FRAME // 2 :][: len(self.y)] = self.y
-        spaced = np.empty((n_hops, hop + _GAP), np.float32)
-        spaced[:, :hop] = padded.reshape(n_hops, hop)
-        return np.ascontiguousarray(spaced[:, :hop].T)
+        samples = _workspace.take_samples(hop, n_hops)
+        signals.write_samples_by_hop(self.y, spectra.FRAME // 2, samples)
+        return samples
 
     def find_peaks(self, S: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Find spectral peaks, and their heights."""
@@ -112,19 +113,22 @@ class CompiledAnalysis(Analysis):
 
     def count_sign_changes(self) -> np.ndarray:
         """Count the changes of sign in each frame."""
-        y = self.y + np.float32(self.rules.level_offset)
-        return signals.count_sign_changes(y, self.config.n_fft, self.config.hop_length, self.n_frames)
+        return signals.count_sign_changes(self.y, *self._levels())
 
     def mean_squares(self) -> np.ndarray:
         """Compute the mean square of each frame."""
-        y = self.y + np.float32(self.rules.level_offset)
-        return signals.mean_squares(y, self.config.n_fft, self.config.hop_length, self.n_frames)
+        return signals.mean_squares(self.y, *self._levels())
+
+    def _levels(self) -> tuple[np.float32, int, int, int]:
+        """Return the offset of the level, and frame, hop and number of frames."""
+        offset = np.float32(self.rules.level_offset)
+        return offset, self.config.n_fft, self.config.hop_length, self.n_frames
 
     def autocorrelate(self, x: np.ndarray, window: np.ndarray) -> np.ndarray:
         """Average the autocorrelations of all windows."""
         if 2 * len(window) > spectra.HALF:
             return super().autocorrelate(x, window)
-        power = spectra.sum_window_spectra(x.astype(np.float64), window, spectra.roots_of_unity())
+        power = spectra.sum_window_spectra(x.astype(np.float64), window, _workspace.tools)
         return np.fft.ifft(power).real[: len(window)] / (len(x) - len(window) + 1)
 
 
@@ -147,7 +151,7 @@ def _octave_table(sr: int, n_fft: int) -> np.ndarray:
 
 @cache
 def _grouped_mel_filterbank(sr: int, n_fft: int, n_mels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `filterbanks.sparse_mel_filterbank`, with zeros after each band up to a multiple of four weights."""
+    """Return `filterbanks.sparse_mel_filterbank`, each band filled up with zeros to whole groups."""
     first, ends, weights = filterbanks.sparse_mel_filterbank(sr, n_fft, n_mels)
-    bands = [np.pad(band, (0, -len(band) % 4)) for band in np.split(weights, ends[1:-1])]
+    bands = [np.pad(band, (0, -len(band) % spectra.GROUP)) for band in np.split(weights, ends[1:-1])]
     return first, np.cumsum([0, *map(len, bands)]), np.concatenate(bands)

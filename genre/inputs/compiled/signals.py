@@ -8,6 +8,19 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy
 
 
 @_compiled
+def write_samples_by_hop(y, n_before, samples):  # type: ignore[no-untyped-def]
+    """Write a signal after some zeros, the n-th sample of every hop to row n."""
+    hop, n_hops = samples.shape
+    samples[:] = 0
+    for i in range(n_hops):
+        start = i * hop - n_before
+        part = y[max(0, start) : max(0, start + hop)]
+        skipped = max(0, -start)
+        for n in range(len(part)):
+            samples[skipped + n, i] = part[n]
+
+
+@_compiled
 def central_moments(x):  # type: ignore[no-untyped-def]
     """Compute the mean, and the second to fourth central moments, in double precision."""
     mean = 0.0
@@ -27,28 +40,32 @@ def central_moments(x):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def count_sign_changes(y, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
+def count_sign_changes(y, offset, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
     """Count the samples of each frame, but its first, that are on another side of -1e-10 than the one before."""
-    before = np.zeros(len(y), np.int32)  # changes up to each sample
+    is_change = np.zeros(len(y), np.uint8)
     for i in range(1, len(y)):
-        before[i] = before[i - 1] + ((y[i] < -1e-10) != (y[i - 1] < -1e-10))
-    counts = np.empty(n_frames, np.int32)
+        is_change[i] = (y[i] + offset < -1e-10) != (y[i - 1] + offset < -1e-10)
+    counts = np.empty(n_frames, np.int64)
     for t in range(n_frames):
-        first = max(0, t * hop - n_fft // 2)
-        last = min(len(y), t * hop - n_fft // 2 + n_fft) - 1
-        counts[t] = before[last] - before[first]
+        start = t * hop - n_fft // 2
+        frame = is_change[max(0, start + 1) : start + n_fft]
+        total = 0
+        for i in range(len(frame)):
+            total += frame[i]
+        counts[t] = total
     return counts
 
 
 @_compiled
-def mean_squares(y, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
+def mean_squares(y, offset, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
     """Compute the mean square of each frame, with zeros beyond the ends of the signal."""
     squares = np.empty(n_frames)
     for t in range(n_frames):
         frame = y[max(0, t * hop - n_fft // 2) : t * hop - n_fft // 2 + n_fft]
         total = 0.0
         for i in range(len(frame)):
-            total += np.float64(frame[i]) * frame[i]
+            level = np.float64(frame[i] + offset)
+            total += level * level
         squares[t] = total / n_fft
     return squares
 
