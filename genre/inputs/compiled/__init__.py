@@ -1,6 +1,6 @@
 """The costly steps of `genre.inputs.stft` as plain loops, compiled by numba and kept on disk.
 
-Each loop does what numpy does there, which stays the reference. They are compiled once on a machine, in a few seconds,
+Each loop does what numpy does there, which stays the reference. They are compiled once on a machine, in ten seconds,
 beside these files or, where that cannot be written, in the user's cache.
 """
 
