@@ -8,7 +8,7 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy
 
 
 @_compiled
-def write_samples_by_hop(y, n_before, samples):  # type: ignore[no-untyped-def]
+def write_samples_by_hop(y: np.ndarray, n_before: int, samples: np.ndarray) -> None:
     """Write a signal after some zeros, the n-th sample of every hop to row n."""
     hop, n_hops = samples.shape
     samples[:] = 0
@@ -21,7 +21,7 @@ def write_samples_by_hop(y, n_before, samples):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def central_moments(x):  # type: ignore[no-untyped-def]
+def central_moments(x: np.ndarray) -> np.ndarray:
     """Compute the mean, and the second to fourth central moments, in double precision."""
     mean = 0.0
     for i in range(x.size):
@@ -40,7 +40,7 @@ def central_moments(x):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def count_sign_changes(y, offset, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
+def count_sign_changes(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, n_frames: int) -> np.ndarray:
     """Count the samples of each frame, but its first, that are on another side of -1e-10 than the one before."""
     is_change = np.zeros(len(y), np.uint8)
     for i in range(1, len(y)):
@@ -57,7 +57,7 @@ def count_sign_changes(y, offset, n_fft, hop, n_frames):  # type: ignore[no-unty
 
 
 @_compiled
-def mean_squares(y, offset, n_fft, hop, n_frames):  # type: ignore[no-untyped-def]
+def mean_squares(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, n_frames: int) -> np.ndarray:
     """Compute the mean square of each frame, with zeros beyond the ends of the signal."""
     squares = np.empty(n_frames)
     for t in range(n_frames):
@@ -71,7 +71,7 @@ def mean_squares(y, offset, n_fft, hop, n_frames):  # type: ignore[no-untyped-de
 
 
 @_compiled
-def find_peaks(S, least, low):  # type: ignore[no-untyped-def]
+def find_peaks(S: np.ndarray, least: np.ndarray, low: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the peaks of each frame, a column: place in bins, from that of the first row, and height, over `least`."""
     n_bins, n_frames = S.shape
     at = np.empty(S.size // 2 + n_frames)
@@ -93,7 +93,7 @@ def find_peaks(S, least, low):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def mean_and_std(columns):  # type: ignore[no-untyped-def]
+def mean_and_std(columns: np.ndarray) -> np.ndarray:
     """Compute the means, then the standard deviations, of the rows of an array, in double precision."""
     n_rows, n = columns.shape
     values = np.empty(2 * n_rows)

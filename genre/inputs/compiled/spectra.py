@@ -49,6 +49,13 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy
 _inlined = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
 
 
+#: Two arrays of the spectra of a block, and roots of unity: see `Workspace`.
+Tools = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+#: First bins, ends and weights of bands, as from `filterbanks.sparse_mel_filterbank`, in whole groups.
+Bank = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 class FeatureRows(NamedTuple):
     """Series of all frames that the features need, a row per bin, band or column, float32."""
 
@@ -91,7 +98,18 @@ class Workspace(threading.local):
 
 
 @_compiled
-def analyse_frames(samples, n_frames, tools, with_features, rules, rows, with_emphasis, response, bank, emphasised):  # type: ignore[no-untyped-def]
+def analyse_frames(
+    samples: np.ndarray,
+    n_frames: int,
+    tools: Tools,
+    with_features: bool,
+    rules: FeatureRules,
+    rows: FeatureRows,
+    with_emphasis: bool,
+    response: np.ndarray,
+    bank: Bank,
+    emphasised: np.ndarray,
+) -> None:
     """Compute series of frames, whose number is a multiple of LANES, in one pass; `_take_frames` has the samples."""
     x, y, roots = tools
     power = np.zeros(_N_ROWS * LANES, np.float32)
@@ -368,7 +386,7 @@ def _locate(power, rules, shape, first):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def sum_window_spectra(signal, window, tools):  # type: ignore[no-untyped-def]
+def sum_window_spectra(signal: np.ndarray, window: np.ndarray, tools: Tools) -> np.ndarray:
     """Sum the power spectra, at HALF points, of all windows of a signal, each relative to its own energy.
 
     Two windows are transformed at once, one as real and one as imaginary numbers. Only the part of the sum that is
