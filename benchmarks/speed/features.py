@@ -1,6 +1,6 @@
 """97 features and the spectrogram of a clip: one decode and one pass against the published two scripts, on one core.
 
-Claim: at least ten times as fast. The published scripts are `benchmarks/_shared/published.py`. Each method runs in a
+Claim: at least 20 times as fast. The published scripts are `benchmarks/_shared/published.py`. Each method runs in a
 process of its own, on the same files, in turn, after a round that is not counted. No memory allocator settings help
 any of them.
 

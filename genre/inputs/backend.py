@@ -27,7 +27,8 @@ def analyse_clip(y: np.ndarray, config: AudioConfig) -> Analysis:
     Analysis
         Both kinds give the same to about 1e-6.
     """
-    return _backend_class()(y, config)
+    kind = _backend_class()
+    return kind(y, config) if kind.supports(config) else Analysis(y, config)
 
 
 def backend_name() -> str:
@@ -49,6 +50,6 @@ def _load_backend(name: str) -> type[Analysis]:
 
         CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(["mel"])
     except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
-        warnings.warn(f"features take 1.7 times as long, for numba does not work here: {error}", stacklevel=3)
+        warnings.warn(f"features take twice as long, for numba does not work here: {error}", stacklevel=3)
         return Analysis
     return CompiledAnalysis

@@ -13,10 +13,8 @@ from genre.config import AudioConfig
 from genre.inputs import filterbanks
 from genre.inputs.backend import analyse_clip
 from genre.inputs.stft import (
-    BLOCK_FRAMES,
     SHAPE_COLUMNS,
     Analysis,
-    frame_blocks,
     hann_window,
     power_to_db,
     safe_divisor,
@@ -35,7 +33,8 @@ class Feature(NamedTuple):
     compute : callable
         From an `Analysis` and, when there is a `series`, its rows, to an array of ``len(columns)`` numbers.
     series : str, optional
-        Series that it needs of every frame: an attribute of `genre.inputs.stft.FrameBlock`.
+        Series that it needs of every frame: an attribute of `genre.inputs.stft.FrameBlock`, or ``mel_db``, which is
+        ``mel`` in decibels.
     """
 
     family: str
@@ -44,16 +43,11 @@ class Feature(NamedTuple):
     series: str | None = None
 
 
-def _mean_and_std(a: Analysis, rows: np.ndarray) -> np.ndarray:
-    """Return the means, then the standard deviations, over the frames."""
-    return np.hstack([rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)])
-
-
 def _shape_feature(name: str, family: str = "") -> Feature:
     """Register mean and standard deviation of one number that locates the spectrum."""
     column = SHAPE_COLUMNS.index(name)
     return Feature(
-        family or name, _mean_std_columns(name), lambda a, rows: _mean_and_std(a, rows[:, column]), "spectral_shape"
+        family or name, _mean_std_columns(name), lambda a, rows: a.mean_and_std(rows[:, column]), "spectral_shape"
     )
 
 
@@ -74,42 +68,28 @@ def _shape_moments(a: Analysis, x: np.ndarray) -> tuple[float, float, float, flo
 
 
 def _zcr(a: Analysis) -> np.ndarray:
-    """Compute the share of samples at which the sign changes; 0 within 1e-10, librosa's threshold, is positive."""
-    n_fft = a.config.n_fft
-    negative = np.pad(a.y + np.float32(a.rules.level_offset) < -1e-10, n_fft // 2, mode="edge")
-    changes = np.flatnonzero(negative[1:] != negative[:-1])
-    first = np.arange(0, len(a.y) + 1, a.config.hop_length)
-    n_changes = np.searchsorted(changes, first + n_fft - 1) - np.searchsorted(changes, first)
-    return _mean_and_std(a, n_changes / n_fft)
+    """Compute the share of samples at which the sign changes."""
+    return a.mean_and_std(a.count_sign_changes() / a.config.n_fft)
 
 
 def _rms(a: Analysis) -> np.ndarray:
     """Compute the root mean square of each frame."""
-    frames = a.frames_with_offset(a.rules.level_offset)
-    return _mean_and_std(a, np.sqrt(np.einsum("tn,tn->t", frames, frames) / a.config.n_fft))
+    return a.mean_and_std(np.sqrt(a.mean_squares()))
 
 
-def _tempo(a: Analysis, mel: np.ndarray) -> np.ndarray:
+def _tempo(a: Analysis, mel_db: np.ndarray) -> np.ndarray:
     """Estimate beats per minute from the autocorrelation of the onset strength (`librosa.feature.tempo`).
 
-    The autocorrelation is that of eight seconds about each frame, Hann-weighted and relative to the window's energy.
-    It is averaged as a spectrum and then transformed to lags: one inverse transform instead of one per frame.
+    The autocorrelation is that of eight seconds about each frame, Hann-weighted.
     """
     n_fft = a.config.n_fft
     hop_length = a.config.hop_length
     sr = a.config.sr
-    rise = np.maximum(0, np.diff(power_to_db(mel), axis=0)).mean(axis=1)
-    onsets = np.concatenate([np.zeros(1 + n_fft // (2 * hop_length), np.float32), rise])[: len(mel)]
+    rise = np.maximum(0, np.diff(mel_db, axis=0)).mean(axis=1)
+    onsets = np.concatenate([np.zeros(1 + n_fft // (2 * hop_length), np.float32), rise])[: len(mel_db)]
     n_lags = int(8 * sr) // hop_length
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(onsets, n_lags // 2, mode="linear_ramp"), n_lags)
-    n = scipy.fft.next_fast_len(2 * n_lags - 1, real=True)
-    power = np.zeros(1 + n // 2)
-    for block in frame_blocks(len(onsets), BLOCK_FRAMES):
-        window = windows[block] * hann_window(n_lags)
-        window /= np.sqrt(safe_divisor(np.einsum("tn,tn->t", window, window)))[:, np.newaxis]
-        parts = scipy.fft.rfft(window, n).view(np.float64)
-        power += np.einsum("tf,tf->f", parts, parts).reshape(-1, 2).sum(axis=1)
-    autocorrelation = np.fft.irfft(power / len(onsets), n)[:n_lags]
+    padded = np.pad(onsets, n_lags // 2, mode="linear_ramp")[: len(onsets) + n_lags - 1]
+    autocorrelation = a.autocorrelate(padded, hann_window(n_lags))
     return np.array([_likeliest_tempo(autocorrelation, 60 * sr / hop_length)])
 
 
@@ -120,36 +100,29 @@ def _likeliest_tempo(autocorrelation: np.ndarray, frames_per_minute: float) -> f
     return float(bpm[np.argmax(np.log1p(1e6 * autocorrelation) + prior)])
 
 
-def _contrast(a: Analysis, power: np.ndarray) -> np.ndarray:
+def _contrast(a: Analysis, extremes: np.ndarray) -> np.ndarray:
     """Compute peaks above valleys, dB, in six octaves from 200 Hz and in the band below them.
 
     librosa takes magnitudes for powers, so that its range of 80 dB is one of 160: the empty top octave of a decoded
     MP3, and not the music, then decides. Rounding one to 16 bits moved the mean of the seventh contrast by 5.1 standard
     deviations over 400 tracks. When corrected, what lies 80 dB below the clip's greatest peak is silence.
     """
-    octave_peaks = []
-    octave_valleys = []
-    for band, n in filterbanks.octave_bands(a.config.sr, a.config.n_fft):
-        ordered = np.sort(power[:, band], axis=1)
-        mean = np.full(n, 1 / n, np.float32)  # a product is many times as fast as a mean over so short an axis
-        octave_peaks.append(np.sqrt(ordered[:, -n:]) @ mean)
-        octave_valleys.append(np.sqrt(ordered[:, :n]) @ mean)
-    peaks = np.stack(octave_peaks, axis=1)
+    peaks = extremes[:, 0]
     floor = np.float32(a.rules.contrast_floor) * peaks.max()
-    valleys = np.maximum(np.stack(octave_valleys, axis=1), floor)
-    return _mean_and_std(a, power_to_db(np.maximum(peaks, floor)) - power_to_db(valleys))
+    valleys = np.maximum(extremes[:, 1], floor)
+    return a.mean_and_std(power_to_db(np.maximum(peaks, floor)) - power_to_db(valleys))
 
 
-def _mfccs(a: Analysis, mel: np.ndarray) -> np.ndarray:
+def _mfccs(a: Analysis, mel_db: np.ndarray) -> np.ndarray:
     """Compute twenty cepstral coefficients."""
-    return _mean_and_std(a, scipy.fft.dct(power_to_db(mel), norm="ortho")[:, :20])
+    return a.mean_and_std(scipy.fft.dct(mel_db, norm="ortho")[:, :20])
 
 
 def _chroma(a: Analysis, power: np.ndarray) -> np.ndarray:
     """Compute the strength of the twelve pitch classes, relative to the frame's strongest."""
-    S = power[:: a.rules.chroma_stride]
-    chroma = S @ filterbanks.chroma_filterbank(a.config.sr, a.config.n_fft, _tuning(a, S))
-    return _mean_and_std(a, chroma / safe_divisor(chroma.max(axis=1, keepdims=True)))
+    tuning = _tuning(a, power[:: a.rules.chroma_stride])
+    chroma = (power @ filterbanks.chroma_filterbank(a.config.sr, a.config.n_fft, tuning))[:: a.rules.chroma_stride]
+    return a.mean_and_std(chroma / safe_divisor(chroma.max(axis=1, keepdims=True)))
 
 
 def _tuning(a: Analysis, S: np.ndarray) -> float:
@@ -169,7 +142,7 @@ def _tuning(a: Analysis, S: np.ndarray) -> float:
 
 
 def _mean_std_columns(*names: str) -> tuple[str, ...]:
-    """Return the columns of `_mean_and_std`."""
+    """Return the columns of `Analysis.mean_and_std`."""
     return tuple(f"{name}_{statistic}" for statistic in ("mean", "std") for name in names)
 
 
@@ -183,19 +156,21 @@ FEATURES: tuple[Feature, ...] = (
     Feature("signal", ("signal_mean", "signal_std", "signal_skew", "signal_kurtosis"), _signal_moments),
     Feature("zcr", _mean_std_columns("zcr"), _zcr),
     Feature("rmse", _mean_std_columns("rmse"), _rms),
-    Feature("tempo", ("tempo",), _tempo, "mel"),
+    Feature("tempo", ("tempo",), _tempo, "mel_db"),
     _shape_feature("spectral_centroid"),
     _shape_feature("spectral_bandwidth_2", "spectral_bandwidth"),
     _shape_feature("spectral_bandwidth_3", "spectral_bandwidth"),
     _shape_feature("spectral_bandwidth_4", "spectral_bandwidth"),
-    Feature("spectral_contrast", _mean_std_columns(*_numbered_names("spectral_contrast", 7)), _contrast, "power"),
+    Feature(
+        "spectral_contrast", _mean_std_columns(*_numbered_names("spectral_contrast", 7)), _contrast, "octave_extremes"
+    ),
     _shape_feature("spectral_rolloff"),
-    Feature("mfccs", _mean_std_columns(*_numbered_names("mfccs", 20)), _mfccs, "mel"),
+    Feature("mfccs", _mean_std_columns(*_numbered_names("mfccs", 20)), _mfccs, "mel_db"),
     Feature("chroma_stft", _mean_std_columns(*_numbered_names("chroma_stft", 12)), _chroma, "power"),
 )
 
 #: Series that the features need of every frame.
-FRAME_SERIES: frozenset[str] = frozenset(feature.series for feature in FEATURES if feature.series)
+FRAME_SERIES: frozenset[str] = frozenset({"mel", "octave_extremes", "power", "spectral_shape"})
 
 #: Columns of the feature table, in the published order.
 FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column in feature.columns)
@@ -265,6 +240,7 @@ def compute(a: Analysis, rows: dict[str, np.ndarray]) -> np.ndarray:
     np.ndarray [shape=(97,), dtype=float32]
         In the order of `FEATURE_NAMES`, finite.
     """
+    rows = {**rows, "mel_db": power_to_db(rows["mel"])}
     values = np.concatenate([f.compute(a, rows[f.series]) if f.series else f.compute(a) for f in FEATURES])
     if a.rules.decimals is not None:
         values = np.round(values, a.rules.decimals)

@@ -100,6 +100,19 @@ class FrameBlock:
         return self._clip.in_mel_bands(self.power, FEATURE_MELS)
 
     @cached_property
+    def octave_extremes(self) -> np.ndarray:
+        """Means of the greatest, and of the least, magnitudes in each octave of the contrast, shape (n, 2, 7), float32.
+
+        The octaves, and how many magnitudes of each are averaged, are those of `filterbanks.octave_bands`.
+        """
+        extremes = []
+        for band, n in filterbanks.octave_bands(self.config.sr, self.config.n_fft):
+            ordered = np.sqrt(np.sort(self.power[:, band], axis=1))
+            mean = np.full(n, 1 / n, np.float32)  # a product is many times as fast as a mean over so short an axis
+            extremes.append(np.stack([ordered[:, -n:] @ mean, ordered[:, :n] @ mean], axis=1))
+        return np.stack(extremes, axis=2)
+
+    @cached_property
     def emphasised_mel(self) -> np.ndarray:
         """Power of the emphasised signal in ``config.n_mels`` bands, shape (n, n_mels), float32."""
         return self._clip.in_mel_bands(power_spectrum(self._clip.emphasised_frames[self._block]), self.config.n_mels)
@@ -161,6 +174,11 @@ class Analysis:
         self.config = config
         self.rules = _VARIANT_RULES[config.variant]
 
+    @classmethod
+    def supports(cls, config: AudioConfig) -> bool:
+        """Return whether clips of a configuration can be analysed in this way: always, by the reference."""
+        return True
+
     def frame_signal(self, y: np.ndarray) -> np.ndarray:
         """Return the frames of a signal, a view: the first centred on its first sample, zeros beyond its ends."""
         reach = self.config.n_fft // 2
@@ -185,7 +203,9 @@ class Analysis:
     @cached_property
     def emphasised_frames(self) -> np.ndarray:
         """The signal less ``config.pre_emphasis`` of the sample before, shape (t, n_fft), float32."""
-        return self.frame_signal(np.append(self.y[:1], self.y[1:] - np.float32(self.config.pre_emphasis) * self.y[:-1]))
+        emphasised = self.y.copy()
+        emphasised[1:] -= np.float32(self.config.pre_emphasis) * self.y[:-1]
+        return self.frame_signal(emphasised)
 
     @cached_property
     def edge_frames(self) -> np.ndarray:
@@ -254,6 +274,54 @@ class Analysis:
         curvature = left + right - 2 * middle
         shift = np.where(abs(slope) < abs(curvature), -slope / safe_divisor(curvature), 0)
         return low + at[1] + shift, middle + slope * shift / 2
+
+    def count_sign_changes(self) -> np.ndarray:
+        """Count the changes of sign in each frame of the signal with the published offset of the level, shape (t,).
+
+        A sample within 1e-10 of 0, librosa's threshold, is positive.
+        """
+        n_fft = self.config.n_fft
+        negative = np.pad(self.y + np.float32(self.rules.level_offset) < -1e-10, n_fft // 2, mode="edge")
+        changes = np.flatnonzero(negative[1:] != negative[:-1])
+        first = np.arange(0, len(self.y) + 1, self.config.hop_length)
+        return np.searchsorted(changes, first + n_fft - 1) - np.searchsorted(changes, first)
+
+    def mean_squares(self) -> np.ndarray:
+        """Compute the mean square of each frame, shape (t,), with the published offset of the level."""
+        frames = self.frames_with_offset(self.rules.level_offset)
+        return np.einsum("tn,tn->t", frames, frames) / self.config.n_fft
+
+    def autocorrelate(self, x: np.ndarray, window: np.ndarray) -> np.ndarray:
+        """Average the autocorrelations of all windows of a signal, each relative to the window's energy.
+
+        They are averaged as spectra and then transformed to lags: one inverse transform instead of one per window.
+
+        Parameters
+        ----------
+        x : np.ndarray [shape=(n,)]
+            The signal.
+        window : np.ndarray [shape=(n_lags,), dtype=float64]
+            Weights of a window.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_lags,)]
+            From lag 0.
+        """
+        n_lags = len(window)
+        stretches = np.lib.stride_tricks.sliding_window_view(x, n_lags)
+        n = scipy.fft.next_fast_len(2 * n_lags - 1, real=True)
+        power = np.zeros(1 + n // 2)
+        for block in frame_blocks(len(stretches), BLOCK_FRAMES):
+            weighted = stretches[block] * window
+            weighted /= np.sqrt(safe_divisor(np.einsum("tn,tn->t", weighted, weighted)))[:, np.newaxis]
+            parts = scipy.fft.rfft(weighted, n).view(np.float64)
+            power += np.einsum("tf,tf->f", parts, parts).reshape(-1, 2).sum(axis=1)
+        return np.fft.irfft(power / len(stretches), n)[:n_lags]
+
+    def mean_and_std(self, rows: np.ndarray) -> np.ndarray:
+        """Compute the means, then the standard deviations, of numbers of each frame, shape (t,) or (t, m), over t."""
+        return np.hstack([rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)])
 
     def central_moments(self, x: np.ndarray) -> np.ndarray:
         """Compute the mean, and the second to fourth central moments, of a signal."""

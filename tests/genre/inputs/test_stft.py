@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from genre.config import AudioConfig
 from genre.inputs import stft
 from genre.inputs.backend import analyse_clip
-from genre.inputs.features import FEATURES, extract_features
+from genre.inputs.features import FRAME_SERIES, extract_features
 from genre.inputs.stft import Analysis, power_to_db
 from tests.support.project import ROOT
 from tests.support.sounds import tone
 
 CONFIG = AudioConfig()
-SERIES = sorted({*(feature.series for feature in FEATURES if feature.series), "emphasised_mel"})
+SERIES = sorted({*FRAME_SERIES, "emphasised_mel"})
 
 WHICH = """
 import numpy as np
@@ -52,6 +53,47 @@ def test_moments_of_both_are_the_same(monkeypatch):
     np.testing.assert_allclose(moments[0], moments[1], rtol=1e-9)
     deviation = y.astype(float) - y.mean(dtype=float)
     np.testing.assert_allclose(moments[0], [y.mean(dtype=float), *(np.mean(deviation**p) for p in (2, 3, 4))])
+
+
+@pytest.mark.parametrize("variant", ["corrected", "paper"])
+def test_levels_of_both_are_the_same(variant, monkeypatch):
+    y = tone(3, hz=220)[:40_000] - np.float32(1e-4)
+    levels = []
+    for kernels in ("plain", "compiled"):
+        monkeypatch.setenv("GENRE_KERNELS", kernels)
+        a = analyse_clip(y, AudioConfig(variant=variant))
+        levels.append((a.count_sign_changes(), a.mean_squares()))
+    np.testing.assert_array_equal(levels[0][0], levels[1][0])
+    np.testing.assert_allclose(levels[0][1], levels[1][1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "n_lags"), [(900, 344), (345, 344), (50, 7), (2000, 700)])
+def test_autocorrelations_of_both_are_the_same(n, n_lags, monkeypatch):
+    x = np.random.default_rng(0).normal(size=n).astype(np.float32)
+    x[: n // 3] = 0
+    found = []
+    for kernels in ("plain", "compiled"):
+        monkeypatch.setenv("GENRE_KERNELS", kernels)
+        found.append(analyse_clip(x, CONFIG).autocorrelate(x, stft.hann_window(n_lags)))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("change", [{"hop_length": 300}, {"hop_length": 3000}, {"n_mels": 40}, {"n_fft": 1024}])
+def test_other_frames_give_the_same_with_both(change, monkeypatch):
+    config = AudioConfig(**change)
+    y = tone(3, hz=220)
+    pairs = zip(*(rows(kernels, y, config, monkeypatch) for kernels in ("plain", "compiled")), strict=True)
+    for plain, compiled in pairs:
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=2e-6 * abs(plain).max())
+
+
+def test_clips_of_several_threads_do_not_mix():
+    signals = [tone(2 + i / 4, hz=220 * (1 + i)) for i in range(8)]
+    alone = [extract_features(y, CONFIG) for y in signals]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda y: extract_features(y, CONFIG), signals * 8))
+    for i, values in enumerate(together):
+        np.testing.assert_array_equal(values, alone[i % len(alone)])
 
 
 def test_result_does_not_depend_on_the_size_of_a_block(monkeypatch):
@@ -95,8 +137,8 @@ def test_cached_kernels_compute_what_compiled_ones_do(tmp_path):
     own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
     runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
     assert runs[0].stdout and runs[0].stdout == runs[1].stdout, runs[0].stderr
-    for name in ("_analyse_frames", "_emphasised_mel"):
-        assert list(tmp_path.rglob(f"compiled.{name}*.nbc"))
+    for name in ("analyse_frames", "sum_window_spectra"):
+        assert list(tmp_path.rglob(f"spectra.{name}*.nbc"))
 
 
 def test_librosa_is_not_loaded():
