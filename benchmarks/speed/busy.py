@@ -83,7 +83,7 @@ def write_vectors(folder: Path, n: int = 360, n_columns: int = 523) -> Path:
 
 def train_classical(checkout: Path, path: Path) -> dict[str, float]:
     """Train the models on vectors in a checkout, and return the seconds of each."""
-    command = [checkout / ".venv" / "bin" / "python", "-c", TRAIN, path, *CLASSICAL]
+    command = [str(checkout / ".venv" / "bin" / "python"), "-c", TRAIN, str(path), *CLASSICAL]
     # what the training processes of this checkout get beyond those of 4f44e01
     own = process.ONE_BLAS_THREAD_ENV if checkout == Path.cwd() else {}
     done = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True, env=own | os.environ)

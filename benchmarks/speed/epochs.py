@@ -96,7 +96,7 @@ def run_training(checkout: Path, path: Path, seed: int, **params: int) -> pd.Dat
 def summarise(rows: pd.DataFrame) -> dict[str, float]:
     """Return the seconds of the first and of a later epoch, and the scores of the epoch that training keeps."""
     later = rows[["cpu", "clock"]].iloc[1:].median()
-    best = rows.loc[rows["val_loss"].idxmin()]
+    best = rows.iloc[int(rows["val_loss"].to_numpy().argmin())]
     return {
         "first epoch, CPU s": rows["cpu"].iloc[0],
         "epoch, CPU s": later["cpu"],
