@@ -149,7 +149,10 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.started = time.perf_counter()
         states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
         process_seed, *seeds = _generator_seeds(self.key["seed"], epoch, 1 + len(states))
-        keras.utils.set_random_seed(process_seed)  # PyTorch's dropout draws from the process's own generator
+        if keras.backend.backend() == "torch":
+            # Its dropout draws from the process's own generator. With TensorFlow, seeding discards the compiled
+            # functions, which then take a third of a small network's epoch to be prepared again.
+            keras.utils.set_random_seed(process_seed)
         for state, seed in zip(states, seeds, strict=True):
             state.assign([seed, 0])
 

@@ -253,6 +253,21 @@ def test_a_training_in_a_thread_ends_with_its_lifeline(prepared):
     assert read_result(folder) is None
 
 
+@pytest.mark.parametrize(("own", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
+def test_blas_has_one_thread_in_a_training_unless_the_user_sets_it(own, expected, prepared):
+    folder = prepared("random_forest", n_estimators=20_000)
+    script = (
+        f"from pathlib import Path; from genre.training import process; process.run_training(Path({str(folder)!r}))"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_DIR, env=inherited | own)
+    child = psutil.Process(wait_for_child(process.pid))
+    assert child.environ()["OPENBLAS_NUM_THREADS"] == expected
+    process.kill()
+    process.wait()
+    child.wait(timeout=20)
+
+
 def wait_for_child(pid: int) -> int:
     """Process that `pid` started, once it is under way."""
     for _ in range(600):
