@@ -46,9 +46,13 @@ def _load_backend(name: str) -> type[Analysis]:
     if name == "plain":
         return Analysis
     try:
-        from genre.inputs.compiled import CompiledAnalysis
+        from genre.inputs import features  # which imports this module
+        from genre.inputs.compiled import CompiledAnalysis, spectra
+        from genre.inputs.compiled.disk_cache import lock_cache
 
-        CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(["mel"])
+        with lock_cache(spectra.analyse_frames):
+            analysis = CompiledAnalysis(np.ones(1, np.float32), AudioConfig())
+            features.compute(analysis, analysis.by_frame(features.FRAME_SERIES))  # calls every loop
     except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
         warnings.warn(f"features take twice as long, for numba does not work here: {error}", stacklevel=3)
         return Analysis

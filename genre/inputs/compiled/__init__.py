@@ -1,7 +1,7 @@
 """The costly steps of `genre.inputs.stft` as plain loops, compiled by numba and kept on disk.
 
 Each loop does what numpy does there, which stays the reference. They are compiled once on a machine, in ten seconds,
-beside these files or, where that cannot be written, in the user's cache.
+whichever copy of the package asks first; see `genre.inputs.compiled.disk_cache`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Compiled loops over samples, over the frames of a clip, and over series of numbers."""
 
-import numba
 import numpy as np
 
-# Threads of a server analyse different clips at once: none of the loops touches a Python object.
-_compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+from genre.inputs.compiled.disk_cache import compile_loop
 
 
-@_compiled
+@compile_loop
 def write_samples_by_hop(y: np.ndarray, n_before: int, samples: np.ndarray) -> None:
     """Write a signal after some zeros, the n-th sample of every hop to row n."""
     hop, n_hops = samples.shape
@@ -20,7 +18,7 @@ def write_samples_by_hop(y: np.ndarray, n_before: int, samples: np.ndarray) -> N
             samples[skipped + n, i] = part[n]
 
 
-@_compiled
+@compile_loop
 def central_moments(x: np.ndarray) -> np.ndarray:
     """Compute the mean, and the second to fourth central moments, in double precision."""
     mean = 0.0
@@ -39,7 +37,7 @@ def central_moments(x: np.ndarray) -> np.ndarray:
     return np.array([mean, second / x.size, third / x.size, fourth / x.size])
 
 
-@_compiled
+@compile_loop
 def count_sign_changes(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, n_frames: int) -> np.ndarray:
     """Count the samples of each frame, but its first, that are on another side of -1e-10 than the one before."""
     is_change = np.zeros(len(y), np.uint8)
@@ -56,7 +54,7 @@ def count_sign_changes(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, 
     return counts
 
 
-@_compiled
+@compile_loop
 def mean_squares(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, n_frames: int) -> np.ndarray:
     """Compute the mean square of each frame, with zeros beyond the ends of the signal."""
     squares = np.empty(n_frames)
@@ -70,7 +68,7 @@ def mean_squares(y: np.ndarray, offset: np.float32, n_fft: int, hop: int, n_fram
     return squares
 
 
-@_compiled
+@compile_loop
 def find_peaks(S: np.ndarray, least: np.ndarray, low: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the peaks of each frame, a column: place in bins, from that of the first row, and height, over `least`."""
     n_bins, n_frames = S.shape
@@ -92,7 +90,7 @@ def find_peaks(S: np.ndarray, least: np.ndarray, low: int) -> tuple[np.ndarray, 
     return at[:n], height[:n]
 
 
-@_compiled
+@compile_loop
 def mean_and_std(columns: np.ndarray) -> np.ndarray:
     """Compute the means, then the standard deviations, of the rows of an array, in double precision."""
     n_rows, n = columns.shape

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from genre.inputs.compiled.disk_cache import compile_loop
 from genre.inputs.stft import ROLL_PERCENT
 
 #: Frames side by side: one vector of AVX-512 in single precision, two or four of older instructions.
@@ -40,9 +41,6 @@ _N_ROWS = HALF + GROUP
 
 #: Numbers from one bin, of a complex spectrum, to the next.
 _STEP = 2 * LANES
-
-# Threads of a server analyse different clips at once: none of the loops touches a Python object.
-_compiled = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 # Called by those: as code of its own, such a loop may be vectorised in one way by the process that compiles it and in
 # another by those that find its caller on disk, and they would differ in the last digit.
@@ -97,7 +95,7 @@ class Workspace(threading.local):
         return self._samples[:n].reshape(n_rows, n_columns)
 
 
-@_compiled
+@compile_loop
 def analyse_frames(
     samples: np.ndarray,
     n_frames: int,
@@ -385,7 +383,7 @@ def _locate(power, rules, shape, first):  # type: ignore[no-untyped-def]
         shape[4, t] = hz[min(int(sums[6 * LANES + lane]), HALF)]
 
 
-@_compiled
+@compile_loop
 def sum_window_spectra(signal: np.ndarray, window: np.ndarray, tools: Tools) -> np.ndarray:
     """Sum the power spectra, at HALF points, of all windows of a signal, each relative to its own energy.
 

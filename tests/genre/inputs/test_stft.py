@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genre.config import AudioConfig
+from genre.core import copy_core
 from genre.inputs import stft
 from genre.inputs.backend import analyse_clip
 from genre.inputs.features import FRAME_SERIES, extract_features
@@ -134,11 +135,29 @@ def test_cached_kernels_compute_what_compiled_ones_do(tmp_path):
         "from genre.config import AudioConfig; y = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32); "
         "print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in compute_inputs(y, AudioConfig()).values()))"
     )
+    own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    compiling = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True)
+    compiled = set((tmp_path / "numba").rglob("*.nbc"))
+    assert {path.name.split("-")[0] for path in compiled} > {"spectra.analyse_frames", "spectra.sum_window_spectra"}
+    # a registered version carries a copy of the package, with other times of change
+    copy_core(tmp_path / "elsewhere")
+    loading = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "elsewhere", env=own, capture_output=True)
+    assert compiling.stdout and compiling.stdout == loading.stdout, compiling.stderr + loading.stderr
+    assert set((tmp_path / "numba").rglob("*.nbc")) == compiled
+
+
+def test_processes_that_start_together_compile_once(tmp_path):
     own = {k: v for k, v in os.environ.items() if k != "GENRE_KERNELS"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True) for _ in range(2)]
-    assert runs[0].stdout and runs[0].stdout == runs[1].stdout, runs[0].stderr
-    for name in ("analyse_frames", "sum_window_spectra"):
-        assert list(tmp_path.rglob(f"spectra.{name}*.nbc"))
+    code = (
+        WHICH
+        + "from genre.inputs.compiled.spectra import analyse_frames as loop; print(loop.stats.cache_misses.total())"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=own, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = sorted(process.communicate()[0].split() for process in processes)
+    assert outputs == [["CompiledAnalysis", "0"], ["CompiledAnalysis", "1"]]
 
 
 def test_librosa_is_not_loaded():
