@@ -46,13 +46,9 @@ def _load_backend(name: str) -> type[Analysis]:
     if name == "plain":
         return Analysis
     try:
-        from genre.inputs import features  # which imports this module
-        from genre.inputs.compiled import CompiledAnalysis, spectra
-        from genre.inputs.compiled.disk_cache import lock_cache
+        from genre.inputs.compiled import CompiledAnalysis, load_loops
 
-        with lock_cache(spectra.analyse_frames):
-            analysis = CompiledAnalysis(np.ones(1, np.float32), AudioConfig())
-            features.compute(analysis, analysis.by_frame(features.FRAME_SERIES))  # calls every loop
+        load_loops()
     except Exception as error:  # numba fails in many ways: no compiler for the machine, no place for its cache
         warnings.warn(f"features take twice as long, for numba does not work here: {error}", stacklevel=3)
         return Analysis

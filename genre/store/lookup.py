@@ -68,7 +68,23 @@ class _PartRemovedError(Exception):
 
 
 def begin_anew_if_compacted(read: Callable[P, R]) -> Callable[P, R]:
-    """Call a function that uses `iter_parts` once more where a compaction has removed a part meanwhile; a decorator."""
+    """Call a function that uses `iter_parts` once more where a compaction has removed a part meanwhile; a decorator.
+
+    Parameters
+    ----------
+    read : callable
+        The function; it must have no effect but its result.
+
+    Returns
+    -------
+    callable
+        The function, begun anew up to ten times.
+
+    Raises
+    ------
+    DataError
+        When called, if parts were removed each time.
+    """
 
     @functools.wraps(read)
     def read_again(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -107,6 +123,8 @@ def iter_parts(directory: Path, family: str, columns: list[str] | None = None) -
     ------
     DataError
         If a part is damaged.
+    _PartRemovedError
+        If a part was removed meanwhile; the decorator handles it.
     """
     try:
         for path in parts.list_parts(directory, family):

@@ -14,9 +14,10 @@ import numpy as np
 from genre.config import AudioConfig
 from genre.inputs import filterbanks
 from genre.inputs.compiled import signals, spectra
+from genre.inputs.compiled.disk_cache import lock_cache
 from genre.inputs.stft import FEATURE_MELS, SHAPE_COLUMNS, Analysis, power_spectrum
 
-_workspace = spectra.Workspace()
+_scratch = spectra.ScratchArrays()
 
 
 class CompiledAnalysis(Analysis):
@@ -57,7 +58,7 @@ class CompiledAnalysis(Analysis):
         spectra.analyse_frames(
             samples,
             n_padded,
-            _workspace.tools,
+            _scratch.tools,
             with_features,
             rules,
             features,
@@ -94,7 +95,7 @@ class CompiledAnalysis(Analysis):
         """Return the samples of whole blocks of frames, shape (hop_length, n): the n-th of every hop in row n."""
         hop = self.config.hop_length
         n_hops = _round_up(self.n_frames, spectra.LANES) + -(-spectra.FRAME // hop)
-        samples = _workspace.take_samples(hop, n_hops)
+        samples = _scratch.take_samples(hop, n_hops)
         signals.write_samples_by_hop(self.y, spectra.FRAME // 2, samples)
         return samples
 
@@ -128,8 +129,21 @@ class CompiledAnalysis(Analysis):
         """Average the autocorrelations of all windows."""
         if 2 * len(window) > spectra.HALF:
             return super().autocorrelate(x, window)
-        power = spectra.sum_window_spectra(x.astype(np.float64), window, _workspace.tools)
+        power = spectra.sum_window_spectra(x.astype(np.float64), window, _scratch.tools)
         return np.fft.ifft(power).real[: len(window)] / (len(x) - len(window) + 1)
+
+
+def load_loops() -> None:
+    """Compile every loop, or load it from disk; of processes that start together one compiles, and the others wait."""
+    with lock_cache(spectra.analyse_frames):
+        analysis = CompiledAnalysis(np.ones(1, np.float32), AudioConfig())
+        rows = analysis.by_frame(["power", "mel"])
+        analysis.find_peaks(rows["power"], 1, 3)
+        analysis.central_moments(analysis.y)
+        analysis.mean_and_std(rows["mel"])
+        analysis.count_sign_changes()
+        analysis.mean_squares()
+        analysis.autocorrelate(np.ones(2), np.ones(2))
 
 
 def _round_up(n: int, divisor: int) -> int:

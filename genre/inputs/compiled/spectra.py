@@ -47,7 +47,7 @@ _STEP = 2 * LANES
 _inlined = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
 
 
-#: Two arrays of the spectra of a block, and roots of unity: see `Workspace`.
+#: Two arrays of the spectra of a block, and roots of unity: see `ScratchArrays`.
 Tools = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 #: First bins, ends and weights of bands, as from `filterbanks.sparse_mel_filterbank`, in whole groups.
@@ -64,7 +64,7 @@ class FeatureRows(NamedTuple):
 
 
 class FeatureRules(NamedTuple):
-    """What the features are computed with, see `genre.inputs.compiled.CompiledAnalysis`."""
+    """Constants that the features are computed with, see `genre.inputs.compiled.CompiledAnalysis`."""
 
     hz: np.ndarray
     offset: float
@@ -73,7 +73,7 @@ class FeatureRules(NamedTuple):
     octaves: np.ndarray
 
 
-class Workspace(threading.local):
+class ScratchArrays(threading.local):
     """Arrays that a thread uses for one clip after another: as fresh memory they would cost it 0.6 ms a clip.
 
     Attributes
