@@ -1,6 +1,7 @@
 """The flow `acquire` as a user runs it: real processes, Prefect server and MLflow store, and a local video server."""
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows import checks
 from flows.acquire import acquire, last_arguments
 from flows.reports import coverage
 from genre import datasets
@@ -217,8 +219,9 @@ def test_the_last_arguments_are_remembered_and_overridden(home):
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_is_written(home, given, message):
+    defaults = {name: p.default for name, p in inspect.signature(acquire.fn).parameters.items()}
     with pytest.raises(UsageError, match=message):
-        acquire.fn(**given)
+        checks.check_acquire(defaults | given)
     assert not home.exists()
 
 
