@@ -8,7 +8,6 @@ import ctypes
 import io
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -51,10 +50,6 @@ DECODE_SLOTS = BoundedSemaphore(cpu_count())
 
 #: Threads that compute the inputs of a track's windows while later windows are decoded: saves a fifth of the time.
 WINDOW_EXECUTOR = ThreadPoolExecutor(cpu_count())
-
-#: Seconds after which a thread that waits for Python's lock (GIL) asks for it. With Python's default of 0.005, two
-#: threads that each analyse a clip wait up to three times as long for it.
-SWITCH_INTERVAL_S = 0.0003
 
 #: Settings of glibc's malloc, by their numbers in its malloc.h. By default a text or an array of megabytes is made of
 #: pages that the system clears first, each time: a seventh of the processor time of a track of three minutes as FLAC.
@@ -330,13 +325,12 @@ def _internal_error() -> AudioError:
 
 
 def _prepare_process() -> None:
-    """Set the threads of BLAS, the turns of threads at Python's lock, and the memory that is kept between requests.
+    """Set the threads of BLAS and the memory that is kept between requests.
 
     BLAS gets one thread: the products of a clip are too small to be divided, and threads that wait for each other made
     a prediction take twice as long on a busy machine.
     """
     threadpool_limits(1, "blas")
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None  # only glibc has it
     if mallopt:
         for number, value in MALLOC_SETTINGS.values():

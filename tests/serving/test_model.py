@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,25 @@ def test_a_model_knows_its_version_from_its_registration_or_says_that_it_does_no
     for (url, log), version in ((synthetic, "genre/1"), (poor, None)):
         assert [row["model_version"] for row in ask(url, audio)] == [version] * 2
         assert log.read_text().count("does not know its registered name and version") == (version is None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be set so")
+def test_the_memory_of_a_long_track_is_kept_for_the_next_one(model_path, tmp_path):
+    sf.write(tmp_path / "track.flac", np.stack([tone(180, hz=440, sr=44100)] * 2, axis=1), 44100)
+    code = """
+import base64, pathlib, resource, sys
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+table = pd.DataFrame({"audio": [base64.b64encode(pathlib.Path("track.flac").read_bytes()).decode()]})
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    model.predict(table)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model_path)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.split()[-1]) < 1000
 
 
 def test_concurrent_requests_get_their_own_predictions(url):
