@@ -26,7 +26,7 @@ MLFLOW_RUN = ("-m", "mlflow", "run", ".", "--env-manager", "local")
 #: Commands to time, as arguments of Python; the first one also prepares. MODEL stands for the models.
 COMMANDS = {
     "nothing to do, mlflow run": (*MLFLOW_RUN, "-P", "model=MODEL"),
-    "nothing to do, flows.build": ("-m", "flows.build", "--model", "MODEL"),
+    "nothing to do, flows.build": ("-m", "flows.build"),
     "help": ("-m", "flows.build", "--help"),
     "wrong path": ("-m", "flows.tag", "--source", "/nowhere"),
     "wrong path, mlflow run": (*MLFLOW_RUN, "-e", "tag", "-P", "source=/nowhere"),
@@ -66,8 +66,12 @@ class Checkout:
         command = [str(self.python), *(argument.replace("MODEL", model) for argument in arguments)]
         before = _children_seconds()
         start = time.perf_counter()
-        subprocess.run(command, cwd=self.directory, env=self.environment, capture_output=True)
-        return {"clock": time.perf_counter() - start, "CPU": _children_seconds() - before}
+        done = subprocess.run(command, cwd=self.directory, env=self.environment, capture_output=True, text=True)
+        seconds = {"clock": time.perf_counter() - start, "CPU": _children_seconds() - before}
+        is_mistake = any("/nowhere" in argument for argument in arguments)
+        if bool(done.returncode) != is_mistake:  # another answer is no measure of this one
+            raise SystemExit(f"{command} in {self.directory}: exit status {done.returncode}\n{done.stderr[-2000:]}")
+        return seconds
 
 
 def _children_seconds() -> float:
