@@ -68,17 +68,8 @@ def write_vectors(folder: Path, n: int = 360, n_columns: int = 523) -> Path:
     X = (rng.normal(size=(7, n_columns))[y] * 0.2 + rng.normal(size=(n, n_columns))).astype(np.float32)
     recordings = (np.arange(n) // 3).astype(str)
     is_validation = draw_folds(y, recordings, 6, 0) == 0
-    path = folder / "vectors.npz"
-    np.savez(
-        path,
-        genres=[f"genre {i}" for i in range(7)],
-        X_train=X[~is_validation],
-        y_train=y[~is_validation],
-        recordings_train=recordings[~is_validation],
-        X_validation=X[is_validation],
-        y_validation=y[is_validation],
-    )
-    return path
+    genres = np.array([f"genre {i}" for i in range(7)])
+    return epochs.save_data(folder / "vectors.npz", genres, X, y, recordings, is_validation)
 
 
 def train_classical(checkout: Path, path: Path) -> dict[str, float]:

@@ -60,10 +60,16 @@ def write_demo_clips(folder: Path) -> Path:
     y = genre.cat.codes.to_numpy()
     recordings = clips["recording"].to_numpy(str)
     is_validation = draw_folds(genre, recordings, 6, 0) == 0
-    path = folder / "clips.npz"
+    return save_data(folder / "clips.npz", genre.cat.categories.to_numpy(str), X, y, recordings, is_validation)
+
+
+def save_data(
+    path: Path, genres: np.ndarray, X: np.ndarray, y: np.ndarray, recordings: np.ndarray, is_validation: np.ndarray
+) -> Path:
+    """Save what both checkouts train on, by the names of `genre.models.TrainingData`, and return the path."""
     np.savez(
         path,
-        genres=genre.cat.categories.to_numpy(str),
+        genres=genres,
         X_train=X[~is_validation],
         y_train=y[~is_validation],
         recordings_train=recordings[~is_validation],

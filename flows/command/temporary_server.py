@@ -20,7 +20,6 @@ STARTUP_TIMEOUT_S = 180
 #: What Prefect sets for its own temporary server: no pages, and only the services that a single run needs.
 _EPHEMERAL_ENV = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
-
 #: Program of the server.
 _PROCESS = Path(__file__).with_name("server_process.py")
 

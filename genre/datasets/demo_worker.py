@@ -3,38 +3,26 @@
 Its supervision and its messages are described in `genre.workers.pool`.
 """
 
-import os
-import sys
-import traceback
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
 
 from genre.datasets import demo
-
-#: Seconds that a worker process waits for its next batch before it ends by itself.
-_IDLE_S = 60.0
+from genre.workers.worker_process import ComputeBatch, run_worker
 
 
-def _write_batches(pipe: Connection) -> None:
-    """Write the recordings of each table that comes through the pipe."""
-    directory, seed = pipe.recv()
-    pipe.send(("ready", None))
-    while pipe.poll(_IDLE_S):
-        for position, row in enumerate(pipe.recv().itertuples()):
-            pipe.send(("at", position))
-            demo.write_recording(directory, row.genre, row.number, seed)
-        pipe.send(("done", None))
+def _prepare(message: tuple[Path, int]) -> ComputeBatch:
+    return partial(_write_recordings, *message)
 
 
-def _main(pipe: Connection) -> None:
-    try:
-        _write_batches(pipe)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the process that started this one is gone
-    except Exception as error:
-        traceback.print_exc()
-        why = f"the demo corpus cannot be written ({type(error).__name__}: {error}); see whether the disk is full"
-        pipe.send(("refused", why))
+def _write_recordings(directory: Path, seed: int, batch: pd.DataFrame, on_row: Callable[[int], object]) -> None:
+    """Write the recordings of a table."""
+    for position, (genre, number) in enumerate(zip(batch["genre"], batch["number"], strict=True)):
+        on_row(position)
+        demo.write_recording(directory, genre, number, seed)
 
 
 if __name__ == "__main__":
-    _main(Connection(int(sys.argv[1])))
+    run_worker(_prepare, "the demo corpus cannot be written")

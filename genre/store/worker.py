@@ -3,22 +3,15 @@
 Its supervision and its messages are described in `genre.workers.pool`.
 """
 
-import os
-import sys
-import traceback
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
 from genre.config import AudioConfig
-from genre.errors import GenreError
 from genre.store import computing, parts, reference_clip
-
-#: Seconds that a worker process waits for its next batch before it ends by itself.
-_IDLE_S = 60.0
+from genre.workers.worker_process import ComputeBatch, run_worker
 
 
 @dataclass(frozen=True)
@@ -52,30 +45,13 @@ class BuildWork:
         computing.write_crashed_part(row, self.config, self.directory, why, self.families)
 
 
-def _compute_batches(pipe: Connection) -> None:
-    """Write a part of each table of clips that comes through the pipe."""
-    config, directory, families = pipe.recv()
+def _prepare(message: tuple[AudioConfig, Path, tuple[str, ...]]) -> ComputeBatch:
+    """Check that this process computes as the store's others did, and return the function that writes a part."""
+    config, directory, families = message
     for family in families:
         reference_clip.check_reference(config, directory, family)
-    pipe.send(("ready", None))
-    while pipe.poll(_IDLE_S):
-        computing.compute_part(pipe.recv(), config, directory, families, on_clip=lambda at: pipe.send(("at", at)))
-        pipe.send(("done", None))
-
-
-def _main(pipe: Connection) -> None:
-    try:
-        _compute_batches(pipe)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the process that started this one is gone
-    except GenreError as error:
-        pipe.send(("refused", error))
-    except Exception as error:
-        traceback.print_exc()
-        why = f"features cannot be written ({type(error).__name__}: {error}); see whether the disk is full"
-        pipe.send(("refused", why))
+    return lambda batch, on_row: computing.compute_part(batch, config, directory, families, on_clip=on_row)
 
 
 if __name__ == "__main__":
-    os.dup2(2, 1)  # decoders print to the standard output
-    _main(Connection(int(sys.argv[1])))
+    run_worker(_prepare, "features cannot be written")
