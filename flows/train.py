@@ -7,7 +7,7 @@ if __name__ == "__main__":  # above the other imports, so that mistakes are answ
     main(__file__, checks.check_train)
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,16 @@ from genre.training.job import TrainingJob, code_digest, prepare_training, read_
 from genre.workspace import Workspace
 from tracking import cost, packaging, results, runs
 
+#: Largest number of trainings at a time.
+MAX_AT_ONCE = 2
+
 #: Held by a thread that trains a model while it works in this process: matplotlib is for one thread at a time, and two
 #: that compute the same missing input would do so twice. Only the training processes themselves overlap.
 _TURN = threading.Lock()
+
+#: Threads that train, the same for all flows of this process: matplotlib keeps the fonts of every thread that has
+#: drawn, with four open files.
+_THREADS = ThreadPoolExecutor(MAX_AT_ONCE)
 
 
 @flow(name="train", flow_run_name="train {dataset}")
@@ -115,39 +122,54 @@ def n_folds(material: Material, name: str, folds: int) -> int:
 def _train_models(
     material: Material, jobs: dict[str, TrainingJob], parent: str, missing: dict[str, str]
 ) -> dict[str, ModelOutcome]:
-    """Train models on vectors some at a time, then the others one at a time, and return the outcome of each.
+    """Train the networks one after another and, beside them, the models on vectors; return the outcome of each.
 
-    The fit is the smaller part of a training on a small data set, and most of the rest runs on one core. A network uses
-    all cores, or the GPU, and the memory of several.
+    Never two networks at a time: one uses the GPU, or most of the cores, and the memory of several others.
     """
-    small = [name for name, job in jobs.items() if is_vector(job.inputs[0])]
-    with ThreadPoolExecutor(_n_at_once(material)) as threads, process.open_lifeline() as lifeline:
-        # the longest, CatBoost, is the last of the registry; begun first, it keeps no core waiting at the end
-        futures = {
-            name: threads.submit(copy_context().run, _train_or_skip, material, jobs[name], parent, missing, lifeline)
-            for name in reversed(small)
-        }
-        try:
-            outcomes = {name: future.result() for name, future in futures.items()}
-        except BaseException:  # the flow is being cancelled: what runs ends with the lifeline
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-    outcomes |= {name: _train_or_skip(material, jobs[name], parent, missing) for name in jobs if name not in outcomes}
+    is_cancelled = threading.Event()
+    futures: list[Future[dict[str, ModelOutcome]]] = []
+    try:
+        with process.open_lifeline() as lifeline:
+
+            def train_in_turn(names: list[str]) -> dict[str, ModelOutcome]:
+                left = (name for name in names if not is_cancelled.is_set())
+                return {name: _train_or_skip(material, jobs[name], parent, missing, lifeline) for name in left}
+
+            for names in _split_into_parts(material, list(jobs)):
+                futures.append(_THREADS.submit(copy_context().run, train_in_turn, names))
+            try:
+                outcomes = {name: outcome for future in futures for name, outcome in future.result().items()}
+            except BaseException:  # the flow is being cancelled: what runs ends with the lifeline
+                is_cancelled.set()
+                raise
+    finally:
+        wait(futures)
     return {name: outcomes[name] for name in jobs}
 
 
-def _n_at_once(material: Material) -> int:
-    """Return the number of models on vectors to train at a time.
+def _split_into_parts(material: Material, names: list[str]) -> list[list[str]]:
+    """Return the models that are trained one after another, as one or more parts, in the order in which these begin.
 
-    Two hold less memory than one network (0.9 of 1.0 GB on the demo). On a large data set every fit uses all cores, and
-    takes gigabytes.
+    The longest begin first, so that no core waits for them at the end: the networks, then CatBoost, which is the last
+    of the registry. Where all are one part the networks are its last, since they may take hours.
     """
-    return 1 if len(material.clips) >= LARGE_CLIPS else min(2, cpu_count())
+    networks = [name for name in names if not is_vector(models.get_model(name).input_names[0])]
+    others = [name for name in reversed(names) if name not in networks]
+    return [networks, *([name] for name in others)] if _n_at_once(material) > 1 else [others + networks]
+
+
+def _n_at_once(material: Material) -> int:
+    """Return the number of trainings at a time.
+
+    The fit is the smaller part of a training on a small data set, and most of the rest runs on one core. On a large
+    data set every fit uses all cores, and takes gigabytes.
+    """
+    return 1 if len(material.clips) >= LARGE_CLIPS else min(MAX_AT_ONCE, cpu_count())
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train {job.model}")
 @cost.timed
-def train_model(material: Material, job: TrainingJob, parent: str, lifeline: int | None = None) -> ModelStatus:
+def train_model(material: Material, job: TrainingJob, parent: str, lifeline: int) -> ModelStatus:
     """Train a model in its own process, or reuse its finished training, and log it.
 
     Returns
@@ -186,7 +208,7 @@ def _log_training(material: Material, job: TrainingJob, folder: Path, run_id: st
     runs.finish_run(run_id)
 
 
-def _run_training(folder: Path, job: TrainingJob, run_id: str, lifeline: int | None) -> None:
+def _run_training(folder: Path, job: TrainingJob, run_id: str, lifeline: int) -> None:
     """Run a training; show its epochs in a progress bar and log them to MLflow as they end."""
     n_epochs = job.params.get("epochs")
     with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
@@ -241,7 +263,7 @@ def _training_folder(material: Material, job: TrainingJob) -> Path:
 
 
 def _train_or_skip(
-    material: Material, job: TrainingJob, parent: str, missing: dict[str, str], lifeline: int | None = None
+    material: Material, job: TrainingJob, parent: str, missing: dict[str, str], lifeline: int
 ) -> ModelOutcome:
     """Train a model if the data set has its inputs; a failure is logged and does not end the experiment."""
     if not material.has_audio and job.inputs != ["features"]:

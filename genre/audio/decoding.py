@@ -137,22 +137,69 @@ def decode_audio(
     return _resample(y, sr_native, sr, resampler)
 
 
+class NativeWindow(NamedTuple):
+    """Clip of a track as it was decoded, before it is resampled.
+
+    Attributes
+    ----------
+    start_s : float
+        Start, seconds.
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Mono samples.
+    sr : int
+        Their sampling rate, Hz.
+    """
+
+    start_s: float
+    y: np.ndarray
+    sr: int
+
+    def resample(self, config: AudioConfig) -> np.ndarray:
+        """Return the samples at ``config.sr``."""
+        return _resample(self.y, self.sr, config.sr, config.resampler)
+
+
 def decode_windows(
     source: AudioSource, config: AudioConfig, *, max_s: float = math.inf, notes: set[str] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Decode the consecutive clips of a track in one pass over the file.
+    """Decode the consecutive clips of a track in one pass over the file, and resample them.
 
-    Each clip equals what `decode_audio` returns for that window, but for the noise of AAC and coarse time stamps. The
-    track is cut before it is resampled, as the clips were that models are trained on. Cut afterwards, each clip would
-    contain some of its neighbours through the resampling filter, which moves a feature of the quiet top band by several
-    per cent.
+    Each clip equals what `decode_audio` returns for that window, but for the noise of AAC and coarse time stamps.
+
+    Parameters
+    ----------
+    source, config, max_s, notes
+        As for `decode_native_windows`.
+
+    Yields
+    ------
+    (float, np.ndarray [shape=(n,), dtype=float32])
+        Start, seconds, and samples of each window, as from `decode_native_windows`, at ``config.sr``.
+
+    Raises
+    ------
+    AudioError, OSError, MemoryError
+        As from `decode_native_windows`.
+    """
+    for window in decode_native_windows(source, config, max_s=max_s, notes=notes):
+        yield window.start_s, window.resample(config)
+
+
+def decode_native_windows(
+    source: AudioSource, config: AudioConfig, *, max_s: float = math.inf, notes: set[str] | None = None
+) -> Iterator[NativeWindow]:
+    """Decode the consecutive clips of a track in one pass over the file, each to be resampled by itself.
+
+    The track is cut before it is resampled, as the clips were that models are trained on. Cut afterwards, each clip
+    would contain some of its neighbours through the resampling filter, which moves a feature of the quiet top band by
+    several per cent.
 
     Parameters
     ----------
     source : str, Path or bytes
         The path of a file, or its content.
     config : AudioConfig
-        Its ``sr``, ``clip_s`` and ``resampler`` are used.
+        Its ``clip_s`` is used.
     max_s : float
         Longest track accepted, seconds; by default any.
     notes : set of str, optional
@@ -161,10 +208,10 @@ def decode_windows(
 
     Yields
     ------
-    (float, np.ndarray [shape=(n,), dtype=float32])
-        Start, seconds, and samples of each window, by the rule of `window_starts`. Pass each to `prepare_clip`: a
-        single window may be silent where the track is not. Windows are decoded on demand and only one is kept in
-        memory, since a file of a few kilobytes may last for hours.
+    NativeWindow
+        By the rule of `window_starts`. Pass each, resampled, to `prepare_clip`: a single window may be silent where the
+        track is not. Windows are decoded on demand and only one is kept in memory, since a file of a few kilobytes may
+        last for hours.
 
     Raises
     ------
@@ -187,7 +234,7 @@ def decode_windows(
             return
         if start_s >= max_s:
             refuse_length(max_s)
-        yield start_s, _resample(y, sr, config.sr, config.resampler)
+        yield NativeWindow(start_s, y, sr)
         n += 1
     if not n:
         raise AudioError("empty", f"{name_source(source)}: no audio in it; give a file with sound")

@@ -548,7 +548,8 @@ def write_recording(directory: Path, genre: str, number: int, seed: int) -> None
             f.comment = _label(seed)
             f.write(render_recording(genre, number, seed=seed))
 
-    write_atomically(recording_path(directory, genre, number), write)
+    # libsndfile waits until a FLAC file is on the disk, and `_is_done` finds what a power failure leaves of one
+    write_atomically(recording_path(directory, genre, number), write, sync=False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from genre import models
 from genre.core import CORE, TRAINING, source_digest
+from genre.errors import DataError
 from genre.files import read_json, write_json, write_table
 from genre.probabilities import tables
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,42 @@ def prepare_training(directory: Path, job: TrainingJob, clips: pd.DataFrame) -> 
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
-    """Return the result of a finished training, or None."""
-    return read_json(directory / "result.json")
+    """Return the result of a finished training; None if it is not finished, or one of its files is damaged.
+
+    Of damage there is a warning too: the training is left out, and made again by the next one of the same job.
+    """
+    try:
+        result: dict[str, Any] | None = read_json(directory / "result.json")
+        if result is not None:
+            _read_specification(directory)
+            for path in directory.glob("*.json"):
+                read_json(path)
+            for path in directory.glob("*.parquet"):
+                pq.read_metadata(path)
+    except (DataError, OSError, ValueError) as error:
+        _log.warning("training %s is left out: %s", directory.name, error)
+        return None
+    return result
 
 
 def read_job(directory: Path) -> TrainingJob:
-    """Read the job that `prepare_training` wrote."""
-    return TrainingJob(**read_json(directory / "job.json"))
+    """Read the job that `prepare_training` wrote.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged.
+    """
+    return TrainingJob(**_read_specification(directory))
+
+
+def _read_specification(directory: Path) -> dict[str, Any]:
+    """Read the fields of a job, which may be those of an older version of this package."""
+    path = directory / "job.json"
+    job: dict[str, Any] | None = read_json(path)
+    if job is None:
+        raise DataError(f"{path} is missing; remove the folder, and the model is trained again")
+    return job
 
 
 def held_out_probabilities(directory: Path) -> pd.DataFrame:

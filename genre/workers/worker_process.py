@@ -24,8 +24,8 @@ def run_worker(prepare: Callable[[Any], ComputeBatch], failure: str) -> None:
     Parameters
     ----------
     prepare : callable
-        Called with `Work.initial_message` of `genre.workers.pool`; returns the function that works through a batch. Its
-        result is not sent.
+        Called with `Work.initial_message` of `genre.workers.pool`; returns the function that works through a batch,
+        whose result is sent.
     failure : str
         What to report, before the reason, of an error that is no `GenreError`.
     """
@@ -46,5 +46,4 @@ def _compute_batches(pipe: Connection, prepare: Callable[[Any], ComputeBatch]) -
     compute = prepare(pipe.recv())
     pipe.send(("ready", None))
     while pipe.poll(_IDLE_S):
-        compute(pipe.recv(), lambda position: pipe.send(("at", position)))
-        pipe.send(("done", None))
+        pipe.send(("done", compute(pipe.recv(), lambda position: pipe.send(("at", position)))))

@@ -117,9 +117,7 @@ def _open_source(source: AudioSource) -> AbstractContextManager[BinaryIO]:
                 "undecodable", f"{source}: cannot be opened: it is a folder, a pipe or a device; give a file"
             )
         return Path(source).open("rb", buffering=0)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        if is_system_error(error):
-            raise
+    except ValueError as error:  # a name with a zero byte
         raise AudioError("undecodable", f"{source}: cannot be opened: {_error_text(error)}") from error
 
 

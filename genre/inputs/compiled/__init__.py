@@ -1,6 +1,6 @@
 """The costly steps of `genre.inputs.stft` as plain loops, compiled by numba and kept on disk.
 
-Each loop does what numpy does there, which stays the reference. They are compiled once on a machine, in ten seconds,
+Each loop does what numpy does there, which stays the reference. They are compiled once on a machine, in eight seconds,
 whichever copy of the package asks first; see `genre.inputs.compiled.disk_cache`.
 """
 
@@ -13,8 +13,7 @@ import numpy as np
 
 from genre.config import AudioConfig
 from genre.inputs import filterbanks
-from genre.inputs.compiled import signals, spectra
-from genre.inputs.compiled.disk_cache import lock_cache
+from genre.inputs.compiled import disk_cache, signals, spectra
 from genre.inputs.stft import FEATURE_MELS, SHAPE_COLUMNS, Analysis, power_spectrum
 
 _scratch = spectra.ScratchArrays()
@@ -134,16 +133,34 @@ class CompiledAnalysis(Analysis):
 
 
 def load_loops() -> None:
-    """Compile every loop, or load it from disk; of processes that start together one compiles, and the others wait."""
-    with lock_cache(spectra.analyse_frames):
-        analysis = CompiledAnalysis(np.ones(1, np.float32), AudioConfig())
-        rows = analysis.by_frame(["power", "mel"])
-        analysis.find_peaks(rows["power"], 1, 3)
-        analysis.central_moments(analysis.y)
-        analysis.mean_and_std(rows["mel"])
-        analysis.count_sign_changes()
-        analysis.mean_squares()
-        analysis.autocorrelate(np.ones(2), np.ones(2))
+    """Compile every loop, or load it from disk; of processes that start together each compiles what no other does."""
+    loads = {spectra.analyse_frames: _load_pass_over_frames, spectra.sum_window_spectra: _load_other_loops}
+    elsewhere = []
+    for loop, load in loads.items():
+        with disk_cache.lock_cache(loop, 0) as is_mine:
+            if is_mine:
+                load()
+            else:
+                elsewhere.append(loop)
+    for loop in elsewhere:
+        with disk_cache.lock_cache(loop, disk_cache.PATIENCE_S):
+            loads[loop]()
+
+
+def _load_pass_over_frames() -> None:
+    """Compile what the pass over the frames calls, or load it."""
+    CompiledAnalysis(np.ones(1, np.float32), AudioConfig()).by_frame(["power"])
+
+
+def _load_other_loops() -> None:
+    """Compile the other loops, or load them: together they take nearly as long."""
+    analysis = CompiledAnalysis(np.ones(1, np.float32), AudioConfig())
+    analysis.find_peaks(np.ones((1, 4), np.float32), 1, 3)
+    analysis.central_moments(analysis.y)
+    analysis.mean_and_std(np.ones((1, 2), np.float32))
+    analysis.count_sign_changes()
+    analysis.mean_squares()
+    analysis.autocorrelate(np.ones(2), np.ones(2))
 
 
 def _round_up(n: int, divisor: int) -> int:

@@ -18,7 +18,7 @@ from numba.core.caching import UserWideCacheLocator
 _config: Any = numba.config
 
 #: Seconds to wait for another process that compiles; after that this one does so too.
-_PATIENCE_S = 120.0
+PATIENCE_S = 120.0
 
 
 class ContentLocator(UserWideCacheLocator):
@@ -62,12 +62,25 @@ def compile_loop(function: Callable[..., Any]) -> Any:
 
 
 @contextmanager
-def lock_cache(loop: Any) -> Iterator[None]:
-    """Hold a lock for the first call of a loop: of processes that start together one compiles, and the others wait."""
-    lock = filelock.FileLock(Path(loop.stats.cache_path) / ".lock")
+def lock_cache(loop: Any, patience_s: float) -> Iterator[bool]:
+    """Hold a lock for the first call of a loop, so that of processes which start together one compiles it.
+
+    Parameters
+    ----------
+    loop : callable
+        From `compile_loop`.
+    patience_s : float
+        Seconds to wait for another process that holds the lock, 0 or more.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held.
+    """
+    lock = filelock.FileLock(Path(loop.stats.cache_path) / f".{loop.__name__}.lock")
     with suppress(filelock.Timeout):
-        lock.acquire(timeout=_PATIENCE_S)
+        lock.acquire(timeout=patience_s)
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()

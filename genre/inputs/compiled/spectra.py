@@ -394,7 +394,8 @@ def sum_window_spectra(signal: np.ndarray, window: np.ndarray, tools: Tools) -> 
     n_windows = len(signal) - len(window) + 1
     scale = np.zeros(n_windows + _STEP)
     padded = np.zeros(len(signal) + _STEP)
-    padded[: len(signal)] = signal
+    for t in range(len(signal)):  # to assign the slice, numba would compile the text of its error: two seconds
+        padded[t] = signal[t]
     for t in range(n_windows):
         energy = 0.0
         for n in range(len(window)):

@@ -266,13 +266,20 @@ def test_an_unknown_codec_is_undecodable(files, read):
     assert caught.value.status == "undecodable"
 
 
-@pytest.mark.parametrize("name", ["missing.wav", ".", "pipe.wav", "zero\0byte.wav"])
+@pytest.mark.parametrize("name", [".", "pipe.wav", "zero\0byte.wav"])
 def test_a_path_that_is_no_file_is_undecodable(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.wav")
     for read in (lambda path: decoding.decode_audio(path, sr=22050), decoding.read_duration_s):
         with pytest.raises(AudioError, match="cannot be opened") as caught:
             read(tmp_path / name)
         assert caught.value.status == "undecodable"
+
+
+def test_what_the_system_reports_of_a_file_is_no_fault_of_its_content(tmp_path):
+    """A disk that is away shows as a missing file."""
+    for read in (lambda path: decoding.decode_audio(path, sr=22050), decoding.read_duration_s):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "missing.wav")
 
 
 @pytest.mark.parametrize(

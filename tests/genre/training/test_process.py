@@ -15,6 +15,7 @@ import pytest
 from genre import evaluate, models
 from genre.config import AudioConfig
 from genre.errors import TrainingError
+from genre.files import write_json, write_table
 from genre.inputs.features import FEATURE_NAMES
 from genre.probabilities import tables
 from genre.store import contents
@@ -277,3 +278,15 @@ def wait_for_child(pid: int) -> int:
                 return child.pid
         time.sleep(0.1)
     raise AssertionError("the training process never started")
+
+
+@pytest.mark.parametrize("name", ["result.json", "scores.json", "job.json", "probabilities.parquet"])
+def test_a_training_with_a_damaged_file_is_left_out_with_a_line(tmp_path, caplog, name):
+    """An empty result of any training ended every promotion with a traceback."""
+    for file in ("result.json", "scores.json", "job.json"):
+        write_json(tmp_path / file, {"fit_seconds": 1.0})
+    write_table(tmp_path / "probabilities.parquet", pd.DataFrame({"a": [1.0]}))
+    assert read_result(tmp_path) == {"fit_seconds": 1.0}
+    (tmp_path / name).write_bytes(b"")
+    assert read_result(tmp_path) is None
+    assert f"training {tmp_path.name} is left out" in caplog.text
