@@ -14,6 +14,8 @@ class PromotionOutcome(StrEnum):
 
     PROMOTED = "promoted"
     REFUSED = "refused"
+    #: Nothing could be decided, as the champion cannot be scored or is gone; the next promotion decides anew.
+    UNDECIDED = "undecided"
     #: The ensemble is a registered version already, and the decision on it stands.
     UNCHANGED = "unchanged"
     #: Versions of this data set cannot be registered beside the champion.

@@ -80,8 +80,12 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
     if standing:
         sentence = f"nothing to register: this network is already version {version.version} of {name} ({standing})"
         return PromotionDecision(PromotionOutcome.UNCHANGED, sentence)
+    if hold := registry.describe_hold(name):
+        return PromotionDecision(PromotionOutcome.UNDECIDED, f"version {version.version} of {name}: undecided: {hold}")
     if champion and not registry.gives_way(champion):
         return _keep_champion(version, champion, is_new=is_new)
+    if champion is None and (lost := registry.find_lost_champion(name, str(version.version))):
+        return _leave_undecided(version, lost)
     aliases.promote_version(name, version, champion)
     remark = f"over version {champion.version}, which was not trained on music of yours" if champion else ""
     text = f"promoted {remark}".strip()
@@ -100,6 +104,15 @@ def _keep_champion(version: ModelVersion, champion: ModelVersion, *, is_new: boo
     MlflowClient().set_model_version_tag(version.name, version.version, "decision", text)
     sentence = f"version {version.version} of {version.name}: {text}; {_alias_advice(version)}"
     return PromotionDecision(PromotionOutcome.REFUSED, sentence)
+
+
+def _leave_undecided(version: ModelVersion, lost_champion: str) -> PromotionDecision:
+    """Leave a registered model that has lost its champion without one."""
+    reason = registry.describe_lost_champion(version.name, lost_champion)
+    text = aliases.defer_version(version.name, version, [reason])
+    MlflowClient().set_model_version_tag(version.name, version.version, "decision", text)
+    sentence = f"version {version.version} of {version.name}: {text}; {_alias_advice(version)}"
+    return PromotionDecision(PromotionOutcome.UNDECIDED, sentence)
 
 
 def _alias_advice(version: ModelVersion) -> str:

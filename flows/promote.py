@@ -26,7 +26,9 @@ from flows.parameters import (
     Dataset,
     MinGain,
     MinPrecision,
+    OtherData,
     RegistryName,
+    Replace,
     Source,
     VariantName,
     current_settings,
@@ -36,12 +38,13 @@ from genre import datasets, ensemble, evaluate, models
 from genre.errors import DataError
 from genre.files import read_json
 from genre.probabilities import tables
+from genre.splits import sounds
 from genre.store import contents, parts
 from genre.training import selection
 from genre.training.job import code_digest, held_out_probabilities, read_job, read_result
 from genre.workspace import PROJECT_DIR, Workspace
 from tracking import aliases, cost, model_card, packaging, registry, results, runs
-from tracking.gate import SkipReason, Verdict, evaluate_version, log_gain
+from tracking.gate import SOUNDS, SPENT, SkipReason, Verdict, evaluate_version, log_gain
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def promote(
     registry_name: RegistryName = "genre",
     min_gain: MinGain = 0.0,
     min_precision: MinPrecision = TARGET_PRECISION,
+    replace: Replace = False,
+    other_data: OtherData = False,
 ) -> PromotionDecision:
     """Choose the best ensemble on held-out clips, register it, and make it champion if it is better on test.
 
@@ -104,7 +109,9 @@ def promote(
                 'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
         chosen = choose_ensemble(material, candidates, run_id, min_precision)
-        decision = decide_promotion(material, chosen, registry_name, run_id, min_gain)
+        decision = decide_promotion(
+            material, chosen, registry_name, run_id, min_gain, replace=replace, other_data=other_data
+        )
         label = chosen.spec.label
         outcomes = _model_outcomes(candidates, label, run_id)
         combined = {} if label in candidates else {label: chosen.table}  # an ensemble of one is its model
@@ -118,8 +125,7 @@ def best_trainings(material: Material) -> dict[str, Path]:
     """Return the best finished training of each model on the current data, split, configuration and code."""
     best: dict[str, tuple[tuple[float, bool], Path]] = {}
     for folder in material.workspace.training_dirs():
-        job = read_json(folder / "job.json")
-        if not read_result(folder) or not _is_current(material, job):
+        if not read_result(folder) or not _is_current(material, job := read_json(folder / "job.json")):
             continue
         name = job["model"]
         auc = read_json(folder / "scores.json")["validation_track_macro_auc"]
@@ -162,20 +168,46 @@ def choose_ensemble(material: Material, candidates: Mapping[str, Path], run_id: 
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def decide_promotion(
-    material: Material, candidate: Candidate, name: str, run_id: str, min_gain: float
+    material: Material,
+    candidate: Candidate,
+    name: str,
+    run_id: str,
+    min_gain: float,
+    *,
+    replace: bool = False,
+    other_data: bool = False,
 ) -> PromotionDecision:
     """Register the candidate unless it is a version already, and compare it with the champion."""
+    if hold := registry.describe_hold(name):
+        return PromotionDecision(PromotionOutcome.UNDECIDED, f"not registered: {hold}")
     champion = registry.find_version_by_alias(name, "champion")
     version = registry.find_version_by_digest(name, candidate.digest)
-    if refusal := _registration_refusal(material, champion, name):
+    if refusal := _registration_refusal(material, champion, name, other_data=other_data):
         if version and "decision" in version.tags:
             return _already_registered(version, version.tags["decision"])
         return refusal
-    if version and (standing := _standing_decision(version, champion)):
+    if version and (standing := _standing_decision(version, champion, replace=replace)):
         return standing
     version = version or _log_and_register(material, candidate, name, run_id)
+    verdict = _judge_version(material, candidate, version, champion, min_gain, replace=replace)
+    return _apply_verdict(name, version, champion, verdict)
+
+
+def _judge_version(
+    material: Material,
+    candidate: Candidate,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    min_gain: float,
+    *,
+    replace: bool,
+) -> Verdict:
+    """Compare a version with the champion, and log the comparison and its model card."""
     test = candidate.table[candidate.table["split"] == "test"]
-    gives_way = champion is not None and _gives_way(material, champion)
+    store = material.workspace.store_dir(material.config)
+    test_clips = material.clips[material.clips["clip_id"].isin(test.index)]
+    n_recordings = test["recording"].nunique()
+    n_earlier = registry.count_comparisons(version.name, n_recordings)
     verdict = evaluate_version(
         version,
         champion,
@@ -183,14 +215,19 @@ def decide_promotion(
         material.clips,
         material.config,
         min_gain=min_gain,
-        skip_reason=SkipReason.OTHER_MUSIC if gives_way else None,
-        computed_here=contents.is_made_here(material.workspace.store_dir(material.config)),
+        error=evaluate.spend_error(n_earlier),
+        skip_reason=_reason_to_skip(material, champion, replace=replace),
+        lost_champion=None if champion else registry.find_lost_champion(version.name, str(version.version)),
+        sounds=sounds.fingerprint_clips(test_clips, store) if champion else None,
+        computed_here=contents.is_made_here(store),
     )
     for note in verdict.notes:
         get_run_logger().log(note.level, "%s", note.text)
-    _write_model_card(material, candidate, version, verdict)
+    if verdict.finding in SPENT:
+        registry.record_comparison(version.name, n_recordings)
+    _write_model_card(material, candidate, version, verdict, n_earlier)
     log_gain(version, champion, verdict)
-    return _apply_verdict(name, version, champion, verdict)
+    return verdict
 
 
 def _apply_verdict(
@@ -201,6 +238,9 @@ def _apply_verdict(
         aliases.promote_version(name, version, champion)
         outcome = PromotionOutcome.PROMOTED
         text = f"promoted {verdict.remark}".strip()
+    elif verdict.is_undecided:
+        outcome = PromotionOutcome.UNDECIDED
+        text = aliases.defer_version(name, version, verdict.reasons)
     else:
         outcome = PromotionOutcome.REFUSED
         text = aliases.refuse_version(name, version, champion, verdict.reasons)
@@ -209,14 +249,23 @@ def _apply_verdict(
     return PromotionDecision(outcome, f"version {version.version} of {name}: {text}")
 
 
-def _standing_decision(version: ModelVersion, champion: ModelVersion | None) -> PromotionDecision | None:
+def _reason_to_skip(material: Material, champion: ModelVersion | None, *, replace: bool) -> SkipReason | None:
+    """Return the reason for not comparing with the champion, or None if it must be compared with."""
+    if champion and _gives_way(material, champion):
+        return SkipReason.OTHER_MUSIC
+    return SkipReason.REPLACED if replace else None
+
+
+def _standing_decision(
+    version: ModelVersion, champion: ModelVersion | None, *, replace: bool = False
+) -> PromotionDecision | None:
     """Return the decision on a version that was registered before, or None if it must be made (again)."""
     against = str(champion.version) if champion else ""
     if champion and champion.version == version.version:
         earlier = "the champion"
     elif "rolled_back" in version.tags:
         earlier = f"rolled back on {version.tags['rolled_back']}"
-    elif "decision" in version.tags and version.tags.get("refused_against") == against:
+    elif "decision" in version.tags and version.tags.get("refused_against") == against and not replace:
         earlier = version.tags["decision"]
     else:  # also if the promotion was killed between the two tags
         return None
@@ -256,7 +305,9 @@ def _gives_way(material: Material, champion: ModelVersion) -> bool:
     return registry.gives_way(champion) and not material.synthetic
 
 
-def _registration_refusal(material: Material, champion: ModelVersion | None, name: str) -> PromotionDecision | None:
+def _registration_refusal(
+    material: Material, champion: ModelVersion | None, name: str, *, other_data: bool = False
+) -> PromotionDecision | None:
     """Return the decision not to register a version of this data set beside the champion, or None if one may be."""
     genres = json.loads(champion.tags.get("genres", "[]")) if champion else []
     advice = "use -P registry_name= for another name"
@@ -271,13 +322,22 @@ def _registration_refusal(material: Material, champion: ModelVersion | None, nam
             f"the genres of the champion of {name} are {', '.join(genres)}, "
             f"those of this data set {', '.join(material.genres)}; {advice}"
         )
+    elif not other_data and (trained_on := champion.tags.get("data_set", "")) not in (
+        "",
+        material.workspace.dataset_id,
+    ):
+        objection = (
+            f"the champion of {name} was trained on {trained_on}, and this is {material.workspace.dataset_id}; "
+            f"{advice}, or -P other_data=true to let this data set compete for the name"
+        )
     else:
         return None
     return PromotionDecision(PromotionOutcome.NOT_REGISTERED, f"not registered: {objection}")
 
 
 def _log_and_register(material: Material, candidate: Candidate, name: str, parent: str) -> ModelVersion:
-    """Log the ensemble in a run of its own and register it."""
+    """Log the ensemble in a run of its own, with fingerprints of the clips that it learnt, and register it."""
+    store = material.workspace.store_dir(material.config)
     run_id, _ = runs.open_run(parent, material.workspace, "ensemble", candidate.digest, is_done=False)
     client = MlflowClient()
     choice = candidate.choice
@@ -294,8 +354,10 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
+        SOUNDS: store.name,
     }
-    store = material.workspace.store_dir(material.config)
+    learnt = material.clips[material.clips["split"] != "test"]
+    results.log_sounds(run_id, sounds.fingerprint_clips(learnt, store), store.name)
     model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags, store)
     runs.finish_run(run_id)
     return registry.register_version(name, model_uri, tags, candidate.spec.label)
@@ -316,7 +378,9 @@ def _threshold_metrics(candidate: Candidate) -> dict[str, float]:
     }
 
 
-def _write_model_card(material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict) -> None:
+def _write_model_card(
+    material: Material, candidate: Candidate, version: ModelVersion, verdict: Verdict, n_earlier: float
+) -> None:
     """Write the model card to the version's page in MLflow."""
     client = MlflowClient()
     run_id = str(version.run_id)
@@ -332,5 +396,6 @@ def _write_model_card(material: Material, candidate: Candidate, version: ModelVe
         run_url=f"#/experiments/{experiment}/runs/{run_id}/artifacts/figures/confusion_matrix_test.png",
         ms_per_clip=verdict.ms_per_clip,
         megabytes=registry.size_mb(candidate.trainings),
+        n_earlier=n_earlier,
     )
     client.update_model_version(version.name, version.version, text)

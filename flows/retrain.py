@@ -6,7 +6,8 @@ from flows.cli import main
 if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
     main(__file__, checks.check_retrain)
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from enum import StrEnum
 
 from mlflow.entities.model_registry import ModelVersion
@@ -33,7 +34,9 @@ from flows.parameters import (
     MinPrecision,
     ModelNames,
     NJobs,
+    OtherData,
     RegistryName,
+    Replace,
     Seed,
     Source,
     SplitMethod,
@@ -57,6 +60,7 @@ class RetrainingOutcome(StrEnum):
 
     PROMOTED = "Promoted"
     REFUSED = "Refused"
+    UNDECIDED = "Undecided"
     UNCHANGED = "Unchanged"
     SKIPPED = "Skipped"
 
@@ -66,8 +70,13 @@ OUTCOMES = {
     PromotionOutcome.PROMOTED: RetrainingOutcome.PROMOTED,
     PromotionOutcome.REFUSED: RetrainingOutcome.REFUSED,
     PromotionOutcome.NOT_REGISTERED: RetrainingOutcome.REFUSED,
+    PromotionOutcome.UNDECIDED: RetrainingOutcome.UNDECIDED,
     PromotionOutcome.UNCHANGED: RetrainingOutcome.UNCHANGED,
 }
+
+
+#: Outcomes that are sent as an event: those of a version that came to the gate.
+JUDGED = (RetrainingOutcome.PROMOTED, RetrainingOutcome.REFUSED, RetrainingOutcome.UNDECIDED)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,8 @@ def retrain(
     registry_name: RegistryName = "genre",
     min_gain: MinGain = 0.0,
     min_precision: MinPrecision = TARGET_PRECISION,
+    replace: Replace = False,
+    other_data: OtherData = False,
     min_change: MinChange = 0.0,
     max_drift: DriftTrigger = 0.0,
     n_jobs: NJobs = -1,
@@ -116,8 +127,9 @@ def retrain(
     Returns
     -------
     State
-        Completed, and named after the outcome: ``Promoted``, ``Refused``, ``Unchanged`` (the ensemble is a registered
-        version already) or ``Skipped`` (nothing was trained), with the decision as its message.
+        Completed, and named after the outcome: ``Promoted``, ``Refused``, ``Undecided`` (the champion cannot be scored
+        or is gone), ``Unchanged`` (the ensemble is a registered version already) or ``Skipped`` (nothing was trained),
+        with the decision as its message.
     """
     settings = current_settings()
     checks.check_retrain(settings)
@@ -131,10 +143,12 @@ def retrain(
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         if decision is None:
             train(dataset, source, variant, model, params, seed, folds, weights)
-            promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision)
+            promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision, replace, other_data)
             decision = RetrainingDecision.from_promotion(promotion)
         if datasets.get_dataset(dataset).synthetic:
-            decision = replace(decision, sentence=decision.sentence + register_pretrained(weights, registry_name))
+            decision = replace_fields(
+                decision, sentence=decision.sentence + register_pretrained(weights, registry_name)
+            )
         report_outcome(registry_name, before, decision, run_id)
     return Completed(name=decision.outcome.value, message=decision.sentence)
 
@@ -200,11 +214,11 @@ def changed_share(workspace: Workspace, champion: ModelVersion) -> float:
 @task(cache_policy=NO_CACHE)
 @cost.timed
 def report_outcome(name: str, before: ModelVersion | None, decision: RetrainingDecision, run_id: str) -> None:
-    """Publish the outcome of a retraining: as an artifact, as tags and, if a version was judged, as an event."""
+    """Publish the outcome of a retraining: as an artifact, as tags and, if a version came to the gate, as an event."""
     after = registry.find_version_by_alias(name, "champion")
     outcome = decision.outcome.value
     runs.set_tags(run_id, {"outcome": outcome, "decision": decision.sentence})
     tables.publish_retraining(name, before, after, outcome, decision.sentence, run_id)
-    if decision.outcome in (RetrainingOutcome.PROMOTED, RetrainingOutcome.REFUSED):
+    if decision.outcome in JUDGED:
         drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision.sentence)
     get_run_logger().info("%s", decision.sentence)

@@ -10,23 +10,24 @@ import os
 
 from prefect import flow
 
-from flows.parameters import RegistryName
+from flows.parameters import LiftHold, RegistryName
 from tracking import aliases, runs
 
 
 @flow(name="rollback", flow_run_name="rollback {registry_name}")
-def rollback(registry_name: RegistryName = "genre") -> str:
-    """Reinstate the previous champion; a second rollback undoes the first.
+def rollback(registry_name: RegistryName = "genre", lift: LiftHold = False) -> str:
+    """Reinstate the previous champion, and promote nothing until that is lifted; a second rollback undoes the first.
 
     Returns
     -------
     str
-        A sentence on the versions before and after.
+        A sentence on the versions before and after, or on the hold.
     """
     checks.check_rollback({"registry_name": registry_name})
     runs.connect()
-    decision = aliases.roll_back(registry_name)
+    decision = aliases.lift_hold(registry_name) if lift else aliases.roll_back(registry_name)
     if run_id := os.environ.get("MLFLOW_RUN_ID"):  # set by ``mlflow run``
         runs.set_tags(run_id, {"decision": decision})
-    print(f"{decision}; serving.deploy switches to it by itself, any other server must be restarted", flush=True)
+    note = "" if lift else "; serving.deploy switches to it by itself, any other server must be restarted"
+    print(f"{decision}{note}", flush=True)
     return decision

@@ -17,6 +17,9 @@ from tracking.registry import find_version_by_alias
 #: Suffix of the registered model that exists while aliases are moved: the lock.
 LOCK_SUFFIX = ".promotion"
 
+#: Tags of a refused version: the reasons, and the number of the champion that it was refused against.
+REFUSAL_TAGS = ("refused", "refused_against")
+
 #: Seconds after which the holder of a lock, which needs less than one, must have been killed.
 LOCK_STALE_S = 60.0
 
@@ -51,20 +54,22 @@ def promote_version(name: str, new: ModelVersion, old: ModelVersion | None) -> N
     Raises
     ------
     GenreError
-        If ``champion`` has been moved to a version other than `old`, or stays locked.
+        If ``champion`` has been moved to a version other than `old`, or stays locked, or the model is on hold.
     """
     client = MlflowClient()
     with _alias_lock(name):
+        if hold := registry.describe_hold(name):
+            raise GenreError(hold)
         champion = find_version_by_alias(name, "champion")
         challenger = find_version_by_alias(name, "challenger")
         if (champion and champion.version) != (old and old.version):
             raise GenreError(f"the champion of {name} changed while this version was compared with it; promote again")
         if old is not None:
             client.set_registered_model_alias(name, "previous", old.version)
-        client.set_registered_model_alias(name, "champion", new.version)
+        _set_champion(name, new.version)
         if challenger and challenger.version == new.version:
             client.delete_registered_model_alias(name, "challenger")
-    for tag in ("refused", "refused_against"):
+    for tag in REFUSAL_TAGS:
         if tag in new.tags:
             client.delete_model_version_tag(name, new.version, tag)
 
@@ -79,10 +84,24 @@ def refuse_version(name: str, version: ModelVersion, champion: ModelVersion | No
     return f"refused: {words}"
 
 
+def defer_version(name: str, version: ModelVersion, reasons: list[str]) -> str:
+    """Keep a version on which nothing can be decided now as the ``challenger``; return that as text.
+
+    Without the tags of a refusal, the next promotion decides on it anew.
+    """
+    client = MlflowClient()
+    client.set_registered_model_alias(name, "challenger", version.version)
+    for tag in REFUSAL_TAGS:
+        if tag in version.tags:
+            client.delete_model_version_tag(name, version.version, tag)
+    return f"undecided: {'; '.join(reasons)}"
+
+
 def roll_back(name: str) -> str:
     """Reinstate the previous champion; a second call undoes the first.
 
-    The version that is replaced is tagged ``rolled_back``, and retraining does not promote it again.
+    The version that is replaced is tagged ``rolled_back``, and retraining does not promote it again. Nothing else is
+    promoted either: the registered model is on hold until `lift_hold`, or until a second call.
 
     Returns
     -------
@@ -105,12 +124,48 @@ def roll_back(name: str) -> str:
                 f"there is no champion of {name} before version {champion.version} to roll back to; nothing was changed"
             )
         client.set_registered_model_alias(name, "previous", champion.version)
-        client.set_registered_model_alias(name, "champion", previous.version)
+        _set_champion(name, previous.version)
+        if "rolled_back" in previous.tags:
+            _remove_hold(name)
+        else:
+            since = f"rolled back on {pd.Timestamp.now():%Y-%m-%d %H:%M} from version {champion.version}"
+            client.set_registered_model_tag(name, registry.HOLD, since)
     when = f"{pd.Timestamp.now():%Y-%m-%d %H:%M}, to version {previous.version}"
     client.set_model_version_tag(name, champion.version, "rolled_back", when)
     if "rolled_back" in previous.tags:
         client.delete_model_version_tag(name, previous.version, "rolled_back")
-    return f"version {previous.version} of {name} is champion again; version {champion.version} is now the previous one"
+    held = "" if "rolled_back" in previous.tags else "; nothing is promoted until the hold is lifted by -P lift=true"
+    return (
+        f"version {previous.version} of {name} is champion again; version {champion.version} is now the previous one"
+        f"{held}"
+    )
+
+
+def lift_hold(name: str) -> str:
+    """Lift the hold that a rollback put on a registered model; the champion stays.
+
+    Returns
+    -------
+    str
+        A sentence on what was done.
+    """
+    if registry.describe_hold(name) is None:
+        return f"{name} is not on hold; nothing was changed"
+    _remove_hold(name)
+    return f"the hold on {name} is lifted; the next promotion compares with the champion as usual"
+
+
+def _remove_hold(name: str) -> None:
+    """Remove the hold on a registered model, if there is one."""
+    if registry.read_model_tag(name, registry.HOLD):
+        MlflowClient().delete_registered_model_tag(name, registry.HOLD)
+
+
+def _set_champion(name: str, version: str) -> None:
+    """Point ``champion`` at a version, and remember that the registered model had one."""
+    client = MlflowClient()
+    client.set_registered_model_alias(name, "champion", version)
+    client.set_registered_model_tag(name, registry.LAST_CHAMPION, version)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def render_model_card(
     run_url: str,
     ms_per_clip: float,
     megabytes: float,
+    n_earlier: float = 0.0,
 ) -> str:
     """Write the model card of a version.
 
@@ -62,6 +63,8 @@ def render_model_card(
         Time of a prediction, milliseconds.
     megabytes : float
         Size of the members' files.
+    n_earlier : float
+        Number of earlier comparisons on the same test music.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def render_model_card(
         f"Model: {label}. {_describe_data(clips, data_set)}",
         _describe_networks(choice.members),
         f"## Scores on {_count_tested(test)}\n\n{_format_scores(test)}",
+        _describe_selection(n_earlier),
         _genre_table(genres, level),
         f"Confusion matrix, ROC and reliability: [figures of the run]({run_url}).",
         f"## Confidence\n\n{_describe_confidence(test, choice)}",
@@ -187,6 +191,16 @@ def _count_tested(test: pd.DataFrame) -> str:
     return f"{n_tracks} test tracks ({len(test)} clips) of {n_recordings} recordings"
 
 
+def _describe_selection(n_earlier: float) -> str:
+    """Return how the scores are to be read where earlier versions were compared on the same music; empty otherwise."""
+    if n_earlier < 1:
+        return ""
+    return (
+        f"These are the scores as of its promotion or refusal. About {n_earlier:.0f} versions were judged on this test "
+        "music before: of many, the best looks better than it is."
+    )
+
+
 def _format_scores(test: pd.DataFrame) -> str:
     """Return the scores of clips as a sentence; by track and by clip, a line each, if a track has several clips."""
     method = "(95 % intervals, bootstrap by recording)."
@@ -202,7 +216,7 @@ def _list_scores(table: pd.DataFrame) -> str:
     values = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
     bounds = evaluate.confidence_intervals(table)
     names = {"macro_auc": "macro AUC", "accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log-loss"}
-    return ", ".join(f"{name} {values[key]:.3f} [{_format_interval(*bounds[key])}]" for key, name in names.items())
+    return ", ".join(f"{name} {values[key]:.3f}{_format_interval(*bounds[key])}" for key, name in names.items())
 
 
 def _genre_table(genres: pd.DataFrame, level: tables.Level) -> str:
@@ -212,7 +226,7 @@ def _genre_table(genres: pd.DataFrame, level: tables.Level) -> str:
     ]
     for genre, row in genres.sort_values("auc").head(MAX_GENRES).iterrows():
         taken = f"{row['taken_for']}, {row['taken_share']:.0%}" if row["taken_for"] else ""
-        auc = f"{row['auc']:.3f} [{_format_interval(row['low'], row['high'])}]"
+        auc = f"{row['auc']:.3f}{_format_interval(row['low'], row['high'])}"
         shares = f"{_format_share(row['recall'])} | {_format_share(row['precision'])}"
         lines.append(f"| {genre} | {row['n']} | {auc} | {shares} | {taken} |")
     return "\n".join(lines)
@@ -251,7 +265,8 @@ def _list_weaknesses(genres: pd.DataFrame, choice: ChosenEnsemble, level: tables
 
 
 def _format_interval(low: float, high: float) -> str:
-    return f"{low:.3f}, {high:.3f}"
+    """Return an interval in brackets; empty where there are too few recordings for one."""
+    return "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
 
 
 def _format_share(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +99,39 @@ def log_dataset(run_id: str, clips: pd.DataFrame, name: str, digest: str) -> Non
     log_table(run_id, table, "clips")
 
 
+def log_assignments(run_id: str, assignments: pd.DataFrame) -> None:
+    """Log which split each recording was ever assigned to, so that a workspace that is lost or damaged has it again."""
+    log_table(run_id, assignments[["recording", "split"]], "splits")
+
+
+def restore_assignments(workspace: Workspace) -> pd.DataFrame:
+    """Read the newest split assignments of a data set that MLflow holds, of whichever workspace.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns ``recording`` and ``split``: of the newest run with a table of them or, from before there was one, with
+        the clips of a training.
+
+    Raises
+    ------
+    GenreError
+        If MLflow holds none.
+    """
+    client = MlflowClient()
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    query = f"tags.data_set = '{workspace.dataset_id}'"
+    for run in client.search_runs(experiments, query, max_results=1000, order_by=["attributes.start_time DESC"]):
+        names = {Path(file.path).stem for file in client.list_artifacts(run.info.run_id, "tables")}
+        if name := next((name for name in ("splits", "clips") if name in names), None):
+            table = read_table(run.info.run_id, name)[["recording", "split"]]
+            return table.drop_duplicates("recording").reset_index(drop=True)
+    raise GenreError(
+        f"MLflow holds no splits of {workspace.dataset_id}; if its table is damaged, remove dealt.parquet in "
+        f"{workspace.directory}, and a build assigns all recordings anew"
+    )
+
+
 def log_figure(run_id: str, figure: "Figure", name: str) -> None:
     """Log a figure as ``figures/NAME.png``."""
     MlflowClient().log_figure(run_id, figure, f"figures/{name}.png", save_kwargs=SAVE_OPTIONS)
@@ -155,6 +189,30 @@ def read_table(run_id: str, name: str) -> pd.DataFrame:
     except (MlflowException, OSError) as error:
         raise GenreError(f"cannot download the table {name} of run {run_id}: {error}") from error
     return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def log_sounds(run_id: str, sounds: pd.DataFrame, name: str) -> None:
+    """Log fingerprints of clips, as `genre.splits.sounds` computes them, as ``sounds/NAME.parquet``."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.parquet")
+        sounds.to_parquet(path)
+        MlflowClient().log_artifact(run_id, str(path), "sounds")
+
+
+def read_sounds(run_id: str, name: str) -> pd.DataFrame:
+    """Read fingerprints that `log_sounds` logged.
+
+    Raises
+    ------
+    GenreError
+        If they cannot be downloaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            uri = f"runs:/{run_id}/sounds/{name}.parquet"
+            return pd.read_parquet(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        except (MlflowException, OSError) as error:
+            raise GenreError(f"cannot download the fingerprints of run {run_id}: {error}") from error
 
 
 def _log_importances(run_id: str, directory: Path, model: str) -> None:

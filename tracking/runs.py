@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from genre.errors import GenreError
-from genre.workspace import WorkspaceFolder
+from genre.workspace import WorkspaceFolder, workspace_key
 from tracking import cost, store
 
 #: Error codes of MLflow when its server is unreachable, or its database locked or full.
@@ -234,7 +234,7 @@ def run_url(run_id: str) -> str:
 
 def workspace_id(workspace: WorkspaceFolder) -> str:
     """Return an identifier of a data set in a workspace, for the tags of its runs, that reveals no path."""
-    return hashlib.sha256(str(workspace.directory).encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{workspace_key()}/{workspace.name}".encode()).hexdigest()[:12]
 
 
 def _open_parent(workspace: WorkspaceFolder, title: str) -> str:

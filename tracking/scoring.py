@@ -5,19 +5,24 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
 import soundfile as sf
 
 from genre.config import AudioConfig
-from genre.errors import GenreError
+from genre.errors import AudioError, GenreError
 from genre.store import computing
 from genre.workspace import PROJECT_DIR
 from tracking import registry
 
+#: Seconds to wait before each further attempt to score: for a download that timed out, a disk that was full for a
+#: moment, or a process that was killed for memory.
+RETRY_PAUSES_S = (2.0, 10.0)
 
-def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+
+def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig, *, max_refused: float = 0.0) -> pd.DataFrame:
     """Predict clips with a logged model, in a fresh process with the code it was logged with.
 
     Parameters
@@ -28,23 +33,54 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
         Columns ``clip_id``, ``path``, ``start_s``, ``end_s``.
     config : AudioConfig
         Configuration with which the clips are decoded.
+    max_refused : float
+        Largest share of the clips that the model may refuse. Default 0.
 
     Returns
     -------
     pd.DataFrame
-        Indexed by ``clip_id``; one column per genre. Its ``attrs`` hold ``ms_per_clip``, the time per prediction
-        with the model loaded and warm.
+        Indexed by ``clip_id``, without the clips that were refused; one column per genre. Its ``attrs`` hold
+        ``ms_per_clip``, the time per prediction with the model loaded and warm, and ``n_refused``.
 
     Raises
     ------
     GenreError
-        If the model cannot be downloaded or loaded, or refuses a clip.
+        If the model cannot be downloaded or run in three attempts, or refuses more clips than it may.
     """
+    scored = _score_patiently(model_uri, clips, config)
+    is_refused = scored["error"].notna()
+    refused = scored[is_refused]
+    if len(refused) > max_refused * len(scored):
+        raise GenreError(
+            f"{model_uri} refuses {len(refused)} of {len(scored)} clips; {refused.index[0]}: {refused['error'].iloc[0]}"
+        )
+    predicted = scored[~is_refused].drop(columns="error")
+    predicted.attrs = scored.attrs | {"n_refused": len(refused)}
+    return predicted
+
+
+def _score_patiently(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+    """Score clips, again after a pause where the network, the disk or the memory fails."""
+    for pause_s in RETRY_PAUSES_S:
+        try:
+            return _score_once(model_uri, clips, config)
+        except AudioError:  # a clip that cannot be read is none the better for waiting
+            raise
+        except (GenreError, OSError):
+            time.sleep(pause_s)
+    try:
+        return _score_once(model_uri, clips, config)
+    except OSError as error:
+        raise GenreError(f"cannot score {model_uri}: {error}") from error
+
+
+def _score_once(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.DataFrame:
+    """Return the probabilities of clips and, of those that are refused, the reason as ``error``."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with _start_process(folder) as process:  # it loads its libraries while the clips are cut
             try:
-                model = registry.download_model(model_uri, folder / "model")
+                model = registry.download_model(model_uri, folder / "model", sync=False)
                 task = {"model": str(model), "files": _write_clips(clips, config, folder)}
             except BaseException:
                 process.kill()
@@ -53,11 +89,7 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -> pd.
         if process.returncode:
             last_line = (errors.strip().splitlines() or [f"its process ended with code {process.returncode}"])[-1]
             raise GenreError(f"cannot score {model_uri}: {last_line}")
-        scored = pd.read_parquet(folder / "out.parquet")
-    refused = scored[scored["error"].notna()]
-    if len(refused):
-        raise GenreError(f"{model_uri} refuses {len(refused)} clips; {refused.index[0]}: {refused['error'].iloc[0]}")
-    return scored.drop(columns="error")
+        return pd.read_parquet(folder / "out.parquet")
 
 
 def _start_process(folder: Path) -> subprocess.Popen[str]:
@@ -79,6 +111,10 @@ def _write_clips(clips: pd.DataFrame, config: AudioConfig, folder: Path) -> dict
     files = {}
     for n, clip in enumerate(clips.itertuples()):
         path = folder / f"{n}.wav"
-        sf.write(path, computing.read_clip(clip, config), config.sr, subtype="FLOAT")
+        y = computing.read_clip(clip, config)
+        try:
+            sf.write(path, y, config.sr, subtype="FLOAT")
+        except sf.LibsndfileError as error:  # the disk is full
+            raise OSError(f"cannot write {path}: {error}") from error
         files[str(clip.clip_id)] = str(path)
     return files

@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from flows.material import Material
 from flows.reports import tables
 from genre import evaluate
-from genre.files import read_json, write_table
+from genre.files import read_json, read_or_make_table
 from genre.plots import training
 from genre.probabilities.tables import Level, decision_level
 from genre.training.job import read_result, table_digest
@@ -140,9 +140,7 @@ def compare_models(workspace: Workspace, test: Mapping[str, pd.DataFrame], level
     digests = [table_digest(table).encode() for table in test.values()]
     key = results.derived_key(["evaluate", "probabilities"], names, *digests)
     path = workspace.derived_path(key, "comparisons.parquet")
-    if not path.exists():
-        write_table(path, evaluate.compare_models(test, level=level))
-    return pd.read_parquet(path)
+    return read_or_make_table(path, lambda: evaluate.compare_models(test, level=level))
 
 
 def rank_models(
@@ -237,9 +235,16 @@ def format_leaderboard(board: pd.DataFrame) -> pd.DataFrame:
     if "lead" in board:
         leads = board[["lead", "lead_low", "lead_high"]].itertuples(index=False)
         lead_title, mcnemar_title = LEAD_COLUMNS
-        shown[lead_title] = [f"{m:+.3f} [{low:+.3f}, {high:+.3f}]" if pd.notna(m) else "" for m, low, high in leads]
+        shown[lead_title] = [_format_lead(*lead) for lead in leads]
         shown[mcnemar_title] = [f"p {p:.2g}" if pd.notna(p) else "" for p in board["lead_mcnemar"]]
     return shown.assign(outcome=board["outcome"].map(str).to_numpy())
+
+
+def _format_lead(lead: float, low: float, high: float) -> str:
+    """Format a lead with its interval, or without one where there are too few recordings."""
+    if pd.isna(lead):
+        return ""
+    return f"{lead:+.3f} [{low:+.3f}, {high:+.3f}]" if pd.notna(low) else f"{lead:+.3f}"
 
 
 def _columns_of(board: pd.DataFrame) -> dict[str, str]:

@@ -61,7 +61,7 @@ def publish_retraining(
 
 def _champion_row(when: str, version: ModelVersion | None) -> dict[str, object]:
     """Return a row of the table of champions."""
-    row: dict[str, object] = {"champion": when, "version": "none", "test AUC": None, "run": ""}
+    row: dict[str, object] = {"champion": when, "version": "none", "test AUC as of promotion": None, "run": ""}
     if version is None:
         return row
     run_id = str(version.run_id)
@@ -69,7 +69,7 @@ def _champion_row(when: str, version: ModelVersion | None) -> dict[str, object]:
     metrics = MlflowClient().get_run(run_id).data.metrics
     link = f"[{run_id[:8]}]({page})" if page else f"`{run_id[:8]}`"
     auc = metrics.get("test_track_macro_auc", metrics.get("test_macro_auc"))  # older versions have that of clips only
-    return row | {"version": version.version, "test AUC": auc, "run": link}
+    return row | {"version": version.version, "test AUC as of promotion": auc, "run": link}
 
 
 def format_table(table: pd.DataFrame) -> pd.DataFrame:

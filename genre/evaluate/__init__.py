@@ -19,18 +19,29 @@ from genre.evaluate.calibration import (
     selective_precision,
 )
 from genre.evaluate.comparison import (
+    MAX_ERROR,
     MAX_GENRE_LOSS,
     PairedGain,
     compare_models,
     find_objections,
     mcnemar_test,
     paired_gain,
+    spend_error,
 )
-from genre.evaluate.resampling import bootstrap_metrics, confidence_intervals, summarise_scores
+from genre.evaluate.resampling import (
+    MIN_RECORDINGS,
+    bootstrap_metrics,
+    chance_p_value,
+    confidence_intervals,
+    count_recordings,
+    summarise_scores,
+)
 from genre.evaluate.scores import compute_metrics
 
 __all__ = [
+    "MAX_ERROR",
     "MAX_GENRE_LOSS",
+    "MIN_RECORDINGS",
     "TARGET_PRECISION",
     "PairedGain",
     "Threshold",
@@ -38,9 +49,11 @@ __all__ = [
     "bootstrap_metrics",
     "calibration_error",
     "calibration_scores",
+    "chance_p_value",
     "compare_models",
     "compute_metrics",
     "confidence_intervals",
+    "count_recordings",
     "find_objections",
     "fit_temperature",
     "fit_threshold",
@@ -48,5 +61,6 @@ __all__ = [
     "paired_gain",
     "reliability_steps",
     "selective_precision",
+    "spend_error",
     "summarise_scores",
 ]

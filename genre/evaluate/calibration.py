@@ -140,7 +140,7 @@ def calibration_error(table: pd.DataFrame, *, bins: int = 10) -> float:
     return float(np.average((steps["confidence"] - steps["right"]).abs(), weights=steps["clips"]))
 
 
-def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> Threshold:
+def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION, *, n_errors: float = 0.0) -> Threshold:
     """Fit the confidence threshold that reaches a precision, with its precision and coverage.
 
     The confidence of a clip is its largest probability. The threshold is the smallest confidence that occurs in the
@@ -154,6 +154,9 @@ def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> T
         Probability table of clips that no model was fitted on.
     precision : float
         Target share of correct predictions, above 0, at most 1. Default 0.8.
+    n_errors : float
+        Number of standard errors by which the precision must lie above the target, by Wilson's lower bound (1927): the
+        smallest of many thresholds that reaches a target among few clips does so by luck. Default 0.
 
     Returns
     -------
@@ -174,14 +177,22 @@ def fit_threshold(table: pd.DataFrame, precision: float = TARGET_PRECISION) -> T
     right = np.cumsum((proba.argmax(axis=1) == y_true)[order]) / np.arange(1, len(order) + 1)
     # A threshold keeps all clips of equal confidence, so the precision is taken at the last of each.
     last = np.flatnonzero(np.append(confidence[1:] < confidence[:-1], True))
-    best = float(right[last].max())
-    position = last[right[last] >= min(precision, best)][-1]
+    bound = _lower_bound(right[last], last + 1, n_errors)
+    best = float(bound.max())
+    position = last[bound >= min(precision, best)][-1]
     return Threshold(
         confidence=float(np.clip(confidence[position], 0.0, 1.0)),
         precision=float(right[position]),
         coverage=float(position + 1) / len(order),
         reached=best >= precision,
     )
+
+
+def _lower_bound(share: np.ndarray, n: np.ndarray, n_errors: float) -> np.ndarray:
+    """Return Wilson's lower bound of shares of `n`; the shares themselves for no standard error."""
+    squared = n_errors**2
+    spread = n_errors * np.sqrt(share * (1 - share) / n + squared / (4 * n**2))
+    return (share + squared / (2 * n) - spread) / (1 + squared / n)
 
 
 def selective_precision(table: pd.DataFrame, confidence: float) -> tuple[float, float]:

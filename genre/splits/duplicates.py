@@ -55,8 +55,9 @@ POOLED_BANDS = 3
 #: each chunk, and the page faults take as long as the comparison.
 CHUNK_PAIRS = 16
 
-#: Statistics of timbre and harmony; without the mean of the first MFCC, which is the level.
-_ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
+#: Statistics of timbre and harmony, which an encoder and a gain hardly change; without the mean of the first MFCC, the
+#: level.
+ROBUST_FEATURES = [c for c in FEATURE_NAMES if FAMILIES[c] in ("mfccs", "chroma_stft") and c != "mfccs_1_mean"]
 
 
 def find_duplicates(
@@ -234,8 +235,23 @@ def _chunk_similarities(spectrograms: InputReader | np.ndarray, candidates: np.n
     n = fft.next_fast_len(selected.shape[-1] + MAX_SHIFT, real=True)
     spectra = _residual_spectra(selected, n)
     products = [(spectra[i] * spectra[j].conj()).sum(axis=0) for i, j in inverse.reshape(candidates.shape)]
-    correlation = fft.irfft(products, n)  # by shift; negative shifts wrap around to the end
-    return np.maximum(correlation[:, : MAX_SHIFT + 1].max(axis=1), correlation[:, -MAX_SHIFT:].max(axis=1))
+    return highest_correlations(np.asarray(products), n, MAX_SHIFT)
+
+
+def highest_correlations(products: np.ndarray, n_fft: int, max_shift: int) -> np.ndarray:
+    """Return the highest correlation of each pair over the shifts in time.
+
+    Parameters
+    ----------
+    products : np.ndarray [shape=(m, n_fft // 2 + 1), dtype=complex]
+        Of each pair, the spectrum of one times the conjugate of the other, summed over bands.
+    n_fft : int
+        Length of the transform, at least the number of frames plus `max_shift`.
+    max_shift : int
+        Largest shift, frames.
+    """
+    correlation = fft.irfft(products, n_fft)  # by shift; negative shifts wrap around to the end
+    return np.maximum(correlation[:, : max_shift + 1].max(axis=1), correlation[:, -max_shift:].max(axis=1))
 
 
 def _exact_duplicates(features: pd.DataFrame) -> pd.DataFrame:
@@ -276,7 +292,7 @@ def _encode_pairs(pairs: pd.DataFrame, n: int) -> np.ndarray:
 def _candidate_pairs(features: pd.DataFrame) -> np.ndarray:
     """Return pairs of positions, each once, of clips that are close in the features that duplicates share."""
     n = len(features)
-    X = _standardise(features[_ROBUST_FEATURES])
+    X = _standardise(features[ROBUST_FEATURES])
     found = []
     for cell in _cluster_clips(X):
         if len(cell) > 1:
@@ -314,7 +330,25 @@ def _cluster_clips(X: np.ndarray) -> list[np.ndarray]:
 
 
 def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
-    """Transform the residuals along time, each residual scaled to norm 1 and padded to `n_fft` frames."""
+    """Transform the residuals along time, each scaled to norm 1 and padded to `n_fft` frames."""
+    S = compute_residuals(spectrograms)
+    S /= np.maximum(np.linalg.norm(S, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    return fft.rfft(S, n_fft, axis=-1)
+
+
+def compute_residuals(spectrograms: np.ndarray) -> np.ndarray:
+    """Compute what remains of spectrograms without the mean of every band and of every frame.
+
+    Parameters
+    ----------
+    spectrograms : np.ndarray [shape=(n, n_mels, t), dtype=uint8]
+        Log-mel spectrograms.
+
+    Returns
+    -------
+    np.ndarray [shape=(n, n_mels // 3, t), dtype=float32]
+        Residuals of groups of bands; 0 in frames that pad a short clip.
+    """
     n, n_mels, t = spectrograms.shape
     bands = spectrograms[:, : n_mels // POOLED_BANDS * POOLED_BANDS].reshape(n, n_mels // POOLED_BANDS, POOLED_BANDS, t)
     S = bands.sum(axis=2, dtype=np.uint16).astype(np.float32)  # summed as integers, three times as fast
@@ -322,8 +356,7 @@ def _residual_spectra(spectrograms: np.ndarray, n_fft: int) -> np.ndarray:
     S -= S.sum(axis=2, keepdims=True) / np.maximum(audible.sum(axis=2, keepdims=True), 1)
     S -= S.mean(axis=1, keepdims=True)
     S *= audible
-    S /= np.maximum(np.linalg.norm(S, axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-    return fft.rfft(S, n_fft, axis=-1)
+    return S
 
 
 def _connected_recordings(recording: pd.Series, duplicates: pd.DataFrame) -> list[list[str]]:

@@ -39,6 +39,10 @@ N_FOLDS = 5
 #: where the weighted mean has three.
 STACK_PENALTY = 100.0
 
+#: Number of tracks below which the precision at the threshold for ``unknown`` must lie above its target by one standard
+#: error.
+FEW_TRACKS = 50
+
 #: Resamples for the standard error of a difference.
 N_RESAMPLES = 500
 
@@ -196,12 +200,13 @@ def fit_ensemble(
         temperature = evaluate.fit_temperature(honest)
         weights = _fit_weights(list(aligned.tables.values()), mean) if mean in LEARNT_MEANS else None
     tracks = per_track(evaluate.apply_temperature(honest, temperature))
+    n_errors = 1.0 if len(tracks) < FEW_TRACKS else 0.0
     return ChosenEnsemble(
         members=tuple(members),
         mean=mean,
         weights=None if weights is None else weights.tolist(),
         temperature=temperature,
-        threshold=evaluate.fit_threshold(tracks, precision),
+        threshold=evaluate.fit_threshold(tracks, precision, n_errors=n_errors),
         n_clips=len(honest),
         n_tracks=len(tracks),
     )

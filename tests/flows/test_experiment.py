@@ -33,7 +33,7 @@ def place(tmp_path: Path, prefect_server: str) -> Place:
 def first(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Place, str]:
     """Retrain once on a folder of music; return the place and the output."""
     folder = tmp_path_factory.mktemp("first")
-    write_music(folder / "music", genres={"low & slow": 110, "high-ish": 880}, tracks=10)
+    write_music(folder / "music", genres={"low & slow": 110, "high-ish": 880}, tracks=26)
     place = Place(folder, prefect_server)
     return place, place.run("retrain", "--dataset", "folder", "--source", str(folder / "music"), *FAST)
 
@@ -42,6 +42,8 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     place, output = first
     assert place.alias("champion") == 1
     assert "version 1 of genre: promoted" in output
+    assert "comparisons" not in place.client.get_registered_model("genre").tags  # there was nothing to compare with
+    assert "sounds" in place.client.get_model_version("genre", "1").tags
     assert "mlflow models serve -m models:/genre@champion" in output
     assert f"MLFLOW_TRACKING_URI={place.env['MLFLOW_TRACKING_URI']}" in output
     assert "Traceback" not in output
@@ -135,7 +137,7 @@ def test_a_second_run_reuses_everything_and_registers_nothing(first):
     place, _ = first
     before = place.trainings()
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
-    assert "0 clips computed, 20 reused" in output
+    assert "0 clips computed, 52 reused" in output
     assert "nothing to register: this ensemble is already version 1 of genre" in output
     assert place.trainings() == before
     assert place.versions() == 1
@@ -154,15 +156,19 @@ def test_an_experiment_of_one_model_that_is_not_better_is_refused(first):
     else:
         assert "is not certain" in output
         assert place.alias("challenger") == 2
+        assert place.client.get_registered_model("genre").tags["comparisons"] == "8"  # test recordings
         assert "refused" in place.client.get_model_version("genre", "2").tags["decision"]
     assert place.alias("champion") == 1
 
 
-def test_promotion_restores_a_deleted_champion(first):
+def test_a_deleted_champion_is_replaced_only_where_that_is_asked_for(first):
     place, _ = first
+    source = ("--dataset", "folder", "--source", str(place.folder / "music"))
     place.client.delete_registered_model_alias("genre", "champion")
-    output = place.run("promote", "--dataset", "folder", "--source", str(place.folder / "music"))
-    assert "promoted" in output
+    for _ in range(2):  # what is undecided is decided anew
+        output = place.run("promote", *source)
+        assert "undecided: genre has no champion, and its last one may have been version 1" in output
+    assert "promoted uncompared, as replace=true asks" in place.run("promote", *source, "--replace", "true")
     assert place.alias("champion") == place.versions()
 
 
@@ -174,7 +180,7 @@ def test_a_grown_folder_keeps_its_splits_and_is_trained_again(first):
         shutil.copy(path, place.folder / "music" / "low & slow" / f"new {path.name}")
     (place.folder / "music" / "low & slow" / "broken.mp3").write_bytes(b"no music")
     output = place.run("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
-    assert "4 clips computed, 21 reused" in output  # the broken file is not counted
+    assert "4 clips computed, 53 reused" in output  # the broken file is not counted
     assert "1 undecodable" in output
     after = pd.read_parquet(next(place.folder.glob("home/folder-*/dealt.parquet")))
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
@@ -185,7 +191,7 @@ def test_a_grown_folder_keeps_its_splits_and_is_trained_again(first):
 
 def test_another_list_of_genres_needs_another_registry_name(first):
     place, _ = first
-    write_music(place.folder / "other", genres={"a": 110, "b": 880}, tracks=8)
+    write_music(place.folder / "other", genres={"a": 110, "b": 880}, tracks=26)
     source = ("--dataset", "folder", "--source", str(place.folder / "other"))
     output = place.run("retrain", *source, *FAST)
     genres = "the genres of the champion of genre are high-ish, low & slow, those of this data set a, b"
@@ -216,7 +222,7 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_retraining_completes_when_run_again_and_repeats_nothing(place, stage):
-    write_music(place.folder / "music", genres={"low": 110, "high": 880}, tracks=8, seconds=50)
+    write_music(place.folder / "music", genres={"low": 110, "high": 880}, tracks=26, seconds=22)
     command = ("retrain", "--dataset", "folder", "--source", str(place.folder / "music"), *FAST)
     kill_when(place.start(*command), lambda: STAGES[stage](place))
     parts = {p: p.stat().st_mtime_ns for p in place.folder.glob("home/*/store/*/part-*.parquet")}
@@ -232,4 +238,4 @@ def test_a_killed_retraining_completes_when_run_again_and_repeats_nothing(place,
     for name in ("logistic_regression", "catboost", "ensemble"):
         assert [run.info.run_name for run in place.runs()].count(name) == 1
     assert not list(place.folder.rglob("*.tmp"))
-    assert "80 clips" in output
+    assert "104 clips" in output

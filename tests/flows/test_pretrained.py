@@ -16,6 +16,7 @@ from genre.workspace import Workspace
 from tests.support.network import random_weights
 from tests.support.place import Place
 from tests.support.servers import served
+from tests.support.sounds import write_music
 from tracking import aliases, registry
 
 
@@ -97,6 +98,25 @@ def test_a_champion_trained_on_real_music_stays(parent, network_path):
     assert again.outcome is PromotionOutcome.UNCHANGED and champion() == "1"
 
 
+def test_it_is_not_promoted_while_the_model_is_on_hold(parent, network_path):
+    make_champion(parent, synthetic="true", genres="[]")
+    make_champion(parent, synthetic="true", genres="[]")
+    aliases.roll_back("genre")
+    decision = register(network_path, parent)
+    assert decision.outcome is PromotionOutcome.UNDECIDED and "genre is on hold" in decision.sentence
+    assert champion() == "1"
+
+
+def test_it_does_not_take_the_place_of_a_champion_that_is_gone(parent, network_path):
+    make_champion(parent, synthetic="false", genres="[]")
+    MlflowClient().delete_registered_model_alias("genre", "champion")
+    for _ in range(2):
+        decision = register(network_path, parent)
+        assert decision.outcome is PromotionOutcome.UNDECIDED
+        assert "its last one may have been version 1; nothing is decided" in decision.sentence
+        assert registry.find_version_by_alias("genre", "champion") is None
+
+
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [({"synthetic": "true"}, True), ({"pretrained": "true"}, True), ({"synthetic": "false"}, False)],
@@ -119,7 +139,8 @@ def test_its_version_is_served_without_the_weights_and_gives_way_to_a_model_of_t
     [answer] = response.json()["predictions"]
     assert answer["error"] is None and answer["warning"] is None and answer["model_version"] == "genre/1"
     assert set(answer["probabilities"]) == set(musicnn_tags.TAGS_BY_GENRE)
-    own = ("--dataset", "folder", "--source", str(music), "--model", "logistic_regression")
+    more = write_music(tmp_path / "own", genres={"high": 880.0, "low": 110.0}, tracks=26)
+    own = ("--dataset", "folder", "--source", str(more), "--model", "logistic_regression")
     output = place.run("retrain", *own)
     assert "promoted over a champion that was not trained on music of yours, uncompared" in output
     assert place.alias("champion") == 2

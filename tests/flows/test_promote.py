@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -21,11 +22,12 @@ from flows import promote
 from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.material import Material
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
-from genre import models
+from genre import evaluate, models
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import GenreError
 from genre.probabilities.tables import probability_table
+from genre.splits.duplicates import ROBUST_FEATURES
 from genre.training import selection
 from genre.workspace import Workspace
 from tests.support.place import Place
@@ -33,7 +35,7 @@ from tests.support.project import ROOT
 from tests.support.simulation import two_models
 from tests.support.sounds import tone, write_music
 from tests.support.tables import disputed_tracks
-from tracking import aliases, model_card, scoring
+from tracking import aliases, gate, model_card, registry, results, scoring
 from tracking.gate import ACCEPTED, Finding, SkipReason, Verdict, evaluate_version
 
 
@@ -164,6 +166,46 @@ def test_rolling_back_twice_restores_the_aliases(client):
     aliases.roll_back("genre")
     assert current_aliases(client) == {"champion": 2, "previous": 1}
     assert "rolled_back" not in client.get_model_version("genre", "2").tags
+
+
+def test_nothing_is_promoted_after_a_rollback_until_the_hold_is_lifted(client):
+    versions = [client.get_model_version("genre", str(n)) for n in (1, 2, 3)]
+    aliases.promote_version("genre", versions[0], None)
+    aliases.promote_version("genre", versions[1], versions[0])
+    assert "nothing is promoted until the hold is lifted" in aliases.roll_back("genre")
+    with pytest.raises(GenreError, match=r"genre is on hold, rolled back on .* from version 2; to lift it, run"):
+        aliases.promote_version("genre", versions[2], versions[0])
+    held = promote.decide_promotion.fn(material("a", "b"), None, "genre", "no run", 0.0, replace=True)
+    assert held.outcome is PromotionOutcome.UNDECIDED and held.sentence.startswith("not registered: genre is on hold")
+    assert current_aliases(client) == {"champion": 1, "previous": 2}
+    assert aliases.lift_hold("genre").startswith("the hold on genre is lifted")
+    assert aliases.lift_hold("genre") == "genre is not on hold; nothing was changed"
+    aliases.promote_version("genre", versions[2], versions[0])
+    assert current_aliases(client) == {"champion": 3, "previous": 1}
+
+
+def test_a_second_rollback_lifts_the_hold(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    aliases.promote_version("genre", second, first)
+    aliases.roll_back("genre")
+    assert registry.describe_hold("genre")
+    assert "hold" not in aliases.roll_back("genre") and registry.describe_hold("genre") is None
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "other_data", "is_refused"),
+    [("theirs", False, True), ("theirs", True, False), ("mine", False, False), ("", False, False)],
+)
+def test_another_data_set_takes_no_name_unless_that_is_asked_for(client, home, trained_on, other_data, is_refused):
+    tags = {"genres": '["a", "b"]', "synthetic": "false"} | ({"data_set": trained_on} if trained_on else {})
+    champion = client.create_model_version("genre", "here", tags=tags)
+    refusal = promote._registration_refusal(material("a", "b"), champion, "genre", other_data=other_data)
+    assert (refusal is not None) == is_refused
+    if refusal:
+        assert refusal.outcome is PromotionOutcome.NOT_REGISTERED
+        assert "the champion of genre was trained on theirs, and this is mine" in refusal.sentence
+        assert "-P other_data=true" in refusal.sentence
 
 
 def test_a_model_without_a_champion_cannot_be_rolled_back(client):
@@ -339,7 +381,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
     folder = tmp_path_factory.mktemp("two")
     rows = []
     for genre, hz in (("high", 880), ("low", 110)):
-        for n in range(4):
+        for n in range(8):
             path = folder / f"{genre}{n}.wav"
             sf.write(path, tone(10, hz=hz * (1 + n / 40), seed=n), 22050, subtype="FLOAT")
             rows.append((path.stem, str(path), 0.0, 10.0, genre))
@@ -370,7 +412,7 @@ def test_each_version_is_scored_with_its_own_code_when_a_feature_has_changed(two
     for number, measured in two.measured.items():
         scored = two.scored[f"models:/genre/{number}"]
         np.testing.assert_allclose(scored.loc[measured.index, ["high", "low"]], measured, atol=1e-4)
-        assert (scored["high"] > 0.5).tolist() == [True] * 4 + [False] * 4
+        assert (scored["high"] > 0.5).tolist() == [True] * 8 + [False] * 8
         assert scored.attrs["ms_per_clip"] > 0
 
 
@@ -390,7 +432,7 @@ def test_a_model_whose_weights_were_changed_after_they_were_measured_is_refused(
 
 @pytest.mark.slow
 def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path, prefect_server):
-    write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=10)
+    write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=26)
     place = Place(tmp_path, prefect_server)
     name = "logistic_regression"
     source = ("--dataset", "folder", "--source", str(tmp_path / "music"))
@@ -400,7 +442,8 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
     place.client.delete_model_version_tag("genre", "1", "decision")
     logged = place.client.get_model_version("genre", "1").source.removeprefix("models:/")
     (weights,) = next((tmp_path / "mlruns").rglob(logged)).rglob("model.skops")
-    X = np.random.default_rng(0).normal(size=(40, 97)).astype(np.float32)
+    n_columns = models.load_model(name, weights.parent).n_features_in_
+    X = np.random.default_rng(0).normal(size=(40, n_columns)).astype(np.float32)
     y = np.arange(40) % 2
     data = models.TrainingData(["high", "low"], X, y, np.arange(40).astype(str), X, y)
     models.save_model(name, models.train_model(name, data, {}, 0, tmp_path / "other"), weights.parent)
@@ -419,7 +462,7 @@ def test_a_version_whose_weights_were_replaced_is_refused_and_says_why(tmp_path,
 @pytest.fixture
 def as_scored(two: Two, monkeypatch: pytest.MonkeyPatch) -> Two:
     """Return the two versions, with scores that are looked up instead of computed again."""
-    monkeypatch.setattr(scoring, "score_clips", lambda uri, clips, config: two.scored[uri])
+    monkeypatch.setattr(scoring, "score_clips", lambda uri, *arguments, **options: two.scored[uri])
     return two
 
 
@@ -427,18 +470,18 @@ def test_a_version_without_a_gain_is_refused(as_scored):
     verdict = as_scored.judge(as_scored.test)
     assert verdict.gain["gain"] == 0  # with today's code version 1 would get every clip wrong
     (reason,) = verdict.reasons
-    assert "+0.000 [+0.000, +0.000] on 8 clips, is not certain" in reason
+    assert "+0.000 [+0.000, +0.000] on 16 clips, is not certain" in reason
     assert verdict.ms_per_clip > 0
 
 
 def test_a_version_is_judged_by_track_where_tracks_have_several_clips(as_scored):
-    tracks = [f"{genre}{n // 2}" for genre in ("high", "low") for n in range(4)]
+    tracks = [f"{genre}{n // 2}" for genre in ("high", "low") for n in range(8)]
     verdict = as_scored.judge(as_scored.test.assign(recording=tracks, track=tracks))
-    assert (verdict.gain["level"], verdict.gain["n_clips"], verdict.gain["n_tracks"]) == ("track", 8, 4)
+    assert (verdict.gain["level"], verdict.gain["n_clips"], verdict.gain["n_tracks"]) == ("track", 16, 8)
     (reason,) = verdict.reasons
     assert reason.startswith("the gain in macro AUC per track over the champion, ")
-    assert reason.endswith(" on 4 tracks of 8 clips, is not certain")
-    genre = pd.Categorical(["high", "high", "low", "low"] * 2)
+    assert reason.endswith(" on 8 tracks of 16 clips, is not certain")
+    genre = pd.Categorical(["high", "high", "low", "low"] * 4)
     (reason,) = as_scored.judge(as_scored.test.assign(genre=genre, recording=tracks, track=tracks)).reasons
     assert reason.startswith("its test macro AUC per track may be no better than chance")
 
@@ -470,19 +513,283 @@ def test_features_of_another_machine_may_change_digits_but_no_genre(as_scored):
     assert swapped.finding is Finding.CHANGED and not swapped.may_serve
 
 
-def test_a_champion_that_cannot_be_scored_is_replaced_and_the_reason_logged(as_scored, monkeypatch):
-    def score_clips(uri: str, *arguments: object) -> pd.DataFrame:
+def test_nothing_is_decided_where_the_champion_cannot_be_scored(as_scored, monkeypatch):
+    def score_clips(uri: str, *arguments: object, **options: object) -> pd.DataFrame:
         if uri == "models:/genre/1":
             raise GenreError("its code is gone")
         return as_scored.scored[uri]
 
     monkeypatch.setattr(scoring, "score_clips", score_clips)
     verdict = as_scored.judge(as_scored.test)
-    assert verdict.finding is Finding.CHAMPION_FAILED and verdict.may_serve and verdict.gain is None
-    assert verdict.remark == "over version 1, which cannot be scored: its code is gone"
-    assert verdict.notes == [
-        (logging.WARNING, "the champion cannot be scored and is replaced without comparison: its code is gone"),
+    assert verdict.finding is Finding.CHAMPION_FAILED and verdict.is_undecided and verdict.gain is None
+    assert not verdict.may_serve
+    (reason,) = verdict.reasons
+    assert reason == (
+        "the champion, version 1, cannot be scored; nothing is decided: its code is gone; to promote without a "
+        "comparison, use -P replace=true"
+    )
+    assert as_scored.judge(as_scored.test, skip_reason=SkipReason.REPLACED).may_serve
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda table: table.drop(columns="low"), "its predictions lack low; the genres needed are high, low"),
+        (lambda table: table.assign(high=np.nan), "its probabilities of 16 clips are not numbers, the first 'high0'"),
+    ],
+)
+def test_predictions_that_are_no_probabilities_are_a_sentence(as_scored, monkeypatch, change, sentence):
+    whole = as_scored.scored.copy()
+    monkeypatch.setitem(as_scored.scored, "models:/genre/1", change(whole["models:/genre/1"]))
+    champion = as_scored.judge(as_scored.test)
+    assert champion.finding is Finding.CHAMPION_FAILED and sentence in champion.reasons[0]
+    monkeypatch.setitem(as_scored.scored, "models:/genre/2", change(whole["models:/genre/2"]))
+    candidate = as_scored.judge(as_scored.test)
+    assert candidate.finding is Finding.CHANGED and sentence in candidate.reasons[0]
+
+
+def test_clips_that_the_champion_refuses_are_left_out_and_counted(as_scored, monkeypatch):
+    predicted = as_scored.scored["models:/genre/1"].drop(index="low3")
+    predicted.attrs |= {"n_refused": 1}
+    monkeypatch.setitem(as_scored.scored, "models:/genre/1", predicted)
+    verdict = as_scored.judge(as_scored.test)
+    assert verdict.gain["n_clips"] == 15
+    text = "version 1, the champion, refuses 1 of 16 clips, which are left out"
+    assert verdict.notes == [(logging.WARNING, text)]
+
+
+#: Name of the store of the fingerprints that the tests make up.
+STORE = "corrected-0123"
+
+
+def fingerprints(two: Two, ids: pd.Index) -> pd.DataFrame:
+    """Return fingerprints of clips in which each genre and number has a sound of its own."""
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.normal(size=(len(two.clips), len(ROBUST_FEATURES))), columns=ROBUST_FEATURES)
+    signs = [rng.bytes(107 * 4) for _ in range(len(two.clips))]
+    table = features.assign(signs=signs, n_frames=107).set_index(pd.Index(two.clips["clip_id"])).loc[ids]
+    table.attrs["store"] = STORE
+    return table
+
+
+def judge_with_sounds(two: Two, monkeypatch: pytest.MonkeyPatch, learnt: list[str], test: pd.DataFrame) -> Verdict:
+    """Judge version 2 where the champion has learnt some of the test clips, under other names."""
+    sounds = fingerprints(two, test.index)
+    known = sounds.loc[learnt].rename(index=lambda clip_id: f"renamed {clip_id}")
+    monkeypatch.setattr(gate.results, "read_sounds", lambda run_id, name: known if run_id == "1" else sounds.head(0))
+    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: STORE}) for n in ("1", "2")]
+    return evaluate_version(versions[1], versions[0], test, two.clips, AudioConfig(), min_gain=0.0, sounds=sounds)
+
+
+def test_a_champion_is_not_judged_on_the_music_that_it_learnt(as_scored, monkeypatch):
+    learnt = ["high0", "high1", "low0"]
+    test = as_scored.test
+    right = test.loc[learnt, ["high", "low"]]
+    # the champion knows by heart what it learnt, and guesses all else
+    guesses = as_scored.scored["models:/genre/1"].copy()
+    unheard = guesses.index.difference(learnt)
+    guesses.loc[unheard, ["high", "low"]] = np.random.default_rng(1).dirichlet([1, 1], len(unheard))
+    guesses.loc[learnt, ["high", "low"]] = right
+    monkeypatch.setitem(as_scored.scored, "models:/genre/1", guesses)
+    verdict = judge_with_sounds(as_scored, monkeypatch, learnt, test)
+    assert verdict.gain["n_clips"] == 13 and verdict.finding is Finding.BETTER
+    assert verdict.notes == [(logging.INFO, "version 1 learnt 3 of the test recordings, which are left out")]
+    whole = as_scored.judge(test)
+    assert whole.gain["n_clips"] == 16 and whole.gain["gain"] < verdict.gain["gain"]
+
+
+def test_nothing_is_promoted_where_too_little_remains_that_neither_learnt(as_scored, monkeypatch):
+    learnt = [f"high{n}" for n in range(6)]
+    verdict = judge_with_sounds(as_scored, monkeypatch, learnt, as_scored.test)
+    assert verdict.finding is Finding.TOO_FEW and not verdict.may_serve and not verdict.is_undecided
+    assert verdict.reasons == [
+        "it cannot be compared with the champion: each genre needs 3 test recordings, and there are: high 2; 6 "
+        "recordings are left out, as one of both learnt them; add music, or to promote without a comparison, use "
+        "-P replace=true"
     ]
+
+
+def test_versions_without_fingerprints_are_compared_with_a_note(as_scored):
+    verdict = as_scored.judge(as_scored.test, sounds=fingerprints(as_scored, as_scored.test.index))
+    assert verdict.gain["n_clips"] == 16 and len(verdict.notes) == 2
+    text = "version 1 has no fingerprints to compare: it may have learnt some of the test clips"
+    assert verdict.notes[1] == (logging.WARNING, text)
+
+
+def test_fingerprints_that_cannot_be_downloaded_leave_it_undecided(as_scored, monkeypatch):
+    def read_sounds(run_id: str, name: str) -> pd.DataFrame:
+        raise GenreError("cannot download the fingerprints: timed out")
+
+    monkeypatch.setattr(gate.results, "read_sounds", read_sounds)
+    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: STORE}) for n in ("1", "2")]
+    sounds = fingerprints(as_scored, as_scored.test.index)
+    verdict = evaluate_version(
+        versions[1], versions[0], as_scored.test, as_scored.clips, AudioConfig(), min_gain=0.0, sounds=sounds
+    )
+    assert verdict.is_undecided and "timed out" in verdict.reasons[0]
+
+
+def test_fingerprints_are_logged_and_read(client, tmp_path):
+    run = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path / "artifacts")))
+    table = pd.DataFrame({"signs": [b"ab", b"cd"], "n_frames": [1, 2]}, index=pd.Index(["x", "y"], name="clip_id"))
+    results.log_sounds(run.info.run_id, table, STORE)
+    pd.testing.assert_frame_equal(results.read_sounds(run.info.run_id, STORE), table)
+    with pytest.raises(GenreError, match="cannot download the fingerprints of run "):
+        results.read_sounds(run.info.run_id, "other")
+
+
+@pytest.mark.parametrize("lost", [None, "3"])
+def test_a_model_whose_champion_is_gone_gets_no_first_version(as_scored, lost):
+    verdict = evaluate_version(
+        as_scored.versions[1],
+        None,
+        as_scored.test,
+        as_scored.clips,
+        AudioConfig(),
+        min_gain=0.0,
+        lost_champion=lost,
+    )
+    assert verdict.may_serve is (lost is None) and verdict.is_undecided is (lost is not None)
+    if lost:
+        (reason,) = verdict.reasons
+        assert reason.startswith("genre has no champion, and its last one may have been version 3; nothing is decided")
+
+
+def test_earlier_comparisons_count_as_far_as_they_were_on_the_same_music(client):
+    assert registry.count_comparisons("genre", 20) == 0 == registry.count_comparisons("none yet", 20)
+    for n in (10, 20, 40):
+        registry.record_comparison("genre", n)
+    client.delete_model_version("genre", "1")  # which takes no comparison away
+    assert registry.count_comparisons("genre", 40) == 0.25 + 0.5 + 1
+    assert registry.count_comparisons("genre", 20) == 0.5 + 1 + 1
+
+
+def test_after_many_comparisons_a_version_must_be_better_by_more(as_scored):
+    test = as_scored.test
+    champion = as_scored.scored["models:/genre/1"].copy()
+    champion[["high", "low"]] = np.random.default_rng(1).dirichlet([1, 1], len(champion))
+    as_scored.scored["models:/genre/1"], before = champion, as_scored.scored["models:/genre/1"]
+    try:
+        first, hundredth = (as_scored.judge(test, error=evaluate.spend_error(k)) for k in (0, 99))
+    finally:
+        as_scored.scored["models:/genre/1"] = before
+    assert first.gain["gain"] == hundredth.gain["gain"] > 0
+    assert hundredth.gain["lower"] < first.gain["lower"]
+    assert first.may_serve and not hundredth.may_serve
+    assert "after earlier comparisons on this test music the bound is" in hundredth.reasons[0]
+
+
+@pytest.mark.parametrize("deed", ["alias", "version", "older code"])
+def test_a_champion_that_is_gone_is_remembered(client, deed):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    for number in ("3", "4"):
+        client.delete_model_version("genre", number)
+    aliases.refuse_version("genre", first, None, ["no better than chance"])
+    assert registry.find_lost_champion("genre", "2") is None
+    aliases.promote_version("genre", second, None)
+    if deed == "version":
+        client.delete_model_version("genre", "2")
+    else:
+        client.delete_registered_model_alias("genre", "champion")
+    if deed == "older code":
+        client.delete_registered_model_tag("genre", registry.LAST_CHAMPION)
+    third = client.create_model_version("genre", "here")
+    assert registry.find_lost_champion("genre", str(third.version)) == "2"
+
+
+def test_an_undecided_version_is_decided_anew(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    aliases.refuse_version("genre", second, first, ["not certain"])
+    second = client.get_model_version("genre", "2")
+    with disable_run_logger():
+        decision = promote._apply_verdict("genre", second, first, verdict(Finding.CHAMPION_FAILED, "no disk"))
+    assert decision == PromotionDecision(PromotionOutcome.UNDECIDED, "version 2 of genre: undecided: no disk")
+    assert current_aliases(client) == {"champion": 1, "challenger": 2}
+    version = client.get_model_version("genre", "2")
+    assert version.tags == {"decision": "undecided: no disk"}
+    assert promote._standing_decision(version, first) is None
+
+
+def test_replace_decides_anew_on_what_was_refused(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    with disable_run_logger():
+        promote._apply_verdict("genre", second, first, verdict(Finding.NOT_BETTER, "not certain"))
+    refused = client.get_model_version("genre", "2")
+    assert (
+        promote._standing_decision(refused, first) and promote._standing_decision(refused, first, replace=True) is None
+    )
+
+
+@pytest.fixture
+def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "RETRY_PAUSES_S", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("n_failures", [1, 2, 3])
+def test_scoring_is_tried_three_times(two, monkeypatch, brief_pauses, n_failures):
+    download = mlflow.artifacts.download_artifacts
+    failures = iter(range(n_failures))
+
+    def unsteady(*arguments: Any, **options: Any) -> str:
+        if next(failures, None) is not None:
+            raise OSError("the connection timed out")
+        return download(*arguments, **options)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", unsteady)
+    if n_failures == 3:
+        with pytest.raises(GenreError, match="cannot download models:/genre/1: the connection timed out"):
+            scoring.score_clips("models:/genre/1", two.clips, AudioConfig())
+    else:
+        scored = scoring.score_clips("models:/genre/1", two.clips.head(2), AudioConfig())
+        assert len(scored) == 2 and scored.attrs["n_refused"] == 0
+
+
+@pytest.mark.parametrize("n_killed", [1, 3])
+def test_a_process_that_is_killed_is_started_again(two, monkeypatch, brief_pauses, n_killed):
+    start = scoring._start_process
+    left = iter(range(n_killed))
+
+    def unsteady(folder: Path) -> subprocess.Popen[str]:
+        process = start(folder)
+        if next(left, None) is not None:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(scoring, "_start_process", unsteady)
+    if n_killed == 3:
+        with pytest.raises(GenreError, match="cannot score models:/genre/2: its process ended with code -9"):
+            scoring.score_clips("models:/genre/2", two.clips.head(1), AudioConfig())
+    else:
+        assert len(scoring.score_clips("models:/genre/2", two.clips.head(1), AudioConfig())) == 1
+
+
+def test_a_full_disk_is_a_sentence_after_three_attempts(two, monkeypatch, brief_pauses):
+    n_writes = []
+
+    def write(path: str, *arguments: Any, **options: Any) -> None:
+        n_writes.append(path)
+        raise sf.LibsndfileError(2, f"{path}: ")
+
+    monkeypatch.setattr(scoring.sf, "write", write)
+    with pytest.raises(GenreError, match="cannot score models:/genre/2: cannot write "):
+        scoring.score_clips("models:/genre/2", two.clips.head(1), AudioConfig())
+    assert len(n_writes) == 3
+
+
+@pytest.mark.parametrize(("max_refused", "is_accepted"), [(0.0, False), (1 / 16, True)])
+def test_few_refused_clips_are_left_out(two, monkeypatch, max_refused, is_accepted):
+    table = two.scored["models:/genre/2"].assign(error=None)
+    table.loc["low1", "error"] = "silent: no sound"
+    table.attrs["ms_per_clip"] = 1.0
+    monkeypatch.setattr(scoring, "_score_once", lambda *arguments: table)
+    if not is_accepted:
+        with pytest.raises(GenreError, match="refuses 1 of 16 clips; low1: silent: no sound"):
+            scoring.score_clips("models:/genre/2", two.clips, AudioConfig(), max_refused=max_refused)
+    else:
+        scored = scoring.score_clips("models:/genre/2", two.clips, AudioConfig(), max_refused=max_refused)
+        assert "low1" not in scored.index and scored.attrs == {"ms_per_clip": 1.0, "n_refused": 1}
 
 
 def test_a_first_version_may_serve_without_a_comparison(as_scored):
@@ -505,7 +812,7 @@ def test_the_champion_of_the_demo_is_not_compared_with_real_music(as_scored):
 
 
 def test_chance_is_refused_and_a_demo_champion_is_replaced(as_scored):
-    chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 4))
+    chance = as_scored.test.assign(genre=pd.Categorical(["high", "low"] * 8))
     (reason,) = as_scored.judge(chance).reasons
     assert "no better than chance" in reason
     uncompared = as_scored.judge(as_scored.test, skip_reason=SkipReason.OTHER_MUSIC)
@@ -523,7 +830,9 @@ def tables() -> dict[str, pd.DataFrame]:
     return {name: t.assign(track=t.index) for name, t in zip(("svm", "catboost"), simulated, strict=True)}
 
 
-def render_card(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False) -> str:
+def render_card(
+    tables: dict[str, pd.DataFrame], precision: float = 0.8, synthetic: bool = False, n_earlier: float = 0.0
+) -> str:
     """Return the model card of a weighted ensemble of some models."""
     choice = selection.fit_ensemble(tables, list(tables), "weighted", precision=precision)
     table = choice.ensemble_table(tables)
@@ -539,6 +848,7 @@ def render_card(tables: dict[str, pd.DataFrame], precision: float = 0.8, synthet
         run_url="#/experiments/1/runs/abc",
         ms_per_clip=41.7,
         megabytes=3.25,
+        n_earlier=n_earlier,
     )
 
 
@@ -593,6 +903,11 @@ def test_the_model_card_shows_one_level_where_every_track_has_one_clip(tables):
     text = render_card(tables)
     assert "## Scores on 240 test clips of 120 recordings" in text and "| genre | clips | AUC |" in text
     assert "learnt on 240 clips" in text and "track" not in text
+
+
+def test_the_model_card_names_earlier_comparisons(tables):
+    assert "as of its promotion" not in render_card(tables)
+    assert "About 12 versions were judged on this test music before" in render_card(tables, n_earlier=12.3)
 
 
 def test_a_model_card_of_very_many_genres_still_fits():

@@ -111,13 +111,20 @@ def test_the_state_is_named_after_the_outcome_whatever_the_sentence(sentence):
         "REFUSED": "Refused",
         "UNCHANGED": "Unchanged",
         "NOT_REGISTERED": "Refused",
+        "UNDECIDED": "Undecided",
     }
     assert {decision.sentence for decision in decisions.values()} == {sentence}
 
 
 @pytest.mark.parametrize(
     ("outcome", "events"),
-    [("PROMOTED", ["retrain.promoted"]), ("REFUSED", ["retrain.refused"]), ("UNCHANGED", []), ("SKIPPED", [])],
+    [
+        ("PROMOTED", ["retrain.promoted"]),
+        ("REFUSED", ["retrain.refused"]),
+        ("UNDECIDED", ["retrain.undecided"]),
+        ("UNCHANGED", []),
+        ("SKIPPED", []),
+    ],
 )
 def test_an_outcome_is_tagged_and_published_and_sent_if_a_version_was_judged(champion, monkeypatch, outcome, events):
     sent = []

@@ -110,7 +110,7 @@ def test_the_alias_lock_holds_on_postgresql(postgres: str, tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_a_retraining_ends_in_a_champion_that_can_be_served(mlflow_server: str, prefect_server: str, tmp_path: Path):
-    music = write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=8)
+    music = write_music(tmp_path / "music", genres={"low": 110, "high": 880}, tracks=26)
     env = os.environ | {
         "GENRE_HOME": str(tmp_path / "home"),
         "MLFLOW_TRACKING_URI": mlflow_server,

@@ -191,3 +191,15 @@ def test_a_temperature_that_is_not_above_zero_is_refused(temperature):
 def test_zero_bins_are_refused():
     with pytest.raises(UsageError, match="at least one bin"):
         evaluate.calibration_error(table_of(n_clips=6), bins=0)
+
+
+def test_a_threshold_learnt_on_few_tracks_keeps_its_precision_on_new_ones():
+    new = table_of(99, n_clips=4000, skill=1.6)
+    shares = {}
+    for n_errors in (0.0, 1.0):
+        thresholds = [
+            evaluate.fit_threshold(table_of(seed, n_clips=30, skill=1.6), 0.8, n_errors=n_errors) for seed in range(60)
+        ]
+        precisions = [evaluate.selective_precision(new, threshold["confidence"])[0] for threshold in thresholds]
+        shares[n_errors] = np.mean(np.array(precisions) < 0.8)
+    assert shares[0.0] > 0.3 and shares[1.0] < 0.25  # below the target in half of all cases, and in one of seven

@@ -101,6 +101,7 @@ def gain_of(
     return evaluate.PairedGain(
         gain=(low + high) / 2,
         interval=(low, high),
+        lower=low,
         accuracy=(0, 0, 0),
         mcnemar=1,
         genres=genres,
@@ -159,6 +160,44 @@ def test_at_most_one_in_twenty_is_promoted_without_a_true_difference():
     promoted, mean_gain = share_promoted(400, n_clips=200, n_genres=3, skills=(1.0, 1.0), n=200)
     assert abs(mean_gain) < 0.004
     assert 0 < promoted <= 0.05
+
+
+@pytest.mark.parametrize(("n_genres", "n_recordings"), [(2, 1), (2, 3), (4, 1), (7, 3), (4, 6)])
+def test_few_recordings_promote_no_equal_model(n_genres, n_recordings):
+    n_clips = 2 * n_genres * n_recordings
+    promoted, _ = share_promoted(100, n_clips=n_clips, n_genres=n_genres, skills=(0.8, 0.8), n=100)
+    assert promoted <= (0.05 if n_recordings >= evaluate.MIN_RECORDINGS else 0)
+
+
+def test_a_year_of_equal_candidates_promotes_nothing():
+    n_years = 6
+    n_promoted = 0
+    for year in range(n_years):
+        rng = np.random.default_rng(year)
+        # all are equal: each pair shares the difficulty of the clips, as candidates of one pipeline do
+        tables = two_models(rng, n_clips=48, n_genres=4, skills=(0.8,) * 53, shared=0.3)
+        gains = [
+            evaluate.paired_gain(table, tables[0], n=100, seed=k, error=evaluate.spend_error(k))
+            for k, table in enumerate(tables[1:])
+        ]
+        n_promoted += any(not evaluate.find_objections(gain) for gain in gains)
+    assert n_promoted <= 1
+
+
+def test_the_error_of_all_comparisons_is_bounded():
+    errors = [evaluate.spend_error(k) for k in range(10_000)]
+    assert errors[0] == evaluate.MAX_ERROR and sum(errors) < 0.0412
+    assert evaluate.spend_error(0.5) == evaluate.MAX_ERROR / 2.25
+    with pytest.raises(UsageError, match="n_earlier is -1; it must be 0 or more"):
+        evaluate.spend_error(-1)
+
+
+def test_a_gain_must_be_more_certain_after_earlier_comparisons():
+    a, b = two_models(np.random.default_rng(1), n_clips=120, n_genres=3, skills=(1, 1.6))
+    first, tenth = (evaluate.paired_gain(b, a, n=300, error=evaluate.spend_error(k)) for k in (0, 9))
+    assert first["lower"] == first["interval"][0] == tenth["interval"][0] and tenth["lower"] < first["lower"]
+    (reason,) = evaluate.find_objections(tenth | {"lower": -0.01})
+    assert reason.endswith("is not certain: after earlier comparisons on this test music the bound is -0.010")
 
 
 def test_most_true_gains_are_promoted():

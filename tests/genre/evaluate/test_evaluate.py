@@ -1,4 +1,5 @@
 import time
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,9 @@ def test_every_resample_scores_as_scikit_learn_does(data, seed):
     resamples = evaluate.bootstrap_metrics(table, n=3, seed=seed, groups=None)
     rng = np.random.default_rng(seed)
     for b in range(3):
-        drawn = rng.integers(len(y), size=len(y))
+        share = rng.random(len(y))
+        members = [np.flatnonzero(y == genre) for genre in np.sort(y)]
+        drawn = np.array([m[int(u * len(m))] for m, u in zip(members, share, strict=True)])
         expected = sklearn_scores(y[drawn], proba[drawn], genres)
         assert list(resamples) == list(expected)
         np.testing.assert_allclose(resamples.loc[b].to_numpy(), list(expected.values()), atol=1e-9)
@@ -323,6 +326,62 @@ def test_a_precision_out_of_range_is_refused(precision):
         evaluate.fit_threshold(random_table(), precision)
 
 
+def few_recordings(n: int, seed: int = 0) -> pd.DataFrame:
+    """Probability table of a guesser: two genres, `n` recordings of each, two clips per recording."""
+    names = np.repeat([f"{genre}{i}" for genre in "ab" for i in range(n)], 2)
+    proba = np.random.default_rng(seed).dirichlet([1, 1], len(names))
+    ids = [f"{i:02d}" for i in range(len(names))]
+    return tables.probability_table(ids, "test", [name[0] for name in names], names, proba, ["a", "b"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_few_recordings_have_no_interval(n):
+    table = few_recordings(n)
+    intervals = evaluate.confidence_intervals(table, n=50)
+    has_interval = n >= evaluate.MIN_RECORDINGS
+    assert np.isfinite(list(intervals.values())).all() == has_interval
+    assert np.isnan(list(intervals.values())).all() == (not has_interval)
+    gain = evaluate.paired_gain(table, few_recordings(n, seed=1), n=50)
+    assert np.isfinite([*gain["interval"], gain["lower"]]).all() == has_interval
+    assert evaluate.count_recordings(table).to_dict() == {"a": n, "b": n}
+
+
+def test_a_small_genre_takes_the_intervals_of_itself_and_of_all():
+    table = random_table()
+    small = table.drop(table.index[table["genre"] == "Rock"][6:])  # two recordings
+    intervals = evaluate.confidence_intervals(small, n=50)
+    assert {name for name, bounds in intervals.items() if np.isfinite(bounds).all()} == {
+        "auc/Hip hop",
+        "auc/Æther & noise",
+    }
+
+
+def test_no_genre_is_missing_from_a_resample():
+    table = random_table(n=27)
+    assert evaluate.bootstrap_metrics(table, n=500).notna().all().all()
+
+
+def test_the_probability_of_chance_is_that_of_all_assignments():
+    for seed in range(4):
+        table = few_recordings(3, seed)
+        genre = table["genre"].astype(str).to_numpy()
+        recordings = table["recording"].unique()
+        aucs = []
+        for chosen in combinations(recordings, 3):
+            labels = np.where(table["recording"].isin(chosen), "a", "b")
+            aucs.append(roc_auc_score(labels == "a", table["a"]))
+        share = np.mean(np.array(aucs) >= roc_auc_score(genre == "a", table["a"]) - 1e-9)
+        assert evaluate.chance_p_value(table) == pytest.approx(share, abs=0.02)
+
+
+def test_a_guesser_passes_for_better_than_chance_no_more_often_than_wanted():
+    for n in (1, 2, 3, 4, 8):
+        p = np.array([evaluate.chance_p_value(few_recordings(n, seed), n=400) for seed in range(300)])
+        assert (p <= evaluate.MAX_ERROR).mean() <= 0.045, n  # 0.025 and twice its standard error
+    right = random_table()
+    assert evaluate.chance_p_value(right, n=2000) < 0.001
+
+
 def test_uninformative_tables_have_defined_scores_and_intervals(recwarn):
     table = random_table()
     constant = table.assign(**dict.fromkeys(GENRES, 1 / 3))
@@ -331,7 +390,7 @@ def test_uninformative_tables_have_defined_scores_and_intervals(recwarn):
     one_clip = evaluate.summarise_scores(table.iloc[:1].assign(split="validation"))
     accuracy = one_clip["validation_accuracy"]
     assert accuracy in (0, 1) and np.isnan(one_clip["validation_macro_auc"])
-    assert one_clip["validation_accuracy_low"] == one_clip["validation_accuracy_high"] == accuracy
+    assert np.isnan([one_clip["validation_accuracy_low"], one_clip["validation_accuracy_high"]]).all()
     absent = evaluate.summarise_scores(table[table["genre"] != "Rock"])
     assert np.isnan(absent["test_auc/Rock_low"]) and 0 < absent["test_macro_auc_low"] < absent["test_macro_auc_high"]
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
