@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from flows.parameters import (
     YOUTUBE_URL,
+    AskAgain,
     AudioFormat,
     AudioSetGenres,
     ClassLabels,
@@ -80,6 +81,7 @@ def acquire(
     format: AudioFormat = "flac",
     timeout_s: TimeoutS = 20.0,
     url: VideoUrl = YOUTUBE_URL,
+    again: AskAgain = "none",
 ) -> State:
     """Download the clips of AudioSet's segments, cycling through the genres; no clip is downloaded twice.
 
@@ -100,20 +102,27 @@ def acquire(
     checks.check_acquire(settings)
     selection = checks.make_selection(settings)
     download = checks.make_download_settings(settings)
-    stop_reason = _acquire_clips(source, files, selection, download, checks.make_pace(settings), workers)
+    stop_reason = _acquire_clips(source, files, again, selection, download, checks.make_pace(settings), workers)
     return Completed(name=stop_reason.name, message=stop_reason.message)
 
 
 def _acquire_clips(
-    source: str, files: str, selection: SegmentSelection, download: DownloadSettings, pace: Pace, workers: int
+    source: str,
+    files: str,
+    again: str,
+    selection: SegmentSelection,
+    download: DownloadSettings,
+    pace: Pace,
+    workers: int,
 ) -> StopReason:
     """Run the steps of `acquire` as one run of the experiment; the arguments have been checked."""
     workspace = Workspace(datasets.dataset_id("audioset", source))
     settings = current_settings()
     with workspace.lock(), runs.experiment_run(workspace, f"acquire {workspace.dataset_id}", settings) as run_id:
-        enroll_segments(workspace, source, selection)
-        # read back by `last_arguments`; without `files`, which need not be imported twice
-        write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in ("source", "files")})
+        enroll_segments(workspace, source, selection, again)
+        # read back by `last_arguments`; without what is done once
+        once = ("source", "files", "again")
+        write_json(workspace.acquisition_path, {k: v for k, v in settings.items() if k not in once})
         import_existing_clips(workspace, files, download)
         stop_reason = download_segments(workspace, download, pace, workers)
         report_coverage(workspace, run_id, stop_reason)
@@ -136,16 +145,19 @@ def last_arguments(source: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def enroll_segments(workspace: Workspace, source: str, selection: SegmentSelection) -> None:
+def enroll_segments(workspace: Workspace, source: str, selection: SegmentSelection, again: str) -> None:
     """Select the segments and enter them in the ledger, unless it has this selection from these lists already."""
+    log = get_run_logger()
     key = {"choice": asdict(selection), "lists": segments.source_stamps(source)}
     with closing(Ledger(workspace.ledger_path)) as ledger:
         if read_json(workspace.selection_path) != key or not sum(ledger.count_by_status().values()):
             ledger.enroll(segments.select_segments(source, selection))
             write_json(workspace.selection_path, key)
+        if again == "gone":
+            log.info("%d segments that were gone are asked for again", ledger.ask_again())
         n_by_genre = ledger.read_segments()["genre"].value_counts(sort=False)
     listed = ", ".join(f"{n} {genre}" for genre, n in n_by_genre.items())
-    get_run_logger().info("%d segments wanted: %s", n_by_genre.sum(), listed)
+    log.info("%d segments wanted: %s", n_by_genre.sum(), listed)
 
 
 @task(cache_policy=NO_CACHE)

@@ -12,7 +12,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from genre.library import answers, labels
 from genre.library.answers import PredictionStore
 from genre.library.outcomes import TagOutcome, TagStatus, tag_file
 from genre.library.proposals import parse_genre_names, propose_genres, resolve_genre_names
-from genre.library.replacing import remove_copies
+from genre.library.replacing import lock_folder, remove_copies
 from genre.library.table import escape_unprintable, table_columns, table_row, tag_cells, write_library_table
 from genre.library.undo import UndoFile, read_records, restore_file
 from genre.workspace import LIBRARY
@@ -206,18 +206,19 @@ def tag_files(
     outcomes = {}
     if not settings["dry_run"]:
         print(f"Undo file: {undo.path}", flush=True)
-    with closing(PredictionStore(LIBRARY.predictions_path)) as store:
-        remove_copies(Path(settings["source"]).expanduser().resolve())  # left by a run that was killed
+    folder = Path(settings["source"]).expanduser().resolve()
+    lock = nullcontext() if settings["dry_run"] else lock_folder(folder)
+    with closing(PredictionStore(LIBRARY.predictions_path)) as store, lock:
+        remove_copies(folder)  # left by a run that was killed
         predictions = store.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
         for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
             if genres := propose_genres(prediction, names=names, **choice):
-                path = Path(prediction["path"])
-                outcome = tag_file(path, genres, undo, **options)
-                outcomes[prediction["path"]] = outcome
-                if outcome.status is TagStatus.WRITTEN:
-                    store.update_stamp(prediction["path"], answers.file_stamp(path))  # else it would count as changed
+                path = prediction["path"]
+                outcomes[path] = tag_file(Path(path), genres, undo, stamp=prediction["stamp"], **options)
+                if outcomes[path].stamp:
+                    store.update_stamp(path, outcomes[path].stamp)  # else it would count as changed
     if settings["dry_run"]:
-        _print_changes(outcomes, Path(settings["source"]).expanduser().resolve())
+        _print_changes(outcomes, folder)
     _print_tag_summary(outcomes, len(files), settings, undo, is_writable)
     return outcomes
 
@@ -330,9 +331,12 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
     if few := sorted(n_files.index[n_files < MIN_FILES]):
         print(f"Fewer than {MIN_FILES} files: {', '.join(few)}. Add files of them, or remove their lines.")
     # another list of genres would not be registered under the same name, except in place of the demo's
-    is_replaceable = list(n_files.index.sort_values()) == genres or registry.gives_way(model_version)
-    name = model_version.name if is_replaceable else f"my-{model_version.name}"
+    has_same_genres = list(n_files.index.sort_values()) == genres
+    gives_way = registry.gives_way(model_version)
+    name = model_version.name if has_same_genres or gives_way else f"my-{model_version.name}"
     parameters = {"dataset": "folder", "source": path} | ({} if name == "genre" else {"registry_name": name})
+    if has_same_genres and not gives_way:
+        parameters["other_data"] = "true"
     print(f"Correct the column genre, then train on it:\n\n{_mlflow_command(parameters, [])}\n", flush=True)
 
 

@@ -8,6 +8,15 @@ from contextlib import contextmanager
 #: Advice where a data set was not built, for messages.
 BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
 
+#: Advice where what a build writes is damaged, for messages.
+REBUILD = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= to write it anew'
+
+#: Advice where the splits that recordings were assigned to are lost or damaged, for messages.
+RESTORE_SPLITS = (
+    'run "mlflow run . --env-manager local -e archive -P action=restore_splits" with the same -P dataset= and '
+    "-P source= to take them from MLflow"
+)
+
 
 class GenreError(Exception):
     """Base class of this project's errors; the command line prints the message without a traceback and exits with 1."""
@@ -24,8 +33,8 @@ class AudioError(GenreError):
     ----------
     status : str
         Value in the clips table: ``undecodable``, ``too_short``, ``silent`` or ``not_finite``. (A clip that crashes
-        every worker process is ``crashed`` there.) A served file may also be ``empty``, ``too_long``, ``too_large``,
-        ``not_base64`` or ``failed``.
+        every worker process is ``crashed`` there, and one that the system does not let be read ``unread``.) A served
+        file may also be ``empty``, ``too_long``, ``too_large``, ``not_base64`` or ``failed``.
     reason : str
         Message.
     """
@@ -48,8 +57,8 @@ class TrainingError(GenreError):
     """Failure to train a model, with the reason."""
 
 
-#: What the system reports when a disk, a network or memory fails, whatever the file that was being read.
-_SYSTEM_ERRNOS = frozenset(
+#: What the system reports when a disk, a network or memory fails, whatever the file that was being read or written.
+_OUTAGE_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
         *("EIO", "ENXIO", "ENODEV", "ENOSPC", "EDQUOT", "ENOMEM", "EMFILE", "ENFILE", "ESTALE", "EREMOTEIO"),
@@ -68,8 +77,15 @@ _SYSTEM_ERRNOS = frozenset(
 )
 
 
+#: What the system answers to a seek to an impossible position, which only the content of a damaged file leads to.
+_CONTENT_ERRNOS = frozenset({errno.EINVAL, errno.EOVERFLOW})
+
+
 def is_system_error(error: BaseException) -> bool:
-    """Return whether an error is one of the system, such as a disk that is away, and so no fault of the file.
+    """Return whether the system did not let a file be read, which proves nothing about its content.
+
+    A disk that is away for a moment shows as a missing file, one without permission or an error of input, according to
+    how it is mounted.
 
     Parameters
     ----------
@@ -78,7 +94,14 @@ def is_system_error(error: BaseException) -> bool:
     """
     if type(error).__module__.partition(".")[0] == "av":
         return False
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SYSTEM_ERRNOS)
+    is_from_system = isinstance(error, OSError) and error.errno is not None and error.errno not in _CONTENT_ERRNOS
+    return isinstance(error, MemoryError) or is_from_system
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether a disk, a network or memory fails, so that other files would fare no better; else as above."""
+    is_memory = isinstance(error, MemoryError)
+    return is_system_error(error) and (is_memory or getattr(error, "errno", None) in _OUTAGE_ERRNOS)
 
 
 def describe_system_error(path: object, error: BaseException) -> str:
@@ -93,6 +116,21 @@ def describe_system_error(path: object, error: BaseException) -> str:
     """
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"{path} cannot be read at the moment ({reason}); see that its disk and the memory are there, then run again"
+
+
+#: Status of a clip that the system did not let be read: nothing is stored of it, and the next build asks again.
+UNREAD = "unread"
+
+
+@contextmanager
+def explain_system_errors(path: object) -> Iterator[None]:
+    """Turn what the system reports while a file is read, see `is_system_error`, into a `DataError`."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        if is_system_error(error):
+            raise DataError(describe_system_error(path, error)) from error
+        raise
 
 
 @contextmanager

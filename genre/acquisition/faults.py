@@ -25,12 +25,15 @@ class Fault:
         Regular expression that finds it in a message, in any case; empty if no message of yt-dlp shows it.
     attempts : int
         Number of attempts after which a transient fault counts as permanent.
+    was_served : bool
+        Whether YouTube served the video, so that the session works.
     """
 
     name: str
     kind: FaultKind
     pattern: str = ""
     attempts: int = 5
+    was_served: bool = False
 
 
 #: The first that matches counts. Faults of the session come first, because the message of YouTube's rate limit begins
@@ -62,11 +65,15 @@ FAULTS = (
     Fault("empty", "transient", r"file is empty|did not get any data", 3),
     Fault("wrong_type", "transient", r"unsupported URL", 3),
     Fault("network", "transient", r"timed out|connection|unable to connect|getaddrinfo|resolve|\bSSL\b|TransportError"),
-    Fault("short", "transient", attempts=3),
-    Fault("undecodable", "transient", attempts=3),
-    Fault("silent", "permanent"),
+    Fault("short", "transient", attempts=3, was_served=True),
+    Fault("undecodable", "transient", attempts=3, was_served=True),
+    Fault("silent", "permanent", was_served=True),
     Fault("unknown", "transient", attempts=3),
 )
+
+#: Faults by which YouTube denies a video for ever, and those that show that it serves this session.
+DENIALS = tuple(fault.name for fault in FAULTS if fault.kind == "permanent" and not fault.was_served)
+SERVED = tuple(fault.name for fault in FAULTS if fault.was_served)
 
 FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
 

@@ -14,7 +14,7 @@ from genre.acquisition.faults import DownloadError
 from genre.acquisition.ledger import Ledger
 from genre.audio import decoding
 from genre.audio.suffixes import audio_suffixes, list_accepted
-from genre.errors import AudioError, DataError
+from genre.errors import UNREAD, AudioError, DataError, is_system_error
 
 #: ``YTID``, ``YTID_START`` or ``YTID_START_END``, times in seconds or milliseconds. Some tools put a Y before the id.
 _VIDEO_NAME = re.compile(r"Y?([\w-]{11})(?:_(\d+(?:\.\d+)?))?(?:_\d+(?:\.\d+)?)?")
@@ -210,7 +210,7 @@ def _import_clip(
     Returns
     -------
     str
-        "adopted", or the class of the fault.
+        "adopted", "unread" where the system does not let the file be read, or the class of the fault.
     """
     try:
         duration_s = decoding.read_duration_s(content)
@@ -218,6 +218,10 @@ def _import_clip(
         offset_s = 0.0 if is_cut else segment["start_s"]
         sr = sr or soundfile.info(str(content)).samplerate
         values = save_clip(content, segment, target, sr=sr, may_be_short=True, offset_s=offset_s)
+    except (OSError, MemoryError) as error:
+        if is_system_error(error):
+            return UNREAD
+        raise
     except (AudioError, DownloadError, soundfile.SoundFileError) as error:
         if isinstance(error, DownloadError) and error.fault.kind == "machine":
             raise

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from genre.acquisition.faults import DENIALS, SERVED
+
 #: States of a segment: still to be downloaded, downloaded, or never to be requested again.
 STATUSES = ("waiting", "done", "gone")
 
@@ -26,6 +28,10 @@ CREATE INDEX IF NOT EXISTS by_video ON segments (ytid);
 CREATE INDEX IF NOT EXISTS by_number ON segments (number);
 CREATE TABLE IF NOT EXISTS breaks (at REAL NOT NULL, until REAL NOT NULL, error TEXT NOT NULL, message TEXT NOT NULL);
 """
+
+#: Columns that were added later, with their types: older ledgers lack them. ``doubted`` is 1 for a segment that was
+#: asked for again after it was gone: a second answer on another day settles it.
+_ADDED_COLUMNS = {"doubted": "INTEGER NOT NULL DEFAULT 0"}
 
 _SELECTED_COLUMNS = ("clip_id", "ytid", "start_s", "end_s", "genre", "genre_order", "turn", "number", "split")
 
@@ -47,6 +53,9 @@ class Ledger:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
+        present = {row["name"] for row in self._db.execute("PRAGMA table_info(segments)")}
+        for name in _ADDED_COLUMNS.keys() - present:
+            self._db.execute(f"ALTER TABLE segments ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
 
     def close(self) -> None:
         """Close the database."""
@@ -101,6 +110,39 @@ class Ledger:
                 return dict(row)
         return None
 
+    def denied_since_success(self) -> list[str]:
+        """Return the wanted segments that YouTube has denied for the first time since it last served one.
+
+        Those that were asked for again after a denial are settled, and left out.
+        """
+        query = (
+            f"SELECT clip_id FROM segments WHERE wanted = 1 AND status = 'gone' AND doubted = 0 "
+            f"AND error IN ({_quoted(DENIALS)}) AND last_try > (SELECT coalesce(max(last_try), 0) FROM segments "
+            f"WHERE attempts > 0 AND (status = 'done' OR error IN ({_quoted(SERVED)})))"
+        )
+        return [row["clip_id"] for row in self._db.execute(query)]
+
+    def ask_again(self, clip_ids: Sequence[str] | None = None, next_try: float = 0.0) -> int:
+        """Let segments that are gone wait again, by default all wanted ones; return their number.
+
+        Parameters
+        ----------
+        clip_ids : sequence of str, optional
+            The segments.
+        next_try : float
+            Unix time from which they may be requested.
+        """
+        changes = "status = 'waiting', attempts = 0, doubted = 1, next_try = ?"
+        condition = "wanted = 1 AND status = 'gone'"
+        if clip_ids is None:
+            return self._db.execute(f"UPDATE segments SET {changes} WHERE {condition}", (next_try,)).rowcount
+        with self._db:
+            self._db.execute("BEGIN")
+            rows = [(next_try, clip_id) for clip_id in clip_ids]
+            return self._db.executemany(
+                f"UPDATE segments SET {changes} WHERE {condition} AND clip_id = ?", rows
+            ).rowcount
+
     def next_try_time(self) -> float | None:
         """Return the Unix time at which the first waiting segment is due, or None if none is waiting."""
         row = self._db.execute("SELECT min(next_try) FROM segments WHERE wanted = 1 AND status = 'waiting'").fetchone()
@@ -144,3 +186,8 @@ class Ledger:
             "(SELECT coalesce(max(last_try), 0) FROM segments WHERE status = 'done' AND attempts > 0)"
         )
         return int(self._db.execute(query).fetchone()[0])
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Return names as a list of SQL texts."""
+    return ", ".join(f"'{name}'" for name in names)

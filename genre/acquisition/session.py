@@ -1,5 +1,6 @@
 """One run of downloads: segments in turn, at a rate that YouTube tolerates, until a limit or a refusal ends it."""
 
+import math
 import random
 import sqlite3
 import time
@@ -20,6 +21,15 @@ DAY_S = 86_400.0
 
 #: Longest time a run waits until the next segment is due, seconds; if it is longer, the next run does the rest.
 MAX_IDLE_S = 600.0
+
+#: Bounds of the share of gone segments that is nothing unusual, whatever the ledger shows: one video in six is gone on
+#: the whole, and more of some genres. The lower bound also counts as much as this many segments.
+MIN_GONE = 1 / 3
+MAX_GONE = 0.8
+N_ASSUMED = 30
+
+#: Denials in a row that would come by chance less often than this are no chance: YouTube denies the session.
+DENIAL_CHANCE = 1e-6
 
 _DISK_HINT = "make sure that the disk has space and is writable, then run it again: finished clips are kept"
 
@@ -241,15 +251,29 @@ class Acquisition:
             self._machine_error = error
         elif fault.kind == "session":
             self._start_break(fault.name, str(error), now)
-        elif fault.kind == "permanent" or attempts >= fault.attempts:
+        elif fault.kind == "permanent":
             self._ledger.update_segment(segment["clip_id"], status="gone", attempts=attempts)
-            self._n_failures = 0 if fault.kind == "permanent" else self._n_failures + 1
+            self._n_failures = 0
+            self._doubt_denials(error, now)
+        elif attempts >= fault.attempts:
+            self._ledger.update_segment(segment["clip_id"], status="gone", attempts=attempts)
+            self._n_failures += 1
         else:
             delay_s = min(DAY_S, self._pace.retry_s * 2 ** (attempts - 1)) * random.uniform(0.5, 1.5)
             self._ledger.update_segment(segment["clip_id"], attempts=attempts, next_try=now + delay_s)
             self._n_failures += 1
         if self._n_failures >= self._pace.failures:
             self._start_break(fault.name, f"{self._n_failures} failures in a row, the last: {error}", now)
+
+    def _doubt_denials(self, error: DownloadError, now: float) -> None:
+        """Take back what too long a row of denials marked as gone, and pause; a second denial on another day counts."""
+        denied = self._ledger.denied_since_success()
+        counts = self._ledger.count_by_status()
+        if len(denied) < _longest_row(counts["gone"] - len(denied), counts["done"]):
+            return
+        self._ledger.ask_again(denied, now + DAY_S)
+        message = f"{len(denied)} segments in a row are denied, which are asked for again in a day; the last: {error}"
+        self._start_break(error.fault.name, message, now)
 
     def _start_break(self, fault: str, message: str, now: float) -> None:
         """Stop all requests for a while, longer each time, and end the run."""
@@ -259,6 +283,13 @@ class Acquisition:
         self._ledger.add_break(until, fault, message)
         self._stop_reason = _resting_reason(until, message)
         self._n_failures = 0
+
+
+def _longest_row(n_gone: int, n_done: int) -> int:
+    """Return how many denials in a row are too many to be chance, where so many other segments are gone and done."""
+    seen = (n_gone + MIN_GONE * N_ASSUMED) / (n_gone + n_done + N_ASSUMED)
+    share = min(MAX_GONE, max(MIN_GONE, seen))
+    return math.ceil(math.log(DENIAL_CHANCE) / math.log(share))
 
 
 def _resting_reason(until: float, message: str) -> StopReason:

@@ -20,6 +20,7 @@ from genre.audio.listing import find_audio_files
 from genre.audio.suffixes import list_accepted
 from genre.config import UNKNOWN
 from genre.errors import DataError
+from genre.library.replacing import state_stamp
 from genre.workers import dask_cluster, pool
 
 #: Files per batch: seconds of work, so that a kill loses little.
@@ -142,18 +143,21 @@ class PredictionStore:
         Yields
         ------
         dict
-            ``path``, ``genre``, ``confidence``, ``probabilities`` (a dict), ``error`` (a code), ``message`` and
-            ``note`` (how a file was analysed, where not in the usual way); None for those that the file does not have.
+            ``path``, ``stamp`` (of the file that was predicted), ``genre``, ``confidence``, ``probabilities`` (a dict),
+            ``error`` (a code), ``message`` and ``note`` (how a file was analysed, where not in the usual way); None for
+            those that the file does not have.
         """
-        query = "SELECT genre, confidence, probabilities, code, message, note FROM answers WHERE path = ? AND model = ?"
+        columns = "stamp, genre, confidence, probabilities, code, message, note"
+        query = f"SELECT {columns} FROM answers WHERE path = ? AND model = ?"
         for path in paths:
             row = self._db.execute(query, (os.fsencode(path), model)).fetchone()
-            genre, confidence, probabilities, code, message, note = row
+            stamp, genre, confidence, probabilities, code, message, note = row
             proba = json.loads(probabilities)
             if min_confidence >= 0 and proba:
                 genre = max(proba, key=proba.__getitem__) if confidence >= min_confidence else UNKNOWN
             yield {
                 "path": path,
+                "stamp": stamp,
                 "genre": genre,
                 "confidence": confidence,
                 "probabilities": proba,
@@ -210,10 +214,9 @@ def list_library(source: Path, left_out: LeftOut | None = None) -> pd.DataFrame:
 def file_stamp(path: Path) -> str:
     """Return size and modification time of a file; empty if it has just been removed."""
     try:
-        state = path.stat()
+        return state_stamp(path.stat())
     except OSError:
         return ""
-    return f"{state.st_size}-{state.st_mtime_ns}"
 
 
 def predict_files(

@@ -1,7 +1,7 @@
 """Tagging of one file: whether its tags are written, and with which result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -38,12 +38,15 @@ class TagOutcome:
         Genres that the file had; None if its tags cannot be read.
     reason : str
         Reason for refusing the file, for people.
+    stamp : str
+        Stamp of the file that was written, from `genre.library.replacing.state_stamp`.
     """
 
     status: TagStatus
     proposed: tuple[str, ...]
     present: tuple[str, ...] | None = ()
     reason: str = ""
+    stamp: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         """Text of the table's column ``tag``."""
@@ -73,7 +76,9 @@ def join_genres(genres: Sequence[str]) -> str:
     return "; ".join(genres)
 
 
-def tag_file(path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool, overwrite: bool) -> TagOutcome:
+def tag_file(
+    path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool, overwrite: bool, stamp: str = ""
+) -> TagOutcome:
     """Write genres into one file, unless the file or the options forbid it.
 
     Parameters
@@ -88,6 +93,9 @@ def tag_file(path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool
         Only find out what would be written.
     overwrite : bool
         Replace other genres that the file has, and the same in another spelling.
+    stamp : str
+        Stamp of the file whose genres these are, from `genre.library.replacing.state_stamp`; another file in its place
+        is refused. By default any.
 
     Returns
     -------
@@ -109,15 +117,15 @@ def tag_file(path: Path, genres: Sequence[str], undo: UndoFile, *, dry_run: bool
             return TagOutcome(TagStatus.THERE_ALREADY, proposed, present)
         if present and not overwrite:
             return TagOutcome(TagStatus.KEPT, proposed, present)
-        check_replaceable(path)
+        check_replaceable(path, stamp)
         if dry_run:
             tags.plan_genres(path, proposed)
             status = TagStatus.WOULD_REPLACE if present else TagStatus.WOULD_BE_WRITTEN
             return TagOutcome(status, proposed, present)
-        tagging.write_genres(path, proposed, undo)
+        written = tagging.write_genres(path, proposed, undo, stamp)
     except DataError as error:
         return TagOutcome(TagStatus.REFUSED, proposed, present, str(error))
-    return TagOutcome(TagStatus.WRITTEN, proposed, present)
+    return TagOutcome(TagStatus.WRITTEN, proposed, present, stamp=written)
 
 
 def _is_there(present: Sequence[str], proposed: Sequence[str], *, is_exact: bool) -> bool:

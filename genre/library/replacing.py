@@ -1,5 +1,11 @@
-"""Files that are replaced by a changed copy, so that they are old or new if the process is killed, never half."""
+"""Files that are replaced by a changed copy, so that they are old or new if the process is killed, never half.
 
+Runs of several workspaces may meet in one folder: a file is locked while it is changed, and so is its copy, whose name
+is its own. The locks are the system's and end with the process; where a file system has none, a file that another run
+has replaced is left alone all the same.
+"""
+
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,20 +13,47 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
-from genre.errors import DataError, GenreError, is_system_error
+from genre.errors import DataError, GenreError, is_outage
+from genre.files import sync_to_disk
 
 #: Prefix of the name of a copy: hidden, and short, since a hash is added instead of the file's own, maybe long name.
 COPY_PREFIX = ".genre-tagging-"
 
 
-def check_replaceable(path: Path) -> os.stat_result:
+def state_stamp(state: os.stat_result) -> str:
+    """Return size and modification time of a file, by which its predictions are kept."""
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Let no other run write tags in a folder meanwhile, whatever its workspace.
+
+    Raises
+    ------
+    GenreError
+        If another run does.
+    """
+    with _lock(folder, GenreError(f"another run is writing tags in {folder}; wait for it, then run again")):
+        yield
+
+
+def check_replaceable(path: Path, stamp: str = "") -> os.stat_result:
     """Check that a file may be replaced by a changed copy, and return its state.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    stamp : str
+        Stamp that it must have, from `state_stamp`; by default any.
 
     Raises
     ------
     DataError
-        If it is missing, is read-only, or has several hard links.
+        If it is missing, is read-only, has several hard links, or has another stamp.
     """
     try:
         state = path.stat()
@@ -30,27 +63,34 @@ def check_replaceable(path: Path) -> os.stat_result:
         raise DataError(f"{path} is read-only; make it writable to have its tags changed")
     if state.st_nlink > 1:
         raise DataError(f"{path} has {state.st_nlink} hard links; skipped, because rewriting it would break them")
+    if stamp and state_stamp(state) != stamp:
+        raise DataError(f"{path} has changed since its genre was predicted; run again to have it predicted anew")
     return state
 
 
 @contextmanager
 def temporary_copy(path: Path) -> Iterator[Path]:
-    """Name a new file beside another for its copy, and remove it at the end.
+    """Lock a file, make an empty one beside it for its copy, and remove that at the end.
 
     Raises
     ------
     DataError
-        If the copy cannot be made, changed or put in the file's place.
+        If the copy cannot be made, changed or put in the file's place, or another run is changing the file.
     GenreError
         If that is no fault of the file: the disk is full or away, for example.
     """
-    copy = path.with_name(COPY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
+    prefix = f"{COPY_PREFIX}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+    copy = path.with_name(f"{prefix}-{uuid4().hex[:8]}")
     try:
-        copy.unlink(missing_ok=True)  # left by a process that was killed
-        yield copy
+        with _lock(path, DataError(f"another run is changing {path}; left unchanged")):
+            for leftover in path.parent.glob(f"{prefix}*"):  # of a process that was killed, since the file is locked
+                leftover.unlink(missing_ok=True)
+            with copy.open("xb") as file:
+                _take_lock(file.fileno())  # which keeps `remove_copies` off
+                yield copy
     except OSError as error:
         reason = f"cannot replace {path} by a changed copy: {error.strerror or error}"
-        if is_system_error(error):
+        if is_outage(error):
             raise GenreError(f"{reason}; the file is as it was; see to the disk, then run again") from error
         raise DataError(reason) from error
     finally:
@@ -109,16 +149,35 @@ def replace_file(copy: Path, path: Path, before: os.stat_result) -> None:
     sync_to_disk(path.parent)
 
 
-def sync_to_disk(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
+def remove_copies(folder: Path) -> None:
+    """Remove the copies below a folder that killed processes left behind, and no other process is writing."""
+    for copy in folder.rglob(f"{COPY_PREFIX}*"):
+        with suppress(_InUseError, OSError), _lock(copy, _InUseError()):
+            copy.unlink(missing_ok=True)
+
+
+class _InUseError(Exception):
+    """A copy is being written by another process."""
+
+
+@contextmanager
+def _lock(path: Path, refusal: Exception) -> Iterator[None]:
+    """Lock a file or a folder, or raise `refusal` if another process has it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        if not _take_lock(descriptor):
+            raise refusal
+        yield
     finally:
         os.close(descriptor)
 
 
-def remove_copies(folder: Path) -> None:
-    """Remove the copies below a folder that killed processes left behind."""
-    for copy in folder.rglob(f"{COPY_PREFIX}*"):
-        copy.unlink(missing_ok=True)
+def _take_lock(descriptor: int) -> bool:
+    """Lock what is open until it is closed; return False if another process has locked it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # of a file system without locks
+        return True
+    return True

@@ -15,7 +15,7 @@ from genre.tags.names import drop_repeated, fold_name
 from genre.tags.splices import Splice
 
 
-def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
+def write_genres(path: Path, genres: Sequence[str], undo: UndoFile, stamp: str = "") -> str:
     """Write genres into a file's tags, replacing any others; every other byte of the tags and the sound stays.
 
     The changed copy takes the file's place only if its sound, packet by packet, is that of the file, and if the genres
@@ -29,6 +29,13 @@ def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
         Genres to write, at least one.
     undo : UndoFile
         Receives the record that undoes the change, before the file is touched.
+    stamp : str
+        Stamp that the file must have, from `genre.library.replacing.state_stamp`; by default any.
+
+    Returns
+    -------
+    str
+        Stamp of the changed file; empty if no byte changes.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def write_genres(path: Path, genres: Sequence[str], undo: UndoFile) -> None:
         if difference:
             raise DataError(f"cannot write tags to {path}: with the new ones, {difference}; left unchanged")
 
-    change_file(path, plan, check, undo)
+    return change_file(path, plan, check, undo, stamp)
 
 
 def _find_difference(path: Path, copy: Path) -> str:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from genre.errors import DataError, GenreError
+from genre.files import sync_to_disk
 from genre.library.deltas import Changes, unpack_changes, unpack_whole_file
 from genre.library.replacing import (
     check_replaceable,
     check_unmodified,
     copy_attributes,
     replace_file,
-    sync_to_disk,
+    state_stamp,
     temporary_copy,
 )
 from genre.tags.splices import Splice, iter_spliced
@@ -71,8 +72,8 @@ class UndoFile:
 
 
 def change_file(
-    path: Path, plan: Callable[[], Sequence[Splice]], check: Callable[[Path], object], undo: UndoFile
-) -> None:
+    path: Path, plan: Callable[[], Sequence[Splice]], check: Callable[[Path], object], undo: UndoFile, stamp: str = ""
+) -> str:
     """Change a file so that it can be restored, and is either old or new if the process is killed.
 
     Mode, owner and extended attributes are kept; the modification time is now. If no byte changes, nothing happens.
@@ -87,22 +88,29 @@ def change_file(
         Receives the path of the changed copy, and raises DataError if it must not replace the file.
     undo : UndoFile
         Receives the record that undoes the change, before `path` is touched.
+    stamp : str
+        Stamp that the file must have, from `genre.library.replacing.state_stamp`; by default any.
+
+    Returns
+    -------
+    str
+        Stamp of the changed file; empty if no byte changes.
 
     Raises
     ------
     DataError
-        If the file is read-only, has several hard links, belongs to another user, cannot be copied, or is modified by
-        another program in the meantime.
+        If the file is read-only, has several hard links or another stamp, belongs to another user, cannot be copied, is
+        being changed by another run, or is modified by another program in the meantime.
     GenreError
         If the undo file cannot be written.
     """
-    before = check_replaceable(path)
+    before = check_replaceable(path, stamp)
     splices = sorted(plan())
     with temporary_copy(path) as copy, ThreadPoolExecutor(1) as thread:
         changes = Changes()
         old, new = _write_changed(path, copy, splices, changes)
         if old == new:
-            return
+            return ""
         copy_attributes(path, before, copy)
         os.utime(copy)
         on_disk = thread.submit(sync_to_disk, copy)  # while it is checked
@@ -111,7 +119,9 @@ def change_file(
         packed = base64.b64encode(changes.pack()).decode()
         undo.append({"path": str(path), "old": old, "new": new, "mtime_ns": before.st_mtime_ns, "changes": packed})
         on_disk.result()
+        changed = state_stamp(copy.stat())
         replace_file(copy, path, before)
+        return changed
 
 
 def restore_file(record: dict[str, Any]) -> bool:
@@ -223,7 +233,7 @@ def _write_changed(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a changed copy, note the changes, and return the fingerprints of file and copy."""
     old = new = hashlib.sha256()
-    with path.open("rb") as source, copy.open("xb") as target:
+    with path.open("rb") as source, copy.open("wb") as target:
         for before, after in iter_spliced(source, splices):
             if before is not after and old is new:
                 old = new.copy()  # up to here both are the same
@@ -239,7 +249,7 @@ def _write_restored(path: Path, copy: Path, record: dict[str, Any]) -> dict[str,
     """Write the old state of a file, and return its fingerprint; None if the record is damaged."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as source, path.open("rb") as changed, copy.open("xb") as target:
+        with path.open("rb") as source, path.open("rb") as changed, copy.open("wb") as target:
             for _, old in iter_spliced(source, _reverse_splices(record, changed)):
                 digest.update(old)
                 target.write(old)

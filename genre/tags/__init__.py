@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from genre.errors import DataError, GenreError, UsageError, describe_system_error, is_system_error
+from genre.errors import DataError, GenreError, UsageError, describe_system_error, is_outage
 from genre.tags import by_mutagen
 from genre.tags.formats import SUPPORTED, Format, recognise_format
 from genre.tags.names import drop_repeated
@@ -128,7 +128,7 @@ def _ask_format(path: Path, what_fails: str, ask: Callable[[Format, BinaryIO], _
     except DataError as error:
         raise DataError(f"{what_fails} {path}: {error}") from None
     except OSError as error:
-        if is_system_error(error):
+        if is_outage(error):
             raise GenreError(describe_system_error(path, error)) from None
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except _UNFORESEEN as error:

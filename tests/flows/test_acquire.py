@@ -138,6 +138,7 @@ def all_parameters(place: Place) -> dict[str, str]:
         "format": "wav",
         "timeout_s": "5.0",
         "url": place.server.url,
+        "again": "gone",
     }
 
 

@@ -162,6 +162,54 @@ def test_many_failures_in_a_row_count_as_a_refusal(server, ledger, tmp_path):
     assert sum(server.asked.values()) == 7
 
 
+def test_far_more_denials_in_a_row_than_usual_are_taken_back(server, ledger, tmp_path):
+    ids = video_ids(40)
+    server.faults.update(dict.fromkeys(ids, "404"))
+    ledger.enroll(videos.listed(*ids))
+    for n_breaks in (1, 2):
+        reason = acquire(server, ledger, tmp_path, rest_s=1000)
+        assert reason.name == "Resting"
+        assert "13 segments in a row are denied, which are asked for again in a day; the last: " in reason.message
+        assert sum(server.asked.values()) == 13 * n_breaks
+        assert ledger.count_by_status() == {"waiting": 40, "done": 0, "gone": 0}
+        ledger._db.execute("UPDATE breaks SET until = 0")
+    asked = rows_by_video(ledger).loc[list(server.asked)]
+    assert (asked["next_try"] - time.time()).between(session.DAY_S - 60, session.DAY_S).all()
+    server.faults.clear()
+    ledger._db.execute("UPDATE segments SET next_try = 0")
+    assert acquire(server, ledger, tmp_path).name == "Complete"
+    assert ledger.count_by_status() == {"waiting": 0, "done": 40, "gone": 0}
+
+
+def test_a_denial_on_another_day_is_believed_and_can_be_asked_for_again(server, ledger, tmp_path):
+    ids = video_ids(30)
+    server.faults.update(dict.fromkeys(ids, "private"))
+    ledger.enroll(videos.listed(*ids))
+    names = []
+    for _ in range(3):
+        names.append(acquire(server, ledger, tmp_path, rest_s=0).name)
+        ledger._db.execute("UPDATE segments SET next_try = 0 WHERE doubted = 1")
+    assert names == ["Resting", "Complete", "Complete"]
+    assert ledger.count_by_status() == {"waiting": 0, "done": 0, "gone": 30}
+    assert max(server.asked.values()) == 2
+    server.faults.clear()
+    assert ledger.ask_again() == 30
+    assert acquire(server, ledger, tmp_path).name == "Complete"
+    assert ledger.count_by_status()["done"] == 30
+
+
+@pytest.mark.parametrize(("n_gone", "n_done", "n"), [(0, 0, 13), (10, 50, 13), (500, 500, 20), (9000, 1000, 62)])
+def test_a_row_of_denials_is_too_long_where_chance_makes_one_in_a_million(n_gone, n_done, n):
+    assert session._longest_row(n_gone, n_done) == n
+
+
+def test_denials_are_interrupted_by_what_is_served(server, ledger, tmp_path):
+    ids = video_ids(36)
+    server.faults.update({ytid: "silence" if n % 12 == 11 else "404" for n, ytid in enumerate(ids)})
+    ledger.enroll(videos.listed(*ids, genres="a"))
+    assert acquire(server, ledger, tmp_path).name == "Complete"
+
+
 def test_genres_stay_balanced_when_one_loses_half_its_segments(server, ledger, tmp_path):
     ids = video_ids(40)
     server.faults.update(dict.fromkeys(ids[::4], "404"))  # every other one of the first genre

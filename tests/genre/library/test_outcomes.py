@@ -8,6 +8,7 @@ import soundfile as sf
 from genre import tags
 from genre.library import tagging
 from genre.library.outcomes import TagOutcome, TagStatus, tag_file
+from genre.library.replacing import state_stamp
 from genre.library.undo import UndoFile
 from tests.support.sounds import tone
 
@@ -91,3 +92,15 @@ def test_a_dry_run_refuses_what_a_write_would_refuse(tmp_path, undo):
     assert found.status is TagStatus.REFUSED and "500 bytes more than the file has" in found.reason
     assert tag_file(path, ["low"], undo, dry_run=False, overwrite=True) == found
     assert not undo.path.exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_another_file_in_the_place_of_the_one_that_was_predicted_is_refused(track, undo, dry_run):
+    stamp = state_stamp(track.stat())
+    sf.write(track, tone(3, hz=500), 22050)
+    other = track.read_bytes()
+    refused = tag_file(track, ["low"], undo, dry_run=dry_run, overwrite=True, stamp=stamp)
+    assert refused.status is TagStatus.REFUSED and "has changed since its genre was predicted" in refused.reason
+    assert track.read_bytes() == other
+    stamp = state_stamp(track.stat())
+    assert tag_file(track, ["low"], undo, dry_run=False, overwrite=True, stamp=stamp).stamp == state_stamp(track.stat())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genre.errors import DataError, GenreError
-from genre.library.replacing import remove_copies
+from genre.library.replacing import lock_folder, remove_copies, state_stamp
 from genre.library.undo import UndoFile, change_file, read_records, restore_file
 from genre.tags.splices import Splice
 from tests.support.project import ROOT
@@ -77,6 +77,42 @@ def test_hard_links_read_only_and_modified_files_are_refused(file, tmp_path):
     assert file.read_bytes() == b"mine"
     assert not record.path.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_of_two_runs_on_one_file_the_second_is_refused_and_the_first_can_be_undone(file, tmp_path):
+    """They wrote one copy, and the first put half of it in the file's place: 100 of 882 kB, which no undo accepted."""
+    first = UndoFile(tmp_path / "first")
+    second = UndoFile(tmp_path / "second")
+
+    def run_a_second_time(copy: Path) -> None:
+        with pytest.raises(DataError, match=r"another run is changing .*a\.bin; left unchanged"):
+            prepend(file, second)
+        remove_copies(tmp_path)  # as a run does at its start
+        assert copy.read_bytes() == b"new" + b"as it was" * 1000
+
+    change_file(file, lambda: [Splice(0, 0, b"new")], run_a_second_time, first)
+    assert file.read_bytes() == b"new" + b"as it was" * 1000
+    assert not second.path.exists()
+    assert [restore_file(r) for r in read_records(first.path)] == [True]
+    assert file.read_bytes() == b"as it was" * 1000
+
+
+def test_a_second_run_in_a_folder_answers_with_a_sentence(tmp_path):
+    sentence = r"another run is writing tags in .*; wait for it"
+    with lock_folder(tmp_path), pytest.raises(GenreError, match=sentence), lock_folder(tmp_path):
+        pytest.fail("the folder is locked")
+    with lock_folder(tmp_path):
+        assert list(tmp_path.iterdir()) == []  # the lock is no file
+
+
+def test_a_file_that_was_replaced_since_its_genre_was_predicted_is_refused(file, tmp_path):
+    stamp = state_stamp(file.stat())
+    record = UndoFile(tmp_path / "undo")
+    changed = change_file(file, lambda: [Splice(0, 0, b"new")], lambda copy: None, record, stamp)
+    assert changed == state_stamp(file.stat()) != stamp
+    with pytest.raises(DataError, match="has changed since its genre was predicted; run again"):
+        change_file(file, lambda: [Splice(0, 0, b"new")], lambda copy: None, record, stamp)
+    assert record.n_records == 1
 
 
 def test_without_an_undo_file_nothing_is_changed(file, tmp_path):
