@@ -17,10 +17,12 @@ from flows.inputs import install_weights, required_inputs
 from flows.material import usable_clips
 from flows.parameters import (
     FAST,
+    MAX_LOST,
     BuiltModels,
     DaskAddress,
     Dataset,
     DatasetOptions,
+    MaxLost,
     NJobs,
     Source,
     SplitMethod,
@@ -32,9 +34,10 @@ from flows.reports.left_out import publish_left_out
 from genre import datasets, parameters
 from genre.audio.left_out import LeftOut
 from genre.config import AudioConfig
-from genre.files import write_table
-from genre.splits import assignment, duplicates
-from genre.store import building, contents
+from genre.errors import UNREAD, DataError
+from genre.files import read_or_make_table, read_table, write_table
+from genre.splits import assignment, duplicates, sounds
+from genre.store import building, contents, outcomes
 from genre.workspace import Workspace
 from tracking import cost, results, runs
 
@@ -50,6 +53,7 @@ def build(
     weights: WeightsPath = "",
     n_jobs: NJobs = -1,
     dask: DaskAddress = "",
+    max_lost: MaxLost = MAX_LOST,
 ) -> dict[str, int]:
     """Bring a data set's clips, inputs and splits up to date; only new or changed clips are computed.
 
@@ -66,9 +70,10 @@ def build(
     names = required_inputs(select_models(model, dataset), config, has_audio=datasets.get_dataset(dataset).has_audio)
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan_source(workspace, dataset, source, dataset_options, run_id)
-        fill_store(workspace, config, clips, source, names, weights, n_jobs, dask)
+        unread = fill_store(workspace, config, clips, source, names, weights, n_jobs, dask)
+        update_clips(workspace, config, clips, unread, max_lost)
         pairs = find_duplicate_clips(workspace, config, run_id, n_jobs)
-        update_splits(workspace, split, pairs)
+        update_splits(workspace, config, split, pairs, run_id)
         return report_clip_status(workspace, run_id)
 
 
@@ -97,20 +102,48 @@ def fill_store(
     weights: str,
     n_jobs: int,
     dask: str,
-) -> None:
-    """Compute the inputs that the store lacks, and write the clips table with their status."""
+) -> dict[str, str]:
+    """Compute the inputs that the store lacks.
+
+    Returns
+    -------
+    dict
+        Id of each clip whose file could not be read to the reason.
+    """
     dataset = clips["dataset"].iloc[0]
     directory = workspace.store_dir(config)
-    if datasets.get_dataset(dataset).has_audio:
-        missing = install_weights(names, directory, weights)
-        available = [name for name in names if name not in missing]
-        n_new = building.build_store(clips, config, directory, names=available, n_jobs=n_jobs, dask=dask)
-        cost.count_clips(n_new)
-        log = get_run_logger()
-        log.info("%s: %d clips computed, %d reused", ", ".join(available), n_new, len(clips) - n_new)
-    else:
+    if not datasets.get_dataset(dataset).has_audio:
         contents.write_source_features(clips, datasets.load_source_features(dataset, source), directory)
-    workspace.write_clips(contents.with_outcomes(clips, directory))
+        return {}
+    missing = install_weights(names, directory, weights)
+    available = [name for name in names if name not in missing]
+    result = building.build_store(clips, config, directory, names=available, n_jobs=n_jobs, dask=dask)
+    cost.count_clips(result.n_computed)
+    n_reused = len(clips) - result.n_computed - len(result.unread)
+    get_run_logger().info("%s: %d clips computed, %d reused", ", ".join(available), result.n_computed, n_reused)
+    return result.unread
+
+
+@task(cache_policy=NO_CACHE)
+@cost.timed
+def update_clips(
+    workspace: Workspace, config: AudioConfig, clips: pd.DataFrame, unread: dict[str, str], max_lost: float
+) -> None:
+    """Write the clips table with the status of each clip, unless too many of those that were usable are lost."""
+    built = outcomes.mark_unread(contents.with_outcomes(clips, workspace.store_dir(config)), unread)
+    outcomes.check_loss(_read_earlier(workspace), built, len(unread), max_lost)
+    workspace.write_clips(built)
+    if n_unread := int((built["status"] == UNREAD).sum()):
+        get_run_logger().warning("%d clips could not be read; the next build tries again", n_unread)
+
+
+def _read_earlier(workspace: Workspace) -> pd.DataFrame | None:
+    """Return the clips of the last build; None if there was none, or its table is damaged and written anew now."""
+    try:
+        return workspace.read_clips(["clip_id", "status"]) if workspace.is_built() else None
+    except DataError as error:
+        get_run_logger().warning("%s", error)
+        return None
 
 
 @task(cache_policy=NO_CACHE)
@@ -121,12 +154,14 @@ def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str,
     directory = workspace.store_dir(config)
     path = workspace.duplicates_path(duplicates.duplicates_digest(clips, config.fingerprint))
     has_audio = datasets.get_dataset(clips["dataset"].iloc[0]).has_audio
-    # without audio the search is repeated: a source may bring other features for the same clip ids
-    if not (has_audio and path.exists()):
+    if not has_audio:  # the search is repeated: a source may bring other features for the same clip ids
+        path.unlink(missing_ok=True)
+
+    def search() -> pd.DataFrame:
         spectrograms = contents.InputReader(clips, directory) if has_audio else None
-        features = contents.load_features(clips, directory)
-        write_table(path, duplicates.find_duplicates(features, spectrograms, n_jobs=n_jobs))
-    pairs = duplicates.between_recordings(pd.read_parquet(path), clips)
+        return duplicates.find_duplicates(contents.load_features(clips, directory), spectrograms, n_jobs=n_jobs)
+
+    pairs = duplicates.between_recordings(read_or_make_table(path, search), clips)
     workspace.write_duplicates(pairs)
     if len(pairs):
         results.log_table(run_id, pairs, "copies")
@@ -136,14 +171,17 @@ def find_duplicate_clips(workspace: Workspace, config: AudioConfig, run_id: str,
 
 @task(cache_policy=NO_CACHE)
 @cost.timed
-def update_splits(workspace: Workspace, split: SplitMethod, pairs: pd.DataFrame) -> None:
-    """Assign every new recording to a split; duplicates count as one recording."""
+def update_splits(
+    workspace: Workspace, config: AudioConfig, split: SplitMethod, pairs: pd.DataFrame, run_id: str
+) -> None:
+    """Assign every new recording to a split; duplicates count as one recording, and so does one of another name."""
     columns = ["clip_id", "genre", "recording", "split"]
+    stored = workspace.read_assignments()
     existing: pd.DataFrame | None
     if split == "source":
         existing = assignment.published_splits(usable_clips(workspace, columns))
     else:
-        existing = workspace.read_assignments()
+        existing = recognise_renamed(workspace, config, stored)
     before, after = _resolve_recordings(workspace, pairs, existing, merge=split == "dealt")
     if split == "source":
         workspace.write_splits(assignment.published_splits(usable_clips(workspace, columns)))
@@ -153,7 +191,34 @@ def update_splits(workspace: Workspace, split: SplitMethod, pairs: pd.DataFrame)
         assignment.assign_splits(usable_clips(workspace, columns), existing), before, after
     )
     workspace.write_assignments(assignments)
+    if stored is None or len(assignments) > len(stored):
+        results.log_assignments(run_id, assignments)
     workspace.write_splits(assignments)
+
+
+def recognise_renamed(workspace: Workspace, config: AudioConfig, assigned: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Return the assignments with those of recordings that are known by their sound under another name.
+
+    The fingerprints of recordings that have none yet are added to the workspace.
+    """
+    clips = usable_clips(workspace)
+    if not datasets.get_dataset(clips["dataset"].iloc[0]).has_audio:
+        return assigned
+    path = workspace.sounds_path(config)
+    names = read_table(path, ["recording"])["recording"] if path.exists() else pd.Series(dtype=str)
+    new = sounds.first_of_tracks(clips[~clips["recording"].isin(names)])
+    if new.empty:
+        return assigned
+    fingerprints = sounds.fingerprint_clips(new, workspace.store_dir(config))
+    fingerprints = fingerprints.assign(recording=new["recording"].to_numpy(str))
+    known = read_table(path) if path.exists() else fingerprints.head(0)
+    write_table(path, pd.concat([known, fingerprints[~fingerprints.index.isin(known.index)]]))
+    if assigned is None:
+        return None
+    renamed = sounds.recognise_recordings(assigned, fingerprints, known)
+    if len(renamed):
+        get_run_logger().info("%d recordings of a new name are known by their sound: same split", len(renamed))
+    return pd.concat([assigned, renamed], ignore_index=True)
 
 
 def _resolve_recordings(

@@ -48,6 +48,8 @@ def check_retrain(settings: Settings) -> None:
 
 def check_build(settings: Settings) -> None:
     """Check the parameters of `build`; raises as `check_retrain`."""
+    if not 0 <= (max_lost := settings["max_lost"]) <= 1:
+        raise UsageError(f"max_lost must be a share of the clips, from 0 to 1; got {max_lost}")
     check_models(settings["model"], settings["dataset"])
     check_source(settings)
     check_weights(settings["weights"], settings)
@@ -87,7 +89,7 @@ def check_drift(settings: Settings) -> None:
 def check_archive(settings: Settings) -> None:
     """Check the parameters of `archive`; raises as `check_retrain`."""
     action = settings["action"]
-    if action != "compact" and not settings["file"]:
+    if action in ("export", "import") and not settings["file"]:
         raise UsageError(f"action={action} needs a Parquet file: add -P file=PATH")
     if action == "export":
         check_built(settings)

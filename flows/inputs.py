@@ -9,6 +9,7 @@ from prefect import get_run_logger
 from flows.material import Material
 from genre import models, weights
 from genre.config import AudioConfig
+from genre.errors import DataError
 from genre.inputs import BASE_INPUTS, get_input
 from genre.store import building, contents
 
@@ -92,6 +93,8 @@ def fill_inputs(material: Material, names: Iterable[str]) -> None:
     """
     directory = material.workspace.store_dir(material.config)
     further = [name for name in names if name not in BASE_INPUTS]
-    building.build_store(material.clips, material.config, directory, names=further)
+    unread = building.build_store(material.clips, material.config, directory, names=further).unread
+    if unread:
+        raise DataError(f"{len(unread)} of {len(material.clips)} clips: {next(iter(unread.values()))}")
     for name in further:
         contents.require_computed(material.clips, directory, name)

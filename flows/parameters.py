@@ -26,6 +26,10 @@ YOUTUBE_URL = download.YOUTUBE_URL
 #: All models of the paper that can be trained here.
 ALL_MODELS = ",".join(published_models.MODEL_NAMES)
 
+#: Largest share of the clips that were usable that a build may lose. A disk that is away costs more, as a rule, and
+#: files that a person deletes or that decay cost less.
+MAX_LOST = 0.25
+
 #: `genre.evaluate.TARGET_PRECISION`, whose import takes 0.7 s; a test compares them.
 TARGET_PRECISION = 0.8
 
@@ -175,6 +179,16 @@ DaskAddress = Annotated[
     ),
 ]
 
+MaxLost = Annotated[
+    float,
+    Option(
+        "Largest share of the clips that were usable that a build may lose; where more are lost, as by a disk that is "
+        "away, it stops. Set 1 if music was removed on purpose.",
+        minimum=0,
+        maximum=1,
+    ),
+]
+
 # train
 
 ModelNames = Annotated[
@@ -228,6 +242,17 @@ MinGain = Annotated[
         below=1,
     ),
 ]
+Replace = Annotated[
+    bool,
+    Option(
+        "Promote without comparison, where the champion cannot be scored or is gone; the version must still be better "
+        "than chance."
+    ),
+]
+OtherData = Annotated[
+    bool, Option("Let a version of another data set, with the same genres, compete with the champion for its name.")
+]
+LiftHold = Annotated[bool, Option("Lift the hold that a rollback puts on promotions, and leave the champion as it is.")]
 MinPrecision = Annotated[
     float,
     Option(
@@ -268,13 +293,17 @@ PredictionLog = Annotated[
 # archive
 
 ArchiveAction = Annotated[
-    Literal["compact", "export", "import"],
+    Literal["compact", "export", "import", "prune", "restore_splits"],
     Option(
         "Merge the parts that many builds left (compact), write features and spectrograms to a file (export), or read "
-        "them from one (import), so that build need not compute them."
+        "them from one (import), so that build need not compute them; remove old trainings, stores and logged models "
+        "(prune); take the splits that recordings were assigned to from MLflow (restore_splits)."
     ),
 ]
-ArchiveFile = Annotated[str, Option("Parquet file to export to or to import from.", special={"": "compact"})]
+ArchiveFile = Annotated[
+    str, Option("Parquet file to export to or to import from.", special={"": "the actions without a file"})
+]
+PruneDryRun = Annotated[bool, Option("With prune, only list what would be removed. To remove it, set this to false.")]
 
 # study, audit, paper and robustness
 
@@ -427,6 +456,10 @@ RestS = Annotated[
 SampleRate = Annotated[int, Option("Sampling rate of the audio files, Hz.", minimum=8000, maximum=192_000)]
 AudioFormat = Annotated[Literal["flac", "wav"], Option("Format of the audio files, 16 bits.")]
 TimeoutS = Annotated[float, Option("Seconds without data after which a connection is closed.", above=0)]
+AskAgain = Annotated[
+    Literal["none", "gone"],
+    Option("Ask once more for the segments that are gone, as after days on which YouTube denied everything (gone)."),
+]
 VideoUrl = Annotated[str, Option("Address of a video, with {ytid} in place of its id.")]
 
 

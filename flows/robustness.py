@@ -33,7 +33,7 @@ from flows.reports.tables import publish_table
 from genre import datasets
 from genre.audio import decoding
 from genre.config import AudioConfig
-from genre.errors import AudioError, UsageError
+from genre.errors import AudioError, UsageError, explain_system_errors
 from genre.plots import comparison
 from genre.store import computing
 from genre.studies import robustness, trials
@@ -138,14 +138,16 @@ def _sample_clips(clips: pd.DataFrame, n_clips: int, seed: int) -> pd.DataFrame:
 def _write_degraded(clip: Any, name: str, config: AudioConfig, folder: Path, seed: int) -> dict[str, object] | None:
     """Write a degraded clip to a file; return its row for `scoring.score_clips`, or None if no sound is left."""
     k = list(robustness.DEGRADATIONS).index(name)
-    y = decoding.decode_audio(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=clip.end_s - clip.start_s)
+    duration_s = clip.end_s - clip.start_s
+    with explain_system_errors(clip.path):
+        y = decoding.decode_audio(clip.path, sr=robustness.SR, start_s=clip.start_s, duration_s=duration_s)
     path = folder / f"{seed}-{k}.audio"
     path.write_bytes(robustness.degrade_clip(y, name, seed=seed))
     row = {
         "clip_id": _degraded_id(k, clip.clip_id),
         "path": str(path),
         "start_s": 0.0,
-        "end_s": clip.end_s - clip.start_s,
+        "end_s": duration_s,
     }
     try:
         computing.read_clip(pd.Series(row), config)

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from genre import evaluate
-from genre.files import write_table
+from genre.files import read_or_make_table
 from genre.plots import evaluation
 from genre.workspace import Workspace
 from tracking import results, runs
@@ -48,11 +48,9 @@ def run_trial(workspace: Workspace, parent: str, name: str, identity: Mapping[st
     path = workspace.trial_path(key)
     run_id, is_logged = runs.open_run(parent, workspace, name, f"trial-{key}", is_done=path.exists())
     if is_logged:
-        return pd.read_parquet(path)
+        return read_or_make_table(path, fit)
     try:
-        if not path.exists():
-            write_table(path, fit())
-        table = pd.read_parquet(path)
+        table = read_or_make_table(path, fit)
         for key_name, value in identity.items():
             MlflowClient().log_param(run_id, key_name, value)
         _log_trial(run_id, table)

@@ -6,6 +6,7 @@ tagged, and one for weights::
     <data set>/clips.parquet                    all clips, with their status
                splits.parquet                   the split of each recording, as used in training
                dealt.parquet                    all recordings ever assigned to a split; rows are only added
+               sounds/<configuration>.parquet   fingerprint of the first clip of each of their tracks
                audio/                           audio that was synthesised or downloaded
                ledger.sqlite                    AudioSet segments, and the state of each download
                chosen.json                      the lists the segments come from, and how they were chosen
@@ -25,6 +26,7 @@ tagged, and one for weights::
             models/<key>/                       the version used last
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence
+    .id                                         the workspace's name in MLflow; a copy of a workspace needs its own
 """
 
 import hashlib
@@ -33,13 +35,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import filelock
 import pandas as pd
 
 from genre.config import AudioConfig
-from genre.errors import BUILD_FIRST, DataError, GenreError
-from genre.files import make_directory, remove_path, write_table
+from genre.errors import BUILD_FIRST, REBUILD, RESTORE_SPLITS, DataError, GenreError
+from genre.files import make_directory, read_table, remove_path, write_atomically, write_table
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -52,6 +55,19 @@ def data_home() -> Path:
 def weights_dir() -> Path:
     """Folder of the weights of the music network, which all data sets share."""
     return data_home() / "weights"
+
+
+def workspace_key() -> str:
+    """Return 32 hexadecimal digits that name this workspace, drawn when they are first needed.
+
+    Its path would not do: two machines that use one MLflow server may have their workspaces under the same path.
+    """
+    home = make_directory(data_home())
+    path = home / ".id"
+    with filelock.FileLock(home / ".id.lock"):
+        if not path.exists() or not path.read_text().strip():
+            write_atomically(path, lambda temporary: temporary.write_text(uuid4().hex))
+        return path.read_text().strip()
 
 
 @dataclass(frozen=True)
@@ -163,7 +179,7 @@ class Workspace(WorkspaceFolder):
         Raises
         ------
         DataError
-            If there is none; a build writes it.
+            If there is none, or it is damaged; a build writes it.
         """
         return self._read_built("copies", "duplicates were not searched for")
 
@@ -181,7 +197,7 @@ class Workspace(WorkspaceFolder):
         Raises
         ------
         DataError
-            If there is none; a build writes it.
+            If there is none, or it is damaged; a build writes it.
         """
         return self._read_built("clips", "no clips", columns)
 
@@ -195,6 +211,10 @@ class Workspace(WorkspaceFolder):
         """
         self._built_path("clips", "no clips")
 
+    def is_built(self) -> bool:
+        """Return whether a build has written the clips table."""
+        return (self.directory / "clips.parquet").exists()
+
     def write_clips(self, clips: pd.DataFrame) -> None:
         """Replace the clips table."""
         write_table(self.directory / "clips.parquet", clips)
@@ -205,7 +225,7 @@ class Workspace(WorkspaceFolder):
         Raises
         ------
         DataError
-            If there is none; a build writes it.
+            If there is none, or it is damaged; a build writes it.
         """
         return self._read_built("splits", "no splits")
 
@@ -214,17 +234,27 @@ class Workspace(WorkspaceFolder):
         write_table(self.directory / "splits.parquet", splits)
 
     def read_assignments(self) -> pd.DataFrame | None:
-        """Read the table of all recordings ever assigned to a split; None before the first assignment."""
+        """Read the table of all recordings ever assigned to a split; None before the first assignment.
+
+        Raises
+        ------
+        DataError
+            If it is damaged.
+        """
         path = self.directory / "dealt.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_table(path, ["recording", "split"], advice=RESTORE_SPLITS) if path.exists() else None
 
     def write_assignments(self, assignments: pd.DataFrame) -> None:
         """Replace the table of all recordings ever assigned to a split."""
         write_table(self.directory / "dealt.parquet", assignments)
 
+    def sounds_path(self, config: AudioConfig) -> Path:
+        """File of the fingerprints by which recordings that were assigned are known again."""
+        return self.directory / "sounds" / f"{self.store_dir(config).name}.parquet"
+
     def _read_built(self, name: str, absence: str, columns: list[str] | None = None) -> pd.DataFrame:
         """Read columns of a table that a build writes."""
-        return pd.read_parquet(self._built_path(name, absence), columns=columns)
+        return read_table(self._built_path(name, absence), columns, advice=REBUILD)
 
     def _built_path(self, name: str, absence: str) -> Path:
         """Return the path of a table that a build writes, after checking that it exists."""

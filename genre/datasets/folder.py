@@ -15,7 +15,7 @@ from genre.audio.left_out import LeftOut
 from genre.audio.listing import find_audio_files, list_subfolders
 from genre.audio.suffixes import list_accepted, name_suffix
 from genre.config import AudioConfig
-from genre.errors import AudioError, DataError, describe_system_error, is_system_error
+from genre.errors import UNREAD, AudioError, DataError, describe_system_error
 
 #: Rows put into a table at a time, because as records they take several times the memory.
 ROWS_PER_TABLE = 4096
@@ -191,10 +191,7 @@ def _make_record(record: Mapping[Hashable, Any], source: Path) -> dict[str, Any]
 
 
 def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
-    """Return the rows of the clips table for one track, or for the listed stretch of it.
-
-    An error of the system, such as a disk that is away, is raised: it is no fault of the file.
-    """
+    """Return the rows of the clips table for one track, or for the listed stretch of it."""
     path = track["path"]
     config = AudioConfig()
     offset_s = track.get("start_s", 0.0)
@@ -216,9 +213,7 @@ def _cut_track(track: dict[str, Any], max_clips: int) -> list[dict[str, Any]]:
     except AudioError as error:
         row |= {"status": error.status, "reason": error.reason}
     except (OSError, MemoryError) as error:
-        if is_system_error(error):
-            raise DataError(describe_system_error(path, error)) from error
-        row |= {"status": "undecodable", "reason": f"{path}: {getattr(error, 'strerror', error)}"}
+        row |= {"status": UNREAD, "reason": describe_system_error(path, error)}
     except UnicodeEncodeError:
         reason = f"the name {track['listed']} is not UTF-8; rename the file"
         row |= {"path": track["listed"], "status": "undecodable", "reason": reason}

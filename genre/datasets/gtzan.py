@@ -91,7 +91,7 @@ def _find_repeats(tracks: list[dict[str, Any]]) -> dict[str, str]:
     first_by_repeat = {}
     for track, digest in zip(tracks, digests, strict=True):
         first = first_by_digest.setdefault(digest, track["recording"])
-        if first != track["recording"]:
+        if digest and first != track["recording"]:
             first_by_repeat[track["recording"]] = first
     return first_by_repeat
 

@@ -14,7 +14,7 @@ from genre import tags
 from genre.audio.left_out import LeftOut
 from genre.audio.listing import find_audio_files
 from genre.datasets import RESERVED_NAMES, folder
-from genre.errors import DataError
+from genre.errors import DataError, GenreError
 from genre.splits import assignment
 from genre.tags.names import MEANINGLESS_GENRES, fold_name
 
@@ -100,6 +100,8 @@ def _read_track(path: Path, source: Path) -> dict[str, Any]:
         found = tags.read_track_tags(path)
     except DataError:
         return record | {"left_out": "files with tags that cannot be read"}
+    except GenreError:  # an outage: one bad sector must not keep the other files out for ever
+        return record | {"left_out": "files that cannot be read at the moment"}
     genre = select_genre(found.genres)
     if not genre:
         reason = "files with a genre that names no music" if found.genres else "files without a genre"

@@ -17,7 +17,7 @@ from genre.config import AudioConfig
 from genre.errors import DataError
 from genre.files import read_json, write_atomically, write_json
 from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
-from genre.store import contents, parts, reference_clip
+from genre.store import archive_checks, contents, parts, reference_clip
 
 _log = logging.getLogger(__name__)
 
@@ -152,10 +152,11 @@ def read_further_inputs(path: Path) -> list[str]:
     return [name for name in _open_archive(path)[1].get("inputs", {}) if name in INPUTS]
 
 
-def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
+def restore_store(path: Path, config: AudioConfig, directory: Path, known: pd.DataFrame | None = None) -> int:
     """Put what `export_store` wrote into a store, which a later build then need not compute.
 
-    An input of another version, or computed with other weights than those in the store, is left out with a warning.
+    An input of another version, or computed with other weights than those in the store, is left out with a warning. The
+    file is checked, since it may be damaged; the reference values are written last.
 
     Parameters
     ----------
@@ -165,17 +166,19 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
         Configuration of the store.
     directory : Path
         The store; what it has already stays.
+    known : pd.DataFrame, optional
+        Columns ``clip_id`` and ``stamp`` of the clips of the data set; others are left out. By default all are taken.
 
     Returns
     -------
     int
-        Number of clips in the file.
+        Number of clips that were read.
 
     Raises
     ------
     DataError
-        If the file is not one that `export_store` wrote, is of another configuration, or was computed by libraries that
-        give other numbers than those that began the store.
+        If the file is not one that `export_store` wrote, is of another configuration, has values that are not finite,
+        or was computed by libraries that give other numbers than those that began the store, or than this installation.
     """
     file, about = _open_archive(path)
     if about["fingerprint"] != config.fingerprint:
@@ -187,24 +190,46 @@ def restore_store(path: Path, config: AudioConfig, directory: Path) -> int:
     further = _usable_inputs(about.get("inputs", {}), directory)
     if left_out := sorted(set(about.get("inputs", {})) - set(further)):
         _log.warning("%s of %s: of another version or other weights, left out", ", ".join(left_out), path)
-    origin = f"the installation that wrote {path}"
-    _adopt_reference(about["probe"], directory, parts.BASE, origin)
-    for name, described in further.items():
-        _adopt_reference(described["probe"], directory, name, origin)
-    for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
-        table = batch.to_pandas().assign(status="ok", reason="")
-        for name, described in further.items():
-            _restore_part(table, name, config, directory, described["probe"]["versions"])
-        _restore_part(table, parts.BASE, config, directory, about["probe"]["versions"])
-    return file.metadata.num_rows
+    probes = {name: described["probe"] for name, described in further.items()} | {parts.BASE: about["probe"]}
+    archive_checks.check_columns(file.schema_arrow, _schema(config, further), path)
+    for family, probe in probes.items():
+        archive_checks.check_probe(probe, config, directory, family, path)
+    n = 0
+    for table in _iter_tables(file, path, known):
+        n += len(table)
+        for family, probe in probes.items():
+            _restore_part(table, family, config, directory, probe["versions"], path)
+    for family, probe in probes.items():
+        if not (reference := reference_clip.reference_path(directory, family)).exists():
+            write_json(reference, probe)
+    return n
+
+
+def _iter_tables(file: pq.ParquetFile, path: Path, known: pd.DataFrame | None) -> Iterator[pd.DataFrame]:
+    """Yield the rows of an archive, checked and without clips that are not known, as many as a large part has."""
+    keys = None if known is None else parts.row_keys(known)
+    try:
+        for batch in file.iter_batches(batch_size=MAX_PART_CLIPS):
+            table = batch.to_pandas().assign(status="ok", reason="")
+            archive_checks.check_rows(table, path)
+            table = table if keys is None else table[parts.row_keys(table).isin(keys)].reset_index(drop=True)
+            if len(table):
+                yield table
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); what was read is kept; export it again"
+        ) from None
 
 
 def _open_archive(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     """Open a file that `export_store` wrote, and return it with its description."""
     try:
         file = pq.ParquetFile(path)
-        return file, json.loads((file.schema_arrow.metadata or {})[_METADATA_KEY])
-    except (OSError, ValueError, KeyError) as error:
+        about = json.loads((file.schema_arrow.metadata or {})[_METADATA_KEY])
+        if missing := {"fingerprint", "config", "probe"} - set(about):
+            raise KeyError(f"its description lacks {', '.join(sorted(missing))}")
+        return file, about
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f'{path} is no archive of a store ({error}); "-e archive -P action=export" writes one'
         ) from error
@@ -279,23 +304,8 @@ def _usable_inputs(described: Mapping[str, Any], directory: Path) -> dict[str, A
     return {name: entry for name, entry in described.items() if name in INPUTS and is_usable(name, entry)}
 
 
-def _adopt_reference(probe: dict[str, Any], directory: Path, family: str, origin: str) -> None:
-    """Check the reference values of `origin` against those of a store, or leave them there where it has none.
-
-    Raises
-    ------
-    DataError
-        If they differ.
-    """
-    path = reference_clip.reference_path(directory, family)
-    if stored := read_json(path):
-        reference_clip.require_same_values(probe, stored, directory, family, origin)
-    else:
-        write_json(path, probe)
-
-
 def _restore_part(
-    table: pd.DataFrame, family: str, config: AudioConfig, directory: Path, versions: dict[str, str]
+    table: pd.DataFrame, family: str, config: AudioConfig, directory: Path, versions: dict[str, str], path: Path
 ) -> None:
     """Write the part of one family that some rows of a file hold."""
     name = parts.array_input(family)
@@ -305,8 +315,10 @@ def _restore_part(
     if rows.empty:
         return
     arrays = np.frombuffer(b"".join(packed.dropna()), entry.dtype).reshape(-1, *entry.shape(config))
-    numbered = _number_rows(rows, packed[rows.index].notna())
-    parts.save_part(numbered, _unpack(entry.module, arrays), directory, versions, family)
+    has_array = packed[rows.index].notna()
+    arrays = _unpack(entry.module, arrays)
+    archive_checks.refuse_not_finite(rows.loc[has_array, "clip_id"], arrays, path)
+    parts.save_part(_number_rows(rows, has_array), arrays, directory, versions, family)
 
 
 def _merge_group(group: list[Path], directory: Path, family: str) -> Path:

@@ -1,6 +1,7 @@
 """Filling a store, with one process per core of this machine or on a cluster."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,23 @@ MIN_BATCH = 16
 MIN_BATCHES = 64
 
 
+@dataclass(frozen=True)
+class BuildResult:
+    """Result of filling a store.
+
+    Attributes
+    ----------
+    n_computed : int
+        Number of clips of which something was computed now; the others were there, or could not be read.
+    unread : dict
+        Id of each clip whose file the system did not let be read, as where its disk is away, to the reason. Nothing is
+        stored of it, so that the next build asks again.
+    """
+
+    n_computed: int
+    unread: dict[str, str]
+
+
 def build_store(
     clips: pd.DataFrame,
     config: AudioConfig,
@@ -30,7 +48,7 @@ def build_store(
     names: Sequence[str] = BASE_INPUTS,
     n_jobs: int = -1,
     dask: str = "",
-) -> int:
+) -> BuildResult:
     """Compute what the store lacks of `clips`, with one process per core, here or on a cluster.
 
     A file is decoded once for all inputs that the store lacks of it.
@@ -54,8 +72,7 @@ def build_store(
 
     Returns
     -------
-    int
-        Number of clips of which something was computed now; the others were there.
+    BuildResult
 
     Raises
     ------
@@ -70,11 +87,12 @@ def build_store(
     contents.remove_damaged_parts(directory)
     clips = clips.reset_index(drop=True)
     n = 0
+    unread = dict[str, str]()
     for families, positions in _group_missing(clips, directory, names):
         directory.mkdir(parents=True, exist_ok=True)
-        _compute_missing(clips, positions, BuildWork(config, directory, families), n_jobs, dask)
+        unread |= _compute_missing(clips, positions, BuildWork(config, directory, families), n_jobs, dask)
         n += len(positions)
-    return n
+    return BuildResult(n - len(unread), unread)
 
 
 def _group_missing(
@@ -89,8 +107,10 @@ def _group_missing(
     ]
 
 
-def _compute_missing(clips: pd.DataFrame, positions: np.ndarray, work: BuildWork, n_jobs: int, dask: str) -> None:
-    """Compute the families of the clips at some positions, in batches."""
+def _compute_missing(
+    clips: pd.DataFrame, positions: np.ndarray, work: BuildWork, n_jobs: int, dask: str
+) -> dict[str, str]:
+    """Compute the families of the clips at some positions, in batches; return those that could not be read."""
     n = len(positions)
     size = batch_size(n)
     batches = (clips.iloc[positions[start : start + size]] for start in range(0, n, size))
@@ -102,9 +122,13 @@ def _compute_missing(clips: pd.DataFrame, positions: np.ndarray, work: BuildWork
     else:
         done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-n // size)))
     names = [name for family in work.families for name in parts.family_inputs(family)]
+    unread = dict[str, str]()
     with tqdm(total=n, desc=", ".join(names), unit="clip", smoothing=0.1) as bar:
-        for n_rows, _ in done:
+        for n_rows, results in done:
             bar.update(n_rows)
+            for clips_unread in results:
+                unread |= clips_unread
+    return unread
 
 
 def batch_size(n: int) -> int:

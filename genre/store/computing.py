@@ -47,10 +47,11 @@ def compute_part(
     directory: Path,
     families: Sequence[str] = (parts.BASE,),
     on_clip: Callable[[int], object] = lambda position: None,
-) -> int:
+) -> dict[str, str]:
     """Compute the inputs of some families for the clips of one batch, and write one part of each.
 
-    Each file is decoded once for all of them, and not at all where they follow from what the store has.
+    Each file is decoded once for all of them, and not at all where they follow from what the store has. Of a file that
+    the system does not let be read, as where its disk is away, nothing is written: that is no fault of the file.
 
     Parameters
     ----------
@@ -67,18 +68,19 @@ def compute_part(
 
     Returns
     -------
-    int
-        Number of clips.
+    dict
+        Id of each clip whose file could not be read to the reason.
 
     Raises
     ------
     DataError
-        If the system fails to read a file, as where its disk is away: that is no fault of the file.
+        If a part that an input is derived from is damaged.
     """
     names = [name for family in families for name in parts.family_inputs(family)]
     read_values = _derive_stored if _are_derivable(families) else _compute_decoded
     compute = read_values(batch, config, directory, names)
     outcomes = []
+    unread = dict[str, str]()
     values: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for position, clip in enumerate(batch.itertuples()):
         on_clip(position)
@@ -88,24 +90,34 @@ def compute_part(
                 values[name].append(computed)
         except AudioError as error:
             outcome |= {"status": error.status, "reason": error.reason}
+        except DataError:  # of the store, not of the file
+            raise
         except Exception as error:  # one file must not stop the other million
             if is_system_error(error):
-                raise DataError(describe_system_error(clip.path, error)) from error
+                unread[str(clip.clip_id)] = describe_system_error(clip.path, error)
+                continue
             outcome |= {"status": "undecodable", "reason": f"{clip.path}: {type(error).__name__}: {error}"}
         outcomes.append(outcome)
-    index = pd.DataFrame(outcomes)
-    for family in families:
-        _save_part(index, values, config, directory, family)
-    return len(batch)
+    if outcomes:
+        index = pd.DataFrame(outcomes)
+        for family in families:
+            _save_part(index, values, config, directory, family)
+    return unread
 
 
 def write_crashed_part(
     clip: pd.DataFrame, config: AudioConfig, directory: Path, reason: str, families: Sequence[str] = (parts.BASE,)
 ) -> None:
-    """Write the parts of a clip, a table of one row, that no process has survived."""
-    index = clip[["clip_id", "stamp"]].assign(status="crashed", reason=f"{clip['path'].iloc[0]}: {reason}")
+    """Write the parts of a clip, a table of one row, that no process has survived.
+
+    Its status is ``crashed`` the first time, which may have been for lack of memory, and ``crashed_twice`` in a later
+    build.
+    """
+    index = clip[["clip_id", "stamp"]].assign(reason=f"{clip['path'].iloc[0]}: {reason}")
     for family in families:
-        _save_part(index, {name: [] for name in parts.family_inputs(family)}, config, directory, family)
+        status = contents.crash_status(clip, directory, family)
+        values: dict[str, list[np.ndarray]] = {name: [] for name in parts.family_inputs(family)}
+        _save_part(index.assign(status=status), values, config, directory, family)
 
 
 def _are_derivable(families: Sequence[str]) -> bool:

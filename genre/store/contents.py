@@ -17,9 +17,12 @@ from genre.errors import BUILD_FIRST, DataError
 from genre.files import write_atomically, write_table
 from genre.inputs import get_input, is_vector
 from genre.store import parts
-from genre.store.lookup import ClipLookup, begin_anew_if_compacted, iter_parts, rows_with
+from genre.store.lookup import ClipLookup, begin_anew_if_compacted, iter_parts, rows_with, rows_without
 
 _log = logging.getLogger(__name__)
+
+#: Status of a clip that has crashed in two builds, and is not tried again.
+CRASHED_TWICE = "crashed_twice"
 
 #: Columns of a part's index beside its vectors.
 _INDEX_COLUMNS = {*parts.OUTCOME_COLUMNS, "row"}
@@ -81,17 +84,16 @@ def is_made_here(directory: Path) -> bool:
 def remove_damaged_parts(directory: Path) -> None:
     """Remove what a crash or a full disk has damaged, so that the next build computes it anew.
 
-    That is a part whose index cannot be read or whose arrays are missing or cut short, and arrays whose index was never
-    written. Nothing else may be writing.
+    That is a part whose index cannot be read or lacks a column, or whose arrays are missing or cut short, and arrays
+    whose index was never written. Nothing else may be writing.
     """
-    for path in _all_parts(directory):
-        try:
-            rows = parts.read_part_index(path, ["row"])["row"]
-            if rows.max() >= 0:
-                parts.open_arrays(path, int(rows.max()) + 1)
-        except DataError as error:
-            _log.warning("%s", error)
-            parts.remove_part(path)
+    for family in parts.list_families(directory):
+        for path in parts.list_parts(directory, family):
+            try:
+                parts.check_part(path, family)
+            except DataError as error:
+                _log.warning("%s", error)
+                parts.remove_part(path)
     for arrays in directory.glob("part-*.npy"):
         if not arrays.with_suffix(".parquet").exists():
             arrays.unlink(missing_ok=True)
@@ -101,7 +103,7 @@ def find_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE)
     """Return those of `clips` that can be computed (status ``pending`` or ``ok``) and that a family of parts lacks.
 
     A clip that the base family has as unusable is missing from no other one. One that the base family has and another
-    one could not compute is tried again: its file may have been away.
+    one could not compute is tried again. So is one that has crashed in a single build: memory may have been short.
     """
     return clips[is_missing(clips, directory, family)]
 
@@ -112,12 +114,36 @@ def is_missing(clips: pd.DataFrame, directory: Path, family: str = parts.BASE) -
     missing = clips["status"].isin(["pending", "ok"]).to_numpy(copy=True)
     lookup = ClipLookup(clips)
     for _, rows in iter_parts(directory, family, ["clip_id", "stamp", "status"]):
-        known = rows if family == parts.BASE else rows_with(rows, ["ok", "crashed"])
+        known = rows_without(rows, "crashed") if family == parts.BASE else rows_with(rows, ["ok", CRASHED_TWICE])
         missing[lookup.find(known)[0]] = False
-    if family != parts.BASE:
-        for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status"]):
-            missing[lookup.find(rows.filter(pc.not_equal(rows.column("status"), "ok")))[0]] = False
-    return missing
+    return missing if family == parts.BASE else missing & ~_is_unusable(lookup, len(clips), directory)
+
+
+def _is_unusable(lookup: ClipLookup, n: int, directory: Path) -> np.ndarray:
+    """Return whether each of n clips is in the base family, and there without values."""
+    is_known = np.zeros(n, bool)
+    is_ok = np.zeros(n, bool)
+    for _, rows in iter_parts(directory, parts.BASE, ["clip_id", "stamp", "status"]):
+        is_known[lookup.find(rows)[0]] = True
+        is_ok[lookup.find(rows_with(rows, ["ok"]))[0]] = True
+    return is_known & ~is_ok
+
+
+def crash_status(clip: pd.DataFrame, directory: Path, family: str = parts.BASE) -> str:
+    """Return the status of a clip, a table of one row, that has crashed now: whether it had done so in a build before.
+
+    Parameters
+    ----------
+    clip : pd.DataFrame
+        Columns ``clip_id`` and ``stamp``.
+    directory : Path
+        The store.
+    family : str
+        Family of parts, see `genre.store.parts`; by default the inputs of every build.
+    """
+    known = read_outcomes(directory, family)
+    crashed = known[known["status"].isin(["crashed", CRASHED_TWICE])]
+    return CRASHED_TWICE if parts.row_keys(crashed).isin(parts.row_keys(clip)).any() else "crashed"
 
 
 def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
@@ -152,14 +178,21 @@ def require_computed(clips: pd.DataFrame, directory: Path, name: str) -> None:
 
 @begin_anew_if_compacted
 def with_outcomes(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Return `clips` with the status and reason that the store recorded for them."""
+    """Return `clips` with the status and reason that the store recorded for them.
+
+    Of several outcomes of a clip the latest counts, but for ``ok``, which no other one takes back.
+    """
     columns = ["status", "reason"]
     values = {column: clips[column].to_numpy(object, copy=True) for column in columns}
     lookup = ClipLookup(clips)
+    is_ok = np.zeros(len(clips), bool)
     for _, rows in iter_parts(directory, parts.BASE, parts.OUTCOME_COLUMNS):
         at, found = lookup.find(rows)
+        found = found[~is_ok[at]]
+        at = at[~is_ok[at]]
         for column in columns:
             values[column][at] = rows.column(column).to_pandas().to_numpy(object)[found]
+        is_ok[at] = values["status"][at] == "ok"
     return clips.assign(**{column: pd.Series(values[column], clips.index, str) for column in columns})
 
 

@@ -137,3 +137,8 @@ def iter_parts(directory: Path, family: str, columns: list[str] | None = None) -
 def rows_with(rows: pa.RecordBatch, statuses: Collection[str]) -> pa.RecordBatch:
     """Return the rows of an index that have one of some statuses."""
     return rows.filter(pc.is_in(rows.column("status"), pa.array(statuses, pa.string())))
+
+
+def rows_without(rows: pa.RecordBatch, status: str) -> pa.RecordBatch:
+    """Return the rows of an index that have another status."""
+    return rows.filter(pc.not_equal(rows.column("status"), status))

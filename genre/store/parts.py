@@ -13,6 +13,7 @@ file of weights in the store, so that other weights leave the parts of the earli
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genre.config import library_versions
@@ -149,7 +151,8 @@ def save_part(
     columns = [pa.array(table[name], pa.string()) for name in OUTCOME_COLUMNS] + [pa.array(table["row"], pa.int64())]
     columns += [pa.array(values) for values in table[vectors].to_numpy(np.float32).T]
     metadata = {_VERSIONS: json.dumps(computed_with or current_versions())}
-    write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, arrays))
+    # the file alone is waited for here, and its folder with the index, which makes the part exist
+    write_atomically(path.with_suffix(".npy"), lambda p: _save_array(p, arrays), sync=False)
     return write_atomically(path, lambda p: pq.write_table(pa.table(columns, names, metadata=metadata), p))
 
 
@@ -184,6 +187,31 @@ def iter_index(path: Path, columns: list[str] | None = None) -> Iterator[pa.Reco
         raise
     except (OSError, ValueError) as error:
         raise DataError(damage_message(path, str(error).splitlines()[0])) from error
+
+
+def check_part(path: Path, family: str = BASE) -> None:
+    """Check that a part can be read, and has its arrays and all columns.
+
+    The features that a source brought, which have no arrays beside them, may have any columns.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    vectors = vector_columns(family) if path.with_suffix(".npy").exists() else []
+    expected = [*OUTCOME_COLUMNS, "row", *vectors]
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in expected if name not in file.schema_arrow.names]
+            rows = None if missing else file.read(["row"], use_threads=False)["row"]
+    except (OSError, ValueError) as error:
+        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
+    if rows is None:
+        raise DataError(damage_message(path, f"it lacks the column {missing[0]}"))
+    n_arrays = pc.max(rows).as_py() + 1 if len(rows) else 0
+    if n_arrays:
+        open_arrays(path, n_arrays)
 
 
 def current_versions() -> dict[str, str]:
@@ -254,3 +282,5 @@ def _family_prefix(family: str, directory: Path) -> str:
 def _save_array(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.save(file, np.ascontiguousarray(array))  # readers seek to a row and read its bytes
+        file.flush()
+        os.fsync(file.fileno())

@@ -90,12 +90,16 @@ def check_reference(config: AudioConfig, directory: Path, family: str = parts.BA
         If this installation gives other numbers than the one that began the store.
     """
     weights = load_weights(directory, parts.family_inputs(family))
-    values = compute_reference(config, family, weights)
-    current: dict[str, Any] = {"versions": library_versions(), "values": values}
+    current = current_reference(config, family, weights)
     if stored := read_json(reference_path(directory, family)):
         require_same_values(current, stored, directory, family)
     else:
         write_json(reference_path(directory, family), current)
+
+
+def current_reference(config: AudioConfig, family: str, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reference values of this installation, and its library versions; arguments as `compute_reference`."""
+    return {"versions": library_versions(), "values": compute_reference(config, family, weights)}
 
 
 def reference_path(directory: Path, family: str = parts.BASE) -> Path:

@@ -39,10 +39,11 @@ class BuildWork:
         """Configuration, store and families."""
         return self.config, self.directory, self.families
 
-    def on_crash(self, row: pd.DataFrame, reason: str) -> None:
-        """Record a clip that crashes its worker process as ``crashed``."""
+    def on_crash(self, row: pd.DataFrame, reason: str) -> dict[str, str]:
+        """Record a clip that crashes its worker process as ``crashed``; none is unread, unlike in `compute_part`."""
         why = f"the process that decoded it {reason}"
         computing.write_crashed_part(row, self.config, self.directory, why, self.families)
+        return {}
 
 
 def _prepare(message: tuple[AudioConfig, Path, tuple[str, ...]]) -> ComputeBatch:

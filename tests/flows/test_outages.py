@@ -31,7 +31,7 @@ class Place:
 
     def __post_init__(self) -> None:
         self.uri = self.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
-        write_music(self.folder / "music", genres={"low": 110, "high": 880}, tracks=6)
+        write_music(self.folder / "music", genres={"low": 110, "high": 880}, tracks=26)
 
     def start(self, flow: str = "retrain", *arguments: str) -> subprocess.Popen[str]:
         environment = {

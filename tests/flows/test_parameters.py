@@ -49,6 +49,7 @@ CHECKS: dict[str, Check] = {
     "Folds": lambda value: hyperparameters.resolve_hyperparameters(["svm"], "{}", folds=value),
     "MinGain": lambda value: checks.check_promotion("genre", value, 0.8),
     "MinPrecision": lambda value: checks.check_promotion("genre", 0.0, value),
+    "MaxLost": lambda value: check_entry_point("build", max_lost=value),
     "MinChange": lambda value: checks.check_thresholds(value, 0.0),
     "DriftTrigger": lambda value: checks.check_thresholds(0.0, value),
     "MaxDrift": lambda value: checks.find_log_folder(value, "log"),

@@ -221,7 +221,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 @pytest.mark.slow
 def test_a_retraining_whose_worker_is_killed_is_finished_by_the_next(team: Team):
-    music = write_music(team.folder / "music", genres={"low": 110.0, "high": 880.0}, tracks=10)
+    music = write_music(team.folder / "music", genres={"low": 110.0, "high": 880.0}, tracks=26)
     slow = {"model": "catboost", "params": '{"iterations": 20000, "learning_rate": 0.001}', "folds": 0}
     with team.running("worker-1", "worker", "start", "--pool", "gpu") as worker:
         run = team.trigger("retrain/weekly", dataset="folder", source=str(music), **slow)
@@ -297,7 +297,7 @@ music = Path(sys.argv[1])
 for n in range(10):
     for genre, hz in {"low": 110.0, "high": 880.0}.items() if n != 5 else ():
         (music / genre).mkdir(parents=True, exist_ok=True)
-        for k in range(6 if n == 0 else 1):
+        for k in range(26 if n == 0 else 1):
             i = len(list((music / genre).iterdir()))
             sf.write(music / genre / f"{i}.wav", tone(10.0, hz=hz * (1 + 0.01 * i), seed=i), 22050)
     state = retrain("folder", str(music), model="logistic_regression", folds=0, n_jobs=1, return_state=True)

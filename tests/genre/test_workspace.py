@@ -2,19 +2,35 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from genre import files
 from genre.config import AudioConfig
 from genre.errors import DataError, GenreError
 from genre.files import read_json, write_atomically, write_json, write_table
-from genre.workspace import LIBRARY, PROJECT_DIR, Workspace
+from genre.workspace import LIBRARY, PROJECT_DIR, Workspace, workspace_key
+from tracking import runs
 
 
 def test_the_home_is_taken_from_the_environment(home):
     assert Workspace("demo").directory == home / "demo"
+
+
+def test_two_machines_with_workspaces_under_one_path_have_different_runs(home):
+    """Each ended the other's runs, whose tag was made of the path."""
+    first = runs.workspace_id(Workspace("demo"))
+    assert runs.workspace_id(Workspace("demo")) == first != runs.workspace_id(LIBRARY)
+    home.rename(home.with_name("first machine"))
+    assert runs.workspace_id(Workspace("demo")) != first
+    (home / ".id").write_text("")  # after a power failure
+    with ThreadPoolExecutor(4) as threads:
+        [key] = set(threads.map(lambda _: workspace_key(), range(8)))
+    assert len(key) == 32
 
 
 def test_a_library_and_a_data_set_have_paths_of_their_own(home):
@@ -25,6 +41,44 @@ def test_a_library_and_a_data_set_have_paths_of_their_own(home):
     assert not hasattr(LIBRARY, "read_clips")
     assert not hasattr(Workspace("demo"), "predictions_path")
     assert Workspace("demo").ledger_path == home / "demo" / "ledger.sqlite"
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    """After a power failure a file that was renamed first may be empty."""
+    path = tmp_path / "value.json"
+    seen = []
+    monkeypatch.setattr(files, "sync_to_disk", lambda synced: seen.append((synced.suffix, path.exists())))
+    write_json(path, 1)
+    assert seen == [(".tmp", False), ("", True)]
+    seen.clear()
+    path = write_atomically(tmp_path / "unsynced", lambda temporary: temporary.touch(), sync=False)
+    assert seen == [] and path.exists()
+    path = tmp_path / "model"
+    write_atomically(path, lambda folder: write_atomically(folder / "weights", Path.touch, sync=False))
+    assert [exists for _, exists in seen] == [False, False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut short"])
+def test_a_damaged_table_is_a_sentence_with_the_command_that_mends_it(home, content):
+    workspace = Workspace("demo")
+    workspace.directory.mkdir(parents=True)
+    for name in ("clips", "splits", "copies", "dealt"):
+        (workspace.directory / f"{name}.parquet").write_bytes(content)
+    for read in (workspace.read_clips, workspace.read_splits, workspace.read_duplicates):
+        with pytest.raises(DataError, match=r"\.parquet is damaged \(.*\); run .* -e build\" .* to write it anew"):
+            read()
+    with pytest.raises(DataError, match=r"dealt\.parquet is damaged .* -e archive -P action=restore_splits\""):
+        workspace.read_assignments()
+
+
+def test_damaged_json_is_a_sentence_and_a_damaged_table_of_a_cache_is_made_anew(tmp_path):
+    (tmp_path / "value.json").write_text("")
+    with pytest.raises(DataError, match=r"value\.json is damaged \(.*\); remove it and run the same command again"):
+        read_json(tmp_path / "value.json")
+    (tmp_path / "table.parquet").touch()
+    for n in (1, 2):  # the second time it is there
+        table = files.read_or_make_table(tmp_path / "table.parquet", partial(pd.DataFrame, {"a": [n]}))
+        assert table["a"].tolist() == [1]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

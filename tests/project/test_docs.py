@@ -29,7 +29,13 @@ ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 #: Sent by flows, and what they are about; not modules, though they look like some.
-EVENTS = {"genre.retrain.promoted", "genre.retrain.refused", "genre.drift.found", "genre.model.NAME"}
+EVENTS = {
+    "genre.retrain.promoted",
+    "genre.retrain.refused",
+    "genre.retrain.undecided",
+    "genre.drift.found",
+    "genre.model.NAME",
+}
 
 #: Where a name written in backquotes may be looked for.
 CODE = [*ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "MLproject", ROOT / "conda.yaml"]

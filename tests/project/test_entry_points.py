@@ -243,14 +243,14 @@ def built(place: Place) -> dict[str, str]:
         1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
     ) as c:
         given = common(place) | {"split": "source", "options": OPTIONS, "n_jobs": 1, "dask": c.scheduler_address}
-        given |= {"model": "catboost", "weights": "none"}
+        given |= {"model": "catboost", "weights": "none", "max_lost": 0.5}
         place.mlflow_run("build", **given)
         assert "genre.workers.dask_cluster" in sys.modules, "the cluster has computed nothing"
     return settings_of("build", given)
 
 
 def test_archive_gets_every_parameter(place: Place, built: dict[str, str]):
-    given = common(place) | {"action": "export", "file": place.folder / "it's all.parquet"}
+    given = common(place) | {"action": "export", "file": place.folder / "it's all.parquet", "dry_run": "false"}
     assert set(given) == set(ENTRY_POINTS["archive"]["parameters"]), "a parameter is not driven"
     place.mlflow_run("archive", **given)
     assert len(pd.read_parquet(given["file"])) == 8
@@ -285,6 +285,7 @@ def test_train_gets_every_parameter(place: Place, trained: dict[str, str]):
 
 def test_promote_gets_every_parameter(place: Place, trained: dict[str, str]):
     given = common(place) | {"registry_name": "another-name", "min_gain": 0.001, "min_precision": 0.7}
+    given |= {"replace": True, "other_data": True}
     printed = place.mlflow_run("promote", **given)
     assert place.settings("promote") == settings_of("promote", given)
     assert [model.name for model in place.client.search_registered_models()] == ["another-name"]
@@ -305,6 +306,8 @@ def retrained(place: Place, trained: dict[str, str]) -> dict[str, str]:
         "registry_name": "name-of-main",
         "min_gain": 0.002,
         "min_precision": 0.9,
+        "replace": True,
+        "other_data": True,
         "min_change": 0.5,
         "max_drift": 0.3,
         "n_jobs": 1,

@@ -198,22 +198,16 @@ def test_the_stamp_of_a_file_whose_header_misleads_differs_from_that_of_others(t
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that the system cannot read")
-def test_what_the_system_cannot_read_ends_the_listing_and_blames_no_file(tmp_path):
+def test_what_the_system_cannot_read_is_listed_as_unread_and_blames_no_file(tmp_path, music):
     (tmp_path / "rock").mkdir()
     (tmp_path / "rock" / "a.flac").symlink_to("/proc/self/mem")  # its first byte is an error of input and output
-    with pytest.raises(DataError, match=r"a\.flac cannot be read at the moment \(Input/output error\)"):
-        load(tmp_path, tmp_path)
-    assert store_errors(tmp_path / "rock" / "a.flac", tmp_path) == DataError
-
-
-def store_errors(path: Path, directory: Path) -> type[Exception] | None:
-    """Return the kind of error with which computing the inputs of a file ends."""
-    row = {"clip_id": "a", "path": str(path), "stamp": "1", "start_s": 0.0, "end_s": 10.0}
-    try:
-        computing.compute_part(pd.DataFrame([row]), AudioConfig(), directory)
-    except Exception as error:
-        return type(error)
-    return None
+    (tmp_path / "jazz").symlink_to(music / "high")
+    table = load(tmp_path, tmp_path).set_index("recording")
+    assert table["status"].value_counts().to_dict() == {"pending": 4, "unread": 1}
+    assert "a.flac cannot be read at the moment (Input/output error)" in table.loc["rock/a.flac", "reason"]
+    row = {"clip_id": "a", "path": str(tmp_path / "rock" / "a.flac"), "stamp": "1", "start_s": 0.0, "end_s": 10.0}
+    assert list(computing.compute_part(pd.DataFrame([row]), AudioConfig(), tmp_path / "s")) == ["a"]
+    assert not list((tmp_path / "s").glob("*"))  # nothing is stored of it
 
 
 def test_a_file_name_that_is_not_utf8_is_escaped_and_refused(tmp_path):
@@ -234,7 +228,7 @@ def test_a_genre_with_a_reserved_name_is_refused(tmp_path, name):
 def test_a_listed_file_that_does_not_exist_is_a_row_with_its_reason(tmp_path, music):
     (tmp_path / "list.csv").write_text(f"path,genre\n{music / 'low' / '0.wav'},a\ngone.wav,b\n")
     row = load(tmp_path / "list.csv", tmp_path).set_index("recording").loc["gone.wav"]
-    assert row["status"] == "undecodable"
+    assert row["status"] == "unread"
     assert "gone.wav" in row["reason"]
 
 

@@ -44,7 +44,7 @@ def test_a_subset_is_loaded_with_its_split_artists_and_known_bad_tracks(corpus, 
     assert set(by_track.index) == {"000002", "000003", "000005", "000010", "000020", "000030", "133297", "001000"}
     assert by_track.loc["000002", "recording"] == by_track.loc["000003", "recording"] == "artist 1"
     assert by_track.loc["133297", "status"] == "known_bad"
-    assert by_track.loc["001000", "status"] == "undecodable"
+    assert by_track.loc["001000", "status"] == "unread"
     good = table[table["status"] == "pending"]
     assert len(good) == 6 * 3
     splits = assignment.published_splits(good).set_index("recording")["split"].to_dict()

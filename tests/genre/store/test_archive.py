@@ -1,7 +1,11 @@
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -31,13 +35,18 @@ def made(music, tmp_path_factory) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame
     return clips, written
 
 
+@pytest.fixture(scope="module")
+def reference() -> dict[str, float]:
+    return reference_clip.compute_reference(CONFIG)
+
+
 @pytest.fixture
-def filled(made, tmp_path):
+def filled(made, reference, tmp_path):
     clips, written = made
     for index, pictures in written:
         parts.save_part(index, pictures, tmp_path)
     reference_clip.reference_path(tmp_path).write_text(
-        json.dumps({"versions": {"numpy": "2"}, "values": {"tempo": 120.0}})
+        json.dumps({"versions": {"numpy": "2"}, "values": reference | {"mel_0": reference["mel_0"] + 1e-6}})
     )
     return contents.with_outcomes(clips, tmp_path), tmp_path
 
@@ -107,7 +116,7 @@ def test_what_is_exported_is_restored(filled, tmp_path):
     assert parts.read_versions(index) == {"numpy": "2"}
 
 
-def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):
+def test_an_archive_that_does_not_belong_is_refused(filled, reference, tmp_path):
     clips, directory = filled
     path = tmp_path / "music.parquet"
     archive.export_store(clips, CONFIG, directory, path)
@@ -115,9 +124,9 @@ def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):
         archive.restore_store(path, AudioConfig(variant="paper"), tmp_path / "other")
     (tmp_path / "other").mkdir()
     reference_clip.reference_path(tmp_path / "other").write_text(
-        json.dumps({"versions": {"numpy": "1"}, "values": {"tempo": 90.0}})
+        json.dumps({"versions": {"numpy": "1"}, "values": reference | {"mel_0": 900.0}})
     )
-    with pytest.raises(DataError, match="reference clip gives tempo = 120, store has 90; numpy 1 is now 2") as refusal:
+    with pytest.raises(DataError, match=r"gives mel_0 = .*, store has 900; numpy 1 is now 2") as refusal:
         archive.restore_store(path, CONFIG, tmp_path / "other")
     assert str(refusal.value).startswith(
         f"the installation that wrote {path} computes other values than the store {tmp_path}"
@@ -127,6 +136,79 @@ def test_an_archive_that_does_not_belong_is_refused(filled, tmp_path):
         with pytest.raises(DataError, match="is no archive of a store"):
             archive.restore_store(path, CONFIG, tmp_path / "third")
     assert not list((tmp_path / "other").glob("part-*"))
+
+
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], about: dict | None = None) -> None:
+    """Change the rows of an archive, and entries of its description."""
+    table = pq.read_table(path)
+    described = json.loads(table.schema.metadata[b"genre"]) | (about or {})
+    changed = pa.Table.from_pandas(change(table.to_pandas()), preserve_index=False)
+    types = {field.name: field.type for field in table.schema}
+    for at, field in enumerate(changed.schema):
+        with suppress(pa.ArrowInvalid):  # bytes of another length
+            changed = changed.set_column(at, field.name, changed.column(at).cast(types[field.name]))
+    pq.write_table(changed.replace_schema_metadata({b"genre": json.dumps(described)}), path)
+
+
+def set_value(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return a function that sets a value of the second row."""
+
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.copy()
+        table.at[1, column] = value
+        return table
+
+    return change
+
+
+def lengthen_one_and_shorten_another(table: pd.DataFrame) -> pd.DataFrame:
+    """Two spectrograms whose bytes, joined to all others, are as many as before: those between would be shifted."""
+    bytes_ = table["spectrogram"].tolist()
+    bytes_[0] += b"12"
+    bytes_[3] = bytes_[3][:-2]
+    return table.assign(spectrogram=bytes_)
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "sentence"),
+    [
+        (set_value("tempo", np.nan), None, "1 clips of .* have values that are not finite"),
+        (set_value("stamp", None), None, "1 clips of .* have no clip_id or no stamp"),
+        (lambda table: table.drop(columns="tempo"), None, "lacks the column tempo"),
+        (
+            lengthen_one_and_shorten_another,
+            None,
+            "the column spectrogram of .* is binary, and must be fixed_size_binary",
+        ),
+        (lambda table: table, {"probe": {}}, "the reference values in .* are not complete"),
+        (lambda table: table, {"probe": {"versions": {}, "values": {"mel_0": 1.0}}}, "computes other values"),
+    ],
+    ids=["not finite", "without a stamp", "without a column", "shifted", "no probe", "another probe"],
+)
+def test_an_archive_that_would_spoil_a_store_is_refused_and_leaves_none_that_refuses_a_build(
+    filled, tmp_path, change, about, sentence
+):
+    clips, directory = filled
+    path = tmp_path / "music.parquet"
+    archive.export_store(clips, CONFIG, directory, path)
+    rewrite(path, change, about)
+    with pytest.raises(DataError, match=sentence):
+        archive.restore_store(path, CONFIG, tmp_path / "other")
+    assert not list((tmp_path / "other").glob("*"))
+    reference_clip.check_reference(CONFIG, tmp_path / "other")
+
+
+def test_clips_that_the_data_set_does_not_have_are_left_out(filled, tmp_path):
+    clips, directory = filled
+    path = tmp_path / "music.parquet"
+    archive.export_store(clips, CONFIG, directory, path)
+    good = usable(clips)
+    known = pd.concat([good.iloc[:3], good.iloc[3:].assign(stamp="changed since")])
+    assert archive.restore_store(path, CONFIG, tmp_path / "other", known) == 3
+    assert set(contents.read_outcomes(tmp_path / "other")["clip_id"]) == set(good["clip_id"].iloc[:3])
+    pd.testing.assert_frame_equal(
+        contents.load_features(good.iloc[:3], tmp_path / "other"), contents.load_features(good.iloc[:3], directory)
+    )
 
 
 def test_nothing_to_export_leaves_no_file(filled, tmp_path):

@@ -21,7 +21,7 @@ from benchmarks._shared import music as synthetic
 from benchmarks.endurance import bad_files
 from genre.config import AudioConfig
 from genre.errors import GenreError, UsageError
-from genre.store import building, contents
+from genre.store import archive, building, contents, outcomes
 from genre.store.worker import BuildWork
 from genre.workers import pool
 from tests.support.project import ROOT
@@ -109,12 +109,64 @@ def test_zero_processes_are_refused(tmp_path):
 def test_a_file_that_crashes_its_worker_is_recorded_and_the_others_are_built(tmp_path, sound, fragile, monkeypatch):
     monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)  # for the sake of time
     clips = copies(tmp_path / "music", sound, ["a.wav", "b.wav", "poison.wav", "c.wav"])
-    assert building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1).n_computed == len(clips)
     built = contents.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
     assert built["status"].to_dict() == {"a.wav": "ok", "b.wav": "ok", "poison.wav": "crashed", "c.wav": "ok"}
     assert built.loc["poison.wav", "reason"].endswith("the process that decoded it was killed by signal 11")
     assert np.isfinite(contents.load_features(clips.drop(2), tmp_path / "s")).all(axis=None)
-    assert building.build_store(clips, CONFIG, tmp_path / "s") == 0  # nor is it tried again
+    # lack of memory may have been the reason: a later build tries once more, and no third one
+    assert [building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1).n_computed for _ in range(2)] == [1, 0]
+    assert contents.with_outcomes(clips, tmp_path / "s")["status"].tolist() == ["ok", "ok", "crashed_twice", "ok"]
+
+
+def test_a_clip_that_crashed_for_lack_of_memory_is_usable_after_the_next_build(tmp_path, sound, fragile, monkeypatch):
+    monkeypatch.setattr(pool, "_MAX_ATTEMPTS", 1)
+    clips = copies(tmp_path / "music", sound, ["a.wav", "poison.wav"])
+    building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    (tmp_path / "site" / "sitecustomize.py").unlink()
+    assert building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1).n_computed == 1
+    assert contents.with_outcomes(clips, tmp_path / "s")["status"].tolist() == ["ok", "ok"]
+    archive.compact_parts(tmp_path / "s")
+    assert contents.with_outcomes(clips, tmp_path / "s")["status"].tolist() == ["ok", "ok"]
+    assert contents.find_missing(clips, tmp_path / "s").empty
+
+
+#: What a decoder meets when a disk is away, a descriptor or memory is lacking, or permission is, by the file's name.
+SYSTEM_ERRORS = """
+import errno, os, pathlib
+
+opened = pathlib.Path.open
+
+def failing(self, *arguments, **named):
+    name = self.name.partition("-")[0]
+    if name == "memory":
+        raise MemoryError
+    if hasattr(errno, name):
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), str(self))
+    return opened(self, *arguments, **named)
+
+pathlib.Path.open = failing
+"""
+
+
+def test_what_the_system_does_not_let_be_read_is_not_stored_and_is_built_once_it_does(tmp_path, sound, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SYSTEM_ERRORS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{ROOT}")
+    names = [f"{name}-1.wav" for name in ("EIO", "ENOENT", "EACCES", "ESTALE", "EMFILE", "memory")]
+    clips = copies(tmp_path / "music", sound, ["a.wav", *names])
+    result = building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    assert result.n_computed == 1 and list(result.unread) == names
+    assert result.unread["EIO-1.wav"].startswith(
+        f"{tmp_path}/music/EIO-1.wav cannot be read at the moment (Input/output"
+    )
+    assert contents.read_outcomes(tmp_path / "s")["clip_id"].tolist() == ["a.wav"]
+    marked = outcomes.mark_unread(contents.with_outcomes(clips, tmp_path / "s"), result.unread)
+    assert marked["status"].tolist() == ["ok", *["unread"] * len(names)]
+    (tmp_path / "site" / "sitecustomize.py").unlink()
+    result = building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=1)
+    assert (result.n_computed, result.unread) == (len(names), {})
+    assert set(contents.with_outcomes(clips, tmp_path / "s")["status"]) == {"ok"}
 
 
 def test_a_file_that_hangs_its_worker_is_recorded_as_crashed(tmp_path, sound, fragile, monkeypatch):
@@ -231,8 +283,8 @@ def test_bad_files_of_every_kind_among_good_ones(tmp_path):
     for name in good:
         sf.write(folder / name, synthetic.make_chord(), synthetic.SR)
     clips = listed([folder / name for name in [*expected, *good]]).sample(frac=1, random_state=0)
-    building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=2)
-    built = contents.with_outcomes(clips, tmp_path / "s").set_index("clip_id")
+    result = building.build_store(clips, CONFIG, tmp_path / "s", n_jobs=2)
+    built = outcomes.mark_unread(contents.with_outcomes(clips, tmp_path / "s"), result.unread).set_index("clip_id")
     wrong = {name: built["status"][name] for name, right in expected.items() if built["status"][name] not in right}
     assert not wrong
     assert (built.loc[good, "status"] == "ok").all()
@@ -301,9 +353,10 @@ def test_an_input_is_added_to_a_store_from_its_spectrograms_without_the_audio(tm
         {"clip_id": ["a", "b"], "path": str(sound), "start_s": 0.0, "end_s": 10.0, "stamp": "s", "status": "pending"}
     )
     store = tmp_path / "store"
-    assert building.build_store(clips, AudioConfig(), store, n_jobs=1) == 2
-    assert building.build_store(clips.assign(path="gone.wav"), AudioConfig(), store, names=["modulations"]) == 2
-    assert building.build_store(clips, AudioConfig(), store, names=["spectrograms", "modulations"]) == 0
+    assert building.build_store(clips, AudioConfig(), store, n_jobs=1).n_computed == 2
+    gone = clips.assign(path="gone.wav")
+    assert building.build_store(gone, AudioConfig(), store, names=["modulations"]).n_computed == 2
+    assert building.build_store(clips, AudioConfig(), store, names=["spectrograms", "modulations"]).n_computed == 0
     together = tmp_path / "together"
     building.build_store(clips, AudioConfig(), together, names=["features", "spectrograms", "modulations"], n_jobs=1)
     for name in ("features", "modulations"):
@@ -311,8 +364,10 @@ def test_an_input_is_added_to_a_store_from_its_spectrograms_without_the_audio(tm
 
 
 def test_a_file_that_cannot_be_decoded_is_not_tried_again_for_another_input(tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    path = str(tmp_path / "text.wav")
     clips = pd.DataFrame(
-        {"clip_id": ["a"], "path": "gone.wav", "start_s": 0.0, "end_s": 10.0, "stamp": "s", "status": "pending"}
+        {"clip_id": ["a"], "path": path, "start_s": 0.0, "end_s": 10.0, "stamp": "s", "status": "pending"}
     )
-    assert building.build_store(clips, AudioConfig(), tmp_path, n_jobs=1) == 1
-    assert building.build_store(clips, AudioConfig(), tmp_path, names=["modulations"], n_jobs=1) == 0
+    assert building.build_store(clips, AudioConfig(), tmp_path, n_jobs=1).n_computed == 1
+    assert building.build_store(clips, AudioConfig(), tmp_path, names=["modulations"], n_jobs=1).n_computed == 0

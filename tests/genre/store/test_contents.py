@@ -3,6 +3,7 @@ import resource
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
@@ -22,7 +23,7 @@ def clips(music, tmp_path) -> pd.DataFrame:
 
 
 def test_stored_inputs_are_those_computed(clips, tmp_path):
-    assert building.build_store(clips, CONFIG, tmp_path, n_jobs=2) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path, n_jobs=2).n_computed == len(clips)
     y = sf.read(clips["path"].iloc[3], dtype="float32")[0][: CONFIG.n_samples]
     table = contents.load_features(clips, tmp_path)
     assert list(table.index) == list(clips["clip_id"])
@@ -48,11 +49,11 @@ def test_any_order_and_any_subset_can_be_read(clips, tmp_path):
 def test_a_second_build_computes_nothing_and_a_changed_file_again(tmp_path):
     folder = write_music(tmp_path / "music", genres={"a": 200, "b": 400}, tracks=1)
     scan = lambda: datasets.load_clips("folder", str(folder), tmp_path, {})  # noqa: E731
-    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 2
-    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 0
+    assert building.build_store(scan(), CONFIG, tmp_path / "s").n_computed == 2
+    assert building.build_store(scan(), CONFIG, tmp_path / "s").n_computed == 0
     before = contents.load_features(scan(), tmp_path / "s")
     sf.write(folder / "a" / "0.wav", tone(12, hz=900), 22050)
-    assert building.build_store(scan(), CONFIG, tmp_path / "s") == 1
+    assert building.build_store(scan(), CONFIG, tmp_path / "s").n_computed == 1
     after = contents.load_features(scan(), tmp_path / "s")
     assert not np.array_equal(before.iloc[0], after.iloc[0])
     np.testing.assert_array_equal(before.iloc[1], after.iloc[1])
@@ -86,7 +87,7 @@ def test_a_build_repairs_what_was_killed_or_cut_short(clips, tmp_path):
     first, second = parts.list_parts(tmp_path)
     first.unlink()  # killed between the two files
     second.with_suffix(".npy").write_bytes(b"")
-    assert building.build_store(clips, CONFIG, tmp_path) == len(clips)
+    assert building.build_store(clips, CONFIG, tmp_path).n_computed == len(clips)
     assert len(contents.InputReader(clips, tmp_path)[:]) == len(clips)
     assert {p.stem for p in tmp_path.glob("part-*.npy")} == {p.stem for p in parts.list_parts(tmp_path)}
 
@@ -111,6 +112,18 @@ def test_a_damaged_part_is_an_error_until_it_is_repaired(clips, tmp_path, damage
     computing.compute_part(missing, CONFIG, tmp_path)
     np.testing.assert_array_equal(contents.InputReader(clips, tmp_path)[:], before)
     np.testing.assert_allclose(contents.load_features(clips, tmp_path), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_lacks_a_column_is_computed_anew_as_its_message_promises(clips, tmp_path):
+    computing.compute_part(clips.iloc[:4], CONFIG, tmp_path)
+    [index] = tmp_path.glob("part-*.parquet")
+    whole = contents.load_features(clips.iloc[:4], tmp_path)
+    for column in ("status", whole.columns[-1]):
+        pq.write_table(pq.read_table(index).drop_columns([column]), index)
+        with pytest.raises(DataError, match=r"is damaged: it lacks the column .* -e build\" .* repairs it"):
+            parts.check_part(index)
+        assert building.build_store(clips.iloc[:4], CONFIG, tmp_path, n_jobs=1).n_computed == 4
+        np.testing.assert_allclose(contents.load_features(clips.iloc[:4], tmp_path), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_a_part_records_what_computed_it(clips, tmp_path, monkeypatch):

@@ -57,6 +57,13 @@ def values_of(clips: pd.DataFrame, store: Path) -> dict[str, np.ndarray]:
     return {name: contents.load_input(clips, store, name)[:] for name in INPUTS}
 
 
+def no_audio(folder: Path) -> Path:
+    """Return a file without audio."""
+    path = folder / "text.wav"
+    path.write_text("no audio")
+    return path
+
+
 def test_every_input_is_read_as_it_was_computed(clips, store):
     read = values_of(clips, store)
     y = computing.read_clip(next(clips.itertuples()), CONFIG)
@@ -87,7 +94,7 @@ def test_a_new_version_of_an_input_leaves_the_old_parts_unread(clips, store, mon
 
 
 def test_a_file_that_fails_is_missing_from_its_family_alone(clips, store, tmp_path):
-    gone = clips.assign(clip_id=[f"{n}" for n in range(len(clips))], path=str(tmp_path / "nowhere.wav"))
+    gone = clips.assign(clip_id=[f"{n}" for n in range(len(clips))], path=str(no_audio(tmp_path)))
     computing.compute_part(gone.iloc[:2], CONFIG, store, ["peaks"])
     outcomes = contents.read_outcomes(store, "peaks")
     assert outcomes["status"].tolist().count("undecodable") == 2
@@ -216,9 +223,9 @@ def test_parts_of_any_other_name_are_of_the_base(clips, store):
 def test_clips_that_an_input_cannot_be_computed_of_are_refused_with_the_reason(clips, store, tmp_path):
     contents.require_computed(clips, store, "peaks")
     later = clips.assign(stamp="later")
-    computing.compute_part(later.iloc[:2].assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, ["peaks"])
+    computing.compute_part(later.iloc[:2].assign(path=str(no_audio(tmp_path))), CONFIG, store, ["peaks"])
     contents.require_computed(clips, store, "peaks")
-    sentence = rf"^peaks could not be computed for 2 of 8 clips; the first is '{later['clip_id'].iloc[0]}': .*nowhere"
+    sentence = rf"^peaks could not be computed for 2 of 8 clips; the first is '{later['clip_id'].iloc[0]}': .*text"
     with pytest.raises(DataError, match=sentence):
         contents.require_computed(later, store, "peaks")
     computing.compute_part(later.iloc[:3], CONFIG, store, ["peaks"])
@@ -272,7 +279,8 @@ def test_vectors_are_read_side_by_side(clips, store):
 def test_a_file_that_was_away_is_tried_again_for_a_further_input(clips, store, tmp_path):
     for path in parts.list_parts(store, "peaks"):
         parts.remove_part(path)
-    computing.compute_part(clips.assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, ["peaks"])
+    unread = computing.compute_part(clips.assign(path=str(tmp_path / "nowhere.wav")), CONFIG, store, ["peaks"])
+    assert list(unread) == clips["clip_id"].tolist()
     assert len(contents.find_missing(clips, store, "peaks")) == len(clips)
     computing.compute_part(clips, CONFIG, store, ["peaks"])
     assert contents.find_missing(clips, store, "peaks").empty
