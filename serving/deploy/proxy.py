@@ -61,7 +61,7 @@ class Proxy:
     """
 
     def __init__(self, host: str, port: int, folder: Path, limits: Limits | None = None) -> None:
-        self._command = _find_caddy()
+        self._command = find_caddy()
         self._folder = folder
         self._address = format_address(host, port)
         self._limits = limits or Limits()
@@ -161,7 +161,7 @@ class Proxy:
             return None
 
 
-def _find_caddy() -> str:
+def find_caddy() -> str:
     """Return the path of Caddy, preferring the one installed beside this Python."""
     search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     install = 'install it with: pip install -c requirements.txt -e ".[deploy]"'

@@ -1,0 +1,161 @@
+"""A version on this machine: its files, whether its server is up, and whether its predictions are any."""
+
+import math
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from genre.errors import GenreError
+from serving.deploy.processes import in_own_group, listens
+from serving.deploy.release import PortTakenError, Release, Server, check_prediction, download_release, is_up
+from tests.support.servers import free_port
+
+GOOD = {"genre": "one", "confidence": 0.7, "probabilities": {"one": 0.7, "two": 0.3}, "error": None}
+
+#: A program that listens on the port named by its argument, in a child process of its own, as uvicorn's workers do.
+LISTENER = """
+import subprocess, sys
+child = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+subprocess.run([sys.executable, "-c", child, sys.argv[1]])
+"""
+
+MODEL = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Model(PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+set_model(Model())
+"""
+
+
+@pytest.mark.parametrize("prediction", [GOOD, GOOD | {"genre": "unknown"}, GOOD | {"probabilities": {"one": 1}}])
+def test_a_genre_with_its_probabilities_is_accepted(prediction: dict):
+    check_prediction(prediction)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reason"),
+    [
+        ({name: value for name, value in GOOD.items() if name != "genre"}, "no genre"),
+        (GOOD | {"genre": ""}, "no genre"),
+        (GOOD | {"genre": 3}, "no genre"),
+        (GOOD | {"error": {"code": "failed", "message": "broken"}}, "no genre"),
+        ("one", "no genre"),
+        (None, "no genre"),
+        (GOOD | {"genre": "three"}, "a genre without a probability"),
+        (GOOD | {"probabilities": None}, "no probabilities"),
+        (GOOD | {"probabilities": [0.7, 0.3]}, "no probabilities"),
+        (GOOD | {"probabilities": {}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": math.nan, "two": 0.3}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": math.inf, "two": -math.inf}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": 1.2, "two": -0.2}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": 0.7, "two": 0.2}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": "0.7", "two": "0.3"}}, "no probabilities"),
+        (GOOD | {"probabilities": {"one": True, "two": False}}, "no probabilities"),
+    ],
+)
+def test_any_other_prediction_is_refused_with_its_reason(prediction: object, reason: str):
+    with pytest.raises(GenreError, match=f"it returned {reason}"):
+        check_prediction(prediction)
+
+
+@contextmanager
+def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], **in_own_group())
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    return Release("genre", "1", tmp_path, tmp_path / "model", frozenset(), None)
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """Port of a server that answers every request, and is no version."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def test_another_process_on_the_port_does_not_pass_for_the_version(release: Release, stranger: int):
+    with program("import time; time.sleep(60)") as process:
+        with pytest.raises(PortTakenError, match=f"another process answers on port {stranger}"):
+            is_up(Server(release, stranger, process))
+        process.kill()
+        code = process.wait()
+        with pytest.raises(GenreError, match=f"it ended with code {code} while loading"):
+            is_up(Server(release, stranger, process))
+
+
+def test_a_process_is_known_to_listen_by_its_children():
+    port = free_port()
+    with program(LISTENER, str(port)) as process:
+        deadline = time.monotonic() + 20
+        while not listens(process, port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not listens(process, port + 1)
+    assert not listens(process, port)
+
+
+@pytest.fixture
+def registered(tmp_path: Path) -> Iterator[None]:
+    """A registry with version 1 of ``genre``, whose model has an example request."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient()
+    client.create_registered_model("genre")
+    model = tmp_path / "model.py"
+    model.write_text(MODEL)
+    example = pd.DataFrame([{"audio": "aGVsbG8="}])
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "logged"), python_model=str(model), input_example=example, pip_requirements=["mlflow"]
+    )
+    client.create_model_version("genre", str(tmp_path / "logged"))
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+def test_files_that_are_removed_are_downloaded_again(registered: None, tmp_path: Path):
+    release = download_release("genre", "1", tmp_path / "run")
+    assert release.is_complete()
+    assert release.example_request is not None
+    before = {file: (release.model_dir / file).read_bytes() for file in release.files}
+    assert "MLmodel" in before
+    for removed in (release.model_dir / "MLmodel", release.model_dir, tmp_path / "run"):
+        shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
+        assert not release.is_complete()
+        release.restore()
+        assert {file: (release.model_dir / file).read_bytes() for file in release.files} == before
