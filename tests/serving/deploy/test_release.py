@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -28,19 +27,6 @@ LISTENER = """
 import subprocess, sys
 child = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
 subprocess.run([sys.executable, "-c", child, sys.argv[1]])
-"""
-
-MODEL = """
-from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
-
-
-class Model(PythonModel):
-    def predict(self, context, model_input, params=None):
-        return model_input
-
-
-set_model(Model())
 """
 
 
@@ -132,17 +118,15 @@ def test_a_process_is_known_to_listen_by_its_children():
 
 @pytest.fixture
 def registered(tmp_path: Path) -> Iterator[None]:
-    """A registry with version 1 of ``genre``, whose model has an example request."""
+    """A registry with version 1 of ``genre``, of which only the files are looked at."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client = MlflowClient()
     client.create_registered_model("genre")
-    model = tmp_path / "model.py"
-    model.write_text(MODEL)
-    example = pd.DataFrame([{"audio": "aGVsbG8="}])
-    mlflow.pyfunc.save_model(
-        str(tmp_path / "logged"), python_model=str(model), input_example=example, pip_requirements=["mlflow"]
-    )
+    (tmp_path / "logged" / "artifacts").mkdir(parents=True)
+    (tmp_path / "logged" / "MLmodel").write_text("flavors: {}\n")
+    (tmp_path / "logged" / "artifacts" / "weights").write_bytes(b"weights")
+    (tmp_path / "logged" / "serving_input_example.json").write_text('{"dataframe_records": []}')
     client.create_model_version("genre", str(tmp_path / "logged"))
     yield
     mlflow.set_tracking_uri(before)
@@ -151,9 +135,9 @@ def registered(tmp_path: Path) -> Iterator[None]:
 def test_files_that_are_removed_are_downloaded_again(registered: None, tmp_path: Path):
     release = download_release("genre", "1", tmp_path / "run")
     assert release.is_complete()
-    assert release.example_request is not None
+    assert release.example_request == {"dataframe_records": []}
     before = {file: (release.model_dir / file).read_bytes() for file in release.files}
-    assert "MLmodel" in before
+    assert before["artifacts/weights"] == b"weights"
     for removed in (release.model_dir / "MLmodel", release.model_dir, tmp_path / "run"):
         shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
         assert not release.is_complete()
