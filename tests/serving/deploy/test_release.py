@@ -13,9 +13,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow import MlflowClient
 
-from genre.errors import GenreError
+from genre.errors import DataError, GenreError
+from genre.files import remove_path
 from serving.deploy.processes import in_own_group, listens
 from serving.deploy.release import PortTakenError, Release, Server, check_prediction, download_release, is_up
 from tests.support.servers import free_port
@@ -117,29 +117,30 @@ def test_a_process_is_known_to_listen_by_its_children():
 
 
 @pytest.fixture
-def registered(tmp_path: Path) -> Iterator[None]:
-    """A registry with version 1 of ``genre``, of which only the files are looked at."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    client = MlflowClient()
-    client.create_registered_model("genre")
-    (tmp_path / "logged" / "artifacts").mkdir(parents=True)
-    (tmp_path / "logged" / "MLmodel").write_text("flavors: {}\n")
-    (tmp_path / "logged" / "artifacts" / "weights").write_bytes(b"weights")
-    (tmp_path / "logged" / "serving_input_example.json").write_text('{"dataframe_records": []}')
-    client.create_model_version("genre", str(tmp_path / "logged"))
-    yield
-    mlflow.set_tracking_uri(before)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that MLflow's client copies for every version, in the place of a store."""
+    logged = tmp_path / "logged"
+    (logged / "artifacts").mkdir(parents=True)
+    (logged / "MLmodel").write_text("flavors: {}\n")
+    (logged / "artifacts" / "weights").write_bytes(b"weights")
+    (logged / "serving_input_example.json").write_text('{"dataframe_records": []}')
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri, dst_path: shutil.copytree(logged, dst_path))
+    return logged
 
 
-def test_files_that_are_removed_are_downloaded_again(registered: None, tmp_path: Path):
+@pytest.mark.parametrize("removed", ["MLmodel", "artifacts/weights", ".", ""])
+def test_files_that_are_removed_are_downloaded_again(store: Path, tmp_path: Path, removed: str):
     release = download_release("genre", "1", tmp_path / "run")
     assert release.is_complete()
-    assert release.example_request == {"dataframe_records": []}
-    before = {file: (release.model_dir / file).read_bytes() for file in release.files}
-    assert before["artifacts/weights"] == b"weights"
-    for removed in (release.model_dir / "MLmodel", release.model_dir, tmp_path / "run"):
-        shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
-        assert not release.is_complete()
-        release.restore()
-        assert {file: (release.model_dir / file).read_bytes() for file in release.files} == before
+    remove_path(release.model_dir / removed if removed else tmp_path / "run")
+    assert not release.is_complete()
+    release.restore()
+    assert release.is_complete()
+    assert (release.model_dir / "artifacts" / "weights").read_bytes() == b"weights"
+
+
+def test_a_version_with_a_damaged_example_leaves_nothing(store: Path, tmp_path: Path):
+    (store / "serving_input_example.json").write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        download_release("genre", "1", tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
