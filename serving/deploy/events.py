@@ -73,8 +73,8 @@ class Backoff:
         now = time.monotonic()
         self._due_at = now + self._delay_s
         self._delay_s = min(2 * self._delay_s, MAX_RETRY_DELAY_S)
-        self._failing_since = self._failing_since or now
+        self._failing_since = now if self._failing_since is None else self._failing_since
 
     def failing_s(self) -> float:
         """Return the seconds since the first failure; 0 if there was none since the last `reset`."""
-        return time.monotonic() - self._failing_since if self._failing_since else 0.0
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
