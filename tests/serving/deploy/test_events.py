@@ -35,11 +35,12 @@ def test_an_exempt_error_and_ctrl_c_are_raised(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_log_on_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch):
-    full = Path("/dev/full").open("w")
-    monkeypatch.setattr(sys, "stdout", full)
-    log_event("something happened")
-    with pytest.raises(OSError, match="No space left"):
-        full.close()  # which writes once more what could not be written
+    logged = False
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        log_event("something happened")
+        logged = True  # closing the file writes once more what could not be written, and fails
+    assert logged
 
 
 def test_the_delay_doubles_up_to_its_limit_until_a_success(monkeypatch: pytest.MonkeyPatch):
