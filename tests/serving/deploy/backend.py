@@ -32,11 +32,12 @@ SMALL = Limits(
 
 @dataclass
 class Backend:
-    """The proxy of this server, and its counts: bytes of each complete body, bodies that broke off, open requests."""
+    """The proxy of this server, and counts: bytes of each complete body, bodies that broke off, open requests."""
 
     url: str
     port: int
     proxy: Proxy
+    folder: Path
     bodies: list[int] = field(default_factory=list)
     n_cut: int = 0
     n_open: int = 0
@@ -106,7 +107,7 @@ def proxied(folder: Path, limits: Limits = SMALL) -> Iterator[Backend]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = free_port()
     proxy = Proxy("127.0.0.1", port, folder, limits)
-    backend = Backend(f"http://127.0.0.1:{port}", server.server_port, proxy)
+    backend = Backend(f"http://127.0.0.1:{port}", server.server_port, proxy, folder)
     try:
         proxy.send_to(backend.port)
         yield backend
