@@ -1,7 +1,7 @@
 """Paths and tables of the workspace.
 
 The workspace is the folder ``GENRE_HOME``. It has a folder for each data set, one for the music library that is
-tagged, and one for weights::
+tagged, one for weights, and one for servers::
 
     <data set>/clips.parquet                    all clips, with their status
                splits.parquet                   the split of each recording, as used in training
@@ -26,6 +26,7 @@ tagged, and one for weights::
             models/<key>/                       the version used last
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence
+    deployments/run-<random>/                   versions and settings of one running ``serving.deploy``
     .id                                         the workspace's name in MLflow; a copy of a workspace needs its own
 """
 
@@ -55,6 +56,11 @@ def data_home() -> Path:
 def weights_dir() -> Path:
     """Folder of the weights of the music network, which all data sets share."""
     return data_home() / "weights"
+
+
+def deployments_dir() -> Path:
+    """Folder of the files of running ``serving.deploy`` commands."""
+    return data_home() / "deployments"
 
 
 def workspace_key() -> str:
@@ -286,5 +292,5 @@ class LibraryWorkspace(WorkspaceFolder):
         return self.directory / "undo" / f"{key}.jsonl"
 
 
-#: The predictions for all music libraries; every other folder of the workspace but that of the weights is a data set.
+#: The predictions for all music libraries; every other folder but `weights` and `deployments` is a data set.
 LIBRARY = LibraryWorkspace("library")

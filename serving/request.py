@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from urllib3.exceptions import ProtocolError
 
 from genre.errors import GenreError
 from genre.proxies import exempt_loopback
@@ -39,6 +40,10 @@ class RefusedError(GenreError):
     """A request that the served model refused as a whole or failed to answer."""
 
 
+class BusyError(RefusedError):
+    """A request that waited in vain for its turn."""
+
+
 def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, Any] | None = None) -> list[Prediction]:
     """Classify some audio files with a served model, in one request.
 
@@ -64,7 +69,7 @@ def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, A
     NoServerError
         If `url` is not an address, no server answers there, or it does not serve one of this project's models.
     RefusedError
-        If the request is refused as a whole.
+        If the request is refused as a whole; `BusyError` if the server has too much to do.
     """
     rows = [{"audio": base64.b64encode(data).decode()} for data in audio]
     body = {"dataframe_records": rows} | ({"params": dict(params)} if params else {})
@@ -72,7 +77,8 @@ def predict_audio(audio: Sequence[bytes], url: str = URL, params: Mapping[str, A
     if response.status_code in (404, 405):
         raise NoServerError(f"the server at {url} does not serve a model: it has no /invocations; check --url")
     if not response.ok:
-        raise RefusedError(f"the server at {url} responded with {response.status_code}: {_error_message(response)}")
+        kind = BusyError if response.status_code == 503 else RefusedError
+        raise kind(f"the server at {url} responded with {response.status_code}: {_error_message(response)}")
     try:
         return [_normalise(prediction) for _, prediction in zip(audio, response.json()["predictions"], strict=True)]
     except (ValueError, KeyError, TypeError):
@@ -93,7 +99,12 @@ def _post(url: str, body: Mapping[str, Any]) -> requests.Response:
         raise NoServerError(
             f"the proxy set in your environment cannot reach {url}; add the server's host to NO_PROXY"
         ) from None
-    except requests.ConnectionError:
+    except requests.ConnectionError as error:
+        if isinstance(error.args[0], ProtocolError):
+            raise RefusedError(
+                f"{url} closed the connection before it responded; send less audio per request, or check the "
+                "server's log"
+            ) from None
         raise NoServerError(
             f'no server answers at {url}; start it with "mlflow models serve -m models:/genre@champion -p 5001 '
             '--env-manager local", or give its address with --url'
@@ -182,14 +193,17 @@ def predict_files(
 def _predict_batch(
     batch: Mapping[str, bytes | Prediction], url: str, params: Mapping[str, Any] | None
 ) -> dict[str, Prediction]:
-    """Replace the audio of a batch by predictions; if the server refuses the batch, each file is sent alone."""
+    """Replace the audio of a batch by predictions; if the server refuses the batch, each file is sent alone.
+
+    Not if the server is busy, which sixteen requests instead of one would not help.
+    """
     audio = {name: data for name, data in batch.items() if isinstance(data, bytes)}
     predictions: dict[str, Prediction] = {}
     try:
         if audio:
             predictions = dict(zip(audio, predict_audio(list(audio.values()), url, params), strict=True))
     except RefusedError as error:
-        if len(audio) > 1:
+        if len(audio) > 1 and not isinstance(error, BusyError):
             predictions = {name: _predict_batch({name: data}, url, params)[name] for name, data in audio.items()}
         else:
             predictions = {name: failed_prediction("refused", str(error)) for name in audio}

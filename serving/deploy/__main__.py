@@ -6,46 +6,60 @@ example, changes nothing.
 """
 
 import signal
-import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated
 
 import typer
 
-from genre.errors import exit_on_error
+from genre.errors import GenreError, exit_on_error
 from genre.proxies import exempt_loopback
-from serving.deploy.deployment import TICK_S, Deployment, log_event
+from serving.deploy.deployment import TICK_S, Deployment
+from serving.deploy.events import ProblemLog, log_event
+from serving.deploy.limits import Limits
 from serving.deploy.proxy import Proxy, format_address
-from serving.deploy.release import Release, download_release, first_line
+from serving.deploy.release import Release, download_release
+from serving.deploy.run_folder import RunFolder
 from tracking import registry, runs, store
 
 
-def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: SimpleQueue[Release]) -> None:
+def watch_alias(
+    name: str,
+    alias: str,
+    folder: Path,
+    every_s: float,
+    releases: SimpleQueue[Release],
+    in_use: Callable[[], Iterable[Release]],
+) -> None:
     """Download every version that an alias comes to point to, and put it into `releases`.
 
-    Never returns: it is run in a thread. While MLflow does not answer, nothing happens but one line in the log.
+    Files of versions `in_use` that have been removed are downloaded again. Never returns: it is run in a thread. While
+    MLflow does not answer, nothing happens but one line in the log.
     """
-    last_version = ""
-    last_problem = ""
+    problems = ProblemLog()
+    uri = last_version = ""
     while True:
-        problem = ""
-        try:
-            with runs.short_timeouts():
-                version = registry.find_version_by_alias(name, alias)
-                if version is None:
-                    problem = f"no version has the alias {name}@{alias}; waiting for one"
-                elif version.version != last_version:
-                    releases.put(download_release(name, version.version, folder))
-                    last_version = version.version
-        except Exception as error:  # every store raises exceptions of its own
-            problem = f"cannot get {name}@{alias} from MLflow, trying again: {first_line(error)}"
-        if problem and problem != last_problem:
-            log_event(problem)
-        last_problem = problem
+        with problems.attempt(f"get {name}@{alias} from MLflow"), runs.short_timeouts():
+            uri = uri or runs.connect()
+            version = registry.find_version_by_alias(name, alias)
+            if version is None:
+                raise GenreError("no version has this alias yet")
+            if version.version != last_version:
+                releases.put(download_release(name, version.version, folder))
+                last_version = version.version
+        for release in in_use():
+            with problems.attempt(f"download version {release.version} again"), runs.short_timeouts():
+                _restore(release)
         time.sleep(every_s)
+
+
+def _restore(release: Release) -> None:
+    if not release.is_complete():
+        release.restore()
+        log_event(f"files of version {release.version} were missing and have been downloaded again")
 
 
 def deploy(
@@ -57,19 +71,22 @@ def deploy(
     alias: Annotated[str, typer.Option(help="Alias whose version is served.")] = "champion",
     every_s: Annotated[float, typer.Option(help="Seconds between checks of the alias.")] = 5.0,
     workers: Annotated[int, typer.Option(min=1, help="Server processes, each with the model in memory.")] = 1,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="Requests of up to 64 MB that are answered at once; others wait for their turn.")
+    ] = Limits.max_requests,
 ) -> None:
     """Serve the version that an alias points to, and follow the alias without losing a request, until Ctrl-C."""
     store.check_model_name(name)
-    runs.connect()
+    store.store_uri()  # an address that cannot be right is refused; one that does not answer is tried again
     for number in (signal.SIGINT, signal.SIGTERM):  # set here, as a parent process may have had them ignored
         signal.signal(number, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="genre-deploy-", ignore_cleanup_errors=True) as folder:
-        proxy = Proxy(host, port, Path(folder))
+    with RunFolder() as folder:
+        proxy = Proxy(host, port, folder.path, Limits(max_requests=max_requests))
         releases = SimpleQueue[Release]()
-        deployment = Deployment(name, proxy, Path(folder), workers)
+        deployment = Deployment(name, proxy, folder, workers)
         # in a thread of its own: MLflow may be slow or away, and the servers must be looked after all the same
-        watcher = threading.Thread(target=watch_alias, args=(name, alias, Path(folder), every_s, releases), daemon=True)
-        watcher.start()
+        arguments = (name, alias, folder.path, every_s, releases, deployment.releases)
+        threading.Thread(target=watch_alias, args=arguments, daemon=True).start()
         log_event(f"serving {name}@{alias} at http://{format_address(host, port)}")
         try:
             while True:

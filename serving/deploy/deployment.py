@@ -2,13 +2,12 @@
 
 import shutil
 import time
-from pathlib import Path
-
-import pandas as pd
 
 from genre.errors import GenreError
-from serving.deploy.proxy import Proxy
+from serving.deploy.events import Backoff, ProblemLog, log_event
+from serving.deploy.proxy import Proxy, ProxyLostError
 from serving.deploy.release import (
+    PortTakenError,
     Release,
     Server,
     check_example,
@@ -16,6 +15,7 @@ from serving.deploy.release import (
     start_server,
     stop_server,
 )
+from serving.deploy.run_folder import RunFolder
 
 #: Seconds after a switch before the proxy's count of open requests is trusted: a request sent before the switch may
 #: not be counted yet.
@@ -26,10 +26,6 @@ DRAIN_S = 600.0
 
 #: Seconds between checks of the processes.
 TICK_S = 0.25
-
-#: First and longest delay before a failed version is tried again, seconds; it doubles with each failure.
-RETRY_DELAY_S = 1.0
-MAX_RETRY_DELAY_S = 60.0
 
 
 class Deployment:
@@ -43,13 +39,13 @@ class Deployment:
         Name of the registered model.
     proxy : Proxy
         Proxy that clients connect to.
-    folder : Path
+    folder : RunFolder
         Folder of downloaded versions and temporary files.
     workers : int
         Processes per server, from 1; each has the model in memory.
     """
 
-    def __init__(self, name: str, proxy: Proxy, folder: Path, workers: int) -> None:
+    def __init__(self, name: str, proxy: Proxy, folder: RunFolder, workers: int) -> None:
         self.name = name
         self.proxy = proxy
         self.folder = folder
@@ -57,28 +53,44 @@ class Deployment:
         self.serving: Server | None = None
         self.starting: Server | None = None
         self.retiring: list[Server] = []
-        self._release_folders: set[Path] = set()
+        self._releases: list[Release] = []
         self._target: Release | None = None
         self._last_good: Release | None = None
         self._failed: Release | None = None
-        self._retry_delay_s = RETRY_DELAY_S
-        self._retry_at = 0.0
+        self._retries = Backoff()
+        self._problems = ProblemLog()
 
     def step(self) -> None:
-        """Restart what died, check what is starting, start the next version, stop replaced servers that are idle."""
-        if self.proxy.process.poll() is not None:
-            log_event("the proxy died; restarting it")
-            self.proxy.start()
+        """Restart what died, check what is starting, start the next version, stop replaced servers that are idle.
+
+        Raises
+        ------
+        ProxyLostError
+            If the proxy could not be restarted for long. Everything else is logged and tried again.
+        """
+        with self._problems.attempt("make the deployment's folder again"):
+            self.folder.restore()
+        with self._problems.attempt("look after the servers"):
+            self._look_after_servers()
+        with self._problems.attempt("write the proxy's files", but=ProxyLostError):
+            self.proxy.look_after()
+
+    def _look_after_servers(self) -> None:
         if self.serving and (code := self.serving.process.poll()) is not None:
             log_event(f"version {self.serving.release.version} died (code {code}); requests wait while it restarts")
             self._end_server(self.serving)
             self._end_server(self.starting)  # the version known to work is restarted first
+        self._stop_idle_servers()
         if self.starting:
             self._check_starting(self.starting)
-        elif (release := self._next_release()) and time.monotonic() >= self._retry_at:
-            self.starting = start_server(release, self.folder, self.workers)
-            log_event(f"starting version {release.version} of {self.name} on port {self.starting.port}")
-        self._stop_idle_servers()
+        elif (release := self._next_release()) and self._retries.is_due():
+            self._start(release)
+
+    def _start(self, release: Release) -> None:
+        if not release.is_complete():
+            raise GenreError(f"files of version {release.version} are missing; they are downloaded again")
+        self.starting = start_server(release, self.folder.path, self.workers)
+        log_event(f"starting version {release.version} of {self.name} on port {self.starting.port}")
 
     def _stop_idle_servers(self) -> None:
         """Stop the replaced servers whose requests are finished, or have had their time."""
@@ -97,12 +109,15 @@ class Deployment:
         """Set the release to serve as soon as it is ready, be it one that failed before."""
         self._target = release
         self._failed = None
-        self._retry_at = 0.0
-        self._retry_delay_s = RETRY_DELAY_S
-        self._release_folders.add(release.folder)
+        self._retries.reset()
+        self._releases.append(release)
         if self.starting and self.starting.release is not self._last_good:
             self._end_server(self.starting)
-        self._remove_unused_folders()
+        self._remove_unused_releases()
+
+    def releases(self) -> tuple[Release, ...]:
+        """Return the releases that are or may be served; may be called in another thread."""
+        return tuple(self._releases)
 
     def _next_release(self) -> Release | None:
         """Return the release to start now, or None."""
@@ -116,16 +131,25 @@ class Deployment:
     def _check_starting(self, server: Server) -> None:
         """Switch to a server that passes its check, stop one that fails it; do nothing while it is loading."""
         try:
-            if is_up(server):
-                check_example(server)
-                self._switch_to(server)
-        except GenreError as error:
+            if not is_up(server):
+                return
+            check_example(server)
+        except PortTakenError as error:  # the version is started again, on another port
             self._end_server(server)
-            consequence = f"; still serving version {self.serving.release.version}" if self.serving else ""
-            log_event(f"version {server.release.version} of {self.name} cannot be served: {error}{consequence}")
-            self._failed = server.release
-            self._retry_at = time.monotonic() + self._retry_delay_s
-            self._retry_delay_s = min(2 * self._retry_delay_s, MAX_RETRY_DELAY_S)
+            log_event(f"version {server.release.version} of {self.name} was started in vain: {error}")
+        except Exception as error:  # whatever it answers, it must not end the deployment
+            self._give_up(server, error)
+        else:
+            self._switch_to(server)
+
+    def _give_up(self, server: Server, error: Exception) -> None:
+        """Stop a server that failed its check; its version is tried again if nothing else can be served."""
+        self._end_server(server)
+        consequence = f"; still serving version {self.serving.release.version}" if self.serving else ""
+        reason = error if isinstance(error, GenreError) else repr(error)
+        log_event(f"version {server.release.version} of {self.name} cannot be served: {reason}{consequence}")
+        self._failed = server.release
+        self._retries.count_failure()
 
     def _switch_to(self, server: Server) -> None:
         """Send every request to a server from now on."""
@@ -134,7 +158,7 @@ class Deployment:
         self.serving = server
         self.starting = None
         self._last_good = server.release
-        self._retry_delay_s = RETRY_DELAY_S
+        self._retries.reset()
         if replaced:
             replaced.since = time.monotonic()
             self.retiring.append(replaced)
@@ -148,16 +172,11 @@ class Deployment:
         self.serving = None if server is self.serving else self.serving
         self.starting = None if server is self.starting else self.starting
         self.retiring = [other for other in self.retiring if other is not server]
-        self._remove_unused_folders()
+        self._remove_unused_releases()
 
-    def _remove_unused_folders(self) -> None:
+    def _remove_unused_releases(self) -> None:
         servers = [server for server in (self.serving, self.starting, *self.retiring) if server]
-        needed = {r.folder for r in (self._target, self._last_good, *(server.release for server in servers)) if r}
-        for folder in self._release_folders - needed:  # folders of the watcher's next download are not among these
-            shutil.rmtree(folder, ignore_errors=True)
-        self._release_folders &= needed
-
-
-def log_event(text: str) -> None:
-    """Print what happened, with the time."""
-    print(f"{pd.Timestamp.now():%Y-%m-%d %H:%M:%S} {text}", flush=True)
+        needed = (self._target, self._last_good, *(server.release for server in servers))
+        for release in [release for release in self._releases if release not in needed]:
+            self._releases.remove(release)
+            shutil.rmtree(release.folder, ignore_errors=True)

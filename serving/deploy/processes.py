@@ -1,4 +1,4 @@
-"""Processes that end with their parent, and take their own children along."""
+"""Processes that end with their parent, and take their own children along; the ports they listen on."""
 
 import ctypes
 import os
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import psutil
 
 
 def in_own_group() -> dict[str, Any]:
@@ -30,6 +32,18 @@ def terminate_group(process: subprocess.Popen[Any], timeout_s: float) -> None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def listens(process: subprocess.Popen[Any], port: int) -> bool:
+    """Return whether a process, or one that it has started, listens on a port of this machine."""
+    with suppress(psutil.Error):  # it has just ended
+        leader = psutil.Process(process.pid)
+        for member in (leader, *leader.children(recursive=True)):
+            with suppress(psutil.Error):
+                connections = member.net_connections("tcp")
+                if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections):
+                    return True
+    return False
 
 
 def _die_with_parent() -> Callable[[], int]:

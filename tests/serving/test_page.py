@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 
 from genre.datasets import SYNTHETIC_WARNING
+from tests.serving.deploy.backend import proxied
 from tests.support.project import ROOT
 from tests.support.servers import free_port, wait_until_up
 from tests.support.sounds import tone
@@ -122,6 +123,15 @@ def test_the_page_shows_the_warning_of_the_model(request, server, warnings):
     assert not page.exception
     assert [header.value for header in page.header] == ["low"]
     assert [warning.value for warning in page.warning] == warnings
+
+
+def test_a_refusal_by_the_proxy_is_shown_as_its_sentence(tmp_path):
+    with proxied(tmp_path) as backend:
+        page = AppTest.from_function(show_page, args=(backend.url,), default_timeout=60)
+        page.run().file_uploader[0].upload("large.wav", bytes(2**20), "audio/wav").run()
+    assert not page.exception
+    [error] = page.error
+    assert "413: the request is larger than 1 MB; send fewer files per request" in error.value
 
 
 def show_page(url: str) -> None:

@@ -1,6 +1,7 @@
 """The client as a command and from Python, against a served model, other servers, and models of older versions."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -123,6 +124,20 @@ def test_without_a_server_the_message_gives_the_next_step(files):
     assert b"mlflow models serve" in done.stderr
     assert run("--url", "no address", files[0]).returncode == 2
     assert run("--top-k", "0", files[0]).returncode == 2
+
+
+def test_a_server_that_closes_the_connection_is_not_called_absent(files):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        with pytest.raises(request.RefusedError, match="closed the connection before it responded"):
+            request.predict_audio([b"x"], f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_busy_server_is_not_sent_the_files_one_by_one(files):
+    with answering((503, {"message": "the server is busy"})) as (url, received):
+        [predictions] = request.predict_files(files[:2], url)
+    assert len(received) == 1
+    assert all(p["error"]["message"].endswith("503: the server is busy") for p in predictions.values())
 
 
 @pytest.mark.parametrize("reply", [(404, {}), (200, {"predictions": [3]}), (200, "hello"), (200, {"predictions": []})])

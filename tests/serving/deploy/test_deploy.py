@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,13 +45,22 @@ class Model(PythonModel):
 set_model(Model())
 """
 
+#: Genre of each version, and what is replaced in its code.
+VERSIONS = {
+    "1": ("one", "", ""),
+    "2": ("two", "", ""),
+    "3": ("three", "", ""),
+    "4": ("four", '"LOADS"', 'raise RuntimeError("no such weights")'),
+    "5": ("five", '"genre": "five", ', ""),
+}
+
 #: A row of a request; six of them make two megabytes.
 ROW = {"audio": "x" * 350_000}
 
 
 @dataclass
 class Place:
-    """A registry: versions 1 to 3 predict ``one``, ``two``, ``three``; 4 fails to load; 5 returns an error."""
+    """A registry, and the command: versions 1 to 3 predict ``one``, ``two``, ``three``; the others are faulty."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -78,8 +87,25 @@ class Place:
         return [sys.executable, "-m", "serving.deploy", *own]
 
     @property
+    def home(self) -> Path:
+        """A workspace so deep that the path of a socket in it is longer than any system accepts."""
+        return self.folder / ("deep" * 30)
+
+    @property
     def env(self) -> dict[str, str]:
-        return os.environ | {"MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": str(ROOT)}
+        return os.environ | {"MLFLOW_TRACKING_URI": self.uri, "PYTHONPATH": str(ROOT), "GENRE_HOME": str(self.home)}
+
+    @property
+    def run_folders(self) -> list[Path]:
+        return list((self.home / "deployments").glob("run-*"))
+
+    @contextmanager
+    def locked_registry(self) -> Iterator[None]:
+        """Let no other process use the registry."""
+        with closing(sqlite3.connect(self.folder / "mlflow.db", isolation_level=None)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            yield
+            database.execute("ROLLBACK")
 
     def start(self) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("w") as log:
@@ -114,11 +140,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         signature=signature,
         pip_requirements=["mlflow"],
     )
-    faults = {"4": ('"LOADS"', 'raise RuntimeError("no such weights")'), "5": ('"error": None', '"error": "broken"')}
-    for version, genre in {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five"}.items():
+    for version, (genre, old, new) in VERSIONS.items():
         if version != "1":
             shutil.copytree(folder / "1", folder / version)
-            code = MODEL.replace("GENRE", genre).replace(*faults.get(version, ("", "")))
+            code = MODEL.replace("GENRE", genre).replace(old, new)
             next((folder / version).glob("*.py")).write_text(code)
         client.create_model_version("genre", str(folder / version))
     place.point(1)
@@ -128,7 +153,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def command(place: Place) -> Iterator[subprocess.Popen[bytes]]:
-    process = place.start()
+    abandoned = place.home / "deployments" / "run-killed"
+    abandoned.mkdir(parents=True)
+    with place.locked_registry():
+        process = place.start()
+        place.wait("cannot get genre@champion from MLflow, trying again")
+        assert not abandoned.exists()
     try:
         place.wait("version 1 of genre is now being served")
         yield process
@@ -222,14 +252,25 @@ def test_a_killed_server_is_started_again_while_requests_wait_and_the_registry_i
     deployed.point(3)
     deployed.wait("version 3 of genre is now being served")
     [server] = processes(command, "uvicorn")
-    with sqlite3.connect(deployed.folder / "mlflow.db", isolation_level=None) as database:
-        database.execute("BEGIN EXCLUSIVE")
-        deployed.wait("cannot get genre@champion from MLflow, trying again")
+    with deployed.locked_registry():
+        deployed.wait("cannot get genre@champion from MLflow, trying again", 2)
         server.kill()
         server.wait()
         assert deployed.ask() == "three"
-        database.execute("ROLLBACK")
     assert "version 3 died" in deployed.log
+
+
+def test_files_that_another_program_removes_are_fetched_again(deployed: Place, command):
+    [folder] = deployed.run_folders
+    [server] = processes(command, "uvicorn")
+    shutil.rmtree(folder)
+    deployed.wait("files of version 3 were missing and have been downloaded again")
+    assert deployed.ask() == "three"
+    server.kill()
+    server.wait()
+    assert deployed.ask() == "three"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert command.poll() is None
 
 
 def test_a_killed_proxy_is_started_again(deployed: Place, command):
@@ -264,6 +305,7 @@ def test_ctrl_c_finishes_open_requests_and_leaves_no_process(deployed: Place, co
     assert answers == ["three"]
     assert len(started) == 3
     assert not psutil.wait_procs(started, 5)[1]
+    assert not deployed.run_folders
     assert "Traceback" not in deployed.log.split("stopping;")[1]
 
 
