@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from genre.errors import GenreError
+from genre.errors import GenreError, hide_secrets
 from genre.files import read_json
 from serving.deploy.processes import in_own_group, terminate_group
 from serving.deploy.proxy import free_port
@@ -142,5 +142,5 @@ def stop_server(server: Server) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message, without secrets, or its type if it has none."""
+    return hide_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
