@@ -26,6 +26,7 @@ tagged, and one for weights::
             models/<key>/                       the version used last
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence
+    known-code/<digest>                         code of models that were logged here, or accepted
     .id                                         the workspace's name in MLflow; a copy of a workspace needs its own
 """
 
@@ -55,6 +56,11 @@ def data_home() -> Path:
 def weights_dir() -> Path:
     """Folder of the weights of the music network, which all data sets share."""
     return data_home() / "weights"
+
+
+def known_code_dir() -> Path:
+    """Folder of the digests of model code that this workspace logged or accepted."""
+    return data_home() / "known-code"
 
 
 def workspace_key() -> str:

@@ -23,10 +23,13 @@ from serving.deploy.release import Release, download_release, first_line
 from tracking import registry, runs, store
 
 
-def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: SimpleQueue[Release]) -> None:
+def watch_alias(
+    name: str, alias: str, folder: Path, every_s: float, releases: SimpleQueue[Release], any_code: bool
+) -> None:
     """Download every version that an alias comes to point to, and put it into `releases`.
 
-    Never returns: it is run in a thread. While MLflow does not answer, nothing happens but one line in the log.
+    One with code that is not accepted is left out unless `any_code` is set, see `genre.safety.model_code`. Never
+    returns: it is run in a thread. While MLflow does not answer, nothing happens but one line in the log.
     """
     last_version = ""
     last_problem = ""
@@ -38,7 +41,7 @@ def watch_alias(name: str, alias: str, folder: Path, every_s: float, releases: S
                 if version is None:
                     problem = f"no version has the alias {name}@{alias}; waiting for one"
                 elif version.version != last_version:
-                    releases.put(download_release(name, version.version, folder))
+                    releases.put(download_release(name, version.version, folder, any_code=any_code))
                     last_version = version.version
         except Exception as error:  # every store raises exceptions of its own
             problem = f"cannot get {name}@{alias} from MLflow, trying again: {first_line(error)}"
@@ -57,6 +60,9 @@ def deploy(
     alias: Annotated[str, typer.Option(help="Alias whose version is served.")] = "champion",
     every_s: Annotated[float, typer.Option(help="Seconds between checks of the alias.")] = 5.0,
     workers: Annotated[int, typer.Option(min=1, help="Server processes, each with the model in memory.")] = 1,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Serve versions with any code, not this installation's alone.")
+    ] = False,
 ) -> None:
     """Serve the version that an alias points to, and follow the alias without losing a request, until Ctrl-C."""
     store.check_model_name(name)
@@ -68,7 +74,9 @@ def deploy(
         releases = SimpleQueue[Release]()
         deployment = Deployment(name, proxy, Path(folder), workers)
         # in a thread of its own: MLflow may be slow or away, and the servers must be looked after all the same
-        watcher = threading.Thread(target=watch_alias, args=(name, alias, Path(folder), every_s, releases), daemon=True)
+        watcher = threading.Thread(
+            target=watch_alias, args=(name, alias, Path(folder), every_s, releases, any_code), daemon=True
+        )
         watcher.start()
         log_event(f"serving {name}@{alias} at http://{format_address(host, port)}")
         try:

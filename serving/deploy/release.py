@@ -56,17 +56,19 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def download_release(name: str, version: str, folder: Path) -> Release:
+def download_release(name: str, version: str, folder: Path, *, any_code: bool = False) -> Release:
     """Download a version with the example request that was logged with it, completely or not at all.
 
     Raises
     ------
     GenreError
-        If the version cannot be downloaded.
+        If the version cannot be downloaded, or carries code that is not accepted, see `genre.safety.model_code`, unless
+        `any_code` is set.
     """
     release_folder = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version}-", dir=folder))
     try:
-        model = registry.download_model(registry.version_uri(name, version), release_folder / "model")
+        uri = registry.version_uri(name, version)
+        model = registry.download_model(uri, release_folder / "model", any_code=any_code)
     except Exception:  # every store raises exceptions of its own
         shutil.rmtree(release_folder, ignore_errors=True)
         raise
