@@ -46,9 +46,9 @@ def store_uri() -> str:
 def separate_credentials(uri: str) -> str:
     """Return the address of MLflow's store without user and password, of which MLflow learns by variables of its own.
 
-    MLflow repeats the address of a server as it is, in what it prints and in its errors, but shows neither
-    ``MLFLOW_TRACKING_USERNAME`` nor ``MLFLOW_TRACKING_PASSWORD``, which are set here for this process and those that it
-    starts. The address of a database stays as it is.
+    MLflow repeats the address of a server as it is, in what it prints and in its errors. Of the variables
+    ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``, which are set here for this process and those that it
+    starts, it shows the first as the user of a run. The address of a database stays as it is.
     """
     try:
         parts = urlsplit(uri)

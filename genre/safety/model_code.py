@@ -21,7 +21,7 @@ from genre.workspace import PROJECT_DIR, known_code_dir
 #: then keys of that.
 ENTRY = {
     "flavors": ["python_function"],
-    "loader_module": "mlflow.pyfunc.model",
+    "loader_module": "mlflow.pyfunc.loaders.code_model",
     "code": "code",
     "model_code_path": "model.py",
 }
@@ -109,6 +109,7 @@ def _read_entry(model: Path) -> dict[str, Any]:
         flavors = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))["flavors"]
         keys = (*ENTRY, *OTHER_KEYS)
         chosen = {key: flavors["python_function"][key] for key in keys if flavors["python_function"].get(key)}
+        chosen["model_code_path"] = Path(chosen["model_code_path"]).name  # as MLflow takes it, whatever its folder was
         return {"flavors": sorted(flavors)} | chosen
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
         return {}

@@ -120,5 +120,5 @@ def test_no_library_logs_one():
     text = stream.getvalue()
     assert "retrying http://host.example/x?..., 3 left" in text
     assert "it failed: 100%" in text and "RuntimeError: failed at http://host.example?..." in text
-    assert "OSError: no answer from http://host.example\n" in text
+    assert "ConnectionError: no answer from http://host.example\n" in text
     assert "user:password" not in text
