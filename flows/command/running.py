@@ -82,7 +82,7 @@ def _hidden_parameters() -> Iterator[None]:
         values = serialize(flow, parameters)
         return {name: hide_secrets(value) if isinstance(value, str) else value for name, value in values.items()}
 
-    Flow.serialize_parameters = serialize_hidden  # type: ignore[method-assign]
+    Flow.serialize_parameters = serialize_hidden  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

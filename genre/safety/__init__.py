@@ -1,1 +1,1 @@
-"""What keeps a user's secrets and machine safe: logs without passwords, no reports sent home, known model code."""
+"""Safety of the user: logs without passwords, no reports sent home, model code that is known."""
