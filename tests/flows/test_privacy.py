@@ -61,6 +61,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_password_of_mlflow_and_a_report_home_leave_no_command(mlflow_server, tmp_path, network_path):
     uri = f"http://listener:{SECRET}%2F%40@127.0.0.1:{mlflow_server.port}"
     command = ["-m", "flows.pretrained", "--weights", str(network_path)]
