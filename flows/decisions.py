@@ -1,11 +1,13 @@
 """Decisions on a registered version, as the flows that register one return and print them."""
 
+import os
 import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
 import mlflow
 
+from genre.errors import hide_secrets
 from tracking import registry
 
 
@@ -43,7 +45,9 @@ def next_command(name: str) -> str:
     if registry.find_version_by_alias(name, "champion") is None:
         command = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
         return f'there is no champion yet; if a version was no better than chance, train on more music: "{command}"'
-    uri = shlex.quote(mlflow.get_tracking_uri())
-    serve = f"mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
-    request = "python -m serving.request FILE..."
-    return f"To serve the champion:\n  MLFLOW_TRACKING_URI={uri} {serve}\nTo classify files with it:\n  {request}"
+    uri = mlflow.get_tracking_uri()
+    has_password = hide_secrets(uri) != uri or "MLFLOW_TRACKING_PASSWORD" in os.environ
+    # a store with a password is named by the variables of the shell in which this command was given
+    store = "" if has_password else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    serve = f"{store}mlflow models serve -m models:/{name}@champion -p 5001 --env-manager local"
+    return f"To serve the champion:\n  {serve}\nTo classify files with it:\n  python -m serving.request FILE..."

@@ -252,6 +252,13 @@ Replace = Annotated[
 OtherData = Annotated[
     bool, Option("Let a version of another data set, with the same genres, compete with the champion for its name.")
 ]
+AnyCode = Annotated[
+    bool,
+    Option(
+        "Accept the code of the version that is loaded, whoever logged it, and remember it in the workspace. Otherwise "
+        "only this installation's code is run, and code that this workspace logged."
+    ),
+]
 LiftHold = Annotated[bool, Option("Lift the hold that a rollback puts on promotions, and leave the champion as it is.")]
 MinPrecision = Annotated[
     float,

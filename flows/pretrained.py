@@ -24,6 +24,7 @@ from genre.core import CORE, source_digest
 from genre.ensemble import Ensemble
 from genre.inputs import load_weights
 from genre.models import musicnn_tags
+from genre.safety.model_code import remember_installed_code
 from genre.store import contents, parts
 from genre.weights import find_weights
 from genre.workspace import PROJECT_DIR, Workspace
@@ -160,5 +161,6 @@ def _log_and_register(
     runs.set_tags(run_id, tags)
     client.log_text(run_id, load_weights(folder, spec.input_names)["musicnn.npz"].license, "LICENSE-musicnn.md")
     model_uri = packaging.log_model(run_id, spec, {NAME: folder}, tags, folder)
+    remember_installed_code()
     runs.finish_run(run_id)
     return registry.register_version(name, model_uri, tags, spec.label)

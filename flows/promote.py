@@ -23,6 +23,7 @@ from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.material import Material, load_material
 from flows.parameters import (
     TARGET_PRECISION,
+    AnyCode,
     Dataset,
     MinGain,
     MinPrecision,
@@ -38,6 +39,7 @@ from genre import datasets, ensemble, evaluate, models
 from genre.errors import DataError
 from genre.files import read_json
 from genre.probabilities import tables
+from genre.safety.model_code import remember_installed_code
 from genre.splits import sounds
 from genre.store import contents, parts
 from genre.training import selection
@@ -82,6 +84,7 @@ def promote(
     min_precision: MinPrecision = TARGET_PRECISION,
     replace: Replace = False,
     other_data: OtherData = False,
+    any_code: AnyCode = False,
 ) -> PromotionDecision:
     """Choose the best ensemble on held-out clips, register it, and make it champion if it is better on test.
 
@@ -108,6 +111,8 @@ def promote(
                 f"no model has been trained on the current state of {workspace.dataset_id}; "
                 'run "mlflow run . --env-manager local -e train" with the same -P dataset= and -P source= first'
             )
+        if any_code and (champion := registry.find_version_by_alias(registry_name, "champion")):
+            registry.accept_code(champion)
         chosen = choose_ensemble(material, candidates, run_id, min_precision)
         decision = decide_promotion(
             material, chosen, registry_name, run_id, min_gain, replace=replace, other_data=other_data
@@ -359,6 +364,7 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
     learnt = material.clips[material.clips["split"] != "test"]
     results.log_sounds(run_id, sounds.fingerprint_clips(learnt, store), store.name)
     model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags, store)
+    remember_installed_code()
     runs.finish_run(run_id)
     return registry.register_version(name, model_uri, tags, candidate.spec.label)
 

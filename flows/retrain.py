@@ -23,6 +23,7 @@ from flows.material import training_clips
 from flows.parameters import (
     FAST,
     TARGET_PRECISION,
+    AnyCode,
     DaskAddress,
     Dataset,
     DatasetOptions,
@@ -117,6 +118,7 @@ def retrain(
     min_precision: MinPrecision = TARGET_PRECISION,
     replace: Replace = False,
     other_data: OtherData = False,
+    any_code: AnyCode = False,
     min_change: MinChange = 0.0,
     max_drift: DriftTrigger = 0.0,
     n_jobs: NJobs = -1,
@@ -143,7 +145,8 @@ def retrain(
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         if decision is None:
             train(dataset, source, variant, model, params, seed, folds, weights)
-            promotion = promote(dataset, source, variant, registry_name, min_gain, min_precision, replace, other_data)
+            rules = (min_gain, min_precision, replace, other_data, any_code)
+            promotion = promote(dataset, source, variant, registry_name, *rules)
             decision = RetrainingDecision.from_promotion(promotion)
         if datasets.get_dataset(dataset).synthetic:
             decision = replace_fields(

@@ -20,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.material import training_clips
 from flows.parameters import (
+    AnyCode,
     Dataset,
     NClips,
     RegistryName,
@@ -48,6 +49,7 @@ def measure_robustness(
     variant: VariantName = "corrected",
     registry_name: RegistryName = "genre",
     version: VersionName = "champion",
+    any_code: AnyCode = False,
     n_clips: NClips = 200,
     seed: Seed = 0,
 ) -> dict[str, float]:
@@ -68,7 +70,7 @@ def measure_robustness(
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
     with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
-        candidate = aliases.resolve_version(registry_name, version)
+        candidate = aliases.resolve_version(registry_name, version, any_code=any_code)
         _check_genres(candidate, workspace)
         clips = _sample_clips(training_clips(workspace), n_clips, seed)
         tables = score_degraded(candidate, clips, config, seed)

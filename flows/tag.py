@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from flows.parameters import (
     AllowSynthetic,
+    AnyCode,
     DaskAddress,
     DryRun,
     GenreNames,
@@ -74,6 +75,7 @@ def tag(
     out: TablePath = "",
     registry_name: RegistryName = "genre",
     version: VersionName = "champion",
+    any_code: AnyCode = False,
     min_confidence: MinConfidence = -1.0,
     write_tags: WriteTags = False,
     dry_run: DryRun = True,
@@ -104,7 +106,7 @@ def tag(
         if undo:
             counts = undo_tagging(Path(undo).expanduser().resolve())
         else:
-            model_version = aliases.resolve_version(registry_name, version)
+            model_version = aliases.resolve_version(registry_name, version, any_code=any_code)
             left_out = LeftOut()
             files = answers.list_library(Path(source).expanduser(), left_out)
             publish_left_out(run_id, left_out)

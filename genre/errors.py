@@ -1,9 +1,10 @@
 """Errors that a user can act on: each message is one sentence with the next step."""
 
 import errno
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Advice where a data set was not built, for messages.
 BUILD_FIRST = 'run "mlflow run . --env-manager local -e build" with the same -P dataset= and -P source= first'
@@ -18,8 +19,55 @@ RESTORE_SPLITS = (
 )
 
 
+#: Address up to its host, where user and password stand before that. They should be escaped; where they are not, a
+#: password may hold any character but a blank and a quotation mark. A number behind the host's colon is its port. The
+#: numbers of characters are bounded, so that a long text takes no time that grows with its square.
+_CREDENTIALS = re.compile(
+    r"""([a-z][a-z0-9+.-]{0,30}://)            # the scheme
+    (?: [^\s/?\#"<>]{0,999}@                   # user and password, escaped
+      | [^\s/:@\["<>]{0,99}:(?!\d+(?:[/?\#\s]|$))[^\s@"<>]{0,999}+@ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+#: Address from its scheme's end to the last character of its query; a sentence may go on behind it.
+_QUERY = re.compile(r"""(://[^\s?"<>]{0,1999}+\?)(?!\.\.\.)[^\s"<>]+?(?=[.,;:!)\]}']*(?:[\s"<>]|$))""")
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text without what may be secret in the addresses that it names.
+
+    User and password are left out, and a query, such as the signature of a link to a file, becomes ``?...``. Scheme,
+    host and path stay. Nothing else is changed: e-mail addresses, ``git@host:path`` and paths of files have no scheme.
+
+    Parameters
+    ----------
+    text : str
+        Any text, such as a message, a command or an address.
+    """
+    return _QUERY.sub(r"\1...", _CREDENTIALS.sub(r"\1", text))
+
+
+def hide_in_exception(error: BaseException) -> None:
+    """Apply `hide_secrets`, in place, to the texts of an exception and of all those that led to it."""
+    pending: list[BaseException] = [error]
+    done: set[int] = set()
+    while pending:
+        current = pending.pop()
+        done.add(id(current))
+        with suppress(Exception):  # a class may not let its arguments be replaced
+            current.args = tuple(hide_secrets(value) if isinstance(value, str) else value for value in current.args)
+        related = (current.__cause__, current.__context__, *current.args)
+        pending += [other for other in related if isinstance(other, BaseException) and id(other) not in done]
+
+
 class GenreError(Exception):
-    """Base class of this project's errors; the command line prints the message without a traceback and exits with 1."""
+    """Base class of this project's errors; the command line prints the message without a traceback and exits with 1.
+
+    The message is shown, logged and stored in many places: it passes `hide_secrets`.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hide_secrets(str(message)))
 
 
 class UsageError(GenreError, ValueError):
@@ -135,9 +183,12 @@ def explain_system_errors(path: object) -> Iterator[None]:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Print a `GenreError` as its message, and exit with status 1."""
+    """Print a `GenreError` as its message, and exit with status 1; no other traceback shows a secret either."""
     try:
         yield
     except GenreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        hide_in_exception(error)
+        raise

@@ -27,6 +27,7 @@ tagged, one for weights, and one for servers::
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence
     deployments/run-<random>/                   versions and settings of one running ``serving.deploy``
+    known-code/<digest>                         code of models that were logged here, or accepted
     .id                                         the workspace's name in MLflow; a copy of a workspace needs its own
 """
 
@@ -61,6 +62,11 @@ def weights_dir() -> Path:
 def deployments_dir() -> Path:
     """Folder of the files of running ``serving.deploy`` commands."""
     return data_home() / "deployments"
+
+
+def known_code_dir() -> Path:
+    """Folder of the digests of model code that this workspace logged or accepted."""
+    return data_home() / "known-code"
 
 
 def workspace_key() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from genre.audio import decoding
 from genre.config import UNKNOWN, AudioConfig
-from genre.errors import AudioError, GenreError
+from genre.errors import AudioError, GenreError, hide_secrets
 from genre.inputs import spectrogram
 from genre.plots import style
 from genre.proxies import exempt_loopback
@@ -67,7 +67,7 @@ def draw_page(url: str) -> None:
     else:
         upload = st.file_uploader("Drop an audio file: any format, rate and length")
     if upload is None:
-        st.caption(f"Your audio is sent only to the model at {url}.")
+        st.caption(f"Your audio is sent only to the model at {hide_secrets(url)}.")
         return
     data = upload.getvalue()
     st.audio(data)

@@ -27,8 +27,10 @@ LOCK_STALE_S = 60.0
 LOCK_TIMEOUT_S = 90.0
 
 
-def resolve_version(name: str, version: str) -> ModelVersion:
+def resolve_version(name: str, version: str, *, any_code: bool = False) -> ModelVersion:
     """Return a version of a registered model by its alias, such as ``champion``, or its number.
+
+    With `any_code` its code is accepted, see `tracking.registry.accept_code`.
 
     Raises
     ------
@@ -45,6 +47,8 @@ def resolve_version(name: str, version: str) -> ModelVersion:
         found = registry.find_version_by_alias(name, version)
     if found is None:
         raise DataError(f'{name} has no version {version!r}; run "mlflow run . --env-manager local" first')
+    if any_code:
+        registry.accept_code(found)
     return found
 
 

@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 import pandas as pd
 import psutil
 
+from genre.errors import hide_in_exception
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -109,6 +111,9 @@ def timed(function: Callable[P, R]) -> Callable[P, R]:
         try:
             with usage.measure_stage(function.__name__) if usage else nullcontext():
                 return function(*args, **kwargs)
+        except Exception as error:
+            hide_in_exception(error)  # Prefect stores its text with the state of the task
+            raise
         finally:
             _stage.reset(token)
 

@@ -22,6 +22,7 @@ from genre import models
 from genre.answer_log import VERSION_FILE
 from genre.errors import GenreError
 from genre.files import write_atomically, write_json
+from genre.safety import model_code
 
 #: Tag of a registered model to which nothing is promoted: since when and why, for people.
 HOLD = "hold"
@@ -160,7 +161,7 @@ def version_uri(name: str, version: str) -> str:
     return f"models:/{name}/{version}"
 
 
-def download_model(uri: str, directory: Path, *, sync: bool = True) -> Path:
+def download_model(uri: str, directory: Path, *, sync: bool = True, any_code: bool = False) -> Path:
     """Download a logged model into a folder that does not exist yet; the folder is complete or absent.
 
     Parameters
@@ -171,6 +172,8 @@ def download_model(uri: str, directory: Path, *, sync: bool = True) -> Path:
         Folder for the model's files.
     sync : bool
         Wait until they are on the disk; they are a hundred, and need not be where the folder is temporary.
+    any_code : bool
+        Whether it may carry any code; by default only what `genre.safety.model_code` accepts.
 
     Returns
     -------
@@ -180,12 +183,31 @@ def download_model(uri: str, directory: Path, *, sync: bool = True) -> Path:
     Raises
     ------
     GenreError
-        If the model cannot be downloaded or written.
+        If the model cannot be downloaded or written, or carries code that is not accepted.
     """
+
+    def write(path: Path) -> None:
+        _download_into(uri, path)
+        if not any_code:
+            model_code.check_code(path, uri)
+
     try:
-        return write_atomically(directory, lambda path: _download_into(uri, path), sync=sync)
+        return write_atomically(directory, write, sync=sync)
     except (MlflowException, OSError) as error:
         raise GenreError(f"cannot download {uri}: {error}") from error
+
+
+def accept_code(version: ModelVersion) -> None:
+    """Let this workspace run the code of a registered version from now on.
+
+    Raises
+    ------
+    GenreError
+        If the version cannot be downloaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        uri = version_uri(version.name, version.version)
+        model_code.accept_code(download_model(uri, Path(folder, "model"), sync=False, any_code=True))
 
 
 def _download_into(uri: str, folder: Path) -> None:

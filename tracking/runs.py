@@ -18,7 +18,8 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
-from genre.errors import GenreError
+from genre.errors import GenreError, hide_in_exception, hide_secrets
+from genre.safety.logs import hide_in_logs
 from genre.workspace import WorkspaceFolder, workspace_key
 from tracking import cost, store
 
@@ -40,17 +41,17 @@ def connect() -> str:
     GenreError
         If the store does not respond.
     """
-    uri = store.store_uri()
+    hide_in_logs()
+    uri = store.separate_credentials(store.store_uri())
     mlflow.set_tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `experiment_run` prints one link
     try:
         with short_timeouts():
             MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GenreError(
-            f"MLflow at {hide_credentials(uri)} does not respond ({reason}); check MLFLOW_TRACKING_URI"
-        ) from error
+        raise GenreError(f"MLflow at {uri} does not respond ({reason}); check MLFLOW_TRACKING_URI") from error
     return uri
 
 
@@ -59,11 +60,6 @@ def import_store() -> None:
     if not store.store_uri().startswith("http"):
         import_module("mlflow.store.tracking.sqlalchemy_store")
         import_module("mlflow.store.model_registry.sqlalchemy_store")
-
-
-def hide_credentials(uri: str) -> str:
-    """Remove user name and password from an address."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextmanager
@@ -118,12 +114,15 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
     try:
         _adopt_children(killed, run_id)
         for key, value in settings.items():
-            MlflowClient().log_param(run_id, f"settings.{key}", str(value))
+            MlflowClient().log_param(run_id, f"settings.{key}", hide_secrets(str(value)))
         with cost.measure_usage() as usage:
             yield run_id
         log_metrics(run_id, usage.metrics)
-        print(f"\n{title}\n\n{usage.text}\n", flush=True)
+        link = run_url(run_id)
+        lines = [title, usage.text, *([f"MLflow: {link}"] if link else [])]
+        print("\n{}\n".format("\n\n".join(lines)), flush=True)
     except BaseException as error:
+        hide_in_exception(error)  # Prefect stores its text with the state of the flow
         with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
         if explained := _explain_outage(error):
@@ -196,16 +195,15 @@ def finish_run(run_id: str) -> None:
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a run."""
+    """Set tags of a run, without the secrets in addresses that they name."""
     for key, value in tags.items():
-        MlflowClient().set_tag(run_id, key, value)
+        MlflowClient().set_tag(run_id, key, hide_secrets(value))
 
 
 def fail_run(run_id: str, reason: str) -> None:
     """Mark a run as failed, with the reason as a tag."""
-    client = MlflowClient()
-    client.set_tag(run_id, "reason", reason)
-    client.set_terminated(run_id, "FAILED")
+    set_tags(run_id, {"reason": reason})
+    MlflowClient().set_terminated(run_id, "FAILED")
 
 
 def failed_models(parent: str) -> dict[str, str]:
@@ -229,7 +227,7 @@ def run_url(run_id: str) -> str:
     if not uri.startswith("http"):
         return ""
     experiment_id = MlflowClient().get_run(run_id).info.experiment_id
-    return f"{hide_credentials(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{hide_secrets(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def workspace_id(workspace: WorkspaceFolder) -> str:
@@ -272,7 +270,7 @@ def _end_open_runs(workspace: WorkspaceFolder, status: str, reason: str) -> list
     query = f"attributes.status = 'RUNNING' and tags.workspace = '{workspace_id(workspace)}'"
     open_runs = list(client.search_runs([e.experiment_id for e in client.search_experiments()], query))
     for run in open_runs:
-        client.set_tag(run.info.run_id, "reason", reason)
+        set_tags(run.info.run_id, {"reason": reason})
         client.set_terminated(run.info.run_id, status)
     return open_runs
 
@@ -299,7 +297,8 @@ def _run_or_none(run_id: str) -> Run | None:
 def _origin_tags(workspace: WorkspaceFolder) -> dict[str, str]:
     """Return the tags of a run's origin: data set and workspace; user, file and git commit as MLflow finds them."""
     source = dict(mlflow.tracking.context.registry.resolve_tags())
-    return source | {"data_set": workspace.name, "workspace": workspace_id(workspace)}
+    tags = source | {"data_set": workspace.name, "workspace": workspace_id(workspace)}
+    return {key: hide_secrets(str(value)) for key, value in tags.items()}
 
 
 def _metric_name(name: str) -> str:

@@ -13,6 +13,7 @@ import soundfile as sf
 
 from genre.config import AudioConfig
 from genre.errors import AudioError, GenreError
+from genre.safety.model_code import ForeignCodeError
 from genre.store import computing
 from genre.workspace import PROJECT_DIR
 from tracking import registry
@@ -45,7 +46,8 @@ def score_clips(model_uri: str, clips: pd.DataFrame, config: AudioConfig, *, max
     Raises
     ------
     GenreError
-        If the model cannot be downloaded or run in three attempts, or refuses more clips than it may.
+        If the model cannot be downloaded or run in three attempts, carries code that is not accepted, or refuses more
+        clips than it may.
     """
     scored = _score_patiently(model_uri, clips, config)
     is_refused = scored["error"].notna()
@@ -64,7 +66,7 @@ def _score_patiently(model_uri: str, clips: pd.DataFrame, config: AudioConfig) -
     for pause_s in RETRY_PAUSES_S:
         try:
             return _score_once(model_uri, clips, config)
-        except AudioError:  # a clip that cannot be read is none the better for waiting
+        except (AudioError, ForeignCodeError):  # neither a clip nor a version is any other after a pause
             raise
         except (GenreError, OSError):
             time.sleep(pause_s)

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from genre.errors import UsageError
 from genre.workspace import PROJECT_DIR
@@ -41,6 +41,24 @@ def store_uri() -> str:
             "character; rename the folder, or set MLFLOW_TRACKING_URI to a database in another"
         )
     raise UsageError(f"MLflow's own default puts its database for {meant} into {folder}; {_advice(meant)}")
+
+
+def separate_credentials(uri: str) -> str:
+    """Return the address of MLflow's store without user and password, of which MLflow learns by variables of its own.
+
+    MLflow repeats the address of a server as it is, in what it prints and in its errors. Of the variables
+    ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``, which are set here for this process and those that it
+    starts, it shows the first as the user of a run. The address of a database stays as it is.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no address at all, such as http://[
+        return uri
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def database_folder(uri: str) -> Path | None:

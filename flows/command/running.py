@@ -1,21 +1,22 @@
 """A flow run by a command: Prefect's settings, its log lines, its server, and what happens on Ctrl-C."""
 
+import contextlib
 import contextvars
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 import httpx
+from prefect.flows import Flow
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_UI_URL,
     temporary_settings,
 )
@@ -23,8 +24,9 @@ from prefect.settings import (
 from flows.cli import exit_interrupted
 from flows.command.signatures import FlowSource
 from flows.command.temporary_server import TemporaryServer
-from genre.errors import GenreError
+from genre.errors import GenreError, hide_secrets
 from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
+from genre.safety.logs import hide_in_logs
 from tracking import runs
 
 #: Beginnings of Prefect's log lines about a run that failed.
@@ -63,11 +65,28 @@ def run_flow(function: Callable[..., Any], parameters: Mapping[str, Any], server
         server.stop()
         server = None
     signal.signal(signal.SIGINT, _exit_on_interrupt)
+    hide_in_logs()
     quiet_foreseen_errors()
     bypass_proxies()
     check_server()
-    with temporary_settings(_settings(server)):
+    with temporary_settings(_settings(server)), _hidden_parameters():
         function(**parameters)
+
+
+@contextlib.contextmanager
+def _hidden_parameters() -> Iterator[None]:
+    """Have Prefect store the parameters of flows without the secrets in addresses; the flows get them whole."""
+    serialize = Flow.serialize_parameters
+
+    def serialize_hidden(flow: Flow[Any, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        values = serialize(flow, parameters)
+        return {name: hide_secrets(value) if isinstance(value, str) else value for name, value in values.items()}
+
+    Flow.serialize_parameters = serialize_hidden  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Flow.serialize_parameters = serialize  # type: ignore[method-assign]
 
 
 def bypass_proxies() -> None:
@@ -160,10 +179,13 @@ def _settings(server: TemporaryServer | None) -> dict[Any, Any]:
     With a temporary server no heartbeats are sent: it ends with the flow, so that no one could miss them, and the
     thread that sends them takes a second to end. Nor is its address shown, since it has no pages.
     """
-    settings: dict[Any, Any] = {PREFECT_SERVER_ANALYTICS_ENABLED: False}
     if server is None:
-        return settings
-    settings |= {PREFECT_API_URL: server.wait(), PREFECT_UI_URL: "", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        return {}
+    settings: dict[Any, Any] = {
+        PREFECT_API_URL: server.wait(),
+        PREFECT_UI_URL: "",
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
     if "PREFECT_HOME" not in os.environ:
         settings[PREFECT_HOME] = server.home
     return settings

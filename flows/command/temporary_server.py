@@ -46,11 +46,7 @@ class TemporaryServer:
         """Return Prefect's settings for the server; its profiles stay those of the user."""
         users_home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
         profiles = os.environ.get("PREFECT_PROFILES_PATH") or str(users_home / "profiles.toml")
-        return {
-            "PREFECT_HOME": str(self.home),
-            "PREFECT_PROFILES_PATH": profiles,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        }
+        return {"PREFECT_HOME": str(self.home), "PREFECT_PROFILES_PATH": profiles}
 
     def wait(self) -> str:
         """Wait until the server answers, and return the address of its API.

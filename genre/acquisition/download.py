@@ -15,7 +15,7 @@ import soundfile
 
 from genre.acquisition.clip_file import clip_path, save_clip
 from genre.acquisition.faults import FAULTS_BY_NAME, DownloadError, classify_error
-from genre.errors import GenreError, UsageError
+from genre.errors import GenreError, UsageError, hide_secrets
 
 #: Default address of a video.
 YOUTUBE_URL = "https://www.youtube.com/watch?v={ytid}"
@@ -249,9 +249,7 @@ class SegmentDownloader:
         """Put a message on one line and remove secrets: the proxy, the cookies file, the query of an address."""
         for secret in (self._settings.proxy, self._settings.cookies):
             message = message.replace(secret, "...") if secret else message
-        message = re.sub(r"(https?://)[^\s/@]*@", r"\1...@", message)
-        message = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?...", message)
-        message = re.sub(r"\x1b\[[0-9;]*m|[\r\n]+", " ", message)
+        message = re.sub(r"\x1b\[[0-9;]*m|[\r\n]+", " ", hide_secrets(message))
         return re.sub(r"^\s*ERROR:\s*", "", message).strip()[:500]
 
 

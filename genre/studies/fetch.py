@@ -4,8 +4,9 @@ import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from genre.errors import DataError
+from genre.errors import DataError, hide_secrets
 from genre.files import read_json, write_atomically, write_json
 
 #: Seconds without data after which a download is abandoned.
@@ -36,7 +37,8 @@ def check_source(source: str) -> Path | None:
 def fetch_file(source: str, directory: Path) -> Path:
     """Return the path of a source; a URL is downloaded once.
 
-    The SHA-256 of its first download is recorded in ``sha256.json``; a later one must be the same.
+    The SHA-256 of its first download is recorded in ``sha256.json``, under its URL, or the name of the file where that
+    has a password or a query; a later download must be the same.
 
     Parameters
     ----------
@@ -59,12 +61,14 @@ def fetch_file(source: str, directory: Path) -> Path:
         return path
     ledger = directory / "sha256.json"
     known = read_json(ledger) or {}
-    path = directory / f"{hashlib.sha256(source.encode()).hexdigest()[:8]}-{source.rstrip('/').rsplit('/', 1)[-1]}"
+    name = urlsplit(source).path.rstrip("/").rsplit("/", 1)[-1]
+    path = directory / f"{hashlib.sha256(source.encode()).hexdigest()[:8]}-{name}"
+    key = source if hide_secrets(source) == source else path.name
     data = path.read_bytes() if path.exists() else _download(source)
     found = hashlib.sha256(data).hexdigest()
-    if known.setdefault(source, found) != found:
+    if known.setdefault(key, found) != found:
         raise DataError(
-            f"{source} was {known[source][:12]}… (SHA-256) and is now {found[:12]}…; if that is meant, remove {ledger}"
+            f"{source} was {known[key][:12]}… (SHA-256) and is now {found[:12]}…; if that is meant, remove {ledger}"
         )
     write_json(ledger, known)
     return path if path.exists() else write_atomically(path, lambda temporary: temporary.write_bytes(data))

@@ -17,6 +17,7 @@ import typer
 
 from genre.errors import GenreError, exit_on_error
 from genre.proxies import exempt_loopback
+from genre.safety.model_code import ForeignCodeError
 from serving.deploy.deployment import TICK_S, Deployment
 from serving.deploy.events import ProblemLog, log_event
 from serving.deploy.limits import Limits
@@ -32,12 +33,14 @@ def watch_alias(
     folder: Path,
     every_s: float,
     releases: SimpleQueue[Release],
+    any_code: bool,
     in_use: Callable[[], Iterable[Release]],
 ) -> None:
     """Download every version that an alias comes to point to, and put it into `releases`.
 
-    Files of versions `in_use` that have been removed are downloaded again. Never returns: it is run in a thread. While
-    MLflow does not answer, nothing happens but one line in the log.
+    One with code that is not accepted is left out unless `any_code` is set, see `genre.safety.model_code`. Files of
+    versions `in_use` that have been removed are downloaded again. Never returns: it is run in a thread. While MLflow
+    does not answer, nothing happens but one line in the log.
     """
     problems = ProblemLog()
     uri = last_version = ""
@@ -48,12 +51,23 @@ def watch_alias(
             if version is None:
                 raise GenreError("no version has this alias yet")
             if version.version != last_version:
-                releases.put(download_release(name, version.version, folder))
+                release = _download(name, version.version, folder, any_code)
                 last_version = version.version
-        for release in in_use():
-            with problems.attempt(f"download version {release.version} again"), runs.short_timeouts():
-                _restore(release)
+                if release:
+                    releases.put(release)
+        for used in in_use():
+            with problems.attempt(f"download version {used.version} again"), runs.short_timeouts():
+                _restore(used)
         time.sleep(every_s)
+
+
+def _download(name: str, version: str, folder: Path, any_code: bool) -> Release | None:
+    """Download a version; None if its code is not accepted, which another attempt would not change."""
+    try:
+        return download_release(name, version, folder, any_code=any_code)
+    except ForeignCodeError as error:
+        log_event(str(error))
+        return None
 
 
 def _restore(release: Release) -> None:
@@ -74,6 +88,9 @@ def deploy(
     max_requests: Annotated[
         int, typer.Option(min=1, help="Requests of up to 64 MB that are answered at once; others wait for their turn.")
     ] = Limits.max_requests,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Serve versions with any code, not this installation's alone.")
+    ] = False,
 ) -> None:
     """Serve the version that an alias points to, and follow the alias without losing a request, until Ctrl-C."""
     store.check_model_name(name)
@@ -85,7 +102,7 @@ def deploy(
         releases = SimpleQueue[Release]()
         deployment = Deployment(name, proxy, folder, workers)
         # in a thread of its own: MLflow may be slow or away, and the servers must be looked after all the same
-        arguments = (name, alias, folder.path, every_s, releases, deployment.releases)
+        arguments = (name, alias, folder.path, every_s, releases, any_code, deployment.releases)
         threading.Thread(target=watch_alias, args=arguments, daemon=True).start()
         log_event(f"serving {name}@{alias} at http://{format_address(host, port)}")
         try:

@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 
 import pandas as pd
 
+from genre.errors import hide_secrets
+
 #: First and longest delay before another attempt, seconds; it doubles with each failure.
 RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAY_S = 60.0
@@ -18,8 +20,8 @@ def log_event(text: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message, without secrets, or its type if it has none."""
+    return hide_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 class ProblemLog:

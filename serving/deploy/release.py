@@ -58,6 +58,8 @@ class Release:
         Paths of its files, relative to `model_dir`.
     example_request : Any
         Body of the request that was logged with it; None if there was none.
+    any_code : bool
+        Whether it may carry any code, see `genre.safety.model_code`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Release:
     model_dir: Path
     files: frozenset[str]
     example_request: Any
+    any_code: bool = False
 
     def is_complete(self) -> bool:
         """Return whether all files are still there."""
@@ -80,7 +83,7 @@ class Release:
             If it cannot be downloaded.
         """
         shutil.rmtree(self.model_dir, ignore_errors=True)
-        registry.download_model(registry.version_uri(self.name, self.version), self.model_dir)
+        registry.download_model(registry.version_uri(self.name, self.version), self.model_dir, any_code=self.any_code)
 
 
 @dataclass
@@ -98,24 +101,26 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def download_release(name: str, version: str, folder: Path) -> Release:
+def download_release(name: str, version: str, folder: Path, *, any_code: bool = False) -> Release:
     """Download a version with the example request that was logged with it, completely or not at all.
 
     Raises
     ------
     GenreError
-        If the version cannot be downloaded.
+        If the version cannot be downloaded, or carries code that is not accepted, see `genre.safety.model_code`, unless
+        `any_code` is set.
     """
     folder.mkdir(parents=True, exist_ok=True)
     release_folder = Path(tempfile.mkdtemp(prefix=f"{VERSION_PREFIX}{version}-", dir=folder))
     try:
-        model = registry.download_model(registry.version_uri(name, version), release_folder / "model")
+        uri = registry.version_uri(name, version)
+        model = registry.download_model(uri, release_folder / "model", any_code=any_code)
         example_request = read_json(model / "serving_input_example.json")
     except Exception:  # every store raises exceptions of its own
         shutil.rmtree(release_folder, ignore_errors=True)
         raise
     files = frozenset(str(file.relative_to(model)) for file in model.rglob("*") if file.is_file())
-    return Release(name, version, release_folder, model, files, example_request)
+    return Release(name, version, release_folder, model, files, example_request, any_code)
 
 
 def start_server(release: Release, folder: Path, workers: int) -> Server:

@@ -1,7 +1,6 @@
 """Retraining with a server that goes away, a full disk and a locked database: real ones."""
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.support.mlflow_server import MlflowServer
 from tests.support.project import ROOT
-from tests.support.servers import free_port, wait_until_up
+from tests.support.servers import wait_until_up
 from tests.support.sounds import write_music
 
 MODELS = ["--model", "logistic_regression,random_forest", "--params", '{"random_forest": {"n_estimators": 20}}']
@@ -148,30 +148,6 @@ def test_a_full_disk_is_reported_and_the_next_run_completes(small_disk: Path, pr
     assert code == 0, err[-3000:]
     place.check_champion()
     assert not list(small_disk.rglob("*.tmp"))
-
-
-class MlflowServer:
-    """An MLflow server that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        folder.mkdir()
-        self.start()
-
-    def start(self) -> None:
-        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
-        store += ["--artifacts-destination", (self.folder / "artifacts").as_uri()]
-        command = [sys.executable, "-m", "mlflow", "server", *store, "--port", str(self.port), "--workers", "1"]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "log").open("w") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        wait_until_up(f"{self.url}/health", self.process, self.folder / "log")
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture

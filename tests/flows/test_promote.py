@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import GenreError
 from genre.probabilities.tables import probability_table
+from genre.safety.model_code import ForeignCodeError
 from genre.splits.duplicates import ROBUST_FEATURES
 from genre.training import selection
 from genre.workspace import Workspace
@@ -377,7 +379,7 @@ class Two:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
+def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Two]:
     folder = tmp_path_factory.mktemp("two")
     rows = []
     for genre, hz in (("high", 880), ("low", 110)):
@@ -404,8 +406,17 @@ def two(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Two:
         assert done.returncode == 0, done.stderr
         measured[number] = pd.read_parquet(trained / "measured.parquet")
     mlflow.set_tracking_uri(uri)
-    scored = {f"models:/genre/{n}": scoring.score_clips(f"models:/genre/{n}", clips, AudioConfig()) for n in measured}
-    return Two(clips, measured, scored, [MlflowClient().get_model_version("genre", n) for n in measured])
+    versions = [MlflowClient().get_model_version("genre", n) for n in measured]
+    with pytest.raises(ForeignCodeError, match=r"^models:/genre/1 is not run: .* in code/genre/inputs/features\.py,"):
+        scoring.score_clips("models:/genre/1", clips, AudioConfig())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENRE_HOME", str(folder / "workspace"))
+        registry.accept_code(versions[0])
+        yield Two(clips, measured, _score(clips, measured), versions)
+
+
+def _score(clips: pd.DataFrame, measured: Iterable[str]) -> dict[str, pd.DataFrame]:
+    return {f"models:/genre/{n}": scoring.score_clips(f"models:/genre/{n}", clips, AudioConfig()) for n in measured}
 
 
 def test_each_version_is_scored_with_its_own_code_when_a_feature_has_changed(two):

@@ -285,7 +285,7 @@ def test_train_gets_every_parameter(place: Place, trained: dict[str, str]):
 
 def test_promote_gets_every_parameter(place: Place, trained: dict[str, str]):
     given = common(place) | {"registry_name": "another-name", "min_gain": 0.001, "min_precision": 0.7}
-    given |= {"replace": True, "other_data": True}
+    given |= {"replace": True, "other_data": True, "any_code": True}
     printed = place.mlflow_run("promote", **given)
     assert place.settings("promote") == settings_of("promote", given)
     assert [model.name for model in place.client.search_registered_models()] == ["another-name"]
@@ -308,6 +308,7 @@ def retrained(place: Place, trained: dict[str, str]) -> dict[str, str]:
         "min_precision": 0.9,
         "replace": True,
         "other_data": True,
+        "any_code": True,
         "min_change": 0.5,
         "max_drift": 0.3,
         "n_jobs": 1,

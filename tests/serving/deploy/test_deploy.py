@@ -83,7 +83,7 @@ class Place:
 
     @property
     def command(self) -> list[str]:
-        own = ["--port", str(self.port), "--every-s", "0.3", "--workers", str(self.workers)]
+        own = ["--port", str(self.port), "--every-s", "0.3", "--workers", str(self.workers), "--any-code"]
         return [sys.executable, "-m", "serving.deploy", *own]
 
     @property

@@ -1,0 +1,1 @@
+"""Safety of the user: logs without passwords, no reports sent home, model code that is known."""
