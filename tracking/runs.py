@@ -108,31 +108,43 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
         yield current[1]
         return
     connect()
-    killed = _end_open_runs(workspace, "KILLED", "killed")
-    run_id = _open_parent(workspace, title)
+    with _explain_outages():
+        killed = _end_open_runs(workspace, "KILLED", "killed")
+        run_id = _open_parent(workspace, title)
     token = _current.set((workspace, run_id))
     try:
-        _adopt_children(killed, run_id)
-        for key, value in settings.items():
-            MlflowClient().log_param(run_id, f"settings.{key}", hide_secrets(str(value)))
-        with cost.measure_usage() as usage:
-            yield run_id
-        log_metrics(run_id, usage.metrics)
-        link = run_url(run_id)
-        lines = [title, usage.text, *([f"MLflow: {link}"] if link else [])]
-        print("\n{}\n".format("\n\n".join(lines)), flush=True)
+        with _explain_outages():
+            _adopt_children(killed, run_id)
+            for key, value in settings.items():
+                MlflowClient().log_param(run_id, f"settings.{key}", hide_secrets(str(value)))
+            with cost.measure_usage() as usage:
+                yield run_id
+            log_metrics(run_id, usage.metrics)
+            link = run_url(run_id)
+            lines = [title, usage.text, *([f"MLflow: {link}"] if link else [])]
+            print("\n{}\n".format("\n\n".join(lines)), flush=True)
     except BaseException as error:
-        hide_in_exception(error)  # Prefect stores its text with the state of the flow
         with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
+        raise
+    else:
+        with _explain_outages():
+            MlflowClient().set_terminated(run_id, "FINISHED")
+            _end_open_runs(workspace, "FAILED", "MLflow did not respond when this run ended")
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def _explain_outages() -> Iterator[None]:
+    """Raise an outage of MLflow or a full disk as a `GenreError`, and any error without secrets in its text."""
+    try:
+        yield
+    except BaseException as error:
+        hide_in_exception(error)  # Prefect stores its text with the state of the flow
         if explained := _explain_outage(error):
             raise explained from error
         raise
-    else:
-        MlflowClient().set_terminated(run_id, "FINISHED")
-        _end_open_runs(workspace, "FAILED", "MLflow did not respond when this run ended")
-    finally:
-        _current.reset(token)
 
 
 def _explain_outage(error: BaseException) -> GenreError | None:
