@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from benchmarks._shared.music import make_clips_table
-from benchmarks._shared.upkeep import CommandEnd, Household
+from benchmarks._shared.upkeep import ERROR, CommandEnd, Household
 from genre.config import AudioConfig
 from genre.errors import GenreError
 from tracking import aliases, registry, scoring
@@ -63,7 +63,7 @@ class Audit:
 
     def check_end(self, end: CommandEnd, *, was_killed: bool) -> None:
         """Check how a command ended: with success, with a sentence, or as it was killed."""
-        is_known = end.code == 0 or (end.code == 1 and end.sentence.startswith("error: "))
+        is_known = end.code == 0 or (end.code == 1 and end.sentence.startswith(ERROR))
         if not is_known and not (was_killed and end.code < 0):
             self.add("end", f"exit code {end.code}, last line {end.sentence!r}")
         for line in end.survivors:

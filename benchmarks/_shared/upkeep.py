@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import numpy as np
 import psutil
 
 from genre.workspace import PROJECT_DIR
@@ -23,6 +22,9 @@ OTHERS = ("GENRE_", "MLFLOW_", "PREFECT_")
 
 #: Further attempts of MLflow's client at a request that failed, half a minute in all. By default it tries for minutes.
 MLFLOW_RETRIES = 4
+
+#: Beginning of the sentence by which a command explains a foreseen error.
+ERROR = "error: "
 
 #: Seconds that an outage lasts if it does not outlast the command.
 OUTAGE_S = 3.0
@@ -116,8 +118,9 @@ class CommandEnd:
 
     @property
     def sentence(self) -> str:
-        """Last line that is not empty."""
-        return next((line for line in reversed(self.text.splitlines()) if line.strip()), "")
+        """Sentence of the error, or the last line that is not empty: Prefect's server may write further ones."""
+        lines = [line for line in self.text.splitlines() if line.strip()] or [""]
+        return next((line for line in reversed(lines) if line.startswith(ERROR)), lines[-1])
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ class Household:
         self._command_pid = 0
 
     def close(self) -> None:
-        """End the server and give the disk back."""
+        """End the server, and whatever runs after an interruption, and give the disk back."""
+        for process in self.processes():
+            process.kill()
         self.server.kill()
         if self.is_mounted:
             subprocess.run(["umount", "-l", str(self.home)], check=True)
@@ -354,8 +359,3 @@ FAULTS: Mapping[str, Fault] = {
     "music away from the start": Fault(*_TAKE_MUSIC, is_before=True),
     "music away for seconds": Fault(*_TAKE_MUSIC, outlasts=False),
 }
-
-
-def draw_moment(rng: np.random.Generator, usual_s: float) -> float:
-    """Return a random moment of a command that usually takes that many seconds."""
-    return float(rng.uniform(0.5, usual_s))
