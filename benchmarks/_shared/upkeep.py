@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import psutil
@@ -38,7 +40,7 @@ END_TIMEOUT_S = 30.0
 #: Size of the workspace's disk, where one can be mounted, MB.
 DISK_MB = 512
 
-#: Largest file that may be written where no disk can be mounted, bytes: less than a model, more than a command prints.
+#: Largest file that may be written where no disk can be mounted, bytes: less than a model.
 MAX_FILE_BYTES = 100_000
 
 
@@ -83,7 +85,8 @@ class TrackingServer:
 
     def kill(self) -> None:
         """End the server and its workers with SIGKILL."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
@@ -101,7 +104,7 @@ class CommandEnd:
     code : int
         Exit code; negative for a signal.
     text : str
-        What it wrote to standard error.
+        What it and its processes printed.
     seconds : float
         Duration by the clock.
     was_struck : bool
@@ -190,26 +193,28 @@ class Household:
     def run(self, flow: str, *arguments: str, fault: "Fault | None" = None, after_s: float = 0) -> CommandEnd:
         """Run a command to its end, with a fault that strikes after some seconds."""
         self._n_commands += 1
-        log = self._logs / f"{self._n_commands:03d}-{flow}"
+        log = self._logs / f"{self._n_commands:03d}-{flow}.log"
         fault = fault or NO_FAULT
         if fault.is_before:
             fault.strike(self)
         start = time.monotonic()
-        with log.open("w") as errors, log.with_suffix(".out").open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"flows.{flow}", *arguments],
-                cwd=PROJECT_DIR,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"flows.{flow}", *arguments],
+            cwd=PROJECT_DIR,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         self._command_pid = process.pid
+        writer = Thread(target=_write_output, args=(process, log), daemon=True)
+        writer.start()
         was_struck = fault.is_before or self._strike_amid(process, fault, after_s)
         code = _wait(process)
         seconds = time.monotonic() - start
         survivors = self._end_survivors()
+        writer.join()
         if was_struck and fault.outlasts:
             fault.mend(self)
         return CommandEnd(code, log.read_text(errors="replace"), seconds, was_struck, survivors)
@@ -246,6 +251,13 @@ class Household:
         for process in left:
             process.kill()
         return [" ".join(process.words) for process in left]
+
+
+def _write_output(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Write what a command and its processes print to a file, which a limit on their files does not cut."""
+    assert process.stdout
+    with log.open("wb") as file, process.stdout as output:
+        shutil.copyfileobj(output, file)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
