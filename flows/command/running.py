@@ -59,7 +59,7 @@ def run_flow(function: Callable[..., Any], parameters: Mapping[str, Any], server
     Raises
     ------
     GenreError
-        If Prefect's server does not answer, or the flow raises one.
+        If Prefect's server does not answer, or stops doing so, or the flow raises one.
     """
     if server and PREFECT_API_URL.value():  # named in a profile or a file of settings
         server.stop()
@@ -70,7 +70,31 @@ def run_flow(function: Callable[..., Any], parameters: Mapping[str, Any], server
     bypass_proxies()
     check_server()
     with temporary_settings(_settings(server)), _hidden_parameters():
-        function(**parameters)
+        try:
+            function(**parameters)
+        except httpx.HTTPError as error:  # nothing but Prefect asks by this library
+            raise explain_prefect_outage(error, server) from error
+
+
+def explain_prefect_outage(error: httpx.HTTPError, server: TemporaryServer | None) -> GenreError:
+    """Return the error to show for a request that Prefect's server failed on.
+
+    That is the error by which the flow itself ended, if it did: Prefect fails once more when it reports that one, as
+    where a full disk ends both.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GenreError):
+            return cause
+        cause = cause.__context__
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if server:
+        name = "Prefect's temporary server"
+        advice = f"see its messages above, check that the disk of {server.home} is not full"
+    else:
+        name = f"Prefect at {PREFECT_API_URL.value()}"
+        advice = "check that server"
+    return GenreError(f"{name} stopped responding ({reason}); {advice}, and run the same command again to continue")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,27 @@ time.sleep(600)
 """
 
 
+#: Runs a flow that ends in some way after its server was killed.
+LOSE_SERVER = """
+import os, signal, sys
+from flows.command import running
+from flows.command.temporary_server import start_unless_named
+from genre.errors import GenreError, exit_on_error
+from prefect import flow
+
+server = start_unless_named()
+
+@flow
+def work():
+    os.kill(server._process.pid, signal.SIGKILL)
+    server._process.wait()
+    {ending}
+
+with exit_on_error():
+    running.run_flow(work, {{}}, server)
+"""
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Environment in which Prefect and MLflow know no server."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
@@ -76,6 +97,21 @@ def test_a_server_that_cannot_start_is_an_error_in_words(tmp_path: Path):
     done = roll_back(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{tmp_path}/none/prefect.db")
     assert done.returncode == 1
     assert "error: Prefect's temporary server did not start" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [
+        ("return 1", "error: Prefect's temporary server stopped responding ("),
+        ("raise GenreError('the disk is full')", "error: the disk is full"),
+    ],
+)
+def test_a_server_that_dies_amid_a_flow_is_an_error_in_words(ending: str, message: str, tmp_path: Path):
+    command = [sys.executable, "-c", LOSE_SERVER.format(ending=ending)]
+    retries = {"PREFECT_CLIENT_MAX_RETRIES": "1"}
+    done = subprocess.run(command, env=environment(tmp_path) | retries, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith(message)], done.stderr
 
 
 def test_no_server_is_started_where_one_is_named(monkeypatch: pytest.MonkeyPatch):
