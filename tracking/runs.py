@@ -152,6 +152,8 @@ def _explain_outage(error: BaseException) -> GenreError | None:
     if isinstance(error, MlflowException) and error.error_code in OUTAGE_CODES:
         reason = str(error).splitlines()[0]
         return GenreError(f"MLflow stopped responding ({reason}); run the same command again to continue")
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return GenreError(f"a file would be larger than the system allows ({error}); raise the limit (ulimit -f)")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return GenreError(f"the disk is full ({error}); free some space and run the same command again to continue")
     return None
