@@ -191,7 +191,8 @@ def test_the_command_sets_the_hold_and_its_parameter_lifts_it(client, monkeypatc
     aliases.promote_version("genre", first, None)
     aliases.promote_version("genre", second, first)
     rollback.rollback.fn("genre")
-    assert current_aliases(client) == {"champion": 1, "previous": 2} and registry.describe_hold("genre")
+    assert current_aliases(client) == {"champion": 1, "previous": 2}
+    assert '-e rollback -P registry_name=genre -P lift=true"' in registry.describe_hold("genre")
     rollback.rollback.fn("genre", lift=True)
     assert current_aliases(client) == {"champion": 1, "previous": 2} and registry.describe_hold("genre") is None
     assert "the hold on genre is lifted" in capsys.readouterr().out
