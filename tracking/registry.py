@@ -73,7 +73,8 @@ def describe_hold(name: str) -> str | None:
     since = read_model_tag(name, HOLD)
     if not since:
         return None
-    return f'{name} is on hold, {since}; to lift it, run "mlflow run . --env-manager local -e rollback -P lift=true"'
+    command = f"mlflow run . --env-manager local -e rollback -P registry_name={name} -P lift=true"
+    return f'{name} is on hold, {since}; to lift it, run "{command}"'
 
 
 def count_comparisons(name: str, n_recordings: int) -> float:

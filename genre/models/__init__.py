@@ -20,6 +20,7 @@ import pandas as pd
 from genre import parameters
 from genre.config import Variant
 from genre.errors import DataError, TrainingError, UsageError
+from genre.files import sync_to_disk
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -286,6 +287,8 @@ def train_model(
 def save_model(name: str, model: Any, directory: str | Path) -> Path:
     """Write a trained model as one file in `directory`, whole or not at all, and return its path.
 
+    It is on the disk before it gets its name, also where the power fails.
+
     Raises
     ------
     UsageError
@@ -296,7 +299,10 @@ def save_model(name: str, model: Any, directory: str | Path) -> Path:
     # The suffix stays, since Keras chooses the format by it.
     partial = path.with_name(f"partial-{path.name}")
     _load_family(name).save_model(model, partial)
-    return partial.replace(path)
+    sync_to_disk(partial)
+    partial.replace(path)
+    sync_to_disk(path.parent)
+    return path
 
 
 def load_model(name: str, directory: str | Path) -> Any:

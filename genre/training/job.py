@@ -118,10 +118,18 @@ def read_result(directory: Path) -> dict[str, Any] | None:
                 read_json(path)
             for path in directory.glob("*.parquet"):
                 pq.read_metadata(path)
+            _refuse_empty_files(directory / "model")
     except (DataError, OSError, ValueError) as error:
         _log.warning("training %s is left out: %s", directory.name, error)
         return None
     return result
+
+
+def _refuse_empty_files(directory: Path) -> None:
+    """Refuse a model with an empty file, as a power failure leaves one that was renamed before it was written."""
+    for path in directory.glob("*"):
+        if path.is_file() and not path.stat().st_size:
+            raise DataError(f"{path.name} is empty")
 
 
 def read_job(directory: Path) -> TrainingJob:

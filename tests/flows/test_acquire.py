@@ -16,13 +16,15 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from prefect.logging import disable_run_logger
 
 from flows import checks
-from flows.acquire import acquire, last_arguments
+from flows.acquire import acquire, enroll_segments, last_arguments
 from flows.reports import coverage
 from genre import datasets
 from genre.acquisition.ledger import Ledger
 from genre.acquisition.ontology import PAPER_GENRES
+from genre.acquisition.segments import SegmentSelection
 from genre.errors import DataError, UsageError
 from genre.files import write_json
 from genre.workspace import Workspace
@@ -250,6 +252,23 @@ def test_the_clips_table_has_downloaded_and_unavailable_clips_but_no_waiting_one
     assert table.loc["c", "reason"] == "not in your country"
     assert set(table["split"]) == {"train"}
     assert list(table["genre"].cat.categories) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("again", "n_waiting"), [("none", 0), ("gone", 2)])
+def test_segments_that_are_gone_are_asked_for_again_on_demand(home, tmp_path, again, n_waiting):
+    workspace = Workspace("audioset")
+    rows = [f'-video{n:05d}, 2.000, 12.000, "{REGGAE}"\n' for n in range(3)]
+    (tmp_path / "eval_segments.csv").write_text("".join(rows))
+    selection = SegmentSelection(genres=REGGAE)
+    with disable_run_logger():
+        enroll_segments.fn(workspace, str(tmp_path), selection, "none")
+        ledger = Ledger(workspace.ledger_path)
+        first, *others = ledger.read_segments()["clip_id"]
+        ledger.update_segment(first, status="done")
+        for clip_id in others:
+            ledger.update_segment(clip_id, status="gone", error="gone")
+        enroll_segments.fn(workspace, str(tmp_path), selection, again)
+    assert ledger.count_by_status() == {"waiting": n_waiting, "done": 1, "gone": 2 - n_waiting}
 
 
 def test_coverage_counts_each_genre_in_order():

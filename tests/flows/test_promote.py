@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from prefect.logging import disable_run_logger
 
-from flows import promote
+from flows import promote, rollback
 from flows.decisions import PromotionDecision, PromotionOutcome
 from flows.material import Material
 from flows.reports.leaderboard import ModelOutcome, ModelStatus
@@ -184,6 +184,20 @@ def test_nothing_is_promoted_after_a_rollback_until_the_hold_is_lifted(client):
     assert aliases.lift_hold("genre") == "genre is not on hold; nothing was changed"
     aliases.promote_version("genre", versions[2], versions[0])
     assert current_aliases(client) == {"champion": 3, "previous": 1}
+
+
+def test_the_command_sets_the_hold_and_its_parameter_lifts_it(client, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.get_tracking_uri())
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    aliases.promote_version("genre", second, first)
+    rollback.rollback.fn("genre")
+    assert current_aliases(client) == {"champion": 1, "previous": 2}
+    assert '-e rollback -P registry_name=genre -P lift=true"' in registry.describe_hold("genre")
+    rollback.rollback.fn("genre", lift=True)
+    assert current_aliases(client) == {"champion": 1, "previous": 2} and registry.describe_hold("genre") is None
+    assert "the hold on genre is lifted" in capsys.readouterr().out
 
 
 def test_a_second_rollback_lifts_the_hold(client):

@@ -129,6 +129,15 @@ def test_a_loaded_model_predicts_like_the_saved_one(name, trained, tmp_path):
     )
 
 
+def test_a_model_is_on_the_disk_before_it_gets_its_name(trained, tmp_path, monkeypatch):
+    """After a power failure there was a finished training with an empty model."""
+    path = tmp_path / "new" / models.get_model("svm").file_name
+    synced = []
+    monkeypatch.setattr(models, "sync_to_disk", lambda synced_path: synced.append((synced_path.name, path.exists())))
+    assert models.save_model("svm", trained("svm")[0], tmp_path / "new") == path
+    assert synced == [(f"partial-{path.name}", False), ("new", True)]
+
+
 @every_model_again
 def test_the_same_seed_gives_the_same_model(name, trained, params, tmp_path):
     again = models.train_model(name, toy(name), params(name), 7, tmp_path)

@@ -280,12 +280,14 @@ def wait_for_child(pid: int) -> int:
     raise AssertionError("the training process never started")
 
 
-@pytest.mark.parametrize("name", ["result.json", "scores.json", "job.json", "probabilities.parquet"])
+@pytest.mark.parametrize("name", ["result.json", "scores.json", "job.json", "probabilities.parquet", "model/svm.skops"])
 def test_a_training_with_a_damaged_file_is_left_out_with_a_line(tmp_path, caplog, name):
     """An empty result of any training ended every promotion with a traceback."""
     for file in ("result.json", "scores.json", "job.json"):
         write_json(tmp_path / file, {"fit_seconds": 1.0})
     write_table(tmp_path / "probabilities.parquet", pd.DataFrame({"a": [1.0]}))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "svm.skops").write_bytes(b"a model")
     assert read_result(tmp_path) == {"fit_seconds": 1.0}
     (tmp_path / name).write_bytes(b"")
     assert read_result(tmp_path) is None
