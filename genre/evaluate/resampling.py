@@ -98,6 +98,11 @@ def confidence_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals of the metrics.
 
+    They are too narrow where a genre has few recordings, and of width 0 where all of them are predicted right: in a
+    simulation with two genres the interval of the macro AUC covers the true one in 62 % of cases with three recordings
+    of each, 82 % with six, 90 % with twelve or 24; with four genres in 84, 88 and 94 % with three, six and 24.
+    Promotion does not use them, but `bound_differences` and `chance_p_value`.
+
     Parameters
     ----------
     table, n, seed, groups
