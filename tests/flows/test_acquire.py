@@ -25,7 +25,7 @@ from genre import datasets
 from genre.acquisition.ledger import Ledger
 from genre.acquisition.ontology import PAPER_GENRES
 from genre.acquisition.segments import SegmentSelection
-from genre.errors import DataError, UsageError
+from genre.errors import DataError, UsageError, hide_secrets
 from genre.files import write_json
 from genre.workspace import Workspace
 from tests.support import videos
@@ -176,7 +176,7 @@ def test_every_parameter_reaches_the_flow_and_the_clips_are_logged(place, refuse
     run = place.newest_run("acquire")
     declared = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["acquire"]["parameters"]
     assert not [name for name in declared if given[name] == declared[name]["default"]]
-    assert dict(run.data.params) == {f"settings.{k}": v for k, v in given.items()}
+    assert dict(run.data.params) == {f"settings.{k}": hide_secrets(v) for k, v in given.items()}
     assert check_coverage(place, run) == {run.data.tags["clips_digest"]}
     assert "no requests until" in run.data.tags["ending"]
     assert SECRET not in refused_output + str(run.data.to_dictionary())

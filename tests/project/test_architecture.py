@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from genre.core import source_files
-from tests.support.project import ROOT
+from tests.support.project import ROOT, read_pins
 
 PACKAGES = ("genre", "tracking", "flows", "serving")
 SOURCES = [p for folder in PACKAGES for p in sorted((ROOT / folder).rglob("*.py"))]
@@ -217,8 +217,7 @@ def test_public_functions_of_the_library_name_what_they_raise(path):
 def pins(name: str) -> dict[str, set[str]]:
     """Distribution to the versions a requirements file pins."""
     out: dict[str, set[str]] = {}
-    lines = re.sub(r" \\\n(    --hash=\S+( \\\n)?)+", "", (ROOT / name).read_text()).splitlines()
-    for line in lines:
+    for line in read_pins(name):
         requirement = Requirement(line)
         version = re.fullmatch(r"==([^*]+)", str(requirement.specifier))
         assert version, f"{name}: {line} is no exact pin"

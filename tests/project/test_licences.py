@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.project import ROOT
+from tests.support.project import ROOT, read_pins
 
 #: Licences that ask for no more than their text, as licence fields, classifiers and licence files name them.
 PERMISSIVE = re.compile(
@@ -39,13 +39,6 @@ def read_table(heading: str) -> list[list[str]]:
     """Cells of the rows of the table below a heading of NOTICE.md."""
     lines = [line for line in read_section(heading).splitlines() if line.startswith("| ")]
     return [line.strip("| ").split(" | ") for line in lines[2:]]
-
-
-def read_pins(name: str) -> dict[str, bool]:
-    """Each requirement of a file, and whether it has hashes."""
-    lines = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
-    parts = [re.split(r"\s+--hash=sha256:", line.strip()) for line in lines]
-    return {pin: bool(hashes) and all(re.fullmatch("[0-9a-f]{64}", h) for h in hashes) for pin, *hashes in parts}
 
 
 def find_dependencies() -> dict[str, importlib.metadata.Distribution]:

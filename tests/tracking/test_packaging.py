@@ -26,7 +26,7 @@ from genre.config import AudioConfig
 from genre.files import read_json, write_json
 from genre.inputs import features
 from tests.support.champion import log_champion
-from tests.support.project import ROOT
+from tests.support.project import ROOT, read_pins
 from tests.support.sounds import tone
 from tracking import packaging
 
@@ -72,7 +72,7 @@ def test_a_machine_that_serves_gets_the_versions_that_models_name():
     networks = {name for name in models.MODELS if "tensorflow" in models.model_requirements(name)}
     named = {Requirement(line) for line in packaging.pinned_requirements(models.MODELS.keys() - networks)}
     assert {requirement.name for requirement in named} <= listed
-    pinned = (Requirement(line) for line in (ROOT / "requirements-serve.txt").read_text().splitlines())
+    pinned = map(Requirement, read_pins("requirements-serve.txt"))
     assert named <= {Requirement(f"{pin.name}{pin.specifier}") for pin in pinned}
 
 
