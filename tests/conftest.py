@@ -14,6 +14,7 @@ from joblib import cpu_count
 from genre.inputs.musicnn import MusicnnWeights
 from genre.proxies import exempt_httpx
 from tests.support.champion import log_champion
+from tests.support.mlflow_server import MlflowServer
 from tests.support.network import random_weights
 from tests.support.project import ROOT
 from tests.support.servers import free_port, served, wait_until_up
@@ -59,6 +60,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight tracks in two genres, never written to."""
     return write_music(tmp_path_factory.mktemp("music"), genres={"high": 880.0, "low": 110.0})
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path / "server")
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -150,13 +150,6 @@ def test_a_full_disk_is_reported_and_the_next_run_completes(small_disk: Path, pr
     assert not list(small_disk.rglob("*.tmp"))
 
 
-@pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path / "server")
-    yield server
-    server.kill()
-
-
 @pytest.mark.slow
 def test_an_mlflow_server_that_is_down_for_a_minute_is_waited_for(
     mlflow_server: MlflowServer, prefect_server: str, tmp_path: Path

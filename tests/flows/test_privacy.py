@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
-from tests.support.mlflow_server import MlflowServer
 from tests.support.project import ROOT
 
 #: Word in each password and signature of these tests, which must be found nowhere.
@@ -52,13 +51,6 @@ def files_with_secret(folder: Path) -> list[str]:
     """Files below a folder that hold the word or have it in their name."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if SECRET in path.name or SECRET.encode() in path.read_bytes()]
-
-
-@pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path / "server")
-    yield server
-    server.kill()
 
 
 @pytest.mark.slow
