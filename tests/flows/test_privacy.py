@@ -83,8 +83,8 @@ def test_a_server_that_goes_away_amid_a_run_reveals_no_password(mlflow_server, t
     time.sleep(1)
     mlflow_server.kill()
     code, _, err = finish(process)
-    assert code == 1 and "error: MLflow stopped responding" in err
-    assert "Traceback" not in err
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: MLflow stopped responding")
     assert not files_with_secret(tmp_path)
 
 
