@@ -47,6 +47,11 @@ def hide_secrets(text: str) -> str:
     return _QUERY.sub(r"\1...", _CREDENTIALS.sub(r"\1", text))
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without secrets, or its type if it has none."""
+    return hide_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
 def hide_in_exception(error: BaseException) -> None:
     """Apply `hide_secrets`, in place, to the texts of an exception and of all those that led to it."""
     pending: list[BaseException] = [error]

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pandas as pd
 
-from genre.errors import DataError, GenreError
+from genre.errors import DataError, GenreError, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def read_table(path: Path, columns: list[str] | None = None, *, advice: str = _R
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}); {advice}") from None
+        raise DataError(f"{path} is damaged ({first_line(error)}); {advice}") from None
 
 
 def read_or_make_table(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

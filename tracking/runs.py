@@ -18,7 +18,7 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
-from genre.errors import GenreError, hide_in_exception, hide_secrets
+from genre.errors import GenreError, first_line, hide_in_exception, hide_secrets
 from genre.safety.logs import hide_in_logs
 from genre.workspace import WorkspaceFolder, workspace_key
 from tracking import cost, store
@@ -50,7 +50,7 @@ def connect() -> str:
         with short_timeouts():
             MlflowClient().search_experiments(max_results=1)
     except Exception as error:  # every store raises exceptions of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise GenreError(f"MLflow at {uri} does not respond ({reason}); check MLFLOW_TRACKING_URI") from error
     return uri
 
@@ -150,7 +150,7 @@ def _explain_outages() -> Iterator[None]:
 def _explain_outage(error: BaseException) -> GenreError | None:
     """Return the error to show for an outage of MLflow or a full disk; None for any other error."""
     if isinstance(error, MlflowException) and error.error_code in OUTAGE_CODES:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         return GenreError(f"MLflow stopped responding ({reason}); run the same command again to continue")
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return GenreError(f"a file would be larger than the system allows ({error}); raise the limit (ulimit -f)")

@@ -24,7 +24,7 @@ from prefect.settings import (
 from flows.cli import exit_interrupted
 from flows.command.signatures import FlowSource
 from flows.command.temporary_server import TemporaryServer
-from genre.errors import GenreError, hide_secrets
+from genre.errors import GenreError, first_line, hide_secrets
 from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
 from genre.safety.logs import hide_in_logs
 from tracking import runs
@@ -87,7 +87,7 @@ def explain_prefect_outage(error: httpx.HTTPError, server: TemporaryServer | Non
         if isinstance(cause, GenreError):
             return cause
         cause = cause.__context__
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     if server:
         name = "Prefect's temporary server"
         advice = f"see its messages above, check that the disk of {server.home} is not full"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre.config import AudioConfig
-from genre.errors import DataError
+from genre.errors import DataError, first_line
 from genre.files import read_json, write_atomically, write_json
 from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
 from genre.store import archive_checks, contents, parts, reference_clip
@@ -216,9 +216,7 @@ def _iter_tables(file: pq.ParquetFile, path: Path, known: pd.DataFrame | None) -
             if len(table):
                 yield table
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); what was read is kept; export it again"
-        ) from None
+        raise DataError(f"{path} is damaged ({first_line(error)}); what was read is kept; export it again") from None
 
 
 def _open_archive(path: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genre.config import library_versions
-from genre.errors import DataError
+from genre.errors import DataError, first_line
 from genre.files import write_atomically
 from genre.inputs import BASE_INPUTS, INPUTS, get_input, is_vector
 from genre.inputs.backend import backend_name
@@ -186,7 +186,7 @@ def iter_index(path: Path, columns: list[str] | None = None) -> Iterator[pa.Reco
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
+        raise DataError(damage_message(path, first_line(error))) from error
 
 
 def check_part(path: Path, family: str = BASE) -> None:
@@ -206,7 +206,7 @@ def check_part(path: Path, family: str = BASE) -> None:
             missing = [name for name in expected if name not in file.schema_arrow.names]
             rows = None if missing else file.read(["row"], use_threads=False)["row"]
     except (OSError, ValueError) as error:
-        raise DataError(damage_message(path, str(error).splitlines()[0])) from error
+        raise DataError(damage_message(path, first_line(error))) from error
     if rows is None:
         raise DataError(damage_message(path, f"it lacks the column {missing[0]}"))
     n_arrays = pc.max(rows).as_py() + 1 if len(rows) else 0

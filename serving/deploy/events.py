@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pandas as pd
 
-from genre.errors import hide_secrets
+from genre.errors import first_line
 
 #: First and longest delay before another attempt, seconds; it doubles with each failure.
 RETRY_DELAY_S = 1.0
@@ -17,11 +17,6 @@ def log_event(text: str) -> None:
     """Print what happened, with the time; a log that cannot be written, such as on a full disk, ends nothing."""
     with suppress(OSError):
         print(f"{pd.Timestamp.now():%Y-%m-%d %H:%M:%S} {text}", flush=True)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without secrets, or its type if it has none."""
-    return hide_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 class ProblemLog:

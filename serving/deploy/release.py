@@ -15,9 +15,8 @@ from typing import Any
 import requests
 
 from genre.config import UNKNOWN
-from genre.errors import GenreError
+from genre.errors import GenreError, first_line
 from genre.files import read_json
-from serving.deploy.events import first_line
 from serving.deploy.processes import in_own_group, listens, terminate_group
 from serving.deploy.proxy import free_port
 from tracking import registry

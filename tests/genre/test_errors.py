@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from genre.errors import AudioError, GenreError, UsageError, exit_on_error, hide_in_exception, hide_secrets
+from genre.errors import AudioError, GenreError, UsageError, exit_on_error, first_line, hide_in_exception, hide_secrets
 from genre.safety.logs import hide_in_logs
 
 #: A text, and what is left of it.
@@ -122,3 +122,15 @@ def test_no_library_logs_one():
     assert "it failed: 100%" in text and "RuntimeError: failed at http://host.example?..." in text
     assert "ConnectionError: no answer from http://host.example\n" in text
     assert "user:password" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError("\nno answer from http://user:password@host.example\nand more"), "no answer from http://host.example"),
+        (ValueError(""), "ValueError"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_an_error_has_a_first_line(error: Exception, line: str):
+    assert first_line(error) == line
