@@ -103,13 +103,13 @@ def summarise(predicted: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         records.append(
             {
                 "model": row,
-                "AUC": _with_interval(clip["macro_auc"], evaluate.confidence_intervals(table)["macro_auc"]),
+                "AUC": format_interval(clip["macro_auc"], evaluate.confidence_intervals(table)["macro_auc"]),
                 "accuracy": f"{clip['accuracy']:.3f}",
-                "gain of AUC": _with_interval(gain["gain"], gain["interval"], "+"),
+                "gain of AUC": format_interval(gain["gain"], gain["interval"], "+"),
                 "log-loss": f"{clip['log_loss']:.3f}",
                 "track AUC": f"{track['macro_auc']:.3f}",
                 "track accuracy": f"{track['accuracy']:.3f}",
-                "gain of track accuracy": _with_interval(*_split_gain(track_gain["accuracy"]), "+"),
+                "gain of track accuracy": format_interval(*_split_gain(track_gain["accuracy"]), "+"),
             }
         )
     return pd.DataFrame(records)
@@ -125,10 +125,16 @@ def _split_gain(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
     return values[0], (values[1], values[2])
 
 
-def _with_interval(value: float, bounds: Sequence[float], sign: str = "") -> str:
+def format_interval(value: float, bounds: Sequence[float], sign: str = "") -> str:
     """Return a number with its interval, as in ``.902 [.884, .918]``."""
     texts = [f"{number:{sign}.3f}".replace("0.", ".", 1) for number in (value, *bounds)]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Return a table of texts as Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def neighbours(clips: pd.DataFrame, size: int) -> pd.Series:
@@ -153,9 +159,7 @@ def main(
     groups = clips["recording"] if block == 1 else neighbours(clips, block)
     predicted = predict(clips.assign(split="test"), X, groups, n_folds)
     print(f"\n{len(clips)} clips of {clips['recording'].nunique()} tracks, {n_folds} folds by {block} track(s)\n")
-    table = summarise(predicted)
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    print(format_table(summarise(predicted)))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks._shared import measure
 from genre import models
 from genre.models import TrainingData, devices, keras_training, vgg_layers
+from genre.models.base_outputs import load_base_outputs
 
 EPOCHS = 10
 GENRES = [f"genre {i}" for i in range(7)]
@@ -101,14 +102,14 @@ def measure_methods(data: TrainingData, training: vgg_layers.NetworkTraining, fo
 
     start = time.process_time()
     X, X_validation = (
-        vgg_layers.cached_outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)
+        load_base_outputs(body, X, folder, [], batch_size=batch) for X in (data.X_train, data.X_validation)
     )
     base_s = time.process_time() - start
     cached = replace(data, X_train=X, X_validation=X_validation)
     head_s, head_loss = time_epochs(head, cached, training, folder / "head", EPOCHS)
     head.set_weights(head_weights)
     whole_s, whole_loss = time_epochs(model, data, training, folder / "whole", WHOLE_EPOCHS)
-    X_many = np.resize(X, (many, *X.shape[1:]))
+    X_many = np.resize(X[:], (many, *X.shape[1:]))
     many_s, _ = time_epochs(head, label_clips(X_many, X_validation), training, folder / "many", 2)
     difference = np.abs(head_loss[: len(whole_loss)] / whole_loss - 1).max()
     return Measured(base_s, head_s, whole_s, many_s, difference)

@@ -35,6 +35,9 @@ class NetworkParams:
         Scale of the image: what ImageNet's weights were trained on (BGR in 0 .. 255 less the channel means), or the
         published code's RGB in 0 .. 1, in which a whole image spans one of the grey levels that those weights know. A
         frozen base therefore needs the first.
+    colours : {"jet", "grey"}
+        How an image shows the log-mel spectrogram: in the colours of the published figures, or as the same grey level
+        in all three channels.
     epochs, batch_size : int
         Passes over the data and clips per step, at least 1.
     learning_rate : float
@@ -55,6 +58,7 @@ class NetworkParams:
     """
 
     preprocessing: str = "paper"
+    colours: str = "jet"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-5
@@ -267,7 +271,8 @@ def list_range_errors(name: str, hp: Mapping[str, Any]) -> list[str]:
     wrong += [f"{key} must be above 0" for key in ("learning_rate", "head_learning_rate") if hp.get(key, 1) <= 0]
     if not 0 <= hp["dropout"] < 1:
         wrong.append("dropout must be at least 0 and below 1")
-    for key, accepted in (("preprocessing", ("paper", "imagenet")), ("precision", ("auto", "float32"))):
+    choices = {"preprocessing": ("paper", "imagenet"), "colours": ("jet", "grey"), "precision": ("auto", "float32")}
+    for key, accepted in choices.items():
         if hp.get(key, accepted[0]) not in accepted:
             wrong.append(f"{key} must be {' or '.join(accepted)}")
     return wrong

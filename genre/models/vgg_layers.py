@@ -5,7 +5,6 @@ Loads Keras and its backend. Every layer is Keras's own, so that a saved model n
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
@@ -16,16 +15,12 @@ import numpy as np
 from keras import Input, layers, ops
 
 from genre.errors import DataError, TrainingError
-from genre.files import write_atomically
 from genre.inputs import spectrogram
 from genre.models import OnEpoch, TrainingData, devices, keras_training
+from genre.models.base_outputs import BaseOutputs, load_base_outputs
 
 #: Mean of ImageNet's images per channel, blue first, subtracted when the weights were trained (keras.applications).
 IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], dtype=np.float32)
-
-#: Cached outputs of a base per folder; the least recently used are removed first. Enough for training and validation
-#: clips of four bases or settings. One file takes 37 kB per clip.
-MAX_CACHED_OUTPUTS = 8
 
 #: Keras's file name of the ImageNet weights without the three dense layers.
 IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -137,7 +132,7 @@ class NetworkTraining:
     def _body_parts(self) -> list[keras.Model]:
         """Build the image layers and, where the network has trained weights, its base last."""
         size = self.hp["image_size"]
-        image = build_image_layers(self.shape, size, self.hp["preprocessing"])
+        image = build_image_layers(self.shape, size, self.hp["preprocessing"], self.hp["colours"])
         return [image, build_vgg16(self.weights, size)] if self.weights else [image]
 
     def _head(self, shape: tuple[int, ...], dtype: str | None = None) -> keras.Model:
@@ -152,13 +147,13 @@ class NetworkTraining:
         stack.append(layers.Dense(len(self.data.genres), activation="softmax", dtype="float32"))
         return keras.Sequential(stack, name="head")
 
-    def _base_outputs(self, body: keras.Model, X: Any) -> np.ndarray:
-        """Compute the outputs of the base for these clips, or load them from an earlier training with the same base."""
-        preprocessing = self.hp.get("preprocessing", "")
-        settings = [self.base_digest, self.policy, preprocessing, keras.backend.backend(), keras.__version__]
+    def _base_outputs(self, body: keras.Model, X: Any) -> BaseOutputs:
+        """Load the outputs of the base for these clips, computing those that no training with this base had before."""
+        image = [self.hp.get(name, "") for name in ("preprocessing", "colours")]
+        settings = [self.base_digest, self.policy, *image, keras.backend.backend(), keras.__version__]
         batch_size = self.hp["batch_size"]
         with devices.translate_out_of_memory(batch_size):
-            return cached_outputs(body, X, self.data.cache_dir or self.directory, settings, batch_size=batch_size)
+            return load_base_outputs(body, X, self.data.cache_dir or self.directory, settings, batch_size=batch_size)
 
     def _compile_and_fit(
         self,
@@ -211,7 +206,7 @@ def chain_layers(shape: tuple[int, ...], parts: list[Any], name: str, dtype: str
     return keras.Model(inputs, x, name=name)
 
 
-def build_image_layers(shape: tuple[int, ...], size: int, preprocessing: str) -> keras.Model:
+def build_image_layers(shape: tuple[int, ...], size: int, preprocessing: str, colours: str = "jet") -> keras.Model:
     """Build the layers from the stored bytes to the image that a network takes.
 
     Parameters
@@ -222,15 +217,19 @@ def build_image_layers(shape: tuple[int, ...], size: int, preprocessing: str) ->
         Width and height of the image.
     preprocessing : {"paper", "imagenet"}
         RGB in 0 .. 1, or BGR in 0 .. 255 less ImageNet's means.
+    colours : {"jet", "grey"}
+        Colours of `genre.inputs.spectrogram.render_rgb_image`, or its levels as grey.
 
     Returns
     -------
     keras.Model
-        Maps uint8 [shape=(n, n_mels, n_frames)] to float32 [shape=(n, size, size, 3)]: the colours of
-        `genre.inputs.spectrogram.render_rgb_image`, then resized (bilinear).
+        Maps uint8 [shape=(n, n_mels, n_frames)] to float32 [shape=(n, size, size, 3)]: coloured, then resized
+        (bilinear).
     """
-    colours = spectrogram.render_rgb_image(np.arange(256, dtype=np.uint8)[np.newaxis])[0].astype(np.float32)
-    table = colours / 255 if preprocessing == "paper" else colours[:, ::-1] - IMAGENET_MEAN
+    levels = np.arange(256, dtype=np.uint8)
+    rgb = spectrogram.render_rgb_image(levels[np.newaxis])[0] if colours == "jet" else np.stack([levels] * 3, axis=1)
+    rgb = rgb.astype(np.float32)
+    table = rgb / 255 if preprocessing == "paper" else rgb[:, ::-1] - IMAGENET_MEAN
     inputs = Input(shape, dtype="uint8")
     # float32 is exact for these values; TensorFlow has no int32 kernels on the GPU, and bfloat16 has too few bits.
     S = ops.flip(ops.cast(inputs, "float32"), axis=1)
@@ -335,68 +334,9 @@ def _layers_by_name(model: keras.Model) -> dict[str, Any]:
     return by_name
 
 
-def cached_outputs(body: keras.Model, X: Any, directory: Path, settings: list[str], *, batch_size: int) -> np.ndarray:
-    """Compute the outputs of a network that is not trained, or load them if they have been computed before.
-
-    Parameters
-    ----------
-    body : keras.Model
-        Network on spectrograms.
-    X : array-like [shape=(n, n_mels, n_frames), dtype=uint8]
-        Spectrograms.
-    directory : Path
-        Folder of the cache. A file is named by a hash of the clips, `settings` and the output's shape; at most
-        `MAX_CACHED_OUTPUTS` files are kept.
-    settings : list of str
-        Everything else that the outputs depend on, including the weights.
-    batch_size : int
-        Clips computed at once.
-
-    Returns
-    -------
-    np.ndarray [shape=(n, ...), dtype=float16]
-        Memory-mapped. VGG-16's outputs reach a few hundred, and half precision ends at 65504.
-
-    Raises
-    ------
-    TrainingError
-        If an output is not finite.
-    """
-    fingerprint = hashlib.sha256(repr((settings, body.output.shape, len(X))).encode())
-    for batch in _batches(X, batch_size):
-        fingerprint.update(batch.tobytes())
-    path = directory / f"outputs-{fingerprint.hexdigest()[:16]}.npy"
-    if not path.exists():
-        write_atomically(path, lambda temporary: _write_outputs(body, X, temporary, batch_size))
-    path.touch()
-    for old in sorted(directory.glob("outputs-*.npy"), key=lambda p: p.stat().st_mtime_ns)[:-MAX_CACHED_OUTPUTS]:
-        old.unlink()
-    return np.load(path, mmap_mode="r")
-
-
 def weights_digest(model: keras.Model) -> str:
     """Return a hash of all weights of a network, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for values in model.get_weights():
         digest.update(np.ascontiguousarray(values, np.float32).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _write_outputs(body: keras.Model, X: Any, path: Path, batch_size: int) -> None:
-    """Compute the outputs batch by batch and write them as one array."""
-    body.compile()
-    shape = (len(X), *body.output.shape[1:])
-    outputs = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-    start = 0
-    for batch in _batches(X, batch_size):
-        values = np.asarray(body.predict_on_batch(batch), dtype=np.float16)
-        if not np.isfinite(values).all():
-            raise TrainingError("the base has outputs that are not finite in half precision; check its weights")
-        outputs[start : start + len(batch)] = values
-        start += len(batch)
-    outputs.flush()
-
-
-def _batches(X: Any, size: int) -> Iterator[np.ndarray]:
-    """Iterate over the clips in batches."""
-    return (np.asarray(X[start : start + size]) for start in range(0, len(X), size))

@@ -249,7 +249,6 @@ def _cross_validate(
                 X_train=data.X_train[kept],
                 y_train=data.y_train[kept],
                 recordings_train=data.recordings_train[kept],
-                cache_dir=None,
             )
             model = models.train_model(job.model, part, job.params, job.seed, directory / "folds" / str(number))
             proba[left] = models.predict_proba(job.model, model, data.X_train[left])

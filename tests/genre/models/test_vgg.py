@@ -124,7 +124,7 @@ def test_cached_outputs_are_those_of_the_base(transfer, pretrained, vgg_layers):
     image_layers = vgg_layers.build_image_layers((24, 40), 32, "paper")
     direct = {len(X): np.asarray(pretrained(image_layers(X))) for X in (toy().X_train, toy().X_validation)}
     for path in cached:
-        outputs = np.load(path)
+        outputs = np.load(path)["output"]
         assert outputs.dtype == np.float16
         np.testing.assert_allclose(outputs, direct[len(outputs)], rtol=2e-3, atol=1e-3 * outputs.max())
 
@@ -141,28 +141,66 @@ def test_another_head_uses_the_cached_outputs(vgg_weights, tmp_path):
     cached = cached_after_training("a")
     assert len(cached) == 2
     assert cached_after_training("b", units=5, l2=0.1, learning_rate=1e-4) == cached
-    with_other_base = cached_after_training("c", preprocessing="imagenet")
-    assert len(with_other_base) == 4
-    assert with_other_base.items() >= cached.items()
+    with_other_image = cached_after_training("c", preprocessing="imagenet")
+    assert len(with_other_image) == 4
+    assert len(cached_after_training("d", colours="grey")) == 6
+    assert with_other_image.items() >= cached.items()
 
 
-def test_the_least_recently_used_outputs_are_removed(vgg_layers, tmp_path):
+@pytest.fixture
+def doubled():
+    """Network that doubles spectrograms, and the list of all that it was given."""
     import keras
 
     stored = keras.Input((24, 40), dtype="uint8")
-    doubled = keras.Model(stored, keras.layers.Rescaling(2.0)(stored))
+    network = keras.Model(stored, keras.layers.Rescaling(2.0)(stored))
+    given = []
+    predict_on_batch = network.predict_on_batch
+
+    def record_and_predict(X):
+        given.append(X)
+        return predict_on_batch(X)
+
+    network.predict_on_batch = record_and_predict
+    return network, given
+
+
+def test_only_clips_that_are_new_go_through_the_base(doubled, tmp_path):
+    from genre.models.base_outputs import load_base_outputs
+
+    network, given = doubled
+    X = toy(n=20).X_train
+    load_base_outputs(network, X[:12], tmp_path, [], batch_size=8)
+    assert [len(batch) for batch in given] == [8, 4]
+    # A fold: some of these in another order, one of them twice, and two new ones.
+    chosen = X[[11, 3, 18, 3, 0, 19]]
+    outputs = load_base_outputs(network, chosen, tmp_path, [], batch_size=8)
+    np.testing.assert_array_equal(given[2], X[[18, 19]])
+    np.testing.assert_array_equal(outputs[:], 2.0 * chosen)
+    np.testing.assert_array_equal(outputs[np.array([2, 5])], 2.0 * X[[18, 19]])
+    load_base_outputs(network, chosen, tmp_path, [], batch_size=8)
+    assert len(given) == 3
+    load_base_outputs(network, chosen, tmp_path, ["other weights"], batch_size=8)
+    assert len(given) == 4
+
+
+def test_the_least_recently_used_outputs_are_removed(doubled, tmp_path, monkeypatch):
+    from genre.models import base_outputs
+
+    network, _ = doubled
+    monkeypatch.setattr(base_outputs, "MAX_FILES", 3)
     X = toy().X_train
 
-    def cache_outputs(n):
-        outputs = vgg_layers.cached_outputs(doubled, X[: n + 1], tmp_path, [], batch_size=8)
-        np.testing.assert_array_equal(outputs, 2.0 * X[: n + 1])
-        return {len(np.load(path)) - 1 for path in tmp_path.iterdir()}
+    def load_outputs(n):
+        outputs = base_outputs.load_base_outputs(network, X[n : n + 1], tmp_path, [], batch_size=8)
+        np.testing.assert_array_equal(outputs[:], 2.0 * X[n : n + 1])
+        kept = [np.load(path)["output"][0] for path in tmp_path.iterdir()]
+        return {n for n in range(4) if any(np.array_equal(2.0 * X[n], output) for output in kept)}
 
-    limit = vgg_layers.MAX_CACHED_OUTPUTS
-    for n in range(limit):
-        cache_outputs(n)
-    assert cache_outputs(0) == set(range(limit))
-    assert cache_outputs(limit) == {0, *range(2, limit + 1)}
+    for n in range(3):
+        load_outputs(n)
+    assert load_outputs(0) == {0, 1, 2}
+    assert load_outputs(3) == {0, 2, 3}
 
 
 @pytest.fixture
