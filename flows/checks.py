@@ -204,7 +204,7 @@ def check_source(settings: Settings) -> None:
         return  # the options may be those of `acquire`, which checks them, and the lists
     if options:
         datasets.check_options(name, options)
-    datasets.check_source(name, settings["source"])
+    datasets.check_listing(name, settings["source"])
 
 
 def check_built(settings: Settings) -> None:

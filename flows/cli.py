@@ -35,6 +35,7 @@ def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
     """
 
     def run(**parameters: Any) -> None:
+        parameters = recognise_dataset(parameters)
         check(parameters)
         store.store_uri()  # a store that cannot be used is refused before anything is started
         run_flow(flow, parameters)
@@ -44,6 +45,29 @@ def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
         program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         program.command()(make_command(flow.signature, flow.docstring, run))
         program()
+
+
+def recognise_dataset(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a flow with the data set that the source is, where only the source was given.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Arguments of a flow. ``demo``, the default data set, has no source.
+
+    Raises
+    ------
+    DataError
+        If the source is none that can be recognised.
+    """
+    source = parameters.get("source")
+    if parameters.get("dataset") != "demo" or not source:
+        return dict(parameters)
+    from genre.datasets.recognise import recognise_source  # with pandas, in a second
+
+    name, reason = recognise_source(Path(source).expanduser().resolve())
+    print(f"data set {name}: {source} {reason}; for another, add -P dataset=NAME", flush=True)
+    return {**parameters, "dataset": name}
 
 
 def run_flow(flow: FlowSource, parameters: Mapping[str, Any]) -> None:

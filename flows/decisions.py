@@ -43,7 +43,7 @@ class PromotionDecision:
 def next_command(name: str) -> str:
     """Return the commands that serve the champion, or advice on how to get one."""
     if registry.find_version_by_alias(name, "champion") is None:
-        command = "mlflow run . --env-manager local -P dataset=folder -P source=PATH"
+        command = "mlflow run . --env-manager local -P source=PATH"
         return f'there is no champion yet; if a version was no better than chance, train on more music: "{command}"'
     uri = mlflow.get_tracking_uri()
     has_password = hide_secrets(uri) != uri or "MLFLOW_TRACKING_PASSWORD" in os.environ

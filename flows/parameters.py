@@ -129,7 +129,11 @@ def _join(names: list[str]) -> str:
 # all flows that work on a data set
 
 Dataset = Annotated[
-    str, Option("Data set to work on; docs/datasets.md describes each.", choices=tuple(sorted(DATASETS)))
+    str,
+    Option(
+        "Data set to work on; docs/datasets.md describes each. With a source alone, it is recognised by what is there.",
+        choices=tuple(sorted(DATASETS)),
+    ),
 ]
 Source = Annotated[
     str,

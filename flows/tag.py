@@ -62,7 +62,7 @@ WRITE_PARAMETERS = {"write_tags": "true", "dry_run": "false"}
 #: Reason why tags are not written from a model with a warning, and what to do, for messages.
 NOT_WRITTEN = (
     "These genres are not written into files: train on real music, "
-    '"mlflow run . --env-manager local -P dataset=folder -P source=PATH", or add -P allow_synthetic=true'
+    '"mlflow run . --env-manager local -P source=PATH", or add -P allow_synthetic=true'
 )
 
 #: Fewest files of a genre to train on: one for each split.

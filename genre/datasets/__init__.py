@@ -134,9 +134,11 @@ def dataset_id(name: str, source: str | None) -> str:
     Raises
     ------
     UsageError
-        If the data set is unknown, or needs a source and gets none.
+        If the data set is unknown, needs a source and gets none, or takes none and gets one.
     """
     dataset = get_dataset(name)
+    if dataset.source is None and source:
+        raise UsageError(f"data set {name!r} takes no source, got {source}; set -P dataset= to what it is")
     if dataset.source is None or (dataset.acquired and not source):
         return name
     if not source:
@@ -168,6 +170,26 @@ def check_source(name: str, source: str | None) -> Path | None:
     if not path.exists():
         raise DataError(f"there is no {path}; -P source= takes {get_dataset(name).source}")
     return path
+
+
+def check_listing(name: str, source: str | None) -> None:
+    """Check a source by its listing, before anything is started: that it exists, and has enough tracks of each genre.
+
+    Parameters
+    ----------
+    name, source
+        As for `dataset_id`.
+
+    Raises
+    ------
+    UsageError
+        As `check_source`.
+    DataError
+        As `check_source`, or if there are fewer than two genres, or too few tracks of one.
+    """
+    path = check_source(name, source)
+    if path and name == "folder":
+        get_dataset(name).module.check_listing(path)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Music of your own: a folder with one sub-folder per genre, or a CSV that lists the files."""
 
 import os
+import shlex
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +16,7 @@ from genre.audio.clips import window_starts
 from genre.audio.left_out import LeftOut
 from genre.audio.listing import find_audio_files, list_subfolders
 from genre.audio.suffixes import list_accepted, name_suffix
-from genre.config import AudioConfig
+from genre.config import SPLITS, AudioConfig
 from genre.errors import UNREAD, AudioError, DataError, describe_system_error
 
 #: Rows put into a table at a time, because as records they take several times the memory.
@@ -81,6 +83,33 @@ def cut_tracks(tracks: Iterable[Mapping[str, Any]], dataset: str, max_clips_per_
     return table
 
 
+def check_listing(source: Path) -> None:
+    """Check by its listing alone that a source has two genres, and enough tracks of each.
+
+    Parameters
+    ----------
+    source : Path
+        As for `load_clips`.
+
+    Raises
+    ------
+    DataError
+        If it has not, or cannot be listed.
+    """
+    left_out = LeftOut()
+    tracks = find_tracks(source, left_out) if source.is_dir() else _read_csv(source)
+    recordings = {(track["genre"], track["recording"]) for track in tracks}
+    counts = Counter(genre for genre, _ in recordings)
+    listed = ", ".join(f"{genre} {n}" for genre, n in sorted(counts.items(), key=lambda item: -item[1]))
+    if len(counts) < 2:
+        raise DataError(f"only one genre in {source}: {listed}; a classifier needs at least two{left_out.to_clause()}")
+    if min(counts.values()) < len(SPLITS):
+        raise DataError(
+            f"too few tracks in {source}: each genre needs {len(SPLITS)} or more, one for each of "
+            f"{', '.join(SPLITS)}; there are {listed}. Add tracks, or leave the genre out{left_out.to_clause()}"
+        )
+
+
 def find_tracks(source: Path, left_out: LeftOut) -> list[dict[str, Any]]:
     """Find the tracks of a folder with one sub-folder, or link to a folder, per genre, searched to any depth.
 
@@ -110,6 +139,12 @@ def find_tracks(source: Path, left_out: LeftOut) -> list[dict[str, Any]]:
     for name in list_subfolders(source):
         if name not in genres:
             left_out.add("folders without audio that is decoded", source / name, name)
+    if not tracks and files:
+        raise DataError(
+            f"{len(files)} audio files in {source}, but none in a sub-folder; put them into one sub-folder per genre, "
+            "train by the genres in their tags (-P dataset=tagged), or have the champion name them: "
+            f"mlflow run . --env-manager local -e tag -P source={shlex.quote(str(source))}"
+        )
     if not tracks:
         raise DataError(
             f"no audio in the sub-folders of {source}; it must hold one sub-folder per genre with files of "

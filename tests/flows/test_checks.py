@@ -28,6 +28,10 @@ REFUSED = {
     "retrain --dataset nope": "unknown data set 'nope'",
     "retrain --dataset folder": "needs -P source=PATH",
     "retrain --dataset folder --source /nowhere": "there is no /nowhere; -P source= takes a folder",
+    "retrain --dataset folder --source loose": "none in a sub-folder; put them into one sub-folder per genre",
+    "retrain --dataset folder --source labels.csv": "lacks the column path and genre",
+    "retrain --source /nowhere": "there is no /nowhere; give a folder of music",
+    "retrain --source labels.csv": "labels.csv is no table that can be trained on",
     "retrain --model nope": "unknown model 'nope'",
     "retrain --model musicnn_tags": "musicnn_tags is not trained",
     "retrain --params {": "params is not JSON",
@@ -114,6 +118,8 @@ def run(folder: Path, line: str, **environment: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize("line", REFUSED)
 def test_a_wrong_value_is_answered_in_one_sentence_before_anything_is_started(line: str, tmp_path: Path):
     (tmp_path / "labels.csv").write_text("index,mid,display_name\n0,/m/05rwpb,Independent music\n")
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "song.mp3").touch()
     done = run(tmp_path, line)
     [sentence] = done.stderr.splitlines()
     assert sentence.startswith("error: ") and REFUSED[line] in sentence

@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.parameters import DryRun, Folds, VariantName
 from genre.errors import GenreError
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
 from tests.support.servers import free_port
+from tests.support.sounds import write_music
 
 
 class Recorder:
@@ -94,6 +96,16 @@ def test_a_value_of_the_wrong_type_is_a_usage_error(flow: Recorder, options: lis
 def test_a_value_out_of_range_is_passed_on_to_the_flow(flow: Recorder):
     assert run(flow, "--folds", "50").exit_code == 0
     assert flow.arguments["folds"] == 50
+
+
+def test_a_source_alone_names_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_music(tmp_path / "music", genres={"low": 200, "high": 400})
+    given = {"dataset": "demo", "source": str(tmp_path / "music"), "seed": 1}
+    assert cli.recognise_dataset(given) == given | {"dataset": "folder"}
+    assert "data set folder: " in capsys.readouterr().out
+    for untouched in ({**given, "source": ""}, {**given, "dataset": "tagged"}, {"source": str(tmp_path)}):
+        assert cli.recognise_dataset(untouched) == untouched
+    assert capsys.readouterr().out == ""
 
 
 def test_help_shows_the_summary_and_the_text_range_and_default_of_each_option(flow: Recorder):

@@ -320,6 +320,42 @@ def test_the_error_about_too_few_genres_tells_what_is_left_out(music, tmp_path, 
         load(root, tmp_path, name)
 
 
+def test_a_listing_shows_that_a_genre_has_too_few_tracks(music, tmp_path):
+    root = tmp_path / "m"
+    shutil.copytree(music, root)
+    datasets.check_listing("folder", str(root))
+    n_high = len(list((root / "high").iterdir()))
+    for path in sorted((root / "low").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(
+        DataError, match=rf"each genre needs 3 or more, .*; there are high {n_high}, low 2\. Add tracks"
+    ):
+        datasets.check_listing("folder", str(root))
+
+
+def test_recordings_are_counted_in_a_csv_too(music, tmp_path):
+    files = sorted(music.rglob("*.wav"))
+    table = pd.DataFrame({"path": files, "genre": [path.parent.name for path in files]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    datasets.check_listing("folder", str(tmp_path / "t.csv"))
+    table.assign(recording="one").to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"there are high 1, low 1\."):
+        datasets.check_listing("folder", str(tmp_path / "t.csv"))
+
+
+def test_loose_files_are_answered_with_the_ways_to_use_them(music, tmp_path):
+    root = tmp_path / "my music"
+    root.mkdir()
+    shutil.copy(next(music.rglob("*.wav")), root)
+    with pytest.raises(DataError, match=r"1 audio files in .*-P dataset=tagged.* -e tag -P source='/.*my music'$"):
+        datasets.check_listing("folder", str(root))
+
+
+def test_the_demo_takes_no_source(music):
+    with pytest.raises(UsageError, match="data set 'demo' takes no source"):
+        datasets.dataset_id("demo", str(music))
+
+
 @pytest.mark.parametrize(
     ("genres", "named"),
     [
