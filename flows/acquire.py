@@ -170,7 +170,7 @@ def import_existing_clips(workspace: Workspace, files: str, download: DownloadSe
         if n_adopted or n_missing:
             get_run_logger().info("%d clips found in the audio folder, %d missing from it", n_adopted, n_missing)
         if files:
-            with tqdm(desc="files", unit="file") as bar:
+            with tqdm(desc="files", unit="file", disable=None) as bar:
                 outcomes = import_clips.import_files(
                     ledger,
                     Path(files).expanduser().resolve(),
@@ -195,7 +195,7 @@ def download_segments(workspace: Workspace, download: DownloadSettings, pace: Pa
         downloaders = [SegmentDownloader(download, workspace.scratch_dir(n)) for n in range(workers)]
         n_possible = counts["done"] + counts["waiting"]
         total = min(pace.max_clips, n_possible) if pace.max_clips else n_possible
-        with tqdm(total=total, initial=counts["done"], desc="clips", unit="clip") as bar:
+        with tqdm(total=total, initial=counts["done"], desc="clips", unit="clip", disable=None) as bar:
 
             def on_progress() -> None:
                 now = ledger.count_by_status()

@@ -22,6 +22,16 @@ from flows.command.signatures import FlowSource, read_flow
 from genre.errors import exit_on_error
 from tracking import store
 
+#: Option of every command.
+_VERBOSE = inspect.Parameter(
+    "verbose",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show all that is logged, not only in the log file.")
+    ],
+)
+
 
 def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
     """Run a flow as a program and exit: its parameters are the options, and foreseen errors have the status 1.
@@ -34,11 +44,11 @@ def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
         Check of the parameters, by name, from `flows.checks`.
     """
 
-    def run(**parameters: Any) -> None:
+    def run(*, verbose: bool, **parameters: Any) -> None:
         parameters = recognise_dataset(parameters)
         check(parameters)
         store.store_uri()  # a store that cannot be used is refused before anything is started
-        run_flow(flow, parameters)
+        run_flow(flow, parameters, verbose=verbose)
 
     flow = read_flow(Path(path))
     with exit_on_error():
@@ -70,7 +80,7 @@ def recognise_dataset(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**parameters, "dataset": name}
 
 
-def run_flow(flow: FlowSource, parameters: Mapping[str, Any]) -> None:
+def run_flow(flow: FlowSource, parameters: Mapping[str, Any], *, verbose: bool) -> None:
     """Import and run a flow, on the Prefect server of the user or a temporary one.
 
     Parameters
@@ -79,6 +89,8 @@ def run_flow(flow: FlowSource, parameters: Mapping[str, Any]) -> None:
         The flow.
     parameters : mapping
         Its arguments, which have been checked.
+    verbose : bool
+        Whether the screen shows all that is logged.
 
     Raises
     ------
@@ -90,7 +102,8 @@ def run_flow(flow: FlowSource, parameters: Mapping[str, Any]) -> None:
     with _collection_paused():
         running = import_module("flows.command.running")
         function = running.import_flow(flow)
-    running.run_flow(function, parameters, server)
+    with import_module("flows.command.log_file").command_log(flow.function, verbose=verbose):
+        running.run_flow(function, parameters, server)
 
 
 @contextmanager
@@ -114,13 +127,13 @@ def make_command(signature: inspect.Signature, docstring: str, run: Callable[...
     docstring : str
         Docstring of the flow, whose paragraphs above the sections are the help.
     run : callable
-        Called with the parameters by name.
+        Called with the parameters and `verbose` by name.
     """
 
     def command(**parameters: Any) -> None:
         run(**parameters)
 
-    parameters = [_typer_parameter(parameter) for parameter in signature.parameters.values()]
+    parameters = [*map(_typer_parameter, signature.parameters.values()), _VERBOSE]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = _help_text(docstring)

@@ -162,7 +162,7 @@ def predict_missing(files: pd.DataFrame, model_version: ModelVersion, n_jobs: in
             return
         batches = answers.predict_files(missing, cached_model(model_version), n_jobs=n_jobs, dask=dask)
         n_kept = len(files) - len(missing)
-        with tqdm(total=len(files), initial=n_kept, desc="files", unit="file", smoothing=0.1) as bar:
+        with tqdm(total=len(files), initial=n_kept, desc="files", unit="file", smoothing=0.1, disable=None) as bar:
             for n_files, predictions in batches:
                 store.save_predictions(missing, model, predictions)
                 bar.update(n_files)
@@ -213,7 +213,7 @@ def tag_files(
     with closing(PredictionStore(LIBRARY.predictions_path)) as store, lock:
         remove_copies(folder)  # left by a run that was killed
         predictions = store.iter_predictions(files["path"], _version_key(model_version), settings["min_confidence"])
-        for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file"):
+        for prediction in tqdm(predictions, total=len(files), desc="tags", unit="file", disable=None):
             if genres := propose_genres(prediction, names=names, **choice):
                 path = prediction["path"]
                 outcomes[path] = tag_file(Path(path), genres, undo, stamp=prediction["stamp"], **options)

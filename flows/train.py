@@ -211,7 +211,7 @@ def _log_training(material: Material, job: TrainingJob, folder: Path, run_id: st
 def _run_training(folder: Path, job: TrainingJob, run_id: str, lifeline: int) -> None:
     """Run a training; show its epochs in a progress bar and log them to MLflow as they end."""
     n_epochs = job.params.get("epochs")
-    with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=n_epochs is None) as bar:
+    with tqdm(total=n_epochs, desc=job.model, unit="epoch", disable=True if n_epochs is None else None) as bar:
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             bar.update(epoch - bar.n)

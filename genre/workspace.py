@@ -27,6 +27,7 @@ tagged, one for weights, and one for servers::
             undo/<time>-<run>.jsonl             what restores the files that one run tagged
     weights/                                    weights of the music network, converted once, and their licence
     deployments/run-<random>/                   versions and settings of one running ``serving.deploy``
+    logs/<time>-<flow>.log                      logs of the last hundred commands
     known-code/<digest>                         code of models that were logged here, or accepted
     .id                                         the workspace's name in MLflow; a copy of a workspace needs its own
 """
@@ -62,6 +63,11 @@ def weights_dir() -> Path:
 def deployments_dir() -> Path:
     """Folder of the files of running ``serving.deploy`` commands."""
     return data_home() / "deployments"
+
+
+def logs_dir() -> Path:
+    """Folder of the logs of commands."""
+    return data_home() / "logs"
 
 
 def known_code_dir() -> Path:

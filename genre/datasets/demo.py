@@ -573,7 +573,7 @@ class _DemoWork:
 def _write_recordings(recordings: list[tuple[str, int]], directory: Path, seed: int) -> None:
     """Write recordings, with a process per core if there are enough of them."""
     n_jobs = min(cpu_count(), len(recordings) // MIN_PER_PROCESS)
-    with tqdm(total=len(recordings), desc="demo corpus", unit="recording", disable=not recordings) as bar:
+    with tqdm(total=len(recordings), desc="demo corpus", unit="recording", disable=None if recordings else True) as bar:
         if n_jobs < 2:
             for genre, number in recordings:
                 write_recording(directory, genre, number, seed)

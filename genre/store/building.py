@@ -123,7 +123,7 @@ def _compute_missing(
         done = pool.run_local(batches, work, min(effective_n_jobs(n_jobs), -(-n // size)))
     names = [name for family in work.families for name in parts.family_inputs(family)]
     unread = dict[str, str]()
-    with tqdm(total=n, desc=", ".join(names), unit="clip", smoothing=0.1) as bar:
+    with tqdm(total=n, desc=", ".join(names), unit="clip", smoothing=0.1, disable=None) as bar:
         for n_rows, results in done:
             bar.update(n_rows)
             for clips_unread in results:

@@ -60,9 +60,9 @@ def flow() -> Recorder:
 
 def test_the_options_of_a_command_line_are_the_parameters_of_the_flow(flow: Recorder):
     assert run(flow).exit_code == 0
-    assert flow.arguments == {"variant": "corrected", "dry_run": True, "folds": -1}
-    assert run(flow, "--variant", "paper", "--dry-run", "false", "--folds", "5").exit_code == 0
-    assert flow.arguments == {"variant": "paper", "dry_run": False, "folds": 5}
+    assert flow.arguments == {"variant": "corrected", "dry_run": True, "folds": -1, "verbose": False}
+    assert run(flow, "--variant", "paper", "--dry-run", "false", "--folds", "5", "-v").exit_code == 0
+    assert flow.arguments == {"variant": "paper", "dry_run": False, "folds": 5, "verbose": True}
 
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE", "yes", "1"])

@@ -1,0 +1,94 @@
+"""The log of a command: all of it in a file, and on the screen what a person waits for."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from genre.errors import GenreError
+from genre.files import make_directory
+from genre.workspace import logs_dir
+
+#: Files kept; the oldest are removed.
+MAX_FILES = 100
+
+#: Beginnings of Prefect's lines about a run that does what it should. The last is a warning, of each command whose
+#: events take longer than a moment to be sent at its end.
+_ENGINE_LINES = (
+    "Beginning ",
+    "Finished in state Completed",
+    "Finished in state Cached",
+    "Created ",
+    "Still processing items",
+)
+
+
+class _LogFile(logging.FileHandler):
+    """File of log records, which stops nothing when it cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing: on a full disk the flow says what is wrong."""
+
+
+@contextmanager
+def command_log(name: str, *, verbose: bool) -> Iterator[Path]:
+    """Write a file with all that is logged, show less of it on the screen, and print the file's path at the end.
+
+    Parameters
+    ----------
+    name : str
+        Name of the flow, and part of the file's name.
+    verbose : bool
+        Whether the screen shows everything.
+
+    Yields
+    ------
+    Path
+        The file.
+
+    Raises
+    ------
+    GenreError
+        If it cannot be written.
+    """
+    path = _make_path(name)
+    try:
+        file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise GenreError(f"the log {path} cannot be written ({error.strerror}); check the disk of GENRE_HOME") from None
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("", "mlflow", "prefect._internal")]  # the others reach the first
+    if not verbose:
+        _quiet_screen()
+    for logger in loggers:
+        logger.addHandler(file)
+    try:
+        yield path
+    finally:
+        for logger in loggers:
+            logger.removeHandler(file)
+        file.close()
+        print(f"log: {path}", file=sys.stderr, flush=True)
+
+
+def _make_path(name: str) -> Path:
+    """Return the path of a new file, and remove the oldest ones beyond `MAX_FILES`."""
+    folder = make_directory(logs_dir())
+    for old in sorted(folder.glob("*.log"))[: -MAX_FILES + 1]:
+        old.unlink(missing_ok=True)
+    return folder / f"{datetime.now():%Y-%m-%d-%H%M%S-%f}-{name}.log"
+
+
+def _quiet_screen() -> None:
+    """Show neither Prefect's lines about runs without a fault nor MLflow's progress."""
+    for handler in [*logging.getLogger().handlers, *logging.getLogger("prefect._internal").handlers]:
+        handler.addFilter(_is_for_screen)
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.setLevel(logging.WARNING)
+
+
+def _is_for_screen(record: logging.LogRecord) -> bool:
+    """Return whether a record says more than that a run began or ended."""
+    return not record.getMessage().startswith(_ENGINE_LINES)
