@@ -56,6 +56,7 @@ class NetworkTraining:
     weights: str | None
     hidden: tuple[int, ...]
     base_digest: str = field(default="", init=False)
+    output_scale: float = field(default=1.0, init=False)
 
     #: Layer of the final model that holds the trained weights.
     base_name: ClassVar[str] = "vgg16"
@@ -83,6 +84,7 @@ class NetworkTraining:
             body = self._body(frozen=True)
             X_train = self._base_outputs(body, self.data.X_train)
             X_validation = self._base_outputs(body, self.data.X_validation)
+            self.output_scale = 1 / max(root_mean_square(X_train), 1e-6)
             head = self._head(X_train.shape[1:], dtype="float16")
         cached = replace(self.data, X_train=X_train, X_validation=X_validation)
         return self._compile_and_fit(head, cached, directory, epochs, learning_rate, on_epoch)
@@ -136,8 +138,12 @@ class NetworkTraining:
         return [image, build_vgg16(self.weights, size)] if self.weights else [image]
 
     def _head(self, shape: tuple[int, ...], dtype: str | None = None) -> keras.Model:
-        """Build Flatten, dense layers and softmax (Bahuleyan 2018, section 5.1; in the published code's order)."""
-        stack = [Input(shape, dtype=dtype), layers.Flatten()]
+        """Build Flatten, dense layers and softmax (Bahuleyan 2018, section 5.1; in the published code's order).
+
+        A head that is trained on a frozen base first scales its outputs to a root mean square of 1: ImageNet's base has
+        outputs up to some hundreds, from which a head of the paper's initial weights learns to be certain and wrong.
+        """
+        stack = [Input(shape, dtype=dtype), layers.Flatten(), layers.Rescaling(self.output_scale)]
         for units in self.hidden:
             stack += [
                 layers.Dense(units, kernel_regularizer=keras.regularizers.L2(self.hp["l2"])),
@@ -332,6 +338,12 @@ def _layers_by_name(model: keras.Model) -> dict[str, Any]:
         else:
             by_name[layer.name] = layer
     return by_name
+
+
+def root_mean_square(outputs: BaseOutputs) -> float:
+    """Compute the root mean square of the outputs of a base, clip by clip: of a data set they are many gigabytes."""
+    sums = [np.square(outputs[np.array([n])], dtype=np.float32).mean() for n in range(len(outputs))]
+    return float(np.sqrt(np.mean(sums)))
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -129,6 +129,13 @@ def test_cached_outputs_are_those_of_the_base(transfer, pretrained, vgg_layers):
         np.testing.assert_allclose(outputs, direct[len(outputs)], rtol=2e-3, atol=1e-3 * outputs.max())
 
 
+def test_the_head_sees_outputs_of_a_root_mean_square_of_one(transfer, pretrained, vgg_layers):
+    _, model = transfer
+    outputs = np.asarray(pretrained(vgg_layers.build_image_layers((24, 40), 32, "paper")(toy().X_train)))
+    scale = model.get_layer("head").layers[1].scale
+    assert scale * np.sqrt(np.mean(outputs**2)) == pytest.approx(1, rel=1e-3)
+
+
 def test_another_head_uses_the_cached_outputs(vgg_weights, tmp_path):
     params = {**TRANSFER, "weights": str(vgg_weights), "epochs": 1}
     data = replace(toy(), cache_dir=tmp_path / "cache")
