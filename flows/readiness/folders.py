@@ -9,6 +9,11 @@ from genre.workspace import data_home
 from tracking import store
 
 
+def nearest_folder(folder: Path) -> Path:
+    """Return a folder or, if there is none, the one that it would be made in."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def try_writing(folder: Path) -> None:
     """Write a temporary file to a folder or, if there is none, to the one that it would be made in.
 
@@ -17,8 +22,7 @@ def try_writing(folder: Path) -> None:
     OSError
         If that fails.
     """
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    with tempfile.TemporaryFile(dir=existing, buffering=0) as file:
+    with tempfile.TemporaryFile(dir=nearest_folder(folder), buffering=0) as file:
         file.write(b"0")
 
 
