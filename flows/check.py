@@ -1,12 +1,18 @@
-"""What is ready on this machine, as a table: ``python -m flows.check``."""
+"""Table of what is ready on this machine: ``python -m flows.check``."""
 
 import sys
 from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+try:
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ModuleNotFoundError as error:  # the first thing to be wrong, and no table can be printed without them
+    sys.exit(
+        f"error: {error.name} is not installed for {sys.executable}; "
+        'in the project folder, activate the environment: ". .venv/bin/activate"'
+    )
 
 from flows.readiness.findings import State, look
 from genre.errors import exit_on_error, hide_secrets

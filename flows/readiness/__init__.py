@@ -1,1 +1,1 @@
-"""What a command needs around it: servers, folders, packages. Asked before it starts, and by ``flows.check``."""
+"""Surroundings of a command, such as servers and folders: checked before it starts, and shown by ``flows.check``."""

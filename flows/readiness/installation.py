@@ -16,6 +16,13 @@ from genre.workspace import PROJECT_DIR
 #: Command that installs the versions that were tested.
 INSTALL = "pip install -c requirements.txt -e ."
 
+#: Programs that make environments for ``mlflow run``, and what each does then.
+ENVIRONMENT_MANAGERS = {
+    "conda": "without that option conda makes another one",
+    "uv": "with --env-manager uv another one is downloaded",
+    "pyenv": "with --env-manager virtualenv pyenv downloads a Python as well",
+}
+
 #: Most packages that a row names.
 MAX_NAMED = 5
 
@@ -65,15 +72,11 @@ def look_at_environment_managers() -> list[Finding]:
     if python is None or Path(python).parent.resolve() != Path(sys.executable).parent.resolve():
         text = f"python on the PATH is {python or 'missing'}; activate this environment: . {sys.prefix}/bin/activate"
         return [Finding("mlflow run", State.NOTE, text)]
-    found = [name for name in ("conda", "uv", "pyenv") if shutil.which(name)]
-    parts = ["--env-manager local uses this environment and needs nothing else"]
-    if "conda" not in found:
-        parts.append("without that option conda is needed, and there is none")
-    if "uv" not in found:
-        parts.append("--env-manager uv needs uv, and there is none")
-    elif "pyenv" in found:
-        parts.append("--env-manager uv may be given a Python by pyenv, or be refused one that is not installed there")
-    return [Finding("mlflow run", State.READY if "conda" in found else State.NOTE, "; ".join(parts))]
+    parts = [text for name, text in ENVIRONMENT_MANAGERS.items() if shutil.which(name)]
+    if not shutil.which("conda"):
+        parts.append("there is no conda, which it takes without that option")
+    text = "; ".join(["with --env-manager local it takes this environment", *parts])
+    return [Finding("mlflow run", State.READY if shutil.which("conda") else State.NOTE, text)]
 
 
 def _installed_version(name: str) -> str | None:

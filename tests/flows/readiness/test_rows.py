@@ -78,12 +78,12 @@ def test_what_mlflow_run_needs_follows_from_the_path(tmp_path: Path, monkeypatch
     assert "activate this environment" in only(installation.look_at_environment_managers())[1]
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}")
     state, text = only(installation.look_at_environment_managers())
-    assert state is State.NOTE and "conda is needed, and there is none" in text
+    assert state is State.NOTE and "there is no conda" in text
     for name in ("conda", "uv", "pyenv"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     state, text = only(installation.look_at_environment_managers())
-    assert state is State.READY and "pyenv" in text and "there is none" not in text
+    assert state is State.READY and "pyenv downloads" in text and "there is no conda" not in text
 
 
 def test_disk_and_write_access(place: Path):
@@ -189,6 +189,14 @@ def test_the_table_has_a_row_for_each_and_its_status_follows_from_them(place: Pa
     done = run(monkeypatch, "MLflow", "Python")
     assert done.exit_code == 1 and "s3cret" not in done.stdout
     assert shown_states(done) == [["MLflow", "problem"], ["Python", "ready"], ["GPU", "ready"]]
+
+
+def test_a_python_without_the_packages_is_told_which_to_take():
+    done = subprocess.run([sys.executable, "-S", "-m", "flows.check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith(
+        f"error: typer is not installed for {sys.executable}; in the project folder, activate"
+    )
 
 
 @pytest.mark.slow
