@@ -42,10 +42,9 @@ def check_mlflow(uri: str) -> None:
     try:
         context = _mlflow_context() if scheme == "https" else None
         ask(health_address(uri), timeout_s=MLFLOW_TIMEOUT_S, context=context)
-    except (NoAnswerError, OSError) as error:  # the latter of files of certificates
+    except NoAnswerError as error:
         raise GenreError(
-            f"MLflow at {uri} does not answer ({first_line(error)}); "
-            "start that server, correct MLFLOW_TRACKING_URI, or unset it"
+            f"MLflow at {uri} does not answer ({error}); start that server, correct MLFLOW_TRACKING_URI, or unset it"
         ) from None
 
 
@@ -155,10 +154,15 @@ def _mlflow_context() -> ssl.SSLContext:
 
     variables = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     path = next(filter(None, map(os.environ.get, variables)), certifi.where())
+    client = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
     is_folder = Path(path).is_dir()
-    context = ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
-    if client := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-        context.load_cert_chain(client)
+    try:
+        context = ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
+        if client:
+            context.load_cert_chain(client)
+    except OSError as error:
+        files = " or ".join(filter(None, (path, client)))
+        raise NoAnswerError(f"it is not asked, as certificates cannot be read from {files}: {error}") from None
     return context
 
 

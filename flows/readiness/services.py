@@ -10,7 +10,7 @@ from flows.readiness.servers import NoAnswerError, ask, check_mlflow, check_pref
 from tracking import store
 
 #: Longest wait for what listens on a port of this machine, seconds.
-PORT_TIMEOUT_S = 2.0
+PORT_TIMEOUT_S = 5.0
 
 #: Registered model that the commands use by default.
 MODEL = "genre"
@@ -36,7 +36,7 @@ class Service(NamedTuple):
 
 SERVICES = (
     Service(4200, "prefect server start", "/api/health"),
-    Service(5000, "mlflow ui", "/version"),
+    Service(5000, "mlflow ui", "/api/2.0/mlflow/experiments/search?max_results=1"),
     Service(5001, "mlflow models serve", "/ping"),
     Service(5002, "python -m serving.page", "/_stcore/health"),
 )

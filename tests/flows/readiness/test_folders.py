@@ -90,4 +90,4 @@ def test_another_users_files_are_refused(tmp_path: Path):
         check=True,
     ).stdout.splitlines()
     assert "Permission denied" in out[0] and "GENRE_HOME" in out[0]
-    assert "MLFLOW_TRACKING_URI" in out[1]
+    assert "Permission denied" in out[1] and "MLFLOW_TRACKING_URI" in out[1]
