@@ -35,7 +35,7 @@ def look_at_weights() -> list[Finding]:
     try:
         musicnn.load_weights(weights.cached_path())
     except DataError:
-        text = "of the music network: the first command that needs them downloads them, 29 MB, by pip"
+        text = "not here yet: the first command that needs the music network downloads them, 29 MB, by pip"
         return [Finding(what, State.NOTE, text)]
     return [Finding(what, State.READY, str(weights.cached_path()))]
 

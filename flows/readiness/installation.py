@@ -16,13 +16,6 @@ from genre.workspace import PROJECT_DIR
 #: Command that installs the versions that were tested.
 INSTALL = "pip install -c requirements.txt -e ."
 
-#: Programs that make environments for ``mlflow run``, and what each does then.
-ENVIRONMENT_MANAGERS = {
-    "conda": "without that option conda makes another one",
-    "uv": "with --env-manager uv another one is downloaded",
-    "pyenv": "with --env-manager virtualenv pyenv downloads a Python as well",
-}
-
 #: Most packages that a row names.
 MAX_NAMED = 5
 
@@ -67,16 +60,21 @@ def look_at_packages(pins: Path = PROJECT_DIR / "requirements.txt") -> list[Find
 
 
 def look_at_environment_managers() -> list[Finding]:
-    """Look for the programs that ``mlflow run`` needs, by the value of ``--env-manager``."""
+    """Look for the programs by which ``mlflow run`` makes environments, according to ``--env-manager``."""
     python = shutil.which("python")
     if python is None or Path(python).parent.resolve() != Path(sys.executable).parent.resolve():
         text = f"python on the PATH is {python or 'missing'}; activate this environment: . {sys.prefix}/bin/activate"
         return [Finding("mlflow run", State.NOTE, text)]
-    parts = [text for name, text in ENVIRONMENT_MANAGERS.items() if shutil.which(name)]
-    if not shutil.which("conda"):
-        parts.append("there is no conda, which it takes without that option")
-    text = "; ".join(["with --env-manager local it takes this environment", *parts])
-    return [Finding("mlflow run", State.READY if shutil.which("conda") else State.NOTE, text)]
+    has_conda = shutil.which("conda") is not None
+    parts = [
+        "add --env-manager local, which uses this environment",
+        "without it conda makes another" if has_conda else "without it conda is needed, and there is none",
+    ]
+    if shutil.which("uv"):
+        parts.append("--env-manager uv downloads another")
+    if shutil.which("pyenv"):
+        parts.append("--env-manager virtualenv has pyenv download a Python, too")
+    return [Finding("mlflow run", State.READY if has_conda else State.NOTE, "; ".join(parts))]
 
 
 def _installed_version(name: str) -> str | None:

@@ -78,12 +78,12 @@ def test_what_mlflow_run_needs_follows_from_the_path(tmp_path: Path, monkeypatch
     assert "activate this environment" in only(installation.look_at_environment_managers())[1]
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}")
     state, text = only(installation.look_at_environment_managers())
-    assert state is State.NOTE and "there is no conda" in text
+    assert state is State.NOTE and "conda is needed, and there is none" in text
     for name in ("conda", "uv", "pyenv"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     state, text = only(installation.look_at_environment_managers())
-    assert state is State.READY and "pyenv downloads" in text and "there is no conda" not in text
+    assert state is State.READY and "uv downloads" in text and "pyenv download" in text and "is none" not in text
 
 
 def test_disk_and_write_access(place: Path):
