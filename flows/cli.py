@@ -19,6 +19,7 @@ import typer
 
 from flows.command import temporary_server
 from flows.command.signatures import FlowSource, read_flow
+from flows.readiness import folders, servers
 from genre.errors import exit_on_error
 from tracking import store
 
@@ -33,7 +34,7 @@ _VERBOSE = inspect.Parameter(
 )
 
 
-def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
+def main(path: str, check: Callable[[Mapping[str, Any]], object], *, needs_workspace: bool = True) -> None:
     """Run a flow as a program and exit: its parameters are the options, and foreseen errors have the status 1.
 
     Parameters
@@ -42,12 +43,14 @@ def main(path: str, check: Callable[[Mapping[str, Any]], object]) -> None:
         File of the flow.
     check : callable
         Check of the parameters, by name, from `flows.checks`.
+    needs_workspace : bool
+        Whether the flow itself writes to the workspace.
     """
 
     def run(*, verbose: bool, **parameters: Any) -> None:
         parameters = recognise_dataset(parameters)
         check(parameters)
-        store.store_uri()  # a store that cannot be used is refused before anything is started
+        check_surroundings(needs_workspace=needs_workspace)
         run_flow(flow, parameters, verbose=verbose)
 
     flow = read_flow(Path(path))
@@ -78,6 +81,31 @@ def recognise_dataset(parameters: Mapping[str, Any]) -> dict[str, Any]:
     name, reason = recognise_source(Path(source).expanduser().resolve())
     print(f"data set {name}: {source} {reason}; for another, add -P dataset=NAME", flush=True)
     return {**parameters, "dataset": name}
+
+
+def check_surroundings(*, needs_workspace: bool) -> None:
+    """Check the servers and folders that the environment names, before anything is started.
+
+    Only the command line does so. A run that Prefect starts waits for a server that is being restarted.
+
+    Parameters
+    ----------
+    needs_workspace : bool
+        Whether the flow itself writes to the workspace, as Prefect's temporary server does.
+
+    Raises
+    ------
+    GenreError
+        If a server does not answer, or a folder cannot be written to.
+    """
+    uri = store.store_uri()
+    prefect = os.environ.get("PREFECT_API_URL")
+    if needs_workspace or not (prefect or os.environ.get("PREFECT_HOME")):
+        folders.check_workspace()
+    folders.check_database(uri)
+    servers.check_mlflow(uri)
+    if prefect:
+        servers.check_prefect(prefect)
 
 
 def run_flow(flow: FlowSource, parameters: Mapping[str, Any], *, verbose: bool) -> None:

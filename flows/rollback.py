@@ -4,7 +4,7 @@ from flows import checks
 from flows.cli import main
 
 if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
-    main(__file__, checks.check_rollback)
+    main(__file__, checks.check_rollback, needs_workspace=False)
 
 import os
 

@@ -112,7 +112,7 @@ class WorkspaceFolder:
         Raises
         ------
         GenreError
-            If another process holds it for longer than `timeout_s`, or the folder cannot be made.
+            If another process holds it for longer than `timeout_s`, or the folder cannot be made or written to.
         """
         lock = filelock.FileLock(make_directory(self.directory) / ".lock", is_singleton=True, thread_local=False)
         try:
@@ -120,6 +120,11 @@ class WorkspaceFolder:
         except filelock.Timeout:
             raise GenreError(
                 f"another run is working in {self.directory}; wait for it, or set GENRE_HOME to another folder"
+            ) from None
+        except OSError as error:
+            raise GenreError(
+                f"cannot write to the folder {self.directory} ({error.strerror}); "
+                "set GENRE_HOME to a folder that can be written to"
             ) from None
         try:
             for leftover in list(self.directory.rglob("*.tmp")):

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +12,12 @@ from genre.workspace import PROJECT_DIR
 
 #: MLflow's store unless MLFLOW_TRACKING_URI names another: in the project folder, not in the current one.
 DEFAULT_URI = f"sqlite:///{PROJECT_DIR / 'mlflow.db'}"
+
+#: Schemes of MLflow's own stores. The address of a database may also name a driver, as in ``postgresql+psycopg2``.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
+
+#: Entry points by which other packages add stores to MLflow; the name of each is its scheme.
+PLUGIN_GROUP = "mlflow.tracking_store"
 
 
 def store_uri() -> str:
@@ -23,10 +30,11 @@ def store_uri() -> str:
     Raises
     ------
     UsageError
-        If the database is in such a folder, or in one whose models MLflow could not load, because it unquotes their
-        paths.
+        If MLflow has no store for such an address, the database is in such a folder, or in one whose models MLflow
+        could not load, because it unquotes their paths.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    _check_form(uri)
     if uri == DEFAULT_URI and "?" in uri:  # the query of an address, of which SQLAlchemy knows no quoted form
         raise UsageError(
             f"MLflow's database cannot be named by its path, {PROJECT_DIR / 'mlflow.db'}; {_advice(PROJECT_DIR)}"
@@ -87,6 +95,32 @@ def check_model_name(name: str) -> str:
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise UsageError(f"registry_name must be letters, digits, '.', '_' and '-', such as 'genre'; got {name!r}")
     return name
+
+
+def _check_form(uri: str) -> None:
+    """Refuse an address of a form for which MLflow has no store, and ``host:port``, which it takes for a folder."""
+    if re.fullmatch(r"[\w.-]{2,}:\d+(/[\w./-]*)?", uri):
+        raise UsageError(f"MLFLOW_TRACKING_URI lacks http:// or https://; set it to http://{uri}")
+    try:
+        parts = urlsplit(uri)
+        is_complete = parts.scheme not in ("http", "https") or bool(parts.hostname and parts.port != 0)
+    except ValueError:  # brackets without an end, or a port that is no number
+        is_complete = False
+    if not is_complete:
+        raise UsageError(f"MLFLOW_TRACKING_URI must look like http://127.0.0.1:5000; got {uri!r}")
+    kind = parts.scheme.partition("+")[0]
+    if len(kind) > 1 and kind not in SCHEMES and kind not in _plugin_schemes():  # a single letter is a drive of Windows
+        shown = uri if "://" in uri else f"{kind}:..."  # else it may have a password that nothing tells apart
+        raise UsageError(
+            "MLFLOW_TRACKING_URI names a store of a kind that MLflow does not know; accepted are the address of a "
+            f"server (http://, https://) or a database ({', '.join(f'{name}://' for name in SCHEMES[2:6])}), "
+            f"databricks, and a folder; got {shown!r}"
+        )
+
+
+def _plugin_schemes() -> set[str]:
+    """Return the schemes of stores that other packages add to MLflow; it takes 0.1 s."""
+    return {plugin.name.partition("+")[0] for plugin in entry_points(group=PLUGIN_GROUP)}
 
 
 def _advice(folder: Path) -> str:

@@ -33,8 +33,10 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def command_log(name: str, *, verbose: bool) -> Iterator[Path]:
+def command_log(name: str, *, verbose: bool) -> Iterator[Path | None]:
     """Write a file with all that is logged, show less of it on the screen, and print the file's path at the end.
+
+    Where it cannot be written the screen shows everything: a flow that needs no workspace runs without one.
 
     Parameters
     ----------
@@ -45,19 +47,14 @@ def command_log(name: str, *, verbose: bool) -> Iterator[Path]:
 
     Yields
     ------
-    Path
-        The file.
-
-    Raises
-    ------
-    GenreError
-        If it cannot be written.
+    Path or None
+        The file, if there is one.
     """
-    path = _make_path(name)
-    try:
-        file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise GenreError(f"the log {path} cannot be written ({error.strerror}); check the disk of GENRE_HOME") from None
+    file = _open_file(name)
+    if file is None:
+        yield None
+        return
+    path = Path(file.baseFilename)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("", "mlflow", "prefect._internal")]  # the others reach the first
     if not verbose:
@@ -73,12 +70,16 @@ def command_log(name: str, *, verbose: bool) -> Iterator[Path]:
         print(f"log: {path}", file=sys.stderr, flush=True)
 
 
-def _make_path(name: str) -> Path:
-    """Return the path of a new file, and remove the oldest ones beyond `MAX_FILES`."""
-    folder = make_directory(logs_dir())
-    for old in sorted(folder.glob("*.log"))[: -MAX_FILES + 1]:
-        old.unlink(missing_ok=True)
-    return folder / f"{datetime.now():%Y-%m-%d-%H%M%S-%f}-{name}.log"
+def _open_file(name: str) -> _LogFile | None:
+    """Open a new file, and remove the oldest ones beyond `MAX_FILES`; None where nothing can be written."""
+    try:
+        folder = make_directory(logs_dir())
+        for old in sorted(folder.glob("*.log"))[: -MAX_FILES + 1]:
+            old.unlink(missing_ok=True)
+        path = folder / f"{datetime.now():%Y-%m-%d-%H%M%S-%f}-{name}.log"
+        return _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except (OSError, GenreError):
+        return None
 
 
 def _quiet_screen() -> None:

@@ -24,6 +24,7 @@ from prefect.settings import (
 from flows.cli import exit_interrupted
 from flows.command.signatures import FlowSource
 from flows.command.temporary_server import TemporaryServer
+from flows.readiness.servers import prefect_outage
 from genre.errors import GenreError, first_line, hide_secrets
 from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
 from genre.safety.logs import hide_in_logs
@@ -186,10 +187,7 @@ def check_server() -> None:
     try:
         httpx.get(f"{url.rstrip('/')}/health", timeout=30)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise GenreError(
-            f"Prefect at {url} does not answer ({error}); "
-            'start it with "prefect server start", or unset PREFECT_API_URL'
-        ) from None
+        raise prefect_outage(url, error) from None
     except (ImportError, ValueError) as error:  # a SOCKS proxy without its package; a proxy of an unknown kind
         raise GenreError(
             f"Prefect at {url} cannot be asked through the proxy that the environment names ({error}); "

@@ -13,12 +13,14 @@ import typer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
-from flows import cli
+from flows import checks, cli
 from flows.build import build
 from flows.command import running
 from flows.parameters import DryRun, Folds, VariantName
 from genre.errors import GenreError
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
+from tests.support.odd_servers import answering
+from tests.support.project import ROOT
 from tests.support.servers import free_port
 from tests.support.sounds import write_music
 
@@ -122,6 +124,56 @@ def test_help_of_a_flow_lists_all_of_its_options():
     for name in build.parameters.properties:
         assert f"--{name.replace('_', '-')} " in text
     assert "One of audioset, demo, fma, folder, gtzan, published, tagged, vggish." in text
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **environment: str) -> str:
+    """Run ``python -m flows.rollback`` in this process, up to the checks before its imports; return the one line."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli.sys, "argv", ["rollback"])
+    monkeypatch.setattr(cli, "run_flow", lambda *_: pytest.fail("the flow would be imported"))
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(str(ROOT / "flows" / "rollback.py"), checks.check_rollback)
+    shown = capsys.readouterr()
+    assert not shown.out
+    [line] = shown.err.splitlines()
+    return line
+
+
+def test_servers_that_do_not_answer_are_told_in_one_line_before_anything_is_imported(home, monkeypatch, capsys):
+    url = f"http://127.0.0.1:{free_port()}"
+    line = answer(monkeypatch, capsys, MLFLOW_TRACKING_URI=url.replace("//", "//user:s3cret@"))
+    assert line.startswith(f"error: MLflow at {url} does not answer (Connection refused); ")
+    line = answer(monkeypatch, capsys, MLFLOW_TRACKING_URI="warehouse://somewhere/db")
+    assert line.startswith("error: MLFLOW_TRACKING_URI names a store of a kind that MLflow does not know; accepted")
+    store = f"sqlite:///{home.parent / 'mlflow.db'}"
+    line = answer(monkeypatch, capsys, MLFLOW_TRACKING_URI=store, PREFECT_API_URL=f"{url}/api")
+    assert line.startswith(f"error: Prefect at {url}/api does not answer (Connection refused); ")
+
+
+def test_folders_that_cannot_be_written_to_are_told_in_one_line_before_anything_is_imported(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("")
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    line = answer(monkeypatch, capsys, MLFLOW_TRACKING_URI=store, GENRE_HOME=str(tmp_path / "file"))
+    assert line.startswith(f"error: cannot write to the folder {tmp_path / 'file'} (Not a directory); set GENRE_HOME")
+    store = f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}"
+    line = answer(monkeypatch, capsys, MLFLOW_TRACKING_URI=store, GENRE_HOME=str(tmp_path / "workspace"))
+    assert line.startswith(f"error: MLflow's database {store} cannot be written to (Not a directory); set MLFLOW")
+
+
+def test_a_flow_that_writes_nothing_to_the_workspace_does_not_need_it(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENRE_HOME", str(tmp_path / "file"))
+    with answering(200) as (url, asked):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        cli.check_surroundings(needs_workspace=False)
+        with pytest.raises(GenreError, match="GENRE_HOME"):
+            cli.check_surroundings(needs_workspace=True)
+    assert asked == ["/health", "/api/health"]
 
 
 def test_without_a_server_address_nothing_is_checked():

@@ -79,3 +79,10 @@ def test_a_log_that_cannot_be_written_any_more_stops_nothing(
             logging.getLogger("genre").warning("lost")
             handler.stream = None  # type: ignore[attr-defined]
     assert capsys.readouterr().err == f"log: {path}\n"
+
+
+def test_without_a_folder_for_the_log_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GENRE_HOME", str(tmp_path / "file" / "home"))
+    with log_file.command_log("x", verbose=False) as path:
+        assert path is None

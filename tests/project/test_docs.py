@@ -25,6 +25,7 @@ from tests.support.project import ROOT
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = ["architecture", "audioset", "datasets", "glossary", "paper", "production", "serving", "tagging", "training"]
+PAGES += ["troubleshooting"]
 ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
@@ -211,6 +212,15 @@ def test_yaml_that_is_shown_is_yaml():
     found = [code for doc in DOCS for code in fenced(doc, "yaml")]
     assert found
     assert all(yaml.safe_load(code) for code in found)
+
+
+def test_the_errors_of_ours_that_are_explained_are_in_the_code():
+    lines = (ROOT / "docs" / "troubleshooting.md").read_text().splitlines()
+    errors = [line.split("|")[1].strip().removeprefix("error: ") for line in lines if line.startswith("| error: ")]
+    assert len(errors) >= 8
+    for words in errors:
+        for part in words.split("..."):
+            assert part.strip().partition(" 127.")[0] in code(), words
 
 
 def test_the_deployments_that_are_served_exist():

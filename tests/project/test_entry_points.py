@@ -25,6 +25,7 @@ from flows.acquire import acquire
 from flows.archive import archive
 from flows.audit import audit_dataset
 from flows.build import build
+from flows.check import check
 from flows.drift import drift
 from flows.paper import reproduce_paper
 from flows.pretrained import pretrained
@@ -123,6 +124,7 @@ PROGRAMS = {
     if name != "main"
 } | {
     "flows.schedule": as_command(run_schedule),
+    "flows.check": as_command(check),
     "serving.deploy": as_command(deploy),
     "serving.request": of_parser(request._parser()),
     "serving.page": of_parser(page._parser()),

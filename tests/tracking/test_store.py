@@ -98,3 +98,64 @@ def test_a_question_mark_needs_an_address_without_the_path(tmp_path, monkeypatch
 def test_other_stores_are_taken_as_they_are(uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert store.store_uri() == uri and store.artifact_location(uri, "demo") is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite+pysqlite:///mlflow.db",
+        "postgresql+psycopg2://u:p@host/mlflow",
+        "mysql+pymysql://host/mlflow",
+        "mssql+pyodbc://host/mlflow",
+        "databricks",
+        "databricks://profile",
+        "file:///tmp/mlruns",
+        "mlruns",
+        "../mlruns",
+        "C:\\mlruns",
+        "HTTPS://mlflow.example",
+        "http://[::1]:5000",
+    ],
+)
+def test_every_kind_of_store_that_mlflow_knows_is_taken(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store.store_uri() == uri
+
+
+@pytest.mark.parametrize("scheme", ["warehouse", "postgres", "htp", "redis+tls"])
+def test_an_unknown_kind_of_store_is_refused_with_the_known_ones(scheme, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://user:s3cret@host/db?token=s3cret")
+    with pytest.raises(UsageError, match=r"http://, https://.*sqlite://, postgresql://.*databricks") as caught:
+        store.store_uri()
+    assert f"{scheme}://host/db" in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+def test_schemes_are_those_of_mlflow():
+    from mlflow.tracking._tracking_service import utils
+
+    assert set(utils._tracking_store_registry._registry) - {""} <= set(store.SCHEMES)
+
+
+def test_the_store_of_a_plugin_is_taken(tmp_path, monkeypatch):
+    metadata = tmp_path / "mlflow_warehouse-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mlflow-warehouse\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[mlflow.tracking_store]\nwarehouse = warehouse:Store\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "warehouse://somewhere/db")
+    assert store.store_uri() == "warehouse://somewhere/db"
+
+
+@pytest.mark.parametrize("uri", ["localhost:5000", "127.0.0.1:5000/mlflow", "mlflow.example:80"])
+def test_an_address_without_http_is_refused_with_the_right_one(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UsageError, match=f"set it to http://{uri}"):
+        store.store_uri()
+
+
+@pytest.mark.parametrize("uri", ["http://", "http://[", "http://host:port", "https:///path", "user:s3cret@host:5000"])
+def test_what_is_no_address_is_refused(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI") as caught:
+        store.store_uri()
+    assert "s3cret" not in str(caught.value)
