@@ -218,8 +218,29 @@ def _run_training(folder: Path, job: TrainingJob, run_id: str, lifeline: int) ->
             shown = {name: value for name, value in metrics.items() if "loss" in name or "accuracy" in name}
             bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
             results.log_epoch(run_id, epoch, metrics)
+            if epoch == min(2, n_epochs or 0):  # the first one also compiles the network
+                log_duration(job, metrics["seconds"])
 
         process.run_training(folder, on_epoch, lifeline)
+
+
+def log_duration(job: TrainingJob, epoch_s: float) -> None:
+    """Log how long a network's training will take, if that is more than a minute.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        The training. Each of its folds is a training on all clips but those of the fold.
+    epoch_s : float
+        Seconds of an epoch.
+    """
+    minutes = epoch_s * job.params["epochs"] * max(job.folds, 1) / 60
+    if minutes >= 1:
+        folds = f", and {job.folds} trainings for the folds" if job.folds else ""
+        get_run_logger().info(
+            "%s: about %.0f minutes in all (%d epochs of %.0f s%s)",
+            *(job.model, minutes, job.params["epochs"], epoch_s, folds),
+        )
 
 
 def single_model_ensemble(material: Material, name: str, folder: Path) -> Ensemble:
