@@ -76,10 +76,10 @@ def describe_model(url: str) -> ModelDescription:
 def _find_version(served: str) -> ModelVersion | None:
     """Return a registered version by name and number, such as ``genre/3``; None if MLflow does not know it."""
     name, _, number = served.rpartition("/")
-    database = store.database_folder(uri := store.store_uri())
-    if database and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would create it
-        return None
     try:
+        uri = store.store_uri()
+        if store.database_folder(uri) and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would create it
+            return None
         with runs.short_timeouts():
             runs.connect()
             return MlflowClient().get_model_version(name, number)

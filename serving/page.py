@@ -22,6 +22,7 @@ from serving.description import ModelDescription, describe_model
 from serving.request import URL, NoServerError, Prediction, failed_prediction, predict_audio
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -86,13 +87,13 @@ def draw_page(url: str) -> None:
     chosen = 0
     if len(uploads) > 1:
         names = [f"{n}. {upload.name}" for n, upload in enumerate(uploads, start=1)]
-        st.table(_result_table(names, predictions), hide_index=True)
+        st.table(_result_table(names, predictions))
         chosen = st.selectbox("Details of", range(len(names)), format_func=names.__getitem__)
     _show_details(uploads[chosen].getvalue(), predictions[chosen], model)
 
 
 def _describe_model(url: str) -> ModelDescription:
-    """Return what is known of the served model, as it was a few minutes ago at most."""
+    """Return what is known of the served model, as it was a minute ago at most."""
     import streamlit as st
 
     return st.cache_data(ttl=DESCRIBED_S, show_spinner=False)(describe_model)(url)
@@ -102,7 +103,7 @@ def _show_model(model: ModelDescription) -> None:
     """Show version, data set and genres of the model, its warning, and its model card or a link to it."""
     import streamlit as st
 
-    st.markdown(describe_in_words(model))
+    st.markdown(_describe_in_words(model))
     if model.warning:
         st.warning(model.warning)
     if model.page:
@@ -112,24 +113,18 @@ def _show_model(model: ModelDescription) -> None:
             st.markdown(re.sub(r"\[([^]]*)]\(#[^)]*\)", r"\1", model.card))  # its links lead to MLflow's pages
 
 
-def describe_in_words(model: ModelDescription) -> str:
-    """Return sentences on what a model was trained on and which genres it knows, in Markdown.
-
-    Parameters
-    ----------
-    model : ModelDescription
-        Any of whose texts may be empty.
-    """
+def _describe_in_words(model: ModelDescription) -> str:
+    """Return sentences on what a model was trained on and which genres it knows, in Markdown."""
     name = f"Model **{_plain(model.version)}**" if model.version else "A model without a registered version"
-    if not model.genres:
-        return f"{name}. What it was trained on is not known here: MLflow, see MLFLOW_TRACKING_URI, does not have it."
     n_tracks = f", {model.n_tracks} tracks" if model.n_tracks else ""
-    training = (
-        "a published network, trained elsewhere"
-        if model.pretrained
-        else f"trained on the data set {_plain(model.data_set)}{n_tracks}"
-    )
-    return f"{name}, {training}. It knows {len(model.genres)} genres: {', '.join(map(_plain, model.genres))}."
+    if model.pretrained:
+        name += ", a published network, trained elsewhere"
+    elif model.data_set:
+        name += f", trained on the data set {_plain(model.data_set)}{n_tracks}"
+    else:
+        name += ". What it was trained on is not known here: MLflow, see MLFLOW_TRACKING_URI, does not have it"
+    genres = f" It knows {len(model.genres)} genres: {', '.join(map(_plain, model.genres))}." if model.genres else ""
+    return f"{name}.{genres}"
 
 
 def _ask_for_audio() -> list[Any]:
@@ -161,26 +156,23 @@ def _classify(uploads: Sequence[Any], url: str) -> list[Prediction]:
     return predictions
 
 
-def _result_table(names: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, list[str]]:
+def _result_table(names: Sequence[str], predictions: Sequence[Prediction]) -> "pd.DataFrame":
     """Return a row per file: its genre and the best guesses, or why it has none."""
+    import pandas as pd
+
     rows = []
-    for name, prediction in zip(names, predictions, strict=True):
+    for prediction in predictions:
         if error := prediction["error"]:
-            rows.append((name, "not classified", error["message"]))
+            rows.append(("not classified", error["message"]))
         else:
             genre = "not sure" if prediction["genre"] == UNKNOWN else prediction["genre"]
-            rows.append((name, genre, format_guesses(prediction)))
-    return {title: [_plain(row[n]) for row in rows] for n, title in enumerate(("File", "Genre", "Best guesses"))}
+            rows.append((genre, _format_guesses(prediction)))
+    cells = [[_plain(cell) for cell in row] for row in rows]
+    return pd.DataFrame(cells, [_plain(name) for name in names], ["Genre", "Best guesses"])
 
 
-def format_guesses(prediction: Prediction) -> str:
-    """Return the likeliest genres of a prediction as text, such as ``pop 48%, rock 46%``.
-
-    Parameters
-    ----------
-    prediction : dict
-        Of a file that was classified, from `serving.request.predict_audio`.
-    """
+def _format_guesses(prediction: Prediction) -> str:
+    """Return the likeliest genres of a prediction as text, such as ``pop 48%, rock 46%``."""
     best = list(prediction["probabilities"].items())[:N_GUESSES]
     return ", ".join(f"{genre} {p:.0%}" for genre, p in best)
 
@@ -208,13 +200,13 @@ def _show_prediction(prediction: Prediction, model: ModelDescription) -> None:
     is_unknown = prediction["genre"] == UNKNOWN
     st.header("Not sure" if is_unknown else _plain(prediction["genre"]), anchor=False)
     if is_unknown:
-        st.info(f"Not sure enough to name one genre. Best guesses: {_plain(format_guesses(prediction))}.")
+        st.info(f"Not sure enough to name one genre. Best guesses: {_plain(_format_guesses(prediction))}.")
     version = prediction["model_version"]
     confidence = f"{prediction['confidence']:.0%} confident"
     st.caption(f"{confidence} · model {_plain(version)}" if version else confidence)
     if prediction["warning"] and prediction["warning"] != model.warning:
         st.warning(prediction["warning"])
-    if model.genres and set(model.genres) != set(prediction["probabilities"]):
+    if model.genres and version == model.version and set(model.genres) != set(prediction["probabilities"]):
         st.warning("MLFLOW_TRACKING_URI names a store with another model of this name: the description is not of this.")
     if prediction["note"]:
         st.info(prediction["note"])

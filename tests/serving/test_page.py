@@ -126,7 +126,7 @@ def test_each_of_several_files_has_a_row_and_a_bad_one_hides_no_other(tab, tmp_p
     drop(tab, tmp_path / "a *high* one.flac", tmp_path / "text.mp3", tmp_path / "low.flac")
     tab.get_by_role("row", name="3. low.flac low low ").wait_for()
     rows = [" ".join(row.inner_text().split()) for row in tab.get_by_role("row").all()]
-    assert rows[0] == "File Genre Best guesses"
+    assert rows[0] == "Genre Best guesses"
     assert rows[1].startswith("1. a *high* one.flac high high ")
     assert rows[2].startswith("2. text.mp3 not classified audio of 8 bytes: not a readable audio file")
     tab.get_by_role("combobox", name="Details of").press("ArrowDown")
