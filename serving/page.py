@@ -73,12 +73,12 @@ def draw_page(url: str) -> None:
     st.title("What genre is this?")
     try:
         model = _describe_model(url)
+        _show_model(model)
     except NoServerError as error:
         st.error(str(error))
         return
     except GenreError:  # such as too many requests at the moment
         model = ModelDescription()
-    _show_model(model)
     uploads = _ask_for_audio()
     if not uploads:
         st.caption(f"Your audio is sent only to the model at {hide_secrets(url)}.")
