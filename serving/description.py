@@ -1,4 +1,4 @@
-"""What a served model was trained on and what it knows: its version, and what MLflow's registry has on that."""
+"""Description of a served model: its version, and what MLflow's registry has on data set, genres and model card."""
 
 import json
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from tracking import experiment_page, runs, store
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What is known of a served model; each text is empty where it is not known.
+    """Description of a served model; each text is empty where it is not known.
 
     Attributes
     ----------
