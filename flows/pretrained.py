@@ -8,6 +8,7 @@ if __name__ == "__main__":  # above the other imports, so that mistakes are answ
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.parameters import RegistryName, WeightsPath, current_settings
+from flows.reports.links import publish_links
 from genre import models
 from genre.config import AudioConfig
 from genre.core import CORE, source_digest
@@ -54,7 +56,8 @@ def pretrained(weights: WeightsPath = "", registry_name: RegistryName = "genre")
     settings = current_settings()
     checks.check_pretrained(settings)
     workspace = Workspace(DATA_SET)
-    with workspace.lock(), runs.experiment_run(workspace, DATA_SET, settings) as run_id:
+    publish = partial(publish_links, registry_name=registry_name)
+    with workspace.lock(), runs.experiment_run(workspace, DATA_SET, settings, publish) as run_id:
         decision = register_pretrained(workspace, find_weights(weights), registry_name, run_id)
         runs.set_tags(run_id, {"decision": decision.sentence})
         print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
+from flows.reports.links import publish_links
 from genre import datasets, ensemble, evaluate, models
 from genre.errors import DataError
 from genre.files import read_json
@@ -103,7 +105,11 @@ def promote(
     settings = current_settings()
     checks.check_promote(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment_run(workspace, f"promote {workspace.dataset_id}", settings) as run_id:
+    publish = partial(publish_links, registry_name=registry_name)
+    with (
+        workspace.lock(),
+        runs.experiment_run(workspace, f"promote {workspace.dataset_id}", settings, publish) as run_id,
+    ):
         material = load_material(dataset, source, variant)
         candidates = best_trainings(material)
         if not candidates:
@@ -359,6 +365,7 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
+        "n_tracks": str(tables.name_tracks(material.clips).nunique()),
         SOUNDS: store.name,
     }
     learnt = material.clips[material.clips["split"] != "test"]

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # above the other imports, so that mistakes are answ
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from enum import StrEnum
+from functools import partial
 
 from mlflow.entities.model_registry import ModelVersion
 from prefect import State, flow, get_run_logger, task
@@ -48,6 +49,7 @@ from flows.parameters import (
 from flows.pretrained import pretrained
 from flows.promote import promote
 from flows.reports import tables
+from flows.reports.links import publish_links
 from flows.train import train
 from genre import datasets, parameters
 from genre.config import AudioConfig
@@ -136,7 +138,11 @@ def retrain(
     settings = current_settings()
     checks.check_retrain(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment_run(workspace, f"retrain {workspace.dataset_id}", settings) as run_id:
+    publish = partial(publish_links, registry_name=registry_name)
+    with (
+        workspace.lock(),
+        runs.experiment_run(workspace, f"retrain {workspace.dataset_id}", settings, publish) as run_id,
+    ):
         before = registry.find_version_by_alias(registry_name, "champion")
         if datasets.get_dataset(dataset).acquired:
             acquire(**last_arguments(source, parameters.parse_json_object(options, "options")))

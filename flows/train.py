@@ -34,6 +34,7 @@ from flows.parameters import (
     current_settings,
 )
 from flows.reports.leaderboard import ModelOutcome, ModelStatus, publish_leaderboard
+from flows.reports.links import publish_links
 from genre import datasets, models
 from genre.ensemble import Ensemble
 from genre.errors import TrainingError
@@ -86,7 +87,7 @@ def train(
     names = select_models(model, dataset)
     overrides = resolve_hyperparameters(names, params, seed, folds, variant)
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment_run(workspace, f"train {model}", settings) as run_id:
+    with workspace.lock(), runs.experiment_run(workspace, f"train {model}", settings, publish_links) as run_id:
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
         store = material.workspace.store_dir(material.config)

@@ -5,7 +5,9 @@ Streamlit runs this file as a script, once per visitor and again after every act
 
 import argparse
 import io
+import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from genre.errors import AudioError, GenreError, hide_secrets
 from genre.inputs import spectrogram
 from genre.plots import style
 from genre.proxies import exempt_loopback
-from serving.request import URL, predict_audio
+from serving.description import ModelDescription, describe_model
+from serving.request import URL, NoServerError, Prediction, failed_prediction, predict_audio
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -32,8 +36,14 @@ MAX_DRAWN_S = 600.0
 COLUMNS = 1600
 
 #: Sources to choose from, as the page shows them.
-FROM_FILE = "A file"
+FROM_FILE = "Files"
 FROM_RECORDING = "A recording"
+
+#: Number of genres among the best guesses.
+N_GUESSES = 3
+
+#: Age up to which the description of the model is shown again without asking, seconds.
+DESCRIBED_S = 60
 
 #: Settings of Streamlit: nothing leaves this machine, nothing is loaded from another, and visitors see no code.
 SETTINGS = {
@@ -50,7 +60,7 @@ SETTINGS = {
 
 
 def draw_page(url: str) -> None:
-    """Draw the page: the uploader, and the prediction of a file that was uploaded or recorded.
+    """Draw the page: what the model is, the uploader, and the predictions of files that were uploaded or recorded.
 
     Parameters
     ----------
@@ -61,48 +71,154 @@ def draw_page(url: str) -> None:
 
     st.set_page_config(page_title="Genre")  # no icon: Streamlit would have the browser load it from the internet
     st.title("What genre is this?")
-    kind = st.segmented_control("Source", [FROM_FILE, FROM_RECORDING], default=FROM_FILE, label_visibility="collapsed")
-    if kind == FROM_RECORDING:
-        upload = st.audio_input("Record a few seconds of music")
-    else:
-        upload = st.file_uploader("Drop an audio file: any format, rate and length")
-    if upload is None:
-        st.caption(f"Your audio is sent only to the model at {hide_secrets(url)}.")
-        return
-    data = upload.getvalue()
-    st.audio(data)
     try:
-        with st.spinner("Classifying ..."):
-            [prediction] = predict_audio([data], url, {"timeline": True})
-    except GenreError as error:
+        model = _describe_model(url)
+        _show_model(model)
+    except NoServerError as error:
         st.error(str(error))
         return
-    if prediction["error"]:
-        st.error(f"{prediction['error']['message']} ({prediction['error']['code']})")
+    except GenreError:  # such as too many requests at the moment
+        model = ModelDescription()
+    uploads = _ask_for_audio()
+    if not uploads:
+        st.caption(f"Your audio is sent only to the model at {hide_secrets(url)}.")
         return
-    _show_prediction(prediction)
+    predictions = _classify(uploads, url)
+    chosen = 0
+    if len(uploads) > 1:
+        names = [f"{n}. {upload.name}" for n, upload in enumerate(uploads, start=1)]
+        st.table(_result_table(names, predictions))
+        chosen = st.selectbox("Details of", range(len(names)), format_func=names.__getitem__)
+    _show_details(uploads[chosen].getvalue(), predictions[chosen], model)
+
+
+def _describe_model(url: str) -> ModelDescription:
+    """Return what is known of the served model, as it was a minute ago at most."""
+    import streamlit as st
+
+    return st.cache_data(ttl=DESCRIBED_S, show_spinner=False)(describe_model)(url)
+
+
+def _show_model(model: ModelDescription) -> None:
+    """Show version, data set and genres of the model, its warning, and its model card or a link to it."""
+    import streamlit as st
+
+    st.markdown(_describe_in_words(model))
+    if model.warning:
+        st.warning(model.warning)
+    if model.page:
+        st.markdown(f"[Model card in MLflow]({model.page})")
+    elif model.card:
+        with st.expander("Model card"):
+            st.markdown(re.sub(r"\[([^]]*)]\(#[^)]*\)", r"\1", model.card))  # its links lead to MLflow's pages
+
+
+def _describe_in_words(model: ModelDescription) -> str:
+    """Return sentences on what a model was trained on and which genres it knows, in Markdown."""
+    name = f"Model **{_plain(model.version)}**" if model.version else "A model without a registered version"
+    n_tracks = f", {model.n_tracks} tracks" if model.n_tracks else ""
+    if model.pretrained:
+        name += ", a published network, trained elsewhere"
+    elif model.data_set:
+        name += f", trained on the data set {_plain(model.data_set)}{n_tracks}"
+    else:
+        name += ". What it was trained on is not known here: MLflow, see MLFLOW_TRACKING_URI, does not have it"
+    genres = f" It knows {len(model.genres)} genres: {', '.join(map(_plain, model.genres))}." if model.genres else ""
+    return f"{name}.{genres}"
+
+
+def _ask_for_audio() -> list[Any]:
+    """Let the visitor choose files or record one, and return what there is."""
+    import streamlit as st
+
+    kind = st.segmented_control("Source", [FROM_FILE, FROM_RECORDING], default=FROM_FILE, label_visibility="collapsed")
+    if kind == FROM_RECORDING:
+        recording = st.audio_input("Record a few seconds of music")
+        return [recording] if recording else []
+    return st.file_uploader("Drop audio files: any format, rate and length", accept_multiple_files=True) or []
+
+
+def _classify(uploads: Sequence[Any], url: str) -> list[Prediction]:
+    """Classify files, each in a request of its own, so that no file fails with another; none is classified twice."""
+    import streamlit as st
+
+    done = st.session_state.setdefault("predictions", {})
+    predictions = []
+    for n, upload in enumerate(uploads, start=1):
+        if upload.file_id not in done:
+            try:
+                with st.spinner(f"Classifying {n} of {len(uploads)} ..."):
+                    [done[upload.file_id]] = predict_audio([upload.getvalue()], url, {"timeline": True})
+            except GenreError as error:  # tried again at the visitor's next action
+                predictions.append(failed_prediction("refused", str(error)))
+                continue
+        predictions.append(done[upload.file_id])
+    return predictions
+
+
+def _result_table(names: Sequence[str], predictions: Sequence[Prediction]) -> "pd.DataFrame":
+    """Return a row per file: its genre and the best guesses, or why it has none."""
+    import pandas as pd
+
+    rows = []
+    for prediction in predictions:
+        if error := prediction["error"]:
+            rows.append(("not classified", error["message"]))
+        else:
+            genre = "not sure" if prediction["genre"] == UNKNOWN else prediction["genre"]
+            rows.append((genre, _format_guesses(prediction)))
+    cells = [[_plain(cell) for cell in row] for row in rows]
+    return pd.DataFrame(cells, [_plain(name) for name in names], ["Genre", "Best guesses"])
+
+
+def _format_guesses(prediction: Prediction) -> str:
+    """Return the likeliest genres of a prediction as text, such as ``pop 48%, rock 46%``."""
+    best = list(prediction["probabilities"].items())[:N_GUESSES]
+    return ", ".join(f"{genre} {p:.0%}" for genre, p in best)
+
+
+def _show_details(data: bytes, prediction: Prediction, model: ModelDescription) -> None:
+    """Show one file: a player, its prediction, waveform and spectrogram; or why it could not be classified."""
+    import streamlit as st
+
+    st.audio(data)
+    if error := prediction["error"]:
+        st.error(f"{error['message']} ({error['code']})")
+        return
+    _show_prediction(prediction, model)
     try:
-        st.image(_track_png(data, prediction), width="stretch")
+        caption = "Waveform with the best genre of each ten seconds, above the spectrogram"
+        st.image(_track_png(data, prediction), width="stretch", caption=caption)
     except AudioError as error:
         st.caption(f"The waveform and spectrogram cannot be drawn: {error}")
 
 
-def _show_prediction(prediction: dict[str, Any]) -> None:
-    """Show genre, confidence, version, the model's warning and the note on the file, and all genres as bars."""
+def _show_prediction(prediction: Prediction, model: ModelDescription) -> None:
+    """Show the genre, or why there is none, what is to be said of the model and the file, and all genres as bars."""
+    import streamlit as st
+
+    is_unknown = prediction["genre"] == UNKNOWN
+    st.header("Not sure" if is_unknown else _plain(prediction["genre"]), anchor=False)
+    if is_unknown:
+        st.info(f"Not sure enough to name one genre. Best guesses: {_plain(_format_guesses(prediction))}.")
+    version = prediction["model_version"]
+    confidence = f"{prediction['confidence']:.0%} confident"
+    st.caption(f"{confidence} · model {_plain(version)}" if version else confidence)
+    if prediction["warning"] and prediction["warning"] != model.warning:
+        st.warning(prediction["warning"])
+    if model.genres and version == model.version and set(model.genres) != set(prediction["probabilities"]):
+        st.warning("MLFLOW_TRACKING_URI names a store with another model of this name: the description is not of this.")
+    if prediction["note"]:
+        st.info(prediction["note"])
+    _show_bars(prediction)
+
+
+def _show_bars(prediction: Prediction) -> None:
+    """Show the probabilities of all genres, the best first."""
     import altair as alt
     import pandas as pd
     import streamlit as st
 
-    genre = prediction["genre"]
-    version = prediction["model_version"]
-    st.header("Not sure" if genre == UNKNOWN else genre, anchor=False)
-    caption = f"{prediction['confidence']:.0%} confident"
-    caption += ", too little to name a genre" if genre == UNKNOWN else ""
-    st.caption(f"{caption} · model {version}" if version else caption)
-    if prediction["warning"]:
-        st.warning(prediction["warning"])
-    if prediction["note"]:
-        st.info(prediction["note"])
     table = pd.DataFrame(prediction["probabilities"].items(), columns=["genre", "probability"])
     bars = alt.Chart(table).encode(
         x=alt.X("probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5), title=None),
@@ -113,7 +229,12 @@ def _show_prediction(prediction: dict[str, Any]) -> None:
     st.altair_chart(bars.mark_bar(color=style.COLOURS[0]) + labels, width="stretch")
 
 
-def _track_png(data: bytes, prediction: dict[str, Any]) -> bytes:
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!|<>$~:-])", r"\\\1", text)
+
+
+def _track_png(data: bytes, prediction: Prediction) -> bytes:
     """Return the figure of `plot_track` as the bytes of a PNG file."""
     file = io.BytesIO()
     plot_track(data, prediction["timeline"] or []).savefig(file, format="png", dpi=style.DPI)

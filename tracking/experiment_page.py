@@ -1,4 +1,4 @@
-"""Page of an experiment in MLflow's user interface: its description, and a view of the models, best first.
+"""Pages of MLflow's user interface: their addresses, and an experiment's description and view of the models.
 
 MLflow has no setting for what an experiment's page shows first. A view saved with the menu "Views" of the page is a tag
 of the experiment, which can be set from here. The name of the tag and the form of its value are not documented by
@@ -20,6 +20,9 @@ VIEW_KEY = "leaderboard"
 
 #: Prefix of the tags in which MLflow's pages save views.
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+
+#: Part of an address that opens the pages for models, without those for language models.
+TRAINING_PAGES = "workflowType=machine_learning"
 
 #: Name of the view on the page.
 VIEW_NAME = "Leaderboard"
@@ -75,6 +78,20 @@ def set_experiment_page(run_id: str, note: str, *, replace: bool, level: Level =
     client.set_experiment_tag(experiment_id, f"{VIEW_TAG_PREFIX}{VIEW_KEY}", json.dumps(_leaderboard_view(level)))
     if replace or "mlflow.note.content" not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, "mlflow.note.content", note[:MAX_DESCRIPTION])
+
+
+def leaderboard_path(run_id: str) -> str:
+    """Return the address of the view "Leaderboard" of a run's experiment, relative to MLflow's pages; empty without."""
+    client = MlflowClient()
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+    has_view = f"{VIEW_TAG_PREFIX}{VIEW_KEY}" in experiment.tags
+    page = f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={VIEW_KEY}&{TRAINING_PAGES}"
+    return page if has_view else ""
+
+
+def version_path(name: str, version: str) -> str:
+    """Return the address of a registered version's page, relative to MLflow's pages."""
+    return f"#/models/{name}/versions/{version}?{TRAINING_PAGES}"
 
 
 def _leaderboard_view(level: Level) -> dict[str, Any]:

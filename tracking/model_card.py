@@ -69,18 +69,21 @@ def render_model_card(
     Returns
     -------
     str
-        At most 5,000 characters.
+        At most 5,000 characters: first the scores of what is served, the data set, and whether that is synthetic.
     """
     test = table[table["split"] == "test"]
     level = tables.decision_level(test)
+    scores = _list_scores(tables.per_track(test))
     genres = metrics_per_genre(tables.per_track(test))
     parts = [
+        f"**Test scores per {level}: {scores['macro_auc']}, {scores['accuracy']}** "
+        "(95 % intervals, bootstrap by recording).",
+        _describe_data(clips, data_set),
         f"**{SYNTHETIC_WARNING}**" if synthetic else "",
-        f"Model: {label}. {_describe_data(clips, data_set)}",
-        _describe_networks(choice.members),
-        f"## Scores on {_count_tested(test)}\n\n{_format_scores(test)}",
+        f"Model: {label}. {_describe_networks(choice.members)}".strip(),
+        f"## Scores on {_count_tested(test)}\n\n{_format_other_scores(test, scores)}",
         _describe_selection(n_earlier),
-        _genre_table(genres, level),
+        f"By genre, per {level}:\n\n{_genre_table(genres, level)}",
         f"Confusion matrix, ROC and reliability: [figures of the run]({run_url}).",
         f"## Confidence\n\n{_describe_confidence(test, choice)}",
         f"## Cost\n\n{ms_per_clip:.0f} ms per ten-second clip, decoding included, on the machine that promoted it; "
@@ -108,10 +111,10 @@ def render_pretrained_card(model: Ensemble) -> str:
     """
     merged = [f"- {genre}: {', '.join(tags)}" for genre, tags in musicnn_tags.TAGS_BY_GENRE.items()]
     parts = [
+        f"**Measured:** {musicnn_tags.MEASURED}",
         "Model: musicnn (Pons and Serra 2019, ISC licence, in the run's artifacts), a convolutional network that was "
         "trained on the Million Song Dataset with the tags that listeners of Last.fm gave. Nothing was trained here.",
         "## Genres, and the tags that count for them\n\n" + "\n".join(merged),
-        f"## Measured\n\n{musicnn_tags.MEASURED}",
         f"## Confidence\n\nBelow a confidence of {model.min_confidence:.2f} the prediction is `unknown`. This and the "
         f"temperature of {model.temperature:.2f} were fitted on the music above.",
         "## Known weaknesses\n\n- it knows no classical music, reggae or world music, which should come out as "
@@ -201,22 +204,24 @@ def _describe_selection(n_earlier: float) -> str:
     )
 
 
-def _format_scores(test: pd.DataFrame) -> str:
-    """Return the scores of clips as a sentence; by track and by clip, a line each, if a track has several clips."""
-    method = "(95 % intervals, bootstrap by recording)."
+def _format_other_scores(test: pd.DataFrame, scores: dict[str, str]) -> str:
+    """Return the scores that the card does not begin with; a line of tracks and one of clips where tracks have several.
+
+    `scores` are those of tracks, from `_list_scores`.
+    """
+    others = f"{scores['macro_f1']}, {scores['log_loss']}"
     if tables.decision_level(test) == "clip":
-        return f"{_list_scores(test)} {method}"
-    return (
-        f"- per track, the mean over its clips, as served: {_list_scores(tables.per_track(test))}\n"
-        f"- per clip: {_list_scores(test)}\n\nBy genre, per track {method}"
-    )
+        return f"{others}."
+    of_clips = ", ".join(_list_scores(test).values())
+    return f"- per track, the mean over its clips, as served: {others}\n- per clip: {of_clips}"
 
 
-def _list_scores(table: pd.DataFrame) -> str:
+def _list_scores(table: pd.DataFrame) -> dict[str, str]:
+    """Return each score by its key, with its name and interval."""
     values = evaluate.compute_metrics(tables.labels_of(table), tables.proba_of(table), tables.genres_of(table))
     bounds = evaluate.confidence_intervals(table)
     names = {"macro_auc": "macro AUC", "accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log-loss"}
-    return ", ".join(f"{name} {values[key]:.3f}{_format_interval(*bounds[key])}" for key, name in names.items())
+    return {key: f"{name} {values[key]:.3f}{_format_interval(*bounds[key])}" for key, name in names.items()}
 
 
 def _genre_table(genres: pd.DataFrame, level: tables.Level) -> str:

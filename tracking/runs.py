@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
@@ -76,8 +76,18 @@ def short_timeouts() -> Iterator[None]:
             variable.unset() if value is None else variable.set(value)
 
 
+def _link_run(run_id: str) -> str:
+    link = run_url(run_id)
+    return f"MLflow: {link}" if link else ""
+
+
 @contextmanager
-def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def experiment_run(
+    workspace: WorkspaceFolder,
+    title: str,
+    settings: Mapping[str, Any],
+    describe_pages: Callable[[str], str] = _link_run,
+) -> Iterator[str]:
     """Open one run for everything a flow does; inside another such block, use the run of that block.
 
     If the user named an experiment on the command line of ``mlflow run``, this is the project's own run. Otherwise it
@@ -93,6 +103,8 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
         Name of the run.
     settings : mapping
         Options of the flow; logged as ``settings.*``.
+    describe_pages : callable, optional
+        Called with the id of the run once all else is done; returns the lines about its pages that are printed last.
 
     Yields
     ------
@@ -120,9 +132,8 @@ def experiment_run(workspace: WorkspaceFolder, title: str, settings: Mapping[str
             with cost.measure_usage() as usage:
                 yield run_id
             log_metrics(run_id, usage.metrics)
-            link = run_url(run_id)
-            lines = [title, usage.text, *([f"MLflow: {link}"] if link else [])]
-            print("\n{}\n".format("\n\n".join(lines)), flush=True)
+            lines = [title, usage.text, describe_pages(run_id)]
+            print("\n{}\n".format("\n\n".join(filter(None, lines))), flush=True)
     except BaseException as error:
         with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
@@ -235,13 +246,20 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> Non
     MlflowClient().log_batch(run_id, metrics=defined)
 
 
-def run_url(run_id: str) -> str:
-    """Return the address of a run's page; empty if MLflow is only a database, without a server that has pages."""
+def pages_url() -> str:
+    """Return the address of MLflow's pages; empty if MLflow is only a database, without a server that has pages."""
     uri = mlflow.get_tracking_uri()
-    if not uri.startswith("http"):
-        return ""
-    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
-    return f"{hide_secrets(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return hide_secrets(uri).rstrip("/") if uri.startswith("http") else ""
+
+
+def run_path(run_id: str) -> str:
+    """Return the address of a run's page, relative to MLflow's pages."""
+    return f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def run_url(run_id: str) -> str:
+    """Return the address of a run's page; empty if MLflow has no pages, see `pages_url`."""
+    return f"{pages_url()}/{run_path(run_id)}" if pages_url() else ""
 
 
 def workspace_id(workspace: WorkspaceFolder) -> str:
@@ -260,7 +278,7 @@ def _open_parent(workspace: WorkspaceFolder, title: str) -> str:
             return launched.info.run_id
     run = client.create_run(_experiment_id(workspace.name), run_name=title, tags=_origin_tags(workspace))
     if launched:
-        note = f"The results are in experiment **{workspace.name}**, run **{title}** (`{run.info.run_id}`)."
+        note = f"The results are in experiment **{workspace.name}**, run [{title}]({run_path(run.info.run_id)})."
         client.set_tag(launched.info.run_id, "mlflow.note.content", note)
     return run.info.run_id
 

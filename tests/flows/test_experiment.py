@@ -46,6 +46,10 @@ def test_the_first_version_is_champion_and_everything_is_in_mlflow(first):
     assert "sounds" in place.client.get_model_version("genre", "1").tags
     assert "mlflow models serve -m models:/genre@champion" in output
     assert f"MLFLOW_TRACKING_URI={place.env['MLFLOW_TRACKING_URI']}" in output
+    assert "  leaderboard  http://127.0.0.1:5000/#/experiments/" in output
+    assert "  champion     http://127.0.0.1:5000/#/models/genre/versions/1" in output
+    assert f"  Prefect run  {place.api_url.removesuffix('/api')}/runs/flow-run/" in output
+    assert output.count("To see it in a browser") == 1
     assert "Traceback" not in output
     runs = {run.info.run_name: run for run in place.runs()}
     parent = next(run for name, run in runs.items() if name.startswith("retrain folder-music"))

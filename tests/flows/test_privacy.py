@@ -62,7 +62,7 @@ def test_a_password_of_mlflow_and_a_report_home_leave_no_command(mlflow_server, 
         code, out, err = finish(start(tmp_path, *command, MLFLOW_TRACKING_URI=uri, **proxies))
     assert code == 0, err[-3000:]
     assert "promoted" in out
-    assert f"MLflow: {mlflow_server.url}/#/experiments/" in out
+    assert f"  champion     {mlflow_server.url}/#/models/genre/versions/1?" in out
     assert "\n  mlflow models serve -m models:/genre@champion" in out
     assert asked == []
     assert not files_with_secret(tmp_path)

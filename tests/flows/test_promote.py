@@ -880,7 +880,7 @@ def render_card(
 def test_the_model_card_is_complete(tables):
     text = render_card(tables)
     for part in (
-        "Model: weighted mean of svm, catboost.",
+        "\n\nModel: weighted mean of svm, catboost.\n",
         "Data: folder-music, 240 clips of 120 recordings (genre 0 80, genre 1 80, genre 2 80); test 240.",
         "macro AUC 0.",
         "95 % intervals",
@@ -904,7 +904,7 @@ def test_the_model_card_names_the_weaknesses(tables):
         for name, table in tables.items()
     }
     text = render_card(poor, precision=0.9, synthetic=True)
-    assert text.startswith(f"**{SYNTHETIC_WARNING}**\n")
+    assert text.split("\n\n")[2] == f"**{SYNTHETIC_WARNING}**"
     assert "- genre 0: only 0% of its clips are recognised" in text
     assert "tested on fewer than 30 clips: genre 0, genre 1, genre 2" in text
     assert "The requested precision could not be reached; this is the highest found." in text
@@ -915,7 +915,10 @@ def test_the_model_card_shows_both_levels_where_tracks_have_several_clips():
     table = disputed_tracks()
     text = render_card({"svm": table, "catboost": table})
     assert "## Scores on 8 test tracks (24 clips) of 8 recordings" in text
-    assert "- per track, the mean over its clips, as served: macro AUC 1.000 [1.000, 1.000], accuracy 1.000" in text
+    first, second, *_ = text.splitlines()[::2]
+    assert first.startswith("**Test scores per track: macro AUC 1.000 [1.000, 1.000], accuracy 1.000 [1.000, 1.000]**")
+    assert second.startswith("Data: folder-music, 24 clips of 8 recordings")
+    assert "- per track, the mean over its clips, as served: macro F1 1.000 [1.000, 1.000], log-loss" in text
     assert "- per clip: macro AUC 0.556" in text and "accuracy 0.333 [0.333, 0.333]" in text
     assert "| genre | tracks | AUC |" in text and "| a | 4 | 1.000 [1.000, 1.000] | 100% | 100% |  |" in text
     assert "learnt on 8 tracks (24 clips) that no member was fitted on" in text

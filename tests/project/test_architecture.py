@@ -114,9 +114,9 @@ RULES = {
         ),
     ),
     # and what the picture of the layers adds
-    "flows and serving: neither imports the other; only serving/deploy uses tracking": (
+    "flows and serving: neither imports the other; only serving/deploy and serving/description use tracking": (
         Rule(("flows",), ("serving",)),
-        Rule(("serving",), ("tracking",), exempt=("serving.deploy",)),
+        Rule(("serving",), ("tracking",), exempt=("serving.deploy", "serving.description")),
         Rule(("serving",), ("yt_dlp",)),
     ),
 }
