@@ -29,7 +29,7 @@ REFUSED = {
     "retrain --dataset folder": "needs -P source=PATH",
     "retrain --dataset folder --source /nowhere": "there is no /nowhere; -P source= takes a folder",
     "retrain --dataset folder --source loose": "none in a sub-folder; put them into one sub-folder per genre",
-    "retrain --dataset folder --source labels.csv": "lacks the column path and genre",
+    "retrain --dataset folder --source labels.csv": "lacks the column genre and path",
     "retrain --source /nowhere": "there is no /nowhere; give a folder of music",
     "retrain --source labels.csv": "labels.csv is no table that can be trained on",
     "retrain --model nope": "unknown model 'nope'",
