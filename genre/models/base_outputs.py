@@ -28,13 +28,17 @@ class BaseOutputs:
         Outputs in files.
     file, row : np.ndarray [shape=(n,), dtype=int]
         Position of each clip's output: the array in `stored`, and its row.
+    output_shape : tuple of int
+        Shape of one output.
     """
 
-    def __init__(self, stored: list[np.ndarray], file: np.ndarray, row: np.ndarray) -> None:
+    def __init__(
+        self, stored: list[np.ndarray], file: np.ndarray, row: np.ndarray, output_shape: tuple[int, ...]
+    ) -> None:
         self.stored = stored
         self.file = file
         self.row = row
-        self.shape = (len(row), *stored[0].shape[1:])
+        self.shape = (len(row), *output_shape)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -58,7 +62,7 @@ def load_base_outputs(
     body : keras.Model
         Network on spectrograms.
     X : array-like [shape=(n, n_mels, n_frames), dtype=uint8]
-        Spectrograms, at least one.
+        Spectrograms.
     directory : Path
         Folder of the files, of which at most `MAX_FILES` are kept.
     settings : list of str
@@ -88,11 +92,11 @@ def load_base_outputs(
         )
     files = _open_files(directory, network)
     places = _locate_clips(files)
-    file, row = np.array([places[key] for key in keys]).T
+    file, row = np.array([places[key] for key in keys], dtype=int).reshape(-1, 2).T
     for number in np.unique(file):
         list(files)[number].touch()
     _remove_old_files(directory)
-    return BaseOutputs([rows["output"] for rows in files.values()], file, row)
+    return BaseOutputs([rows["output"] for rows in files.values()], file, row, body.output.shape[1:])
 
 
 def _hash_clip(clip: np.ndarray) -> bytes:

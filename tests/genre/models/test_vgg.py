@@ -177,6 +177,7 @@ def test_only_clips_that_are_new_go_through_the_base(doubled, tmp_path):
 
     network, given = doubled
     X = toy(n=20).X_train
+    assert load_base_outputs(network, X[:0], tmp_path, [], batch_size=8).shape == (0, 24, 40)
     load_base_outputs(network, X[:12], tmp_path, [], batch_size=8)
     assert [len(batch) for batch in given] == [8, 4]
     # A fold: some of these in another order, one of them twice, and two new ones.
