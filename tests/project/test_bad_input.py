@@ -155,7 +155,7 @@ REFUSED = [
     ),
     ("empty-folder", "build --dataset folder --source {0}/empty", ["no audio", "{0}/empty", "sub-folder per genre"]),
     ("one-genre", "build --dataset folder --source {0}/one_genre", ["only one genre", "low", "at least two"]),
-    ("too-few", "build --dataset folder --source {0}/two_tracks", ["high has 2, low has 2", "at least 3"]),
+    ("too-few", "build --dataset folder --source {0}/two_tracks", ["high 2, low 2", "3 or more"]),
     ("undecodable", "build --dataset folder --source {0}/text", ["none of 6 clips", ".wav"]),
     ("folder-of-a-file", "build --dataset folder --source {0}/song.wav", ["{0}/song.wav", "CSV"]),
     ("csv-without-path", "build --dataset folder --source {0}/no_path.csv", ["lacks the column path", "file, genre"]),
