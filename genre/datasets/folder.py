@@ -100,7 +100,7 @@ def check_listing(source: Path) -> None:
     tracks = find_tracks(source, left_out) if source.is_dir() else _read_csv(source)
     recordings = {(track["genre"], track["recording"]) for track in tracks}
     counts = Counter(genre for genre, _ in recordings)
-    listed = ", ".join(f"{genre} {n}" for genre, n in sorted(counts.items(), key=lambda item: -item[1]))
+    listed = ", ".join(f"{genre} {n}" for genre, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     if len(counts) < 2:
         raise DataError(f"only one genre in {source}: {listed}; a classifier needs at least two{left_out.to_clause()}")
     if min(counts.values()) < len(SPLITS):
