@@ -1,4 +1,4 @@
-"""Which data set a path is the source of, by what is there."""
+"""Recognition of the data set that a path is the source of, by what is there."""
 
 import csv
 import gzip
