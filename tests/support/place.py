@@ -52,7 +52,7 @@ class Place:
     def run(self, flow: str, *arguments: str) -> str:
         """Run a flow to its end; return its output."""
         process = self.start(flow, *arguments)
-        output, _ = process.communicate(timeout=400)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
         return output
 
