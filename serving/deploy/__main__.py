@@ -26,6 +26,9 @@ from serving.deploy.release import Release, download_release
 from serving.deploy.run_folder import RunFolder
 from tracking import registry, runs, store
 
+#: Seconds that an end waits for a version that is being downloaded. What is left then, the next start removes.
+LONGEST_DOWNLOAD_S = 20.0
+
 
 def watch_alias(
     name: str,
@@ -35,16 +38,17 @@ def watch_alias(
     releases: SimpleQueue[Release],
     any_code: bool,
     in_use: Callable[[], Iterable[Release]],
+    ending: threading.Event,
 ) -> None:
     """Download every version that an alias comes to point to, and put it into `releases`.
 
     One with code that is not accepted is left out unless `any_code` is set, see `genre.safety.model_code`. Files of
-    versions `in_use` that have been removed are downloaded again. Never returns: it is run in a thread. While MLflow
-    does not answer, nothing happens but one line in the log.
+    versions `in_use` that have been removed are downloaded again. Run in a thread, it returns once `ending` is set and
+    what is being downloaded is there. While MLflow does not answer, nothing happens but one line in the log.
     """
     problems = ProblemLog()
     uri = last_version = ""
-    while True:
+    while not ending.is_set():
         with problems.attempt(f"get {name}@{alias} from MLflow"), runs.short_timeouts():
             uri = uri or runs.connect()
             version = registry.find_version_by_alias(name, alias)
@@ -58,7 +62,7 @@ def watch_alias(
         for used in in_use():
             with problems.attempt(f"download version {used.version} again"), runs.short_timeouts():
                 _restore(used)
-        time.sleep(every_s)
+        ending.wait(every_s)
 
 
 def _download(name: str, version: str, folder: Path, any_code: bool) -> Release | None:
@@ -102,8 +106,10 @@ def deploy(
         releases = SimpleQueue[Release]()
         deployment = Deployment(name, proxy, folder, workers)
         # in a thread of its own: MLflow may be slow or away, and the servers must be looked after all the same
-        arguments = (name, alias, folder.path, every_s, releases, any_code, deployment.releases)
-        threading.Thread(target=watch_alias, args=arguments, daemon=True).start()
+        ending = threading.Event()
+        arguments = (name, alias, folder.path, every_s, releases, any_code, deployment.releases, ending)
+        watcher = threading.Thread(target=watch_alias, args=arguments, daemon=True)
+        watcher.start()
         log_event(f"serving {name}@{alias} at http://{format_address(host, port)}")
         try:
             while True:
@@ -114,8 +120,10 @@ def deploy(
         except KeyboardInterrupt:
             log_event("stopping; open requests are finished first")
         finally:
+            ending.set()
             proxy.stop()
             deployment.stop()
+            watcher.join(LONGEST_DOWNLOAD_S)  # or it would write into the folder while that is removed
 
 
 def main() -> None:
