@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -30,7 +29,7 @@ class ModelDescription:
     pretrained : bool
         Whether it was trained elsewhere.
     genres : tuple of str
-        Genres that it tells apart.
+        Genres that it distinguishes.
     card : str
         Model card, in Markdown.
     page : str
@@ -78,7 +77,8 @@ def _find_version(served: str) -> ModelVersion | None:
     name, _, number = served.rpartition("/")
     try:
         uri = store.store_uri()
-        if store.database_folder(uri) and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would create it
+        database = store.database_path(uri)
+        if database and not database.exists():  # MLflow would create it
             return None
         with runs.short_timeouts():
             runs.connect()

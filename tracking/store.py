@@ -71,8 +71,14 @@ def separate_credentials(uri: str) -> str:
 
 def database_folder(uri: str) -> Path | None:
     """Return the folder of an SQLite database from its address; None for any other store."""
+    database = database_path(uri)
+    return database.parent if database else None
+
+
+def database_path(uri: str) -> Path | None:
+    """Return the file of an SQLite database from its address; None for any other store."""
     database = re.fullmatch(r"sqlite:///(.+)", uri)
-    return Path(database[1]).resolve().parent if database else None
+    return Path(database[1]).resolve() if database else None
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:

@@ -29,7 +29,7 @@ class _LogFile(logging.FileHandler):
     """File of log records, which stops nothing when it cannot be written."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Do nothing: on a full disk the flow says what is wrong."""
+        """Do nothing: on a full disk the flow fails by itself, with a sentence."""
 
 
 @contextmanager
@@ -91,5 +91,5 @@ def _quiet_screen() -> None:
 
 
 def _is_for_screen(record: logging.LogRecord) -> bool:
-    """Return whether a record says more than that a run began or ended."""
+    """Return whether a record is about more than the beginning or the end of a run."""
     return not record.getMessage().startswith(_ENGINE_LINES)

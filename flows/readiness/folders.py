@@ -55,12 +55,12 @@ def check_database(uri: str) -> None:
     GenreError
         If the database or its folder cannot be written to.
     """
-    folder = store.database_folder(uri)
-    if folder is None:
+    database = store.database_path(uri)
+    if database is None:
         return
     try:
-        try_writing(folder)  # SQLite keeps a journal beside the database
-        if (database := folder / Path(uri).name).exists():
+        try_writing(database.parent)  # SQLite keeps a journal beside the database
+        if database.exists():
             database.open("ab").close()
     except OSError as error:
         raise GenreError(

@@ -167,7 +167,7 @@ def _mlflow_context() -> ssl.SSLContext:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    """Return a context that accepts any certificate, for a request that tells nothing."""
+    """Return a context that accepts any certificate, for a request without any secret."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -82,16 +82,17 @@ def load_base_outputs(
     """
     network = hashlib.sha256(repr((settings, body.output.shape)).encode()).hexdigest()[:16]
     keys = [_hash_clip(clip) for batch in _batches(X, batch_size) for clip in batch]
-    known = set(_locate_clips(_open_files(directory, network)))
-    missing = {key: position for position, key in enumerate(keys) if key not in known}
+    files = _open_files(directory, network)
+    places = _locate_clips(files)
+    missing = {key: position for position, key in enumerate(keys) if key not in places}
     if missing:
         name = hashlib.sha256(b"".join(missing)).hexdigest()[:16]
         write_atomically(
             directory / f"outputs-{network}-{name}.npy",
             lambda path: _write_outputs(path, body, X, missing, batch_size),
         )
-    files = _open_files(directory, network)
-    places = _locate_clips(files)
+        files = _open_files(directory, network)
+        places = _locate_clips(files)
     file, row = np.array([places[key] for key in keys], dtype=int).reshape(-1, 2).T
     for number in np.unique(file):
         list(files)[number].touch()
