@@ -3,15 +3,14 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.support.forward_proxy import PROXY_VARIABLES, forward_proxy
+from tests.support.odd_servers import answering
 from tests.support.project import ROOT
 
 #: Word in each password and signature of these tests, which must be found nowhere.
@@ -91,19 +90,8 @@ def test_a_server_that_goes_away_amid_a_run_reveals_no_password(mlflow_server, t
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
     """Address of a server that has nothing."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with answering(404) as (url, _):
+        yield url
 
 
 def test_the_signature_of_a_source_is_neither_shown_nor_stored(refusing_server, tmp_path):
