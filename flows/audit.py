@@ -6,6 +6,7 @@ from flows.cli import main
 if __name__ == "__main__":  # above the other imports, so that mistakes are answered before these take seconds
     main(__file__, checks.check_audit)
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from flows.parameters import (
     VariantName,
     current_settings,
 )
+from flows.reports.links import publish_links
 from flows.reports.tables import publish_table
 from genre import datasets, ensemble
 from genre.files import write_atomically
@@ -62,7 +64,8 @@ def audit_dataset(
     checks.check_audit(settings)
     names = [name.strip() for name in dict.fromkeys(model.split(","))]
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings) as run_id:
+    publish = partial(publish_links, figure="leaks")
+    with workspace.lock(), runs.experiment_run(workspace, f"audit {workspace.dataset_id}", settings, publish) as run_id:
         material = load_material(dataset, source, variant)
         X = contents.load_features(material.clips, workspace.store_dir(material.config))
         leakage = measure_leakage(material, run_id, names[0], X, seed)

@@ -24,6 +24,7 @@ from flows.parameters import (
     Seed,
     current_settings,
 )
+from flows.reports.links import publish_links
 from flows.reports.tables import publish_table
 from flows.trials import run_trial
 from genre import ensemble, evaluate
@@ -72,7 +73,8 @@ def reproduce_paper(
     checks.check_paper(settings)
     names = published_models.check_names(dict.fromkeys(name.strip() for name in model.split(",")))
     workspace = Workspace("paper")
-    with workspace.lock(), runs.experiment_run(workspace, "paper", settings) as run_id:
+    publish = partial(publish_links, figure="table_2")
+    with workspace.lock(), runs.experiment_run(workspace, "paper", settings, publish) as run_id:
         published_tables = load_published_probabilities(run_id, workspace, probabilities) if probabilities else {}
         trained_tables = train_variants(run_id, workspace, source, published_tables, names, seed) if source else {}
         return publish_comparison(run_id, published_tables, trained_tables)

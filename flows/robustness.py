@@ -8,6 +8,7 @@ if __name__ == "__main__":  # above the other imports, so that mistakes are answ
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from flows.parameters import (
     VersionName,
     current_settings,
 )
+from flows.reports.links import publish_links
 from flows.reports.tables import publish_table
 from genre import datasets
 from genre.audio import decoding
@@ -69,7 +71,8 @@ def measure_robustness(
     checks.check_robustness(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
-    with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings) as run_id:
+    publish = partial(publish_links, figure="robustness")
+    with workspace.lock(), runs.experiment_run(workspace, f"robustness {version}", settings, publish) as run_id:
         candidate = aliases.resolve_version(registry_name, version, any_code=any_code)
         _check_genres(candidate, workspace)
         clips = _sample_clips(training_clips(workspace), n_clips, seed)

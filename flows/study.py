@@ -27,6 +27,7 @@ from flows.parameters import (
     VariantName,
     current_settings,
 )
+from flows.reports.links import publish_links
 from flows.reports.tables import publish_table
 from flows.trials import Fit, run_trial
 from genre import datasets, evaluate, models
@@ -62,7 +63,8 @@ def study(
     checks.check_study(settings)
     hyperparameters = resolve_hyperparameters([model], params, seed, variant=variant)[model]
     workspace = Workspace(datasets.dataset_id(dataset, source))
-    with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings) as run_id:
+    publish = partial(publish_links, figure="study")
+    with workspace.lock(), runs.experiment_run(workspace, f"study {model}", settings, publish) as run_id:
         material = load_material(dataset, source, variant)
         log_material(run_id, material)
         inputs = models.select_inputs(model, variant, has_audio=material.has_audio)

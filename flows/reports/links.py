@@ -15,8 +15,8 @@ from tracking.store import DEFAULT_URI
 PORT = 5000
 
 
-def publish_links(run_id: str, registry_name: str = "") -> str:
-    """Put links to the leaderboard, the champion and the Prefect run first in a run's description.
+def publish_links(run_id: str, registry_name: str = "", figure: str = "") -> str:
+    """Put links to the leaderboard, the champion, a figure and the Prefect run first in a run's description.
 
     Parameters
     ----------
@@ -24,13 +24,15 @@ def publish_links(run_id: str, registry_name: str = "") -> str:
         Run of the flow, whose description is final.
     registry_name : str
         Registered model whose champion is linked; empty for none.
+    figure : str
+        Name of a figure of the run that is linked; empty for none.
 
     Returns
     -------
     str
         The same addresses, and that of the run, as lines for the terminal.
     """
-    pages = _find_pages(run_id, registry_name)
+    pages = _find_pages(run_id, registry_name, figure)
     links = " · ".join(f"[{title}]({address})" for title, address in pages.items())
     client = MlflowClient()
     note = client.get_run(run_id).data.tags.get("mlflow.note.content", "")
@@ -38,13 +40,14 @@ def publish_links(run_id: str, registry_name: str = "") -> str:
     return _format_addresses(pages | {"this run": runs.run_path(run_id)})
 
 
-def _find_pages(run_id: str, registry_name: str) -> dict[str, str]:
+def _find_pages(run_id: str, registry_name: str, figure: str) -> dict[str, str]:
     """Return the pages that there are by their titles; those of MLflow are relative, and so right on every host."""
     champion = registry.find_version_by_alias(registry_name, "champion") if registry_name else None
     flow_run_id = flow_run.id
     pages = {
         "leaderboard": experiment_page.leaderboard_path(run_id),
         "champion": experiment_page.version_path(champion.name, champion.version) if champion else "",
+        "figure": f"{runs.run_path(run_id)}/artifacts/figures/{figure}.png" if figure else "",
         "Prefect run": hide_secrets((url_for("flow-run", flow_run_id) if flow_run_id else None) or ""),
     }
     return {title: address for title, address in pages.items() if address}

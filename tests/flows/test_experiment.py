@@ -114,6 +114,7 @@ def test_the_champion_gets_a_robustness_card(first):
     version = place.client.get_model_version_by_alias("genre", "champion")
     assert version.tags["robustness"].startswith("macro AUC ")
     assert [f.path for f in place.client.list_artifacts(run.info.run_id, "figures")] == ["figures/robustness.png"]
+    assert f"/runs/{run.info.run_id}/artifacts/figures/robustness.png\n" in output
 
 
 @pytest.mark.slow

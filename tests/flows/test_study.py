@@ -68,6 +68,14 @@ def files_of(run: Run, folder: str) -> set[str]:
     return {Path(f.path).name for f in MlflowClient().list_artifacts(run.info.run_id, folder)}
 
 
+def linked_figure(run: Run) -> str:
+    """Return the file name of the figure that a run's description links, which must be there."""
+    (path,) = re.findall(
+        rf"\[figure\]\(\S+/runs/{run.info.run_id}/artifacts/(\S+)\)", run.data.tags["mlflow.note.content"]
+    )
+    return Path(MlflowClient().download_artifacts(run.info.run_id, path)).name
+
+
 def test_build_makes_duplicates_one_recording(source: str):
     workspace = Workspace(dataset_id("folder", source))
     clips = workspace.read_clips().set_index("clip_id")
@@ -103,7 +111,7 @@ def test_study_compares_its_ablations_with_the_published_ones(source: str):
     assert table["published_macro_auc"].dropna().tolist() == [0.865, 0.731, 0.857, 0.803, 0.837, 0.845]
     assert table["macro_auc"].to_dict() == pytest.approx(scores)
     figures = {"study.png", "shap.png", "importances.png", "permutation_by_feature.png", "permutation_by_family.png"}
-    assert figures <= files_of(parent, "figures")
+    assert figures <= files_of(parent, "figures") and linked_figure(parent) == "study.png"
     assert set(table_of(parent, "shap")) == {"feature", "high", "low"}
     assert len(table_of(parent, "permutation_by_feature")) == 50 + 71  # patterns of the modulations
     assert set(table_of(parent, "permutation_by_column")["feature"]) > {"tempo", "modulations"}
@@ -122,6 +130,7 @@ def test_audit_reports_leaks_and_writes_the_page(source: str):
     workspace = Workspace(dataset_id("folder", source))
     (run,) = runs(workspace.dataset_id, "audit")
     assert "(0 exactly, 1 under two genres)" in run.data.tags["mlflow.note.content"]
+    assert linked_figure(run) == "leaks.png"
     assert table_of(run, "leaks")["split"].tolist() == ["honest", "naive", "gap"]
     audited = table_of(run, "label_audit")
     assert len(audited) == 13 and "path" not in audited
@@ -168,9 +177,8 @@ def test_paper_prints_its_table_and_ours(published: tuple[Path, Path], capsys: p
     assert (
         table.loc[("logistic_regression", "corrected"), ["p_against_published", "p_against_paper"]].between(0, 1).all()
     )
-    assert {"table_2.png", "roc.png", "roc_published.png", "confusion_matrix_ensemble_published.png"} <= files_of(
-        run, "figures"
-    )
+    figures = {"roc.png", "roc_published.png", "confusion_matrix_ensemble_published.png"}
+    assert figures <= files_of(run, "figures") and linked_figure(run) == "table_2.png"
     trial = runs("paper", "logistic_regression, corrected")[0]
     tests = pd.read_csv(MlflowClient().download_artifacts(trial.info.run_id, "tables/probabilities.csv"))
     assert set(tests.loc[tests["split"] == "test", "clip_id"]) == set(np.load(published[1])["file_name"])

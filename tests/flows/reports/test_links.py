@@ -67,6 +67,13 @@ def test_what_there_is_not_has_no_address(tmp_path):
     assert [line.split()[0] for line in lines] == ["To", "this"]
 
 
+def test_a_figure_of_the_run_is_linked(tmp_path):
+    run_id = make_run(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    page = f"#/experiments/1/runs/{run_id}/artifacts/figures/study.png"
+    assert f"\n  figure       http://127.0.0.1:5000/{page}\n" in publish_links(run_id, figure="study")
+    assert f" · [figure]({page})\n" in MlflowClient().get_run(run_id).data.tags["mlflow.note.content"]
+
+
 def test_a_servers_pages_open_in_a_browser_and_its_password_is_not_shown(tmp_path: Path, mlflow_server: MlflowServer):
     uri = f"http://listener:kingfisher@127.0.0.1:{mlflow_server.port}"
     run_id = make_run(mlflow_server.url, tmp_path)
