@@ -41,6 +41,8 @@ REFERENCE = "svm and catboost, the paper's settings"
 
 #: Row of the table to a model, its variant and its inputs.
 FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "logistic_regression, the paper's settings": ("logistic_regression", "paper", ("features",)),
+    "random_forest, the paper's settings": ("random_forest", "paper", ("features",)),
     "svm, the paper's settings": ("svm", "paper", ("features",)),
     "catboost, the paper's settings": ("catboost", "paper", ("features",)),
     "svm, features": ("svm", "corrected", ("features",)),
