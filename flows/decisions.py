@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import mlflow
 
+from flows.reports.tables import is_subflow
 from genre.errors import hide_secrets
 from tracking import registry
 
@@ -38,6 +39,11 @@ class PromotionDecision:
 
     outcome: PromotionOutcome
     sentence: str
+
+
+def print_decision(decision: PromotionDecision, name: str) -> None:
+    """Print a decision and, unless another flow goes on after it, how to use the champion."""
+    print("\n\n".join([decision.sentence, *([] if is_subflow() else [next_command(name)])]), flush=True)
 
 
 def next_command(name: str) -> str:

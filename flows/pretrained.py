@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from prefect import flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.decisions import PromotionDecision, PromotionOutcome, next_command
+from flows.decisions import PromotionDecision, PromotionOutcome, print_decision
 from flows.parameters import RegistryName, WeightsPath, current_settings
 from flows.reports.links import publish_links
 from genre import models
@@ -60,7 +60,7 @@ def pretrained(weights: WeightsPath = "", registry_name: RegistryName = "genre")
     with workspace.lock(), runs.experiment_run(workspace, DATA_SET, settings, publish) as run_id:
         decision = register_pretrained(workspace, find_weights(weights), registry_name, run_id)
         runs.set_tags(run_id, {"decision": decision.sentence})
-        print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)
+        print_decision(decision, registry_name)
     return decision
 
 
@@ -94,7 +94,6 @@ def register_pretrained(workspace: Workspace, weights: Path, name: str, parent: 
     remark = f"over version {champion.version}, which was not trained on music of yours" if champion else ""
     text = f"promoted {remark}".strip()
     MlflowClient().set_model_version_tag(name, version.version, "decision", text)
-    get_run_logger().info("version %s of %s: %s", version.version, name, text)
     return PromotionDecision(PromotionOutcome.PROMOTED, f"version {version.version} of {name}: {text}")
 
 

@@ -20,7 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.decisions import PromotionDecision, PromotionOutcome, next_command
+from flows.decisions import PromotionDecision, PromotionOutcome, print_decision
 from flows.material import Material, load_material
 from flows.parameters import (
     TARGET_PRECISION,
@@ -128,7 +128,7 @@ def promote(
         combined = {} if label in candidates else {label: chosen.table}  # an ensemble of one is its model
         publish_leaderboard(run_id, material, candidates, outcomes, combined)
         runs.set_tags(run_id, {"decision": decision.sentence})
-        print(f"{decision.sentence}\n\n{next_command(registry_name)}", flush=True)
+        print_decision(decision, registry_name)
     return decision
 
 
@@ -256,7 +256,6 @@ def _apply_verdict(
         outcome = PromotionOutcome.REFUSED
         text = aliases.refuse_version(name, version, champion, verdict.reasons)
     MlflowClient().set_model_version_tag(name, version.version, "decision", text)
-    get_run_logger().info("version %s of %s: %s", version.version, name, text)
     return PromotionDecision(outcome, f"version {version.version} of {name}: {text}")
 
 

@@ -19,7 +19,7 @@ from prefect.states import Completed
 from flows import drift
 from flows.acquire import acquire, last_arguments
 from flows.build import build
-from flows.decisions import PromotionDecision, PromotionOutcome
+from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.material import training_clips
 from flows.parameters import (
     FAST,
@@ -159,6 +159,7 @@ def retrain(
                 decision, sentence=decision.sentence + register_pretrained(weights, registry_name)
             )
         report_outcome(registry_name, before, decision, run_id)
+        print(f"\n{next_command(registry_name)}", flush=True)
     return Completed(name=decision.outcome.value, message=decision.sentence)
 
 
@@ -206,6 +207,7 @@ def reason_to_skip(
     )
     if shift.is_shifted:
         reason += f"; the music being classified has drifted, but there are no new clips to train on ({shift.sentence})"
+    get_run_logger().info("nothing trained: %s", reason)
     return RetrainingDecision(RetrainingOutcome.SKIPPED, f"nothing trained: {reason}")
 
 
@@ -230,4 +232,3 @@ def report_outcome(name: str, before: ModelVersion | None, decision: RetrainingD
     tables.publish_retraining(name, before, after, outcome, decision.sentence, run_id)
     if decision.outcome in JUDGED:
         drift.emit_model_event(f"retrain.{outcome.lower()}", name, decision.sentence)
-    get_run_logger().info("%s", decision.sentence)

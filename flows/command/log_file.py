@@ -91,5 +91,6 @@ def _quiet_screen() -> None:
 
 
 def _is_for_screen(record: logging.LogRecord) -> bool:
-    """Return whether a record is about more than the beginning or the end of a run."""
-    return not record.getMessage().startswith(_ENGINE_LINES)
+    """Return whether a record is about more than the beginning or the good end of a run."""
+    message = record.getMessage()
+    return not message.startswith(_ENGINE_LINES) and not message.endswith(", type=COMPLETED)")  # a state with a name

@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.material import Material
 from flows.reports import tables
+from flows.reports.tables import is_subflow
 from genre import evaluate
 from genre.files import read_json, read_or_make_table
 from genre.plots import training
@@ -99,6 +100,8 @@ def publish_leaderboard(
 ) -> None:
     """Print the leaderboard, log it to the experiment's run, and log each model's comparison with the first to its run.
 
+    That of a training which another flow goes on from is not printed: that flow prints its own.
+
     Parameters
     ----------
     run_id : str
@@ -110,8 +113,9 @@ def publish_leaderboard(
     outcomes : mapping of str to ModelOutcome
         Every model, and the ensemble if any, to its outcome.
     ensemble : mapping of str to pd.DataFrame, optional
-        Name of an ensemble to its probability table.
+        Name of an ensemble to its probability table; None if none has been chosen.
     """
+    is_shown = ensemble is not None or not is_subflow()
     ensemble = ensemble or {}
     probabilities = {name: pd.read_parquet(folder / "probabilities.parquet") for name, folder in folders.items()}
     probabilities |= ensemble
@@ -131,7 +135,8 @@ def publish_leaderboard(
         note += f" {TRACK_NOTE}"
     log_leaderboard(run_id, material.workspace, board, scored, note)
     results.log_table(run_id, pairs, "comparisons")
-    print(f"\n{to_text(board)}\n", flush=True)
+    if is_shown:
+        print(f"\n{to_text(board)}\n", flush=True)
 
 
 def compare_models(workspace: Workspace, test: Mapping[str, pd.DataFrame], level: Level) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
 
 from tracking import results, runs
 
@@ -29,6 +30,12 @@ def publish_table(run_id: str, table: pd.DataFrame, name: str, note: str) -> Non
     MlflowClient().set_tag(run_id, "mlflow.note.content", "\n\n".join(part for part in parts if part))
     create_table_artifact(key=name, table={str(c): shown[c].tolist() for c in shown}, description=note)
     print(f"\n{note}\n\n{shown.to_string(index=False)}\n", flush=True)
+
+
+def is_subflow() -> bool:
+    """Return whether the current flow is a step of another one."""
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.parent_task_run_id)
 
 
 def publish_retraining(

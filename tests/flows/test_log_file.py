@@ -16,6 +16,7 @@ LOG = """
 import logging, sys
 import mlflow
 from prefect import flow, get_run_logger, task
+from prefect.states import Completed
 from flows.command.log_file import command_log
 from flows.command.running import run_flow
 from flows.command.temporary_server import start_unless_named
@@ -29,6 +30,7 @@ def work():
     count()
     logging.getLogger("mlflow.pyfunc").info("validating")
     logging.getLogger("mlflow.pyfunc").warning("no signature")
+    return Completed(name="Promoted", message="better")
 
 with command_log("work", verbose={verbose}):
     run_flow(work, {{}}, start_unless_named())
@@ -51,7 +53,7 @@ def test_the_screen_shows_what_the_flow_says_and_the_file_everything(tmp_path: P
     screen, file = run(tmp_path, verbose=False)
     shown = [line for line in screen.splitlines() if "three files" in line or "no signature" in line]
     assert len(shown) == 2 and len(screen.splitlines()) == 3, screen
-    for text in ("Beginning flow run", "three files", "validating", "no signature", "Finished in state Completed"):
+    for text in ("Beginning flow run", "three files", "validating", "no signature", "Finished in state Promoted"):
         assert text in file
     screen, _ = run(tmp_path, verbose=True)
     assert "Beginning flow run" in screen and "validating" in screen

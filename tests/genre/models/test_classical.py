@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 
 from genre import models
 from genre.errors import DataError, TrainingError, UsageError
-from genre.models import classical
+from genre.models import classical, vgg
 from tests.support.project import ROOT
 
 
@@ -45,8 +45,16 @@ def test_the_variant_paper_has_the_hyper_parameters_of_the_paper():
     assert models.check_params("svm", {"C": 3.0}) == models.default_params("svm") | {"C": 3.0}
 
 
+@pytest.mark.parametrize("name", ["vgg16_transfer", "vgg16_fine_tune", "vgg16_paper", "vgg16_scratch", "feed_forward"])
+def test_the_variant_paper_has_the_published_settings_of_networks(name):
+    published = models.default_params(name, "paper")
+    expected = {"preprocessing": "paper", "colours": "jet", "image_size": 216, "learning_rate": 1e-5, "batch_size": 32}
+    assert published.items() >= (expected | {"epochs": 10, "units": 512, "dropout": 0.3, "l2": 0.001}).items()
+    assert published.get("head_learning_rate", 1e-5) == 1e-5
+
+
 def test_only_hyper_parameters_that_exist_differ_in_the_paper():
-    for name, params in classical.PAPER_PARAMS.items():
+    for name, params in (classical.PAPER_PARAMS | vgg.PAPER_PARAMS).items():
         defaults = models.default_params(name)
         assert models.check_params(name, params) == defaults | params != defaults
 
