@@ -32,6 +32,9 @@ from genre.models import TrainingData, devices, keras_training, vgg_layers
 from genre.models.base_outputs import load_base_outputs
 
 EPOCHS = 10
+
+#: Width and height of the images, the paper's.
+SIZE = 216
 GENRES = [f"genre {i}" for i in range(7)]
 
 #: Epochs with the base that are run, in addition to one that is not counted.
@@ -62,7 +65,7 @@ def label_clips(X: Any, X_validation: Any) -> TrainingData:
 
 def make_training(data: TrainingData, precision: str, folder: Path) -> vgg_layers.NetworkTraining:
     """Return the training of `vgg16_transfer`, with a random base and no dropout."""
-    hp = models.check_params("vgg16_transfer", {"precision": precision, "dropout": 0.0})
+    hp = models.check_params("vgg16_transfer", {"precision": precision, "dropout": 0.0, "image_size": SIZE})
     return vgg_layers.NetworkTraining("vgg16_transfer", data, 0, folder, hp, "none", (hp["units"],))
 
 
@@ -162,7 +165,7 @@ def main(clips: int = 200, precision: str = "float32", many: int = 2_000) -> Non
     with TemporaryDirectory() as folder:
         data = label_clips(S[:clips], S[clips:])
         training = make_training(data, precision, Path(folder))
-        print(f"\nVGG-16 at 216 x 216, {training.policy}, one core: {measure.describe_cpu()}")
+        print(f"\nVGG-16 at {SIZE} x {SIZE}, {training.policy}, one core: {measure.describe_cpu()}")
         report(measure_methods(data, training, Path(folder), many), clips, n_validation, many)
 
 

@@ -1,0 +1,71 @@
+"""Epochs of the networks with the memory settings of a training's process, against glibc's own.
+
+By default glibc gives every large array back to the system as soon as it is freed, and the system clears the pages of
+the next one: a step of a network frees and asks for gigabytes. Each round trains every network twice, in processes of
+their own, without and with `genre.training.process.MALLOC_ENV`; epochs after the first, which compiles, are compared.
+Random clips.
+
+    python -m benchmarks.speed.training_memory                       # ten minutes
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from benchmarks._shared import measure
+from genre.training.process import MALLOC_ENV
+
+#: Network to its hyper-parameters other than the defaults, and its number of clips.
+NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
+    "vgg16_scratch": ({"image_size": 64, "batch_size": 8, "epochs": 4}, 64),
+    "mel_cnn": ({"epochs": 5}, 256),
+}
+
+#: Trains a network on random clips, and prints the seconds of each epoch but the first and the process's peak memory.
+TRAIN = """
+import json, resource, sys, tempfile
+import numpy as np
+from genre import models
+name, params, n = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+rng = np.random.default_rng(0)
+X = rng.integers(0, 256, (n + 16, 96, 431), dtype=np.uint8)
+y = np.arange(len(X)) % 4
+data = models.TrainingData(list("abcd"), X[:n], y[:n], np.arange(n).astype(str), X[n:], y[n:])
+seconds = []
+with tempfile.TemporaryDirectory() as folder:
+    models.train_model(name, data, params, 0, folder, lambda epoch, metrics: seconds.append(metrics["seconds"]))
+print(json.dumps([seconds[1:], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def time_epoch(name: str, settings: dict[str, str]) -> tuple[float, float]:
+    """Return the median seconds of an epoch, by the clock, and the peak memory, MB."""
+    params, n_clips = NETWORKS[name]
+    environment = {key: value for key, value in os.environ.items() if key not in MALLOC_ENV} | settings
+    command = [sys.executable, "-c", TRAIN, name, json.dumps(params), str(n_clips)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
+    return float(np.median(seconds)), peak_mb
+
+
+def main(rounds: int = 3) -> None:
+    """Measure and print the ratio of each network, its range, and the memory."""
+    print(f"\n{measure.describe_cpu()}, {rounds} rounds")
+    for name in NETWORKS:
+        rows = pd.DataFrame([[*time_epoch(name, {}), *time_epoch(name, MALLOC_ENV)] for _ in range(rounds)])
+        ratio = rows[0] / rows[2]
+        print(
+            f"{name}: {rows[0].median():.2f} s per epoch by default, {rows[2].median():.2f} s with the settings; "
+            f"{ratio.median():.2f} times as fast ({ratio.min():.2f} to {ratio.max():.2f}); "
+            f"{rows[1].median():.0f} and {rows[3].median():.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
