@@ -43,7 +43,8 @@ class PromotionDecision:
 
 def print_decision(decision: PromotionDecision, name: str) -> None:
     """Print a decision and, unless another flow goes on after it, how to use the champion."""
-    print("\n\n".join([decision.sentence, *([] if is_subflow() else [next_command(name)])]), flush=True)
+    advice = "" if is_subflow() else f"\n\n{next_command(name)}"
+    print(f"{decision.sentence}{advice}", flush=True)
 
 
 def next_command(name: str) -> str:

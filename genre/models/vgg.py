@@ -34,7 +34,7 @@ class NetworkParams:
     preprocessing : {"imagenet", "paper"}
         Scale of the image: what ImageNet's weights were trained on (BGR in 0 .. 255 less the channel means), or the
         published code's RGB in 0 .. 1, in which a whole image spans one of the grey levels that those weights know.
-        The second is the better one all the same, see `benchmarks.quality.vgg16`.
+        Under a frozen base the second is the better one all the same, see `benchmarks.quality.vgg16`.
     colours : {"jet", "grey"}
         How an image shows the log-mel spectrogram: in the colours of the published figures, or as the same grey level
         in all three channels.
