@@ -204,12 +204,12 @@ def recognise_renamed(workspace: Workspace, config: AudioConfig, assigned: pd.Da
     clips = usable_clips(workspace)
     if not datasets.get_dataset(clips["dataset"].iloc[0]).has_audio:
         return assigned
-    path = workspace.sounds_path(config)
+    path = workspace.sounds_path(sounds.name_fingerprints(config))
     names = read_table(path, ["recording"])["recording"] if path.exists() else pd.Series(dtype=str)
     new = sounds.first_of_tracks(clips[~clips["recording"].isin(names)])
     if new.empty:
         return assigned
-    fingerprints = sounds.fingerprint_clips(new, workspace.store_dir(config))
+    fingerprints = sounds.fingerprint_clips(new, workspace.store_dir(config), config)
     fingerprints = fingerprints.assign(recording=new["recording"].to_numpy(str))
     known = read_table(path) if path.exists() else fingerprints.head(0)
     write_table(path, pd.concat([known, fingerprints[~fingerprints.index.isin(known.index)]]))

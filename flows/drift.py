@@ -101,7 +101,8 @@ def measure_drift(
     workspace: Workspace, config: AudioConfig, champion: ModelVersion, folder: Path, max_drift: float, run_id: str
 ) -> DriftFinding:
     """Measure the shift of every feature and log the table; send the event ``genre.drift.found`` if any shifted."""
-    predictions = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}", config=config)
+    answered = answer_log.read_log(folder, version=f"{champion.name}/{champion.version}")
+    predictions = answered[answered["config"] == config.fingerprint]
     table = measure_shift(load_reference(workspace, config, champion), predictions)
     shifted = select_shifted(table, max_drift)
     finding = DriftFinding(0, "")
@@ -115,6 +116,8 @@ def measure_drift(
         emit_model_event("drift.found", champion.name, sentence)
     summary = finding.sentence if finding.is_shifted else "none"
     note = f"Drift of version {champion.version} of {champion.name}, {len(predictions)} predictions: {summary}."
+    if n_other := len(answered) - len(predictions):
+        note += f" {n_other} predictions from features of another configuration or version are left out."
     tables.publish_table(run_id, table, "drift", note)
     get_run_logger().log(logging.WARNING if finding.is_shifted else logging.INFO, "%s", note)
     return finding

@@ -133,16 +133,30 @@ def promote(
 
 
 def best_trainings(material: Material) -> dict[str, Path]:
-    """Return the best finished training of each model on the current data, split, configuration and code."""
+    """Return the best finished training of each model on the current data, split, configuration and code.
+
+    A line in the log names the models that were trained on this configuration, but not since the rest has changed.
+    """
     best: dict[str, tuple[tuple[float, bool], Path]] = {}
+    outdated = set[str]()
     for folder in material.workspace.training_dirs():
-        if not read_result(folder) or not _is_current(material, job := read_json(folder / "job.json")):
+        if not read_result(folder):
             continue
+        job = read_json(folder / "job.json")
         name = job["model"]
+        if not _is_current(material, job):
+            outdated |= {name} if job.get("config") == material.config.to_dict() else set()
+            continue
         auc = read_json(folder / "scores.json")["validation_track_macro_auc"]
         rank = (auc, (folder / "out_of_fold.parquet").exists())  # of two equals, the one that was cross-validated
         if name not in best or rank > best[name][0]:
             best[name] = (rank, folder)
+    if never_since := sorted(outdated - set(best)):
+        get_run_logger().warning(
+            "not compared, since the music, its splits or the code have changed after they were trained: %s; train "
+            "them again to compare them",
+            ", ".join(never_since),
+        )
     return {name: folder for name, (_, folder) in sorted(best.items())}
 
 
@@ -229,7 +243,7 @@ def _judge_version(
         error=evaluate.spend_error(n_earlier),
         skip_reason=_reason_to_skip(material, champion, replace=replace),
         lost_champion=None if champion else registry.find_lost_champion(version.name, str(version.version)),
-        sounds=sounds.fingerprint_clips(test_clips, store) if champion else None,
+        sounds=sounds.fingerprint_clips(test_clips, store, material.config) if champion else None,
         computed_here=contents.is_made_here(store),
     )
     for note in verdict.notes:
@@ -360,15 +374,16 @@ def _log_and_register(material: Material, candidate: Candidate, name: str, paren
     scores = evaluate.summarise_scores(table) | _threshold_metrics(candidate)
     results.log_evaluation(run_id, table, scores, {"before calibration": uncalibrated})
     runs.set_tags(run_id, material.tags)
+    learnt_clips = material.clips[material.clips["split"] != "test"]
+    learnt = sounds.fingerprint_clips(learnt_clips, store, material.config)
     tags = material.tags | {
         "genres": json.dumps(material.genres),
         "ensemble_digest": candidate.digest,
         "data_digest": material.data_digest,
         "n_tracks": str(tables.name_tracks(material.clips).nunique()),
-        SOUNDS: store.name,
+        SOUNDS: learnt.attrs["name"],
     }
-    learnt = material.clips[material.clips["split"] != "test"]
-    results.log_sounds(run_id, sounds.fingerprint_clips(learnt, store), store.name)
+    results.log_sounds(run_id, learnt, learnt.attrs["name"])
     model_uri = packaging.log_model(run_id, candidate.spec, candidate.trainings, tags, store)
     remember_installed_code()
     runs.finish_run(run_id)

@@ -72,7 +72,7 @@ def log_prediction(
         _log.warning("a prediction could not be logged in %s: %s", directory, error.strerror or error)
 
 
-def read_log(directory: Path, *, version: str | None = None, config: AudioConfig | None = None) -> pd.DataFrame:
+def read_log(directory: Path, *, version: str | None = None) -> pd.DataFrame:
     """Read the log as a table, the oldest prediction first; truncated lines are counted in a warning.
 
     Parameters
@@ -81,24 +81,22 @@ def read_log(directory: Path, *, version: str | None = None, config: AudioConfig
         Folder of the log; if it does not exist, the log is empty.
     version : str, optional
         Read only the predictions of this model and version, such as ``genre/3``.
-    config : AudioConfig, optional
-        Read only the predictions with features of this configuration.
 
     Returns
     -------
     pd.DataFrame
-        ``time`` (UTC), ``version``, ``config``, ``genre``, ``confidence`` (0..1), and the 97 features, NaN where the
-        model takes no features.
+        ``time`` (UTC), ``version``, ``config`` (`AudioConfig.fingerprint`), ``genre``, ``confidence`` (0..1), and the
+        features, NaN where the model takes none, or there were not as many as now.
     """
     rows = [
         row
         for path in sorted(directory.glob("*.jsonl"))
         for row in _read_rows(path)
-        if version in (None, row["version"]) and (config is None or row["config"] == config.fingerprint)
+        if version in (None, row["version"])
     ]
     values = np.full((len(rows), len(features.FEATURE_NAMES)), np.nan, np.float32)
     for n, row in enumerate(rows):
-        if row["features"] is not None:
+        if len(row["features"] or ()) == values.shape[1]:
             values[n] = row["features"]
     table = pd.DataFrame([{name: row[name] for name in LOG_COLUMNS} for row in rows], columns=list(LOG_COLUMNS))
     table["time"] = pd.to_datetime(table["time"], utc=True, format="ISO8601")
@@ -136,18 +134,15 @@ def _drop_oldest_files(directory: Path) -> None:
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the predictions in one file; those with another number of features are left out."""
+    """Yield the predictions in one file."""
     n_truncated = 0
     lines: list[bytes] = []
     with suppress(FileNotFoundError):  # a server may delete the oldest files at any time
         lines = path.read_bytes().split(b"\n")
     for line in filter(None, lines):
         try:
-            row = json.loads(line)
+            yield json.loads(line)
         except ValueError:
             n_truncated += 1
-            continue
-        if len(row["features"] or features.FEATURE_NAMES) == len(features.FEATURE_NAMES):
-            yield row
     if n_truncated:
         _log.warning("%s: %d truncated lines are left out", path, n_truncated)

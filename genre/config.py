@@ -80,7 +80,11 @@ class AudioConfig:
     @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name the store of this configuration."""
-        text = json.dumps({"features_version": FEATURES_VERSION, **asdict(self)}, sort_keys=True)
+        return self.digest(FEATURES_VERSION)
+
+    def digest(self, version: int) -> str:
+        """Return twelve hexadecimal digits that name this configuration and a version of what is computed by it."""
+        text = json.dumps({"features_version": version, **asdict(self)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:

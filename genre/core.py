@@ -20,7 +20,7 @@ CORE = (
 TRAINING = (
     *("core.py", "training/__init__.py", "training/job.py", "training/process.py"),
     *("store/__init__.py", "store/contents.py", "store/lookup.py", "store/parts.py"),
-    "evaluate",
+    *("evaluate", "workers/__init__.py", "workers/environment.py"),
 )
 
 _PACKAGE = Path(__file__).parent

@@ -6,7 +6,7 @@ tagged, one for weights, and one for servers::
     <data set>/clips.parquet                    all clips, with their status
                splits.parquet                   the split of each recording, as used in training
                dealt.parquet                    all recordings ever assigned to a split; rows are only added
-               sounds/<configuration>.parquet   fingerprint of the first clip of each of their tracks
+               sounds/<name>.parquet            fingerprint of the first clip of each of their tracks
                audio/                           audio that was synthesised or downloaded
                ledger.sqlite                    AudioSet segments, and the state of each download
                chosen.json                      the lists the segments come from, and how they were chosen
@@ -271,9 +271,9 @@ class Workspace(WorkspaceFolder):
         """Replace the table of all recordings ever assigned to a split."""
         write_table(self.directory / "dealt.parquet", assignments)
 
-    def sounds_path(self, config: AudioConfig) -> Path:
-        """File of the fingerprints by which recordings that were assigned are known again."""
-        return self.directory / "sounds" / f"{self.store_dir(config).name}.parquet"
+    def sounds_path(self, name: str) -> Path:
+        """File of the fingerprints of one name by which recordings that were assigned are known again."""
+        return self.directory / "sounds" / f"{name}.parquet"
 
     def _read_built(self, name: str, absence: str, columns: list[str] | None = None) -> pd.DataFrame:
         """Read columns of a table that a build writes."""

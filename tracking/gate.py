@@ -53,7 +53,7 @@ SPENT = frozenset({Finding.BETTER, Finding.NOT_BETTER})
 #: Findings on the champion and not on the version, which the next promotion makes anew.
 UNDECIDED = frozenset({Finding.CHAMPION_FAILED, Finding.CHAMPION_LOST})
 
-#: Tag of a version whose run has fingerprints of the clips that it learnt: the name of their store.
+#: Tag of a version whose run has fingerprints of the clips that it learnt: their name.
 SOUNDS = "sounds"
 
 #: Advice where the champion cannot be compared with.
@@ -282,7 +282,7 @@ def _find_learnt(versions: list[ModelVersion], test: pd.DataFrame, sounds: pd.Da
     if sounds is None:
         return _Learnt(learnt, notes)
     for version in versions:
-        if version.tags.get(SOUNDS) != sounds.attrs["store"]:
+        if version.tags.get(SOUNDS) != sounds.attrs["name"]:
             text = (
                 f"version {version.version} has no fingerprints to compare: it may have learnt some of the test clips"
             )

@@ -2,8 +2,8 @@
 
 By default glibc gives every large array back to the system as soon as it is freed, and the system clears the pages of
 the next one: a step of a network frees and asks for gigabytes. Each round trains every network twice, in processes of
-their own, without and with `genre.training.process.MALLOC_ENV`; epochs after the first, which compiles, are compared.
-Random clips.
+their own, without and with `genre.training.process.LARGE_ARRAYS_ENV`; epochs after the first, which compiles, are
+compared. Random clips.
 
     python -m benchmarks.speed.training_memory                       # ten minutes
 """
@@ -19,7 +19,7 @@ import pandas as pd
 import typer
 
 from benchmarks._shared import measure
-from genre.training.process import MALLOC_ENV
+from genre.training.process import LARGE_ARRAYS_ENV
 
 #: Network to its hyper-parameters other than the defaults, and its number of clips.
 NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
@@ -47,7 +47,7 @@ print(json.dumps([seconds[1:], resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
 def time_epoch(name: str, settings: dict[str, str]) -> tuple[float, float]:
     """Return the median seconds of an epoch, by the clock, and the peak memory, MB."""
     params, n_clips = NETWORKS[name]
-    environment = {key: value for key, value in os.environ.items() if key not in MALLOC_ENV} | settings
+    environment = {key: value for key, value in os.environ.items() if key not in LARGE_ARRAYS_ENV} | settings
     command = [sys.executable, "-c", TRAIN, name, json.dumps(params), str(n_clips)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
@@ -58,7 +58,7 @@ def main(rounds: int = 3) -> None:
     """Measure and print the ratio of each network, its range, and the memory."""
     print(f"\n{measure.describe_cpu()}, {rounds} rounds")
     for name in NETWORKS:
-        rows = pd.DataFrame([[*time_epoch(name, {}), *time_epoch(name, MALLOC_ENV)] for _ in range(rounds)])
+        rows = pd.DataFrame([[*time_epoch(name, {}), *time_epoch(name, LARGE_ARRAYS_ENV)] for _ in range(rounds)])
         ratio = rows[0] / rows[2]
         print(
             f"{name}: {rows[0].median():.2f} s per epoch by default, {rows[2].median():.2f} s with the settings; "

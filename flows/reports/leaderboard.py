@@ -199,9 +199,15 @@ def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(board: pd.DataFrame) -> str:
-    """Format the leaderboard for a terminal, without columns that would not fit: the lead; by track F1 and log-loss."""
+    """Format the leaderboard for a terminal, without what would not fit.
+
+    There is no lead, nor by track F1 and log-loss. The reason why a model has no scores has a line of its own below.
+    """
     left_out = [*LEAD_COLUMNS, *(("macro F1", "log-loss") if _columns_of(board) is TRACK_COLUMNS else ())]
-    return format_leaderboard(board).drop(columns=left_out, errors="ignore").to_string(index=False, na_rep="")
+    shown = format_leaderboard(board).drop(columns=left_out, errors="ignore")
+    shown["outcome"] = [outcome.status.value for outcome in board["outcome"]]
+    reasons = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.reason]
+    return "\n".join([shown.to_string(index=False, na_rep=""), *reasons])
 
 
 def log_leaderboard(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from genre.errors import DataError
-from genre.inputs.features import FEATURE_NAMES
+from genre.inputs.features import PUBLISHED_FEATURE_NAMES
 
 
 def load_clips(source: Path, directory: Path) -> pd.DataFrame:
@@ -91,10 +91,11 @@ def _read_table(source: Path) -> pd.DataFrame:
 
 
 def _check_columns(source: Path, table: pd.DataFrame) -> None:
-    if list(table.columns) != list(FEATURE_NAMES):
-        unknown = [column for column in table.columns if column not in FEATURE_NAMES][:3]
+    expected = list(PUBLISHED_FEATURE_NAMES)
+    if list(table.columns) != expected:
+        unknown = [column for column in table.columns if column not in expected][:3]
         among_them = f", among them {', '.join(unknown)}" if unknown else ""
         raise DataError(
             f"{source} has {len(table.columns) + 1} columns{among_them}; "
-            f"expected 98: the file name, then {FEATURE_NAMES[0]} to {FEATURE_NAMES[-1]}"
+            f"expected {len(expected) + 1}: the file name, then {expected[0]} to {expected[-1]}"
         )

@@ -116,7 +116,7 @@ def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
     Parameters
     ----------
     ranking : sequence of str
-        All features of `genre.inputs.features.FEATURE_NAMES`, most important first.
+        Features among `genre.inputs.features.FEATURE_NAMES`, most important first.
 
     Returns
     -------
@@ -127,15 +127,18 @@ def ablation_subsets(ranking: Sequence[str]) -> dict[str, list[str]]:
     Raises
     ------
     UsageError
-        If the ranking does not contain each feature once.
+        If the ranking contains a feature twice, or an unknown one.
     """
-    if sorted(ranking) != sorted(FAMILIES):
-        raise UsageError(f"the ranking has {len(ranking)} features; it must contain each of the {len(FAMILIES)} once")
-    time_domain = {column for column, family in FAMILIES.items() if family in TIME_DOMAIN}
+    ranked = set(ranking)
+    if unknown := ranked - set(FAMILIES):
+        raise UsageError(f"the ranking contains {min(unknown)!r}, which is no feature")
+    if len(ranked) < len(ranking):
+        raise UsageError("the ranking contains a feature twice; each must be in it once")
+    time_domain = {column for column in ranking if FAMILIES[column] in TIME_DOMAIN}
     subsets = {
-        "all features": set(FAMILIES),
+        "all features": ranked,
         "time domain": time_domain,
-        "frequency domain": set(FAMILIES) - time_domain,
+        "frequency domain": ranked - time_domain,
         **{f"top {n}": set(ranking[:n]) for n in TOP_SIZES},
     }
     return {name: [column for column in FAMILIES if column in subset] for name, subset in subsets.items()}

@@ -170,10 +170,15 @@ FEATURES: tuple[Feature, ...] = (
 )
 
 #: Series that the features need of every frame.
-FRAME_SERIES: frozenset[str] = frozenset({"mel", "octave_extremes", "power", "spectral_shape"})
+FRAME_SERIES: frozenset[str] = frozenset(
+    "mel" if feature.series == "mel_db" else feature.series for feature in FEATURES if feature.series
+)
 
-#: Columns of the feature table, in the published order.
+#: Columns of the feature table, the published ones first.
 FEATURE_NAMES: tuple[str, ...] = tuple(column for feature in FEATURES for column in feature.columns)
+
+#: The columns that the paper published, in its order.
+PUBLISHED_FEATURE_NAMES: tuple[str, ...] = FEATURE_NAMES[:97]
 
 #: Family of each column.
 FAMILIES: dict[str, str] = {column: feature.family for feature in FEATURES for column in feature.columns}

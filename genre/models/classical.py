@@ -345,7 +345,7 @@ def load_model(name: str, path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return load(path, trusted=TRUSTED_TYPES[name])
+        return load(path, trusted=TRUSTED_TYPES.get(name, []))
     except UntrustedTypesFoundException as error:
         raise DataError(f"{path} holds more than a {name} and was not loaded: {error}") from error
     except BadZipFile as error:
@@ -358,14 +358,14 @@ def predict_proba(model: Any, X: Any) -> np.ndarray:
 
 
 def feature_importances(model: Any) -> np.ndarray | None:
-    """Return the model's own importance of each feature [shape=(m,)]; None for the SVM, which has none."""
-    if isinstance(model, CalibratedClassifierCV | PairwiseCalibration):
-        return None
-    if not isinstance(model, Pipeline):
-        gains = np.asarray(model.get_feature_importance())
+    """Return the model's own importance of each feature [shape=(m,)]; None for a model without, such as the SVM."""
+    fitted = model["model"] if isinstance(model, Pipeline) else model
+    if hasattr(fitted, "coef_"):
+        return np.abs(fitted.coef_).mean(axis=0)
+    if hasattr(fitted, "get_feature_importance"):  # CatBoost, whose `feature_importances_` is lost by saving
+        gains = np.asarray(fitted.get_feature_importance())
         return gains / max(gains.sum(), np.finfo(float).tiny)
-    fitted = model["model"]
-    return np.abs(fitted.coef_).mean(axis=0) if hasattr(fitted, "coef_") else fitted.feature_importances_
+    return getattr(fitted, "feature_importances_", None)
 
 
 def training_history(directory: Path) -> None:

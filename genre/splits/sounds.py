@@ -25,6 +25,11 @@ from genre.splits.duplicates import (
 )
 from genre.store.contents import InputReader, load_features
 
+#: Version of the fingerprints, raised by hand whenever the same audio and configuration give others: other values of
+#: `ROBUST_FEATURES`, or another spectrogram. Other features leave it as it is, so that what an older model has learnt
+#: is still known. It began as the `FEATURES_VERSION` of its time.
+SOUNDS_VERSION = 2
+
 #: Number of frames whose residual is averaged.
 POOLED_FRAMES = 4
 
@@ -46,7 +51,12 @@ SHORT_FRAMES = 53
 CHUNK_SIZE = 256
 
 
-def fingerprint_clips(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
+def name_fingerprints(config: AudioConfig) -> str:
+    """Return the name of the fingerprints that a configuration gives; those of one name can be compared."""
+    return f"{config.variant}-{config.digest(SOUNDS_VERSION)}"
+
+
+def fingerprint_clips(clips: pd.DataFrame, directory: Path, config: AudioConfig) -> pd.DataFrame:
     """Compute the fingerprints of clips from the inputs that a store has of them.
 
     Parameters
@@ -55,12 +65,14 @@ def fingerprint_clips(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
         Columns ``clip_id`` and ``stamp``.
     directory : Path
         The store.
+    config : AudioConfig
+        Configuration of the store.
 
     Returns
     -------
     pd.DataFrame
         Indexed by ``clip_id``: the features `ROBUST_FEATURES`; ``signs``, bytes; ``n_frames``, the number of averaged
-        frames that have sound. Its ``attrs`` hold the name of the store, ``store``.
+        frames that have sound. Its ``attrs`` hold their name, ``name``, see `name_fingerprints`.
 
     Raises
     ------
@@ -68,7 +80,7 @@ def fingerprint_clips(clips: pd.DataFrame, directory: Path) -> pd.DataFrame:
         If a clip is not in the store, or a part is damaged.
     """
     table = load_features(clips, directory)[ROBUST_FEATURES].rename_axis("clip_id")
-    table.attrs["store"] = directory.name
+    table.attrs["name"] = name_fingerprints(config)
     spectrograms = InputReader(clips, directory)
     chunks = (spectrograms[start : start + CHUNK_SIZE] for start in range(0, len(clips), CHUNK_SIZE))
     rows = [row for chunk in chunks for row in _encode_residuals(chunk)]

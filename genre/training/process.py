@@ -46,6 +46,7 @@ from genre.inputs import column_names
 from genre.probabilities import tables
 from genre.store import contents
 from genre.training.job import TrainingJob, held_out_probabilities, read_job, read_result
+from genre.workers.environment import MALLOC_ENV
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -60,14 +61,9 @@ GPU_MEMORY_ENV = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALL
 #: 46,000, a quarter of the processor time.
 CATBOOST_MEMORY_ENV = {"MIMALLOC_PURGE_DECOMMITS": "0"}
 
-#: Environment in which glibc keeps freed memory for the next arrays, and takes it in huge pages. By default the pages
-#: of every large array are given back and cleared anew: a third of the processor time of a step of VGG-16.
-MALLOC_ENV = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_TOP_PAD_": str(2**26),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
+#: Environment in which glibc keeps freed memory, and takes it in huge pages. By default pages that are given back and
+#: cleared anew take a third of the processor time of a step of VGG-16.
+LARGE_ARRAYS_ENV = MALLOC_ENV | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 #: Environment in which BLAS computes with one thread. Its products are too small here for more, which wait for each
 #: other in a loop: with two, on a busy machine, the training of an SVM took 1.3 times the processor time. TensorFlow,
@@ -75,7 +71,7 @@ MALLOC_ENV = {
 ONE_BLAS_THREAD_ENV = {"OPENBLAS_NUM_THREADS": "1"}
 
 #: Environment of a training, unless the user sets these variables.
-LIBRARY_ENV = GPU_MEMORY_ENV | CATBOOST_MEMORY_ENV | MALLOC_ENV | ONE_BLAS_THREAD_ENV
+LIBRARY_ENV = GPU_MEMORY_ENV | CATBOOST_MEMORY_ENV | LARGE_ARRAYS_ENV | ONE_BLAS_THREAD_ENV
 
 
 class RowSubset:

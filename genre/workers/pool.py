@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from genre.errors import GenreError, UsageError
+from genre.workers.environment import MALLOC_ENV
 from genre.workspace import PROJECT_DIR
 
 #: A process that does not reach its next row within this time is killed, seconds: its decoder hangs.
@@ -36,10 +37,6 @@ _MAX_ATTEMPTS = 2
 #: Batches made ahead per process: one to compute, and one that follows without a pause. All of a large build would take
 #: a kilobyte per row.
 BATCHES_PER_PROCESS = 2
-
-#: Settings with which glibc keeps the memory of one clip for the next. The computation is a third faster without the
-#: page faults.
-MALLOC_ENV = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26)}
 
 #: One thread per process is twice as fast as all threads in each. LOKY_MAX_CPU_COUNT is what joblib reads.
 _ONE_THREAD_ENV = {

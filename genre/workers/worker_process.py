@@ -39,7 +39,8 @@ def run_worker(prepare: Callable[[Any], ComputeBatch], failure: str) -> None:
         pipe.send(("refused", error))
     except Exception as error:
         traceback.print_exc()
-        pipe.send(("refused", f"{failure} ({type(error).__name__}: {error}); see whether the disk is full"))
+        advice = "see whether the disk is full" if isinstance(error, OSError) else "the traceback above says where"
+        pipe.send(("refused", f"{failure} ({type(error).__name__}: {error}); {advice}"))
 
 
 def _compute_batches(pipe: Connection, prepare: Callable[[Any], ComputeBatch]) -> None:

@@ -27,10 +27,12 @@ from genre import evaluate, models
 from genre.config import AudioConfig
 from genre.datasets import SYNTHETIC_WARNING
 from genre.errors import GenreError
+from genre.files import write_json
 from genre.probabilities.tables import probability_table
 from genre.safety.model_code import ForeignCodeError
 from genre.splits.duplicates import ROBUST_FEATURES
 from genre.training import selection
+from genre.training.job import code_digest
 from genre.workspace import Workspace
 from tests.support.place import Place
 from tests.support.project import ROOT
@@ -332,6 +334,38 @@ def test_the_leaderboard_of_a_promotion_has_the_chosen_and_the_failed(client, tm
     assert [str(outcome) for outcome in outcomes.values()] == ["trained", "chosen", "failed: no memory"]
 
 
+def write_training(data: Material, model: str, auc: float, **changed: object) -> Path:
+    """Write what a promotion reads of a finished training."""
+    job = {
+        "model": model,
+        "config": data.config.to_dict(),
+        "data_digest": data.data_digest,
+        "splits_digest": data.splits_digest,
+        "code_digest": code_digest(model),
+        "weights": {},
+    }
+    folder = data.workspace.training_dir(model, f"{auc:.3f}")
+    write_json(folder / "job.json", job | changed)
+    write_json(folder / "scores.json", {"validation_track_macro_auc": auc})
+    write_json(folder / "result.json", {"fit_seconds": 1.0})
+    return folder
+
+
+def test_models_that_were_trained_before_a_change_are_named(home, caplog, monkeypatch):
+    monkeypatch.setattr(promote, "get_run_logger", lambda: logging.getLogger("promote"))
+    data = material("a", "b")
+    write_training(data, "svm", 0.8)
+    best = write_training(data, "svm", 0.9)
+    write_training(data, "svm", 0.95, code_digest="older")  # another training of it is compared
+    assert promote.best_trainings(data) == {"svm": best} and not caplog.messages
+    write_training(data, "catboost", 0.9, code_digest="older")
+    write_training(data, "mel_cnn", 0.9, data_digest="older")
+    write_training(data, "random_forest", 0.9, config=AudioConfig(variant="paper").to_dict())
+    assert promote.best_trainings(data) == {"svm": best}
+    [line] = caplog.messages
+    assert "after they were trained: catboost, mel_cnn; train them again" in line
+
+
 #: Trains, logs and registers a model by the package in the current folder; writes its probabilities of the clips.
 VERSION = """
 import sys
@@ -583,8 +617,8 @@ def test_clips_that_the_champion_refuses_are_left_out_and_counted(as_scored, mon
     assert verdict.notes == [(logging.WARNING, text)]
 
 
-#: Name of the store of the fingerprints that the tests make up.
-STORE = "corrected-0123"
+#: Name of the fingerprints that the tests make up.
+SOUNDS_NAME = "corrected-0123"
 
 
 def fingerprints(two: Two, ids: pd.Index) -> pd.DataFrame:
@@ -593,7 +627,7 @@ def fingerprints(two: Two, ids: pd.Index) -> pd.DataFrame:
     features = pd.DataFrame(rng.normal(size=(len(two.clips), len(ROBUST_FEATURES))), columns=ROBUST_FEATURES)
     signs = [rng.bytes(107 * 4) for _ in range(len(two.clips))]
     table = features.assign(signs=signs, n_frames=107).set_index(pd.Index(two.clips["clip_id"])).loc[ids]
-    table.attrs["store"] = STORE
+    table.attrs["name"] = SOUNDS_NAME
     return table
 
 
@@ -602,7 +636,7 @@ def judge_with_sounds(two: Two, monkeypatch: pytest.MonkeyPatch, learnt: list[st
     sounds = fingerprints(two, test.index)
     known = sounds.loc[learnt].rename(index=lambda clip_id: f"renamed {clip_id}")
     monkeypatch.setattr(gate.results, "read_sounds", lambda run_id, name: known if run_id == "1" else sounds.head(0))
-    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: STORE}) for n in ("1", "2")]
+    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: SOUNDS_NAME}) for n in ("1", "2")]
     return evaluate_version(versions[1], versions[0], test, two.clips, AudioConfig(), min_gain=0.0, sounds=sounds)
 
 
@@ -646,7 +680,7 @@ def test_fingerprints_that_cannot_be_downloaded_leave_it_undecided(as_scored, mo
         raise GenreError("cannot download the fingerprints: timed out")
 
     monkeypatch.setattr(gate.results, "read_sounds", read_sounds)
-    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: STORE}) for n in ("1", "2")]
+    versions = [SimpleNamespace(name="genre", version=n, run_id=n, tags={gate.SOUNDS: SOUNDS_NAME}) for n in ("1", "2")]
     sounds = fingerprints(as_scored, as_scored.test.index)
     verdict = evaluate_version(
         versions[1], versions[0], as_scored.test, as_scored.clips, AudioConfig(), min_gain=0.0, sounds=sounds
@@ -657,8 +691,8 @@ def test_fingerprints_that_cannot_be_downloaded_leave_it_undecided(as_scored, mo
 def test_fingerprints_are_logged_and_read(client, tmp_path):
     run = client.create_run(client.create_experiment("mine", artifact_location=str(tmp_path / "artifacts")))
     table = pd.DataFrame({"signs": [b"ab", b"cd"], "n_frames": [1, 2]}, index=pd.Index(["x", "y"], name="clip_id"))
-    results.log_sounds(run.info.run_id, table, STORE)
-    pd.testing.assert_frame_equal(results.read_sounds(run.info.run_id, STORE), table)
+    results.log_sounds(run.info.run_id, table, SOUNDS_NAME)
+    pd.testing.assert_frame_equal(results.read_sounds(run.info.run_id, SOUNDS_NAME), table)
     with pytest.raises(GenreError, match="cannot download the fingerprints of run "):
         results.read_sounds(run.info.run_id, "other")
 

@@ -19,7 +19,7 @@ import soundfile as sf
 from mlflow import MlflowClient
 
 from genre.datasets import DATASETS, dataset_id
-from genre.inputs.features import FEATURE_NAMES
+from genre.inputs.features import PUBLISHED_FEATURE_NAMES
 from genre.models import MODELS
 from tests.support.project import ROOT
 from tests.support.servers import free_port
@@ -138,10 +138,10 @@ def sources(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sf.write(folder / "song.wav", tone(1, hz=110), 22050)
     (folder / "no_path.csv").write_text("file,genre\na.wav,low\n")
     (folder / "blank.csv").write_text("")
-    table = pd.DataFrame(1.0, index=["0_low.wav", "1_high.wav"], columns=list(FEATURE_NAMES))
+    table = pd.DataFrame(1.0, index=["0_low.wav", "1_high.wav"], columns=list(PUBLISHED_FEATURE_NAMES))
     table.iloc[:, 1:].to_csv(folder / "97_columns.csv")
-    table.assign(**{FEATURE_NAMES[3]: ["loud", 1.0]}).to_csv(folder / "words.csv")
-    table.assign(**{FEATURE_NAMES[3]: [np.nan, 1.0]}).to_csv(folder / "gap.csv")
+    table.assign(**{PUBLISHED_FEATURE_NAMES[3]: ["loud", 1.0]}).to_csv(folder / "words.csv")
+    table.assign(**{PUBLISHED_FEATURE_NAMES[3]: [np.nan, 1.0]}).to_csv(folder / "gap.csv")
     table.set_axis(["low.wav", "high.wav"]).to_csv(folder / "no_genre.csv")
     return folder
 
@@ -343,7 +343,8 @@ def test_an_experiment_of_which_every_model_fails(built: Command, music: Path):
 def test_what_is_not_served_says_what_to_do(command: Command, tmp_path: Path):
     rng = np.random.default_rng(0)
     names = [f"{n}_{genre}.wav" for n, genre in enumerate(["high", "low"] * 12)]
-    table = pd.DataFrame(rng.normal(size=(len(names), len(FEATURE_NAMES))), index=names, columns=list(FEATURE_NAMES))
+    columns = list(PUBLISHED_FEATURE_NAMES)
+    table = pd.DataFrame(rng.normal(size=(len(names), len(columns))), index=names, columns=columns)
     table.to_csv(tmp_path / "features.csv")
     done = command(f"flows.retrain {of(tmp_path / 'features.csv', 'published')} --model logistic_regression")
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from genre.audio.left_out import LeftOut
 from genre.config import AudioConfig
 from genre.datasets import folder
 from genre.errors import DataError, UsageError
-from genre.inputs.features import FEATURE_NAMES
+from genre.inputs.features import PUBLISHED_FEATURE_NAMES
 from genre.store import computing
 from tests.support import odd_files
 from tests.support.sounds import tone, write_music, write_tagged_music
@@ -27,7 +27,7 @@ def load(source, tmp_path, name="folder", **options) -> pd.DataFrame:
 
 def write_published(path, names, n_columns=97):
     table = pd.DataFrame(
-        np.arange(len(names) * n_columns).reshape(len(names), -1), columns=list(FEATURE_NAMES)[:n_columns]
+        np.arange(len(names) * n_columns).reshape(len(names), -1), columns=list(PUBLISHED_FEATURE_NAMES)[:n_columns]
     )
     table.insert(0, "file_name", names)
     table.to_csv(path, index=False)

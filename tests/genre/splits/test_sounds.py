@@ -9,6 +9,7 @@ import soundfile as sf
 from prefect.logging import disable_run_logger
 
 from flows.build import recognise_renamed
+from genre import config
 from genre.config import AudioConfig
 from genre.splits import sounds
 from genre.store import building, contents
@@ -16,6 +17,7 @@ from genre.workspace import Workspace
 from tests.genre.splits.test_duplicates import piece
 
 CONFIG = AudioConfig()
+NAME = sounds.name_fingerprints(CONFIG)
 
 
 def list_clips(folder: Path, workspace: Workspace) -> pd.DataFrame:
@@ -72,21 +74,33 @@ def test_recordings_of_another_name_and_encoding_keep_their_split(workspace, fol
     pd.testing.assert_frame_equal(recognise(workspace, known), known)  # nothing is new the second time
 
 
+def test_recordings_are_known_again_after_another_feature_has_raised_the_version(workspace, folder, monkeypatch):
+    clips = list_clips(folder, workspace)
+    assert recognise(workspace, None) is None
+    assigned = pd.DataFrame({"recording": clips["recording"].astype(str), "split": "test"})
+    monkeypatch.setattr(config, "FEATURES_VERSION", config.FEATURES_VERSION + 1)
+    encode_and_rename(folder)
+    list_clips(folder, workspace)
+    assert len(list(workspace.store_dir(CONFIG).parent.iterdir())) == 2
+    known = recognise(workspace, assigned)
+    assert {f"new {n}.{s}" for n, s in enumerate(("wav", "flac", "wav", "mp3", "ogg", "mp3"))} < set(known["recording"])
+
+
 def test_a_workspace_of_an_older_version_learns_the_sounds_of_what_is_assigned(workspace, folder):
     clips = list_clips(folder, workspace)
     assigned = pd.DataFrame({"recording": clips["recording"].astype(str), "split": "test"})
     pd.testing.assert_frame_equal(recognise(workspace, assigned), assigned)
-    assert set(pd.read_parquet(workspace.sounds_path(CONFIG))["recording"]) == set(clips["recording"])
+    assert set(pd.read_parquet(workspace.sounds_path(NAME))["recording"]) == set(clips["recording"])
 
 
 def test_the_recordings_that_a_model_learnt_are_found(workspace, folder):
     clips = list_clips(folder, workspace)
     store = workspace.store_dir(CONFIG)
-    learnt = sounds.fingerprint_clips(clips.iloc[:4], store)
-    assert learnt.attrs == {"store": store.name}
+    learnt = sounds.fingerprint_clips(clips.iloc[:4], store, CONFIG)
+    assert learnt.attrs == {"name": NAME}
     encode_and_rename(folder)
     test = list_clips(folder, workspace)
-    fingerprints = sounds.fingerprint_clips(test, store)
+    fingerprints = sounds.fingerprint_clips(test, store, CONFIG)
     found = sounds.find_learnt_recordings(test.set_index("clip_id"), fingerprints, learnt)
     assert found == ["new 0.wav", "new 1.flac", "new 2.wav", "new 3.mp3"]
 
@@ -96,7 +110,7 @@ def test_different_music_and_short_clips_are_not_the_same_sound(workspace, tmp_p
     for n in range(12):
         sf.write(tmp_path / "short" / f"{n}.wav", piece(n, seconds=1.2)[: int(1.2 * CONFIG.sr)], CONFIG.sr)
     clips = list_clips(tmp_path / "short", workspace)
-    table = sounds.fingerprint_clips(clips, workspace.store_dir(CONFIG))
+    table = sounds.fingerprint_clips(clips, workspace.store_dir(CONFIG), CONFIG)
     assert (table["n_frames"] < 15).all()
     i, j = np.triu_indices(len(table), 1)
     assert sounds.sign_similarities(table.iloc[i], table.iloc[j]).max() < sounds.MIN_SIMILARITY_SHORT
@@ -105,5 +119,5 @@ def test_different_music_and_short_clips_are_not_the_same_sound(workspace, tmp_p
 
 
 def test_nothing_is_known_of_no_music(workspace, folder):
-    table = sounds.fingerprint_clips(list_clips(folder, workspace), workspace.store_dir(CONFIG))
+    table = sounds.fingerprint_clips(list_clips(folder, workspace), workspace.store_dir(CONFIG), CONFIG)
     assert sounds.match_sounds(table.head(0), table).empty and sounds.match_sounds(table, table.head(0)).empty

@@ -26,7 +26,7 @@ def made(music, tmp_path_factory) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame
     written = []
     for start in range(0, len(clips), 2):
         index = clips[["clip_id", "stamp"]].iloc[start : start + 2].assign(status="ok", reason="", row=[0, 1])
-        index[list(features.FEATURE_NAMES)] = rng.normal(size=(2, 97)).astype(np.float32)
+        index[list(features.FEATURE_NAMES)] = rng.normal(size=(2, len(features.FEATURE_NAMES))).astype(np.float32)
         written.append((index, rng.integers(0, 255, (2, CONFIG.n_mels, CONFIG.n_frames)).astype(np.uint8)))
     index, pictures = written[1]
     index.iloc[0, 2:5] = ["silent", "too quiet", -1]

@@ -3,15 +3,20 @@
 After an intended change of the output, raise `FEATURES_VERSION` in genre/config.py and write the new numbers with
 
     python -m tests.genre.store.test_reference_clip
+
+which refuses to if fingerprints change, and `SOUNDS_VERSION` in genre/splits/sounds.py is not raised as well.
 """
 
 import json
 import re
+import sys
 
 import pytest
 
 from genre.config import FEATURES_VERSION, AudioConfig, Variant, library_versions
 from genre.errors import DataError
+from genre.splits.duplicates import ROBUST_FEATURES
+from genre.splits.sounds import SOUNDS_VERSION
 from genre.store import reference_clip
 from tests.support.project import ROOT
 
@@ -38,6 +43,20 @@ def test_the_output_has_not_changed_without_its_version(golden, variant):
         reference_clip.compute_reference(AudioConfig(variant=variant)), golden[variant]
     )
     assert not apart, f"raise FEATURES_VERSION, or undo; libraries then: {golden['versions']}"
+
+
+def test_the_fingerprints_have_not_changed_without_their_version(golden):
+    assert golden["sounds_version"] == SOUNDS_VERSION
+    assert not has_other_sounds(golden, golden)
+    for name in ("mel_3", "chroma_stft_2_std"):
+        assert has_other_sounds(golden, golden | {"paper": golden["paper"] | {name: golden["paper"][name] + 1}})
+    assert not has_other_sounds(golden, golden | {"paper": golden["paper"] | {"tempo": 60.0, "new_feature": 1.0}})
+
+
+def has_other_sounds(one: dict, other: dict) -> bool:
+    """Return whether reference values differ in what a fingerprint is made of."""
+    apart = {n for variant in VARIANTS for n in reference_clip.find_differences(one[variant], other[variant])}
+    return any(name in ROBUST_FEATURES or name.startswith("mel_") for name in apart)
 
 
 def test_a_changed_resampler_or_feature_is_seen(values):
@@ -70,6 +89,8 @@ def test_another_version_that_computes_the_same_is_welcome(tmp_path, values):
 
 if __name__ == "__main__":
     numbers = {variant: reference_clip.compute_reference(AudioConfig(variant=variant)) for variant in VARIANTS}
-    GOLDEN.write_text(
-        json.dumps({"features_version": FEATURES_VERSION, "versions": library_versions()} | numbers, indent=1)
-    )
+    before = json.loads(GOLDEN.read_text())
+    if before["sounds_version"] == SOUNDS_VERSION and has_other_sounds(before, numbers):
+        sys.exit("fingerprints change: raise SOUNDS_VERSION in genre/splits/sounds.py")
+    versions = {"features_version": FEATURES_VERSION, "sounds_version": SOUNDS_VERSION, "versions": library_versions()}
+    GOLDEN.write_text(json.dumps(versions | numbers, indent=1))

@@ -11,7 +11,7 @@ import pytest
 from genre import ensemble, evaluate
 from genre.errors import DataError, UsageError
 from genre.files import read_json
-from genre.inputs.features import FEATURE_NAMES
+from genre.inputs.features import PUBLISHED_FEATURE_NAMES
 from genre.probabilities.tables import genres_of, labels_of, proba_of
 from genre.studies import fetch, published_models, published_results
 
@@ -109,9 +109,9 @@ def as_published() -> pd.DataFrame:
                 i for i, name in enumerate(names) if name.endswith(kind) and name not in published_results.PRINTED_ROWS
             )
         ] = printed
-    table = pd.DataFrame(0.5, index=pd.Index(names), columns=list(FEATURE_NAMES), dtype="float32")
+    table = pd.DataFrame(0.5, index=pd.Index(names), columns=list(PUBLISHED_FEATURE_NAMES), dtype="float32")
     for name, values in published_results.PRINTED_ROWS.items():
-        table.loc[name, list(FEATURE_NAMES[:9])] = values
+        table.loc[name, list(PUBLISHED_FEATURE_NAMES[:9])] = values
     return table
 
 
@@ -144,7 +144,7 @@ def table() -> tuple[pd.DataFrame, pd.DataFrame]:
     ids = [f"{n}" for n in range(150)]
     clips = pd.DataFrame({"clip_id": ids, "recording": ids, "genre": pd.Categorical(genre)})
     clips["split"] = np.array(["train", "train", "train", "validation", "test"])[np.arange(150) // 3 % 5]
-    return clips, pd.DataFrame(X, columns=list(FEATURE_NAMES), index=ids)
+    return clips, pd.DataFrame(X, columns=list(PUBLISHED_FEATURE_NAMES), index=ids)
 
 
 @pytest.mark.parametrize("name", published_models.MODEL_NAMES)

@@ -15,7 +15,7 @@ def data() -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(0)
     genre = np.repeat(["a", "b", "c"], 40)
     recording = np.repeat(np.arange(60), 2)
-    X = rng.normal(size=(120, 97)) * 0.3
+    X = rng.normal(size=(120, len(FEATURE_NAMES))) * 0.3
     X[:, :20] += rng.normal(size=(60, 20))[recording]
     X[:, 0] += 1.5 * (genre == "b")
     X[:, 1] += 1.5 * (genre == "c")
@@ -31,7 +31,7 @@ def voices(data) -> tuple[pd.DataFrame, pd.DataFrame]:
     clips, X = data
     rng = np.random.default_rng(1)
     recording = np.repeat(np.arange(60), 2)
-    voice = rng.choice([-1, 1], size=(60, 97))[recording] + 0.05 * rng.normal(size=(120, 97))
+    voice = rng.choice([-1, 1], size=(60, X.shape[1]))[recording] + 0.05 * rng.normal(size=X.shape)
     genre = pd.Categorical(np.array(list("abc"))[recording % 3])
     return clips.assign(genre=genre), pd.DataFrame(voice, columns=X.columns, index=X.index)
 
