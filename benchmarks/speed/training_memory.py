@@ -8,10 +8,7 @@ compared. Random clips.
     python -m benchmarks.speed.training_memory                       # ten minutes
 """
 
-import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import pandas as pd
 import typer
 
 from benchmarks._shared import measure
+from benchmarks._shared.training import time_training
 from genre.training.process import LARGE_ARRAYS_ENV
 
 #: Network to its hyper-parameters other than the defaults, and its number of clips.
@@ -27,31 +25,13 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "mel_cnn": ({"epochs": 5}, 256),
 }
 
-#: Trains a network on random clips, and prints the seconds of each epoch but the first and the process's peak memory.
-TRAIN = """
-import json, resource, sys, tempfile
-import numpy as np
-from genre import models
-name, params, n = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-rng = np.random.default_rng(0)
-X = rng.integers(0, 256, (n + 16, 96, 431), dtype=np.uint8)
-y = np.arange(len(X)) % 4
-data = models.TrainingData(list("abcd"), X[:n], y[:n], np.arange(n).astype(str), X[n:], y[n:])
-seconds = []
-with tempfile.TemporaryDirectory() as folder:
-    models.train_model(name, data, params, 0, folder, lambda epoch, metrics: seconds.append(metrics["seconds"]))
-print(json.dumps([seconds[1:], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
-"""
-
 
 def time_epoch(name: str, settings: dict[str, str]) -> tuple[float, float]:
-    """Return the median seconds of an epoch, by the clock, and the peak memory, MB."""
+    """Return the median seconds of an epoch but the first, by the clock, and the peak memory, MB."""
     params, n_clips = NETWORKS[name]
     environment = {key: value for key, value in os.environ.items() if key not in LARGE_ARRAYS_ENV} | settings
-    command = [sys.executable, "-c", TRAIN, name, json.dumps(params), str(n_clips)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
-    return float(np.median(seconds)), peak_mb
+    times = time_training(name, params, n_clips, environment)
+    return float(np.median(times.epochs_s[1:])), times.peak_mb
 
 
 def main(rounds: int = 3) -> None:
