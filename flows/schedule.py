@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 import yaml
 from prefect.client.orchestration import get_client
@@ -22,6 +23,9 @@ from genre.workspace import PROJECT_DIR
 
 #: Most concurrent runs of each work pool. On ``gpu`` two trainings would share the device.
 RUN_LIMITS = {"cpu": 4, "gpu": 1}
+
+#: Seconds between two looks whether workers are to run what is served here.
+POOL_CHECK_S = 10
 
 
 def read_definitions(path: Path = PROJECT_DIR / "prefect.yaml") -> list[dict[str, Any]]:
@@ -65,19 +69,28 @@ async def serve_deployments(definitions: list[dict[str, Any]], limits: dict[str,
     Raises
     ------
     UsageError
-        If a deployment is one that workers run, or a schedule is not a cron schedule.
+        If a deployment is one that workers run, or becomes one, or a schedule is not a cron schedule.
     """
-    runners = {pool: Runner(name=f"genre-{pool}", limit=limit) for pool, limit in limits.items()}
+    # a runner would pause the schedules of deployments that are the workers' by then
+    runners = {
+        pool: Runner(name=f"genre-{pool}", limit=limit, pause_on_shutdown=False) for pool, limit in limits.items()
+    }
+    names = []
     for definition in definitions:
         deployment = build_deployment(definition)
-        await _check_without_pool(f"{deployment.flow_name}/{deployment.name}")
+        name = f"{deployment.flow_name}/{deployment.name}"
+        await _check_without_pool(name)
         await runners[definition["work_pool"]["name"]].aadd_deployment(deployment)
-        print(f"serving {definition['entrypoint'].split(':')[1]}/{definition['name']}", flush=True)
-    await asyncio.gather(*(runner.start() for runner in runners.values()))
+        names.append(name)
+        print(f"serving {name}", flush=True)
+    try:
+        await asyncio.gather(_watch_pools(names), *(runner.start() for runner in runners.values()))
+    finally:
+        await _pause_schedules(names)
 
 
 async def _check_without_pool(name: str) -> None:
-    """Check that a deployment is not one that workers run: it would stay theirs, and lose its folder."""
+    """Check that a deployment is not one that workers run: both would take its runs."""
     async with get_client() as client:
         with suppress(ObjectNotFound):
             if pool := (await client.read_deployment_by_name(name)).work_pool_name:
@@ -85,6 +98,25 @@ async def _check_without_pool(name: str) -> None:
                     f"{name} is deployed to the work pool {pool}; start a worker for it, "
                     f'or delete the deployment first: "prefect deployment delete {name}"'
                 )
+
+
+async def _watch_pools(names: list[str]) -> None:
+    """Raise as `_check_without_pool` does, as soon as one of the deployments is deployed to a work pool."""
+    while True:
+        await asyncio.sleep(POOL_CHECK_S)
+        for name in names:
+            with suppress(httpx.HTTPError):  # the runners wait for the server to come back
+                await _check_without_pool(name)
+
+
+async def _pause_schedules(names: list[str]) -> None:
+    """Pause the schedules of the deployments that no worker runs."""
+    async with get_client() as client:
+        for name in names:
+            with suppress(ObjectNotFound, httpx.HTTPError):
+                deployment = await client.read_deployment_by_name(name)
+                if not deployment.work_pool_name:
+                    await client.pause_deployment(deployment.id)
 
 
 def select_definitions(names: list[str]) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def roll_back(name: str) -> str:
     """Reinstate the previous champion; a second call undoes the first.
 
     The version that is replaced is tagged ``rolled_back``, and retraining does not promote it again. Nothing else is
-    promoted either: the registered model is on hold until `lift_hold`, or until a second call.
+    promoted either: the registered model is on hold until `lift_hold`, or until a second call, which removes the tag.
 
     Returns
     -------
@@ -129,16 +129,18 @@ def roll_back(name: str) -> str:
             )
         client.set_registered_model_alias(name, "previous", champion.version)
         _set_champion(name, previous.version)
-        if "rolled_back" in previous.tags:
+        is_undo = "rolled_back" in previous.tags
+        if is_undo:
             _remove_hold(name)
         else:
             since = f"rolled back on {pd.Timestamp.now():%Y-%m-%d %H:%M} from version {champion.version}"
             client.set_registered_model_tag(name, registry.HOLD, since)
-    when = f"{pd.Timestamp.now():%Y-%m-%d %H:%M}, to version {previous.version}"
-    client.set_model_version_tag(name, champion.version, "rolled_back", when)
-    if "rolled_back" in previous.tags:
+    if is_undo:
         client.delete_model_version_tag(name, previous.version, "rolled_back")
-    held = "" if "rolled_back" in previous.tags else "; nothing is promoted until the hold is lifted by -P lift=true"
+    else:
+        when = f"{pd.Timestamp.now():%Y-%m-%d %H:%M}, to version {previous.version}"
+        client.set_model_version_tag(name, champion.version, "rolled_back", when)
+    held = "" if is_undo else "; nothing is promoted until the hold is lifted by -P lift=true"
     return (
         f"version {previous.version} of {name} is champion again; version {champion.version} is now the previous one"
         f"{held}"

@@ -1,6 +1,7 @@
 """Cost of a flow: duration of each stage, clips per second, and peak memory."""
 
 import functools
+import logging
 import threading
 import time
 from collections import Counter
@@ -80,6 +81,14 @@ class ResourceUsage:
     def _clips_per_second(self, stage: str) -> str:
         return f"{self.clips[stage] / self.seconds[stage]:.1f}" if self.clips.get(stage) else ""
 
+
+def log_usage(title: str, usage: ResourceUsage) -> None:
+    """Log the measurements of a flow."""
+    _log.info("%s\n\n%s", title, usage.text)
+
+
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.INFO)
 
 _usage: ContextVar[ResourceUsage | None] = ContextVar("usage", default=None)
 _stage: ContextVar[str] = ContextVar("stage", default="")

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +20,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE, ErrorCode
 
 from genre.errors import GenreError, first_line, hide_in_exception, hide_secrets
+from genre.proxies import is_loopback
 from genre.safety.logs import hide_in_logs
 from genre.workspace import WorkspaceFolder, workspace_key
 from tracking import cost, store
 
 #: Error codes of MLflow when its server is unreachable, or its database locked or full.
 OUTAGE_CODES = {ErrorCode.Name(INTERNAL_ERROR), ErrorCode.Name(TEMPORARILY_UNAVAILABLE)}
+
+_log = logging.getLogger(__name__)
 
 _current: ContextVar[tuple[WorkspaceFolder, str] | None] = ContextVar("experiment", default=None)
 
@@ -122,7 +126,7 @@ def experiment_run(
     connect()
     with _explain_outages():
         killed = _end_open_runs(workspace, "KILLED", "killed")
-        run_id = _open_parent(workspace, title)
+        run_id, launcher = _open_parent(workspace, title)
     token = _current.set((workspace, run_id))
     try:
         with _explain_outages():
@@ -132,7 +136,8 @@ def experiment_run(
             with cost.measure_usage() as usage:
                 yield run_id
             log_metrics(run_id, usage.metrics)
-            lines = [title, usage.text, describe_pages(run_id)]
+            cost.log_usage(title, usage)
+            lines = [title, describe_pages(run_id)]
             print("\n{}\n".format("\n\n".join(filter(None, lines))), flush=True)
     except BaseException as error:
         with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
@@ -140,7 +145,9 @@ def experiment_run(
         raise
     else:
         with _explain_outages():
-            MlflowClient().set_terminated(run_id, "FINISHED")
+            for finished in (run_id, launcher):
+                if finished:
+                    MlflowClient().set_terminated(finished, "FINISHED")
             _end_open_runs(workspace, "FAILED", "MLflow did not respond when this run ended")
     finally:
         _current.reset(token)
@@ -267,20 +274,20 @@ def workspace_id(workspace: WorkspaceFolder) -> str:
     return hashlib.sha256(f"{workspace_key()}/{workspace.name}".encode()).hexdigest()[:12]
 
 
-def _open_parent(workspace: WorkspaceFolder, title: str) -> str:
-    """Return the id of the project's run, or of a new run in the data set's experiment."""
+def _open_parent(workspace: WorkspaceFolder, title: str) -> tuple[str, str | None]:
+    """Return the id of the project's run, or of a new run in the data set's experiment, and then the project's too."""
     client = MlflowClient()
     launcher = os.environ.pop("MLFLOW_RUN_ID", None)  # set by ``mlflow run``
     launched = _run_or_none(launcher) if launcher else None
     if launched:
         set_tags(launched.info.run_id, _origin_tags(workspace))
         if launched.info.experiment_id != "0":
-            return launched.info.run_id
+            return launched.info.run_id, None
     run = client.create_run(_experiment_id(workspace.name), run_name=title, tags=_origin_tags(workspace))
     if launched:
         note = f"The results are in experiment **{workspace.name}**, run [{title}]({run_path(run.info.run_id)})."
         client.set_tag(launched.info.run_id, "mlflow.note.content", note)
-    return run.info.run_id
+    return run.info.run_id, launched.info.run_id if launched else None
 
 
 def _experiment_id(name: str) -> str:
@@ -293,6 +300,14 @@ def _experiment_id(name: str) -> str:
         return client.create_experiment(name, artifact_location=location, tags=tags)
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("http") and not is_loopback(uri) and experiment.artifact_location.startswith(("file:", "/")):
+        _log.warning(
+            "experiment %s keeps its models in a folder of the machine where it began, %s, and not on the MLflow "
+            "server: other machines cannot load them; start the server with a database of its own to change that",
+            name,
+            experiment.artifact_location,
+        )
     return experiment.experiment_id
 
 

@@ -109,7 +109,8 @@ def _check_form(uri: str) -> None:
         raise UsageError(f"MLFLOW_TRACKING_URI lacks http:// or https://; set it to http://{uri}")
     try:
         parts = urlsplit(uri)
-        is_complete = parts.scheme not in ("http", "https") or bool(parts.hostname and parts.port != 0)
+        is_web = parts.scheme in ("http", "https") or re.match(r"https?[/;]", uri, re.IGNORECASE)
+        is_complete = not is_web or bool(parts.hostname and parts.port != 0)
     except ValueError:  # brackets without an end, or a port that is no number
         is_complete = False
     if not is_complete:
@@ -120,7 +121,13 @@ def _check_form(uri: str) -> None:
         raise UsageError(
             "MLFLOW_TRACKING_URI names a store of a kind that MLflow does not know; accepted are the address of a "
             f"server (http://, https://) or a database ({', '.join(f'{name}://' for name in SCHEMES[2:6])}), "
-            f"databricks, and a folder; got {shown!r}"
+            f"databricks; got {shown!r}"
+        )
+    is_folder = len(kind) == 1 or kind == "file" or (not kind and uri not in SCHEMES)
+    if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI is a folder, {uri!r}, and MLflow keeps experiments in none any more unless "
+            "MLFLOW_ALLOW_FILE_STORE=true; set it to a database, such as sqlite:///mlflow.db, or to a server's address"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from genre.errors import GenreError
 from genre.files import make_directory
 from genre.workspace import logs_dir
+from tracking import cost
 
 #: Files kept; the oldest are removed.
 MAX_FILES = 100
@@ -91,6 +92,8 @@ def _quiet_screen() -> None:
 
 
 def _is_for_screen(record: logging.LogRecord) -> bool:
-    """Return whether a record is about more than the beginning or the good end of a run."""
+    """Return whether a record is about more than the beginning, the good end or the cost of a run."""
+    if record.name == cost.__name__:
+        return False
     message = record.getMessage()
     return not message.startswith(_ENGINE_LINES) and not message.endswith(", type=COMPLETED)")  # a state with a name

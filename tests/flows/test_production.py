@@ -254,6 +254,32 @@ def commands(worker: psutil.Process) -> list[list[str]]:
 
 
 @pytest.mark.slow
+def test_what_is_deployed_to_a_pool_is_left_to_the_workers(tmp_path: Path):
+    alone = Team(tmp_path)
+    (tmp_path / "prefect").mkdir()
+
+    def find(name: str) -> dict[str, Any]:
+        return requests.get(f"{alone.api}/deployments/name/{name}", timeout=30).json()
+
+    with alone.running("server", "server", "start", "--host", "127.0.0.1", "--port", str(alone.port)):
+        command = [sys.executable, "-m", "flows.schedule", "weekly", "nightly"]
+        with (tmp_path / "schedule.log").open("w") as log:
+            serving = subprocess.Popen(command, cwd=ROOT, env=alone.env, stdout=log, stderr=log)
+        try:
+            told = (tmp_path / "schedule.log").read_text
+            wait_until(lambda: "serving acquire/nightly" in told(), 120, told)
+            alone.prefect("work-pool", "create", "gpu", "--type", "process")
+            alone.prefect("deploy", "--name", "weekly")
+            assert serving.wait(60) == 1, told()
+        finally:
+            serving.kill()
+        assert "error: retrain/weekly is deployed to the work pool gpu; start a worker for it" in told()
+        assert "Traceback" not in told()
+        states = {name: find(name)["paused"] for name in ("retrain/weekly", "acquire/nightly")}
+        assert states == {"retrain/weekly": False, "acquire/nightly": True}
+
+
+@pytest.mark.slow
 def test_three_trainings_started_at_once_run_one_after_the_other(team: Team):
     music = write_music(team.folder / "three", genres={"low": 110.0, "high": 880.0}, tracks=6)
     parameters = QUICK | {"source": str(music)}

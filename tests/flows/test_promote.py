@@ -209,6 +209,19 @@ def test_a_second_rollback_lifts_the_hold(client):
     aliases.roll_back("genre")
     assert registry.describe_hold("genre")
     assert "hold" not in aliases.roll_back("genre") and registry.describe_hold("genre") is None
+    assert not any("rolled_back" in client.get_model_version("genre", n).tags for n in "12")
+
+
+def test_a_rollback_after_one_that_was_undone_sets_the_hold_again(client):
+    first, second = (client.get_model_version("genre", str(n)) for n in (1, 2))
+    aliases.promote_version("genre", first, None)
+    aliases.promote_version("genre", second, first)
+    for _ in range(3):
+        assert "until the hold is lifted" in aliases.roll_back("genre")
+        assert registry.describe_hold("genre") and current_aliases(client) == {"champion": 1, "previous": 2}
+        assert ["rolled_back" in client.get_model_version("genre", n).tags for n in "12"] == [False, True]
+        aliases.roll_back("genre")
+        assert registry.describe_hold("genre") is None and current_aliases(client) == {"champion": 2, "previous": 1}
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,6 @@ def test_other_stores_are_taken_as_they_are(uri, monkeypatch):
         "mssql+pyodbc://host/mlflow",
         "databricks",
         "databricks://profile",
-        "file:///tmp/mlruns",
-        "mlruns",
-        "../mlruns",
-        "C:\\mlruns",
         "HTTPS://mlflow.example",
         "http://[::1]:5000",
     ],
@@ -120,6 +116,22 @@ def test_other_stores_are_taken_as_they_are(uri, monkeypatch):
 def test_every_kind_of_store_that_mlflow_knows_is_taken(uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert store.store_uri() == uri
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns", "../mlruns", "C:\\mlruns"])
+def test_a_folder_is_refused_as_by_mlflow_unless_it_is_told_to_take_one(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UsageError, match=r"is a folder, .*; set it to a database, such as sqlite:///mlflow.db"):
+        store.store_uri()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert store.store_uri() == uri
+
+
+@pytest.mark.parametrize("uri", ["http//mlflow:5000", "https;//mlflow", "http:/mlflow:5000", "http:mlflow"])
+def test_a_misspelt_address_of_a_server_is_taken_for_no_folder(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UsageError, match=r"must look like http://127\.0\.0\.1:5000; got"):
+        store.store_uri()
 
 
 @pytest.mark.parametrize("scheme", ["warehouse", "postgres", "htp", "redis+tls"])
