@@ -18,6 +18,7 @@ from flows.material import usable_clips
 from flows.parameters import (
     FAST,
     MAX_LOST,
+    OPTIONS_EXAMPLE,
     BuiltModels,
     DaskAddress,
     Dataset,
@@ -66,7 +67,7 @@ def build(
     checks.check_build(settings)
     workspace = Workspace(datasets.dataset_id(dataset, source))
     config = AudioConfig(variant=variant)
-    dataset_options = parameters.parse_json_object(options, "options")
+    dataset_options = parameters.parse_json_object(options, "options", example=OPTIONS_EXAMPLE)
     names = required_inputs(select_models(model, dataset), config, has_audio=datasets.get_dataset(dataset).has_audio)
     with workspace.lock(), runs.experiment_run(workspace, f"build {workspace.dataset_id}", settings) as run_id:
         clips = scan_source(workspace, dataset, source, dataset_options, run_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows import hyperparameters
 from flows.hyperparameters import check_seed
-from flows.parameters import FAST, LARGE_SHIFT
+from flows.parameters import FAST, LARGE_SHIFT, OPTIONS_EXAMPLE
 from genre import datasets, parameters
 from genre.acquisition import import_clips, segments
 from genre.acquisition.download import DownloadSettings
@@ -197,7 +197,7 @@ def check_hyperparameters(names: list[str], settings: Settings) -> None:
 def check_source(settings: Settings) -> None:
     """Check the source of a data set that is to be built, and the options of the data set, if there are any."""
     name = settings["dataset"]
-    options = parameters.parse_json_object(settings["options"], "options")
+    options = parameters.parse_json_object(settings["options"], "options", example=OPTIONS_EXAMPLE)
     datasets.dataset_id(name, settings["source"])
     check_n_jobs(settings["n_jobs"])
     if datasets.get_dataset(name).acquired:

@@ -20,7 +20,9 @@ import typer
 from flows.command import temporary_server
 from flows.command.signatures import FlowSource, read_flow
 from flows.readiness import folders, servers
+from genre import datasets
 from genre.errors import exit_on_error
+from genre.workspace import Workspace
 from tracking import store
 
 #: Option of every command.
@@ -51,6 +53,7 @@ def main(path: str, check: Callable[[Mapping[str, Any]], object], *, needs_works
         parameters = recognise_dataset(parameters)
         check(parameters)
         check_surroundings(needs_workspace=needs_workspace)
+        check_unlocked(parameters)
         run_flow(flow, parameters, verbose=verbose)
 
     flow = read_flow(Path(path))
@@ -106,6 +109,24 @@ def check_surroundings(*, needs_workspace: bool) -> None:
     servers.check_mlflow(uri)
     if prefect:
         servers.check_prefect(prefect)
+
+
+def check_unlocked(parameters: Mapping[str, Any]) -> None:
+    """Check that no other command is working on the data set, which is known here and seconds later by the flow.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Arguments of a flow. Those with a data set lock its workspace.
+
+    Raises
+    ------
+    GenreError
+        If one is, and does not end in ten seconds.
+    """
+    if "dataset" in parameters:
+        with Workspace(datasets.dataset_id(parameters["dataset"], parameters.get("source", ""))).lock():
+            pass
 
 
 def run_flow(flow: FlowSource, parameters: Mapping[str, Any], *, verbose: bool) -> None:

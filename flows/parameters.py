@@ -17,6 +17,9 @@ from genre.datasets import DATASETS
 from genre.splits.assignment import LARGE_CLIPS
 from genre.studies import feature_models, published_models
 
+#: Value of the parameter ``options`` that messages show.
+OPTIONS_EXAMPLE = '{"max_clips_per_track": 12}'
+
 #: Value of the parameter ``model`` for all models that train in minutes on two cores.
 FAST = "fast"
 

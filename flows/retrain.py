@@ -23,6 +23,7 @@ from flows.decisions import PromotionDecision, PromotionOutcome, next_command
 from flows.material import training_clips
 from flows.parameters import (
     FAST,
+    OPTIONS_EXAMPLE,
     TARGET_PRECISION,
     AnyCode,
     DaskAddress,
@@ -55,7 +56,7 @@ from genre import datasets, parameters
 from genre.config import AudioConfig
 from genre.weights import WeightsUnavailableError
 from genre.workspace import Workspace
-from tracking import cost, registry, runs
+from tracking import cost, gate, registry, runs
 
 
 class RetrainingOutcome(StrEnum):
@@ -145,11 +146,12 @@ def retrain(
     ):
         before = registry.find_version_by_alias(registry_name, "champion")
         if datasets.get_dataset(dataset).acquired:
-            acquire(**last_arguments(source, parameters.parse_json_object(options, "options")))
+            acquire(**last_arguments(source, parameters.parse_json_object(options, "options", example=OPTIONS_EXAMPLE)))
             options = "{}"  # they are those of acquire
         build(dataset, source, variant, split, options, model, weights, n_jobs, dask)
         decision = reason_to_skip(workspace, AudioConfig(variant=variant), before, min_change, max_drift, run_id)
         if decision is None:
+            warn_of_few_tracks(workspace)
             train(dataset, source, variant, model, params, seed, folds, weights)
             rules = (min_gain, min_precision, replace, other_data, any_code)
             promotion = promote(dataset, source, variant, registry_name, *rules)
@@ -178,6 +180,17 @@ def register_pretrained(weights: str, registry_name: str) -> str:
     except WeightsUnavailableError as error:
         get_run_logger().warning("no champion that knows real music: %s", error)
         return f"; no champion that knows real music: {error}"
+
+
+def warn_of_few_tracks(workspace: Workspace) -> None:
+    """Log that no version will be promoted, before hours of training, where there are too few test recordings."""
+    clips = training_clips(workspace)
+    if few := gate.describe_few(clips[clips["split"] == "test"]):
+        get_run_logger().warning(
+            "no version trained on this music can be promoted, only used by its number: %s; about twenty tracks of "
+            "each genre are enough",
+            few,
+        )
 
 
 @task(cache_policy=NO_CACHE)

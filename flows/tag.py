@@ -65,6 +65,12 @@ NOT_WRITTEN = (
     '"mlflow run . --env-manager local -P source=PATH", or add -P allow_synthetic=true'
 )
 
+#: Results in a dry run of files that would be changed.
+WRITABLE = {TagStatus.WOULD_BE_WRITTEN, TagStatus.WOULD_REPLACE}
+
+#: Number of files without an answer that are named.
+N_NAMED = 5
+
 #: Fewest files of a genre to train on: one for each split.
 MIN_FILES = len(SPLITS)
 
@@ -115,9 +121,12 @@ def tag(
                 parse_genre_names(genre_names), packaging.read_genres(cached_model(model_version))
             )
             predict_missing(files, model_version, n_jobs, dask)
-            outcomes = tag_files(files, model_version, settings, names, run_id, is_writable) if write_tags else None
+            undo_file = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
+            outcomes = tag_files(files, model_version, settings, names, undo_file) if write_tags else None
             counts = publish_predictions(files, model_version, outcomes, table_path, min_confidence, run_id)
             export_labels(files, model_version, table_path, min_confidence)
+            if outcomes is not None:
+                _print_tag_summary(outcomes, counts, settings, undo_file, is_writable)
         runs.log_metrics(run_id, counts)
     return counts
 
@@ -192,8 +201,7 @@ def tag_files(
     model_version: ModelVersion,
     settings: Mapping[str, Any],
     names: Mapping[str, str],
-    run_id: str,
-    is_writable: bool,
+    undo: UndoFile,
 ) -> dict[str, TagOutcome]:
     """Write genres into files or, in a dry run, find out what would be written.
 
@@ -202,12 +210,9 @@ def tag_files(
     dict
         Path to outcome of each file that was given a genre.
     """
-    undo = UndoFile(LIBRARY.undo_path(f"{pd.Timestamp.now():%Y-%m-%d-%H%M%S}-{run_id[:6]}"))
     options = {name: settings[name] for name in ("dry_run", "overwrite")}
     choice = {name: settings[name] for name in ("max_genres", "min_confidence")}
     outcomes = {}
-    if not settings["dry_run"]:
-        print(f"Undo file: {undo.path}", flush=True)
     folder = Path(settings["source"]).expanduser().resolve()
     lock = nullcontext() if settings["dry_run"] else lock_folder(folder)
     with closing(PredictionStore(LIBRARY.predictions_path)) as store, lock:
@@ -218,10 +223,11 @@ def tag_files(
                 path = prediction["path"]
                 outcomes[path] = tag_file(Path(path), genres, undo, stamp=prediction["stamp"], **options)
                 if outcomes[path].stamp:
+                    if undo.n_records == 1:  # there is none before, and a later interruption must not hide it
+                        tqdm.write(f"Undo file: {undo.path}")
                     store.update_stamp(path, outcomes[path].stamp)  # else it would count as changed
     if settings["dry_run"]:
         _print_changes(outcomes, folder)
-    _print_tag_summary(outcomes, len(files), settings, undo, is_writable)
     return outcomes
 
 
@@ -234,13 +240,20 @@ def _print_changes(outcomes: Mapping[str, TagOutcome], folder: Path) -> None:
 
 
 def _print_tag_summary(
-    outcomes: Mapping[str, TagOutcome], n_files: int, settings: Mapping[str, Any], undo: UndoFile, is_writable: bool
+    outcomes: Mapping[str, TagOutcome],
+    counts: Mapping[str, int],
+    settings: Mapping[str, Any],
+    undo: UndoFile,
+    is_writable: bool,
 ) -> None:
     """Print the number of files with each result, and the next command or the reason why there is none."""
-    counts = _count_outcomes(outcomes) | {"without a genre": n_files - len(outcomes)}
-    print(f"\n{', '.join(f'{n} {result}' for result, n in counts.items() if n)}; details: column tag of the table")
+    results = _count_outcomes(outcomes) | {"unknown": counts["unknown"], "not readable": counts["errors"]}
+    results["of a genre without a name"] = counts["files"] - sum(results.values())
+    print(f"\n{', '.join(f'{n} {result}' for result, n in results.items() if n)}; details: column tag of the table")
     if settings["dry_run"] and not is_writable:
         print(f"No file was touched. {NOT_WRITTEN}\n", flush=True)
+    elif settings["dry_run"] and not WRITABLE & {outcome.status for outcome in outcomes.values()}:
+        print("No file was touched, and none would be.\n", flush=True)
     elif settings["dry_run"]:
         defaults = {name: parameter.default for name, parameter in inspect.signature(tag.fn).parameters.items()}
         changed = {name: value for name, value in settings.items() if value != defaults[name]}
@@ -293,6 +306,7 @@ def publish_predictions(
         Numbers of files by result.
     """
     counts: Counter[tuple[str | None, str | None]] = Counter()  # by genre and error; one of them is None
+    failed: list[str] = []
     label = f"{model_version.name}/{model_version.version}"
     with closing(PredictionStore(LIBRARY.predictions_path)) as store:
         genres = store.list_genres(_version_key(model_version))
@@ -301,6 +315,8 @@ def publish_predictions(
         def rows() -> Iterator[list[Any]]:
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 counts[prediction["genre"], prediction["error"]] += 1
+                if prediction["genre"] is None:
+                    failed.append(f"{prediction['path']}: {prediction['message'] or prediction['error']}")
                 row = table_row(prediction, genres, label)
                 yield row if outcomes is None else [*row, *tag_cells(outcomes.get(prediction["path"]))]
 
@@ -309,9 +325,19 @@ def publish_predictions(
     note = f"{len(files)} files, by version {model_version.version} of {model_version.name}."
     tables.publish_table(run_id, pd.DataFrame(rows_by_genre, columns=["genre", "files"]), "library", note)
     runs.set_tags(run_id, {"model_version": label})
-    print(f"The table is in {table_path}", flush=True)
-    errors = sum(n for (genre, _), n in counts.items() if genre is None)
+    for line in failed[:N_NAMED]:
+        print(escape_unprintable(line))
+    if len(failed) > N_NAMED:
+        print(f"and {len(failed) - N_NAMED} more files that cannot be read: column error of the table")
     unknown = sum(n for (genre, _), n in counts.items() if genre == UNKNOWN)
+    if unknown:
+        known = ", ".join(genre for genre in genres if genre != UNKNOWN)
+        print(
+            f"{unknown} unknown: the model is not confident enough, or the music is of none of its genres: {known}. "
+            "To accept less confidence, add -P min_confidence=, from 0 to 1, such as 0.3"
+        )
+    print(f"The table is in {table_path}", flush=True)
+    errors = len(failed)
     numbers = {"files": len(files), "unknown": unknown, "errors": errors, "named": len(files) - unknown - errors}
     return numbers | {f"tags_{result.replace(' ', '_')}": n for result, n in _count_outcomes(outcomes or {}).items()}
 
@@ -328,10 +354,11 @@ def export_labels(files: pd.DataFrame, model_version: ModelVersion, table_path: 
         return
     path, is_new = labels.write_labels(sure, table_path)
     n_files = sure["genre"].value_counts()
-    text = f"The genres of the {len(sure)} files that the model is sure of are in {path}"
+    sureness = "that the model is sure of" if min_confidence < 0 else f"with a confidence of {min_confidence:g} or more"
+    text = f"The genres of the {len(sure)} files {sureness} are in {path}"
     print(f"\n{text}, the least sure first." if is_new else f"\n{text}, which was there already and is left as it is.")
     if few := sorted(n_files.index[n_files < MIN_FILES]):
-        print(f"Fewer than {MIN_FILES} files: {', '.join(few)}. Add files of them, or remove their lines.")
+        print(f"Fewer than {MIN_FILES} files: {', '.join(few)}. Before you train, add files, or remove their lines.")
     # another list of genres would not be registered under the same name, except in place of the demo's
     has_same_genres = list(n_files.index.sort_values()) == genres
     gives_way = registry.gives_way(model_version)

@@ -239,8 +239,8 @@ def log_duration(job: TrainingJob, epoch_s: float) -> None:
     if minutes >= 1:
         folds = f", and {job.folds} trainings for the folds" if job.folds else ""
         get_run_logger().info(
-            "%s: about %.0f minutes in all (%d epochs of %.0f s%s)",
-            *(job.model, minutes, job.params["epochs"], epoch_s, folds),
+            "%s: about %.0f %s in all (%d epochs of %.0f s%s)",
+            *(job.model, minutes, "minutes" if minutes >= 1.5 else "minute", job.params["epochs"], epoch_s, folds),
         )
 
 

@@ -304,7 +304,7 @@ def _read_rows(model_input: pd.DataFrame) -> list[Any]:
 def _decode_base64(text: Any) -> bytes:
     """Decode a base64 string strictly, allowing line breaks only."""
     if not isinstance(text, str) or not text.strip():
-        raise AudioError("empty", "no audio in this row; send a file's bytes in base64")
+        raise AudioError("empty", "the file is empty, or none was sent; send a file's bytes in base64")
     if len(text) > MAX_BYTES * 4 // 3 + 4:
         raise AudioError(
             "too_large",

@@ -179,7 +179,7 @@ def evaluate_version(
         reason = f"its predictions have changed since it was measured: {measured.difference}"
         return verdict(Finding.CHANGED, reasons=[reason])
     if few := describe_few(test):
-        return verdict(Finding.TOO_FEW, reasons=[f"{few}; add music, or serve the version by its number"])
+        return verdict(Finding.TOO_FEW, reasons=[f"{few}; {_describe_use(version)}"])
     if chance := _describe_chance(test):
         return verdict(Finding.CHANCE, reasons=[chance])
     if skip_reason is not None:
@@ -302,6 +302,14 @@ def describe_few(test: pd.DataFrame) -> str:
     counts = evaluate.count_recordings(test)
     few = ", ".join(f"{genre} {n}" for genre, n in counts.items() if n < evaluate.MIN_RECORDINGS)
     return f"each genre needs {evaluate.MIN_RECORDINGS} test recordings, and there are: {few}" if few else ""
+
+
+def _describe_use(version: ModelVersion) -> str:
+    """Return what can be done with a version on which no verdict is possible."""
+    return (
+        f"add music, or use it all the same: -e tag -P registry_name={version.name} -P version={version.version}, or "
+        f"mlflow models serve -m models:/{version.name}/{version.version}"
+    )
 
 
 def _note_refused(champion: ModelVersion, champions: pd.DataFrame) -> list[Note]:

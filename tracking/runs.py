@@ -137,8 +137,8 @@ def experiment_run(
                 yield run_id
             log_metrics(run_id, usage.metrics)
             cost.log_usage(title, usage)
-            lines = [title, describe_pages(run_id)]
-            print("\n{}\n".format("\n\n".join(filter(None, lines))), flush=True)
+            if pages := describe_pages(run_id):
+                print(f"\n{pages}\n", flush=True)
     except BaseException as error:
         with suppress(MlflowException), short_timeouts():  # a failure here must not hide the first error
             _end_open_runs(workspace, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))

@@ -123,11 +123,13 @@ def run_first_command(checkout: Path) -> Run:
         if status:
             print(text[-3000:])
             raise typer.Exit(1)
-        return Run(elapsed, usage.ru_utime + usage.ru_stime, memory.pss_mb, memory.rss_mb, parse_stages(text))
+        logged = "".join(Path(path).read_text() for path in re.findall(r"^log: (.+)$", text, flags=re.MULTILINE))
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return Run(elapsed, cpu_s, memory.pss_mb, memory.rss_mb, parse_stages(text + logged))
 
 
 def parse_stages(text: str) -> dict[str, float]:
-    """Return the seconds of each stage from the table at the end of a command's output."""
+    """Return the seconds of each stage from the last such table in a command's output and log."""
     table = re.split(r"^ *stage +seconds.*$", text, flags=re.MULTILINE)[-1]
     rows = re.findall(r"^ *(\w+) +([\d.]+)", table.partition("peak memory")[0], flags=re.MULTILINE)
     return {stage: float(seconds) for stage, seconds in rows}

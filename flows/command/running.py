@@ -26,6 +26,7 @@ from flows.command.signatures import FlowSource
 from flows.command.temporary_server import TemporaryServer
 from flows.readiness.servers import prefect_outage
 from genre.errors import GenreError, first_line, hide_secrets
+from genre.library import replacing
 from genre.proxies import exempt_httpx, exempt_loopback, is_loopback
 from genre.safety.logs import hide_in_logs
 from tracking import runs
@@ -166,8 +167,10 @@ def _exit_on_interrupt(number: int, frame: Any) -> None:
 
     Returning to Prefect would wait for its server, and for the workers, which the terminal interrupts as well. The runs
     are ended in a thread, for ten seconds at most, because the interrupted frame may hold MLflow's connection. Runs
-    that stay open are ended by the next command.
+    that stay open are ended by the next command. A copy of a file whose tags were being written is removed; the file
+    itself is as it was, or whole in its new state.
     """
+    replacing.remove_own_copies()
     ending = threading.Thread(target=contextvars.copy_context().run, args=(runs.end_own_runs,), daemon=True)
     ending.start()
     ending.join(10)

@@ -69,7 +69,7 @@ def check_prefect(url: str) -> None:
     except ValueError:
         is_address = False
     if not is_address:
-        shown = url if "://" in url else "something else"
+        shown = "something else" if "@" in url and "://" not in url else repr(url)  # it may have a password
         raise UsageError(f"PREFECT_API_URL must look like http://127.0.0.1:4200/api; got {shown}")
     try:
         ask(health_address(url), timeout_s=PREFECT_TIMEOUT_S, context=_trusting_context())

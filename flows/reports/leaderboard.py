@@ -201,11 +201,13 @@ def add_leads(board: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def to_text(board: pd.DataFrame) -> str:
     """Format the leaderboard for a terminal, without what would not fit.
 
-    There is no lead, nor by track F1 and log-loss. The reason why a model has no scores has a line of its own below.
+    There is no lead, nor by track F1 and log-loss, nor an empty column. The reason why a model has no scores has a line
+    of its own below.
     """
     left_out = [*LEAD_COLUMNS, *(("macro F1", "log-loss") if _columns_of(board) is TRACK_COLUMNS else ())]
     shown = format_leaderboard(board).drop(columns=left_out, errors="ignore")
     shown["outcome"] = [outcome.status.value for outcome in board["outcome"]]
+    shown = shown.loc[:, (shown != "").any()]
     reasons = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.reason]
     return "\n".join([shown.to_string(index=False, na_rep=""), *reasons])
 

@@ -18,6 +18,9 @@ _FURTHER = {".dsf", ".dff", ".awb", ".mpp", ".mp+", ".wave", ".snd", ".mpga", ".
 _NO_MUSIC = {".heic", ".heif", ".avif", ".mj2", ".mks", ".ism", ".apl", ".ts", ".mat4", ".mat5", ".htk", ".raw"}
 _NO_MUSIC |= {".mpc2k", ".wavex"}  # names of formats, not suffixes
 
+#: What messages name of the suffixes, without their dots.
+COMMON_SUFFIXES = ("mp3", "flac", "m4a", "ogg", "opus", "wav", "aiff", "aac", "wma")
+
 #: Audio that is not decoded. Copy protection: Apple's FairPlay, Audible. Codecs without a decoder here, or one not
 #: tried: OptimFROG, Shorten, ATRAC, TwinVQ, TrueHD and MLP, DTS-HD, QCELP, LOAS, multitrack Ogg. Scores
 #: and programs instead of sound: MIDI, trackers, chips (shared-mime-info, types ``audio/*``). Stand-ins: a CD's tracks
@@ -46,8 +49,10 @@ def audio_suffixes() -> frozenset[str]:
 
 
 def list_accepted() -> str:
-    """Return the suffixes of `audio_suffixes` without their dots, for a message."""
-    return ", ".join(sorted(suffix[1:] for suffix in audio_suffixes()))
+    """Return the commonest of `audio_suffixes` without their dots, and the number of the others, for a message."""
+    accepted = audio_suffixes()
+    named = [suffix for suffix in COMMON_SUFFIXES if f".{suffix}" in accepted]
+    return f"{', '.join(named)} and {len(accepted) - len(named)} more"
 
 
 def name_suffix(name: str) -> str:

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import re
+import shlex
+from collections import Counter
 from pathlib import Path
 
 from genre import tags
@@ -13,6 +15,9 @@ from genre.tags.names import fold_name
 
 #: Number of files whose tags are read, spread evenly over the source.
 N_SAMPLED = 64
+
+#: Number of genres that are named with their numbers of files.
+N_NAMED = 12
 
 #: Name of an excerpt of GTZAN.
 _GTZAN_NAME = re.compile(r"[a-z]+\.\d{5}\.(wav|au)")
@@ -74,13 +79,24 @@ def _recognise_music(source: Path, files: list[Path]) -> tuple[str, str]:
     sorted_by_artist = [
         path for path, found in sample if found and _is_artist(path.relative_to(source).parts[0], found)
     ]
-    has_folders = any(path.parent != source for path in files)
+    genres = Counter(path.relative_to(source).parts[0] for path in files if path.parent != source)
+    has_folders = bool(genres)
     if 2 * len(tagged) > len(sample):
         if not has_folders:
             return "tagged", "has no sub-folders, and its files have genres in their tags"
         if 2 * len(sorted_by_artist) > len(sample):
             return "tagged", "has a sub-folder per artist, and its files have genres in their tags"
-    return "folder", "is read as a folder with one sub-folder per genre"
+    n_loose = len(files) - genres.total()
+    if has_folders and n_loose > genres.total():
+        command = f"mlflow run . --env-manager local -e tag -P source={shlex.quote(str(source))}"
+        raise DataError(
+            f"{source} is not sorted by genre: {n_loose} of its {len(files)} audio files are in no sub-folder; put "
+            "each into the folder of its genre, or to train on the folders as they are, add -P dataset=folder, or to "
+            f"have a model name the genres, run {command}"
+        )
+    named = [f"{name} {n}" for name, n in genres.most_common(N_NAMED)] + ["..."] * (len(genres) > N_NAMED)
+    counts = f": {', '.join(named)}" if named else ""
+    return "folder", f"is read as a folder with one sub-folder per genre{counts}"
 
 
 def _read_tags(path: Path) -> tags.TrackTags | None:

@@ -176,7 +176,8 @@ def check_folder(source: Path) -> None:
         If it is not.
     """
     if not source.is_dir():
-        raise DataError(f"{source} is not a folder; give the folder of your music, such as -P source=~/Music")
+        state = "is a file, not a folder" if source.exists() else "does not exist"
+        raise DataError(f"{source} {state}; give the folder of your music, such as -P source=~/Music")
 
 
 def list_library(source: Path, left_out: LeftOut | None = None) -> pd.DataFrame:

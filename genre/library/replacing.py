@@ -21,6 +21,9 @@ from genre.files import sync_to_disk
 #: Prefix of the name of a copy: hidden, and short, since a hash is added instead of the file's own, maybe long name.
 COPY_PREFIX = ".genre-tagging-"
 
+#: Copies that this process has open.
+_open_copies: set[Path] = set()
+
 
 def state_stamp(state: os.stat_result) -> str:
     """Return size and modification time of a file, by which its predictions are kept."""
@@ -68,6 +71,13 @@ def check_replaceable(path: Path, stamp: str = "") -> os.stat_result:
     return state
 
 
+def remove_own_copies() -> None:
+    """Remove the copies that this process has open, before it exits without leaving `temporary_copy`."""
+    for copy in list(_open_copies):
+        with suppress(OSError):
+            copy.unlink(missing_ok=True)
+
+
 @contextmanager
 def temporary_copy(path: Path) -> Iterator[Path]:
     """Lock a file, make an empty one beside it for its copy, and remove that at the end.
@@ -85,6 +95,7 @@ def temporary_copy(path: Path) -> Iterator[Path]:
         with _lock(path, DataError(f"another run is changing {path}; left unchanged")):
             for leftover in path.parent.glob(f"{prefix}*"):  # of a process that was killed, since the file is locked
                 leftover.unlink(missing_ok=True)
+            _open_copies.add(copy)
             with copy.open("xb") as file:
                 _take_lock(file.fileno())  # which keeps `remove_copies` off
                 yield copy
@@ -96,6 +107,7 @@ def temporary_copy(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # in a folder without write permission nothing can be removed either
             copy.unlink(missing_ok=True)
+        _open_copies.discard(copy)
 
 
 def check_unmodified(path: Path, before: os.stat_result) -> None:

@@ -53,7 +53,7 @@ def watch_alias(
             uri = uri or runs.connect()
             version = registry.find_version_by_alias(name, alias)
             if version is None:
-                raise GenreError("no version has this alias yet")
+                raise GenreError(f"no version in {uri} has this alias yet")
             if version.version != last_version:
                 release = _download(name, version.version, folder, any_code)
                 last_version = version.version

@@ -94,7 +94,7 @@ REFUSED = {
     "robustness --n-clips 0": "n_clips must be at least 1",
     "robustness --registry-name a/b": "registry_name must be",
     "tag": "tag needs the folder of your music",
-    "tag --source /nowhere": "/nowhere is not a folder",
+    "tag --source /nowhere": "/nowhere does not exist",
     "tag --undo /nowhere": "cannot read the undo file /nowhere",
     "tag --undo labels.csv": "is not an undo file",
     "tag --undo x --source y": "undo cannot be combined",

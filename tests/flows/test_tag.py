@@ -190,7 +190,8 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     states = place.states()
     output = place.run(source=place.music, write_tags="true")
     assert "No file was touched" in output and place.states() == states
-    assert "11 would be written, 1 refused, 4 without a genre" in output
+    assert "11 would be written, 1 refused, 2 unknown, 2 not readable; details" in output
+    assert f"{place.music}/text.mp3: " in output and "2 unknown: the model is not confident enough" in output
     check_left_out(place, output)
     lines = output.splitlines()
     assert "albums/one/high 2.flac: (none) → high" in lines and r"caf\xe9.wav: (none) → low" in lines
@@ -218,9 +219,9 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     assert (table.loc[table["error"].isna(), GENRES].sum(axis=1).round(6) == 1).all()
     assert set(table["model_version"]) == {"genre/1"}
 
-    command = next(line for line in output.splitlines() if line.startswith("mlflow run"))
+    command = [line for line in output.splitlines() if line.startswith("mlflow run")][-1]
     assert command.endswith("-P write_tags=true -P dry_run=false") and f"'source={place.music}'" in command
-    [_, [*train, option, flag, other_data]] = printed_commands(output)
+    [[*train, option, flag, other_data], _] = printed_commands(output)
     assert train == ["mlflow", "run", ".", "--env-manager", "local", "-P", "dataset=folder", "-P"]
     assert (flag, other_data) == ("-P", "other_data=true")  # or the version would be refused for its data set
     path = Path(option.removeprefix("source="))
@@ -234,11 +235,11 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     corrected = correct_labels(path)
 
     output = place.run(source=place.music, write_tags="true", dry_run="false")
-    assert "which was there already and is left as it is" in output and printed_commands(output)[1][-3] == option
+    assert "which was there already and is left as it is" in output and printed_commands(output)[0][-3] == option
     pd.testing.assert_frame_equal(pd.read_csv(path), corrected)
     assert "files, 0 of them new or changed" in output and "10 files tagged" in output
     assert all(f"{n}, " in output for n in ("10 written", "1 refused", "1 there already"))
-    assert "4 without a genre" in output
+    assert "2 unknown, 2 not readable" in output and output.count("Undo file: ") == 1
     written = place.table()["tag"] == "written"
     assert written.sum() == 10 and place.table().loc["link.mp3", "tag"] == "there already"
     assert tags.read_genres(place.music / "albums/one/low 2.flac") == ["low"]
@@ -266,7 +267,8 @@ def test_a_library_is_predicted_tagged_trained_on_and_restored(place):
     for path in place.music.rglob("*.*"):
         path.chmod(0o444)
     output = place.run(source=place.music, write_tags="true", dry_run="false", n_jobs=1)
-    assert "12 refused, 4 without a genre" in output and "No file was tagged." in output
+    assert "12 refused, 2 unknown, 2 not readable" in output and "No file was tagged." in output
+    assert "Undo file" not in output
 
 
 def test_genres_of_a_model_that_heard_no_real_music_are_written_only_on_demand(place):
@@ -304,7 +306,7 @@ def test_several_genres_are_written_in_a_users_own_words(place):
     assert table["genre"].tolist() == ["low"] * 3 and table["proposed"].tolist() == [both, both, "Bass"]
     assert table["tag"].tolist() == ["would be written", "kept: Jazz; Soul", "would be written"]
 
-    words = printed_commands(output)[0]
+    words = printed_commands(output)[-1]
     given = [word.split("=", 1) for word in words if "=" in word]
     assert dict(given)["genre_names"] == options["genre_names"]
     assert "2 files tagged" in place.run(**dict(given))
@@ -340,7 +342,7 @@ def correct_labels(path: Path) -> pd.DataFrame:
 def test_a_genre_with_few_sure_files_and_another_list_of_genres_are_pointed_out(place):
     sf.write(place.music / "low.wav", tone(5, hz=110), 22050)
     output = place.run(source=place.music)
-    assert "Fewer than 3 files: low. Add files of them, or remove their lines." in output
+    assert "Fewer than 3 files: low. Before you train, add files, or remove their lines." in output
     assert printed_commands(output)[0][-1] == "registry_name=my-genre"
 
 

@@ -60,7 +60,18 @@ def test_music_sorted_by_genre_is_a_folder_whatever_its_tags(library, tmp_path):
     move_into(library, lambda name: name.partition(" ")[0])
     assert recognise_source(library)[0] == "folder"
     write_music(tmp_path / "untagged", genres={"low": 200, "high": 400})
-    assert recognise_source(tmp_path / "untagged")[0] == "folder"
+    name, reason = recognise_source(tmp_path / "untagged")
+    assert name == "folder" and reason.endswith("one sub-folder per genre: high 4, low 4")
+
+
+def test_a_folder_of_mostly_loose_files_is_not_taken_for_genres(tmp_path):
+    music = write_music(tmp_path / "unsorted", genres={"artist 1": 200, "artist 2": 400})
+    for path in list(music.rglob("*.wav")):
+        shutil.copy(path, music / f"{path.parent.name} {path.name}")
+    assert recognise_source(music)[0] == "folder"
+    shutil.copy(path, music / "one more.wav")
+    with pytest.raises(DataError, match=r"9 of its 17 audio files are in no sub-folder; .* add -P dataset=folder"):
+        recognise_source(music)
 
 
 def test_genre_and_artist_folders_are_a_folder(library):

@@ -97,7 +97,7 @@ def test_audio_files_are_listed_at_any_depth(tmp_path):
     (tmp_path / "folder.mp3").mkdir()
     listed = answers.list_library(tmp_path)
     assert [Path(path).name for path in listed["path"]] == ["b.mp3", "a.WAV", "link.mp3"]
-    for wrong, message in ((tmp_path / "b.mp3", "is not a folder"), (tmp_path / "folder.mp3", "no audio in")):
+    for wrong, message in ((tmp_path / "b.mp3", "is a file, not a folder"), (tmp_path / "folder.mp3", "no audio in")):
         with pytest.raises(DataError, match=message):
             answers.list_library(wrong)
 

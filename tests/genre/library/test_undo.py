@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genre.errors import DataError, GenreError
-from genre.library.replacing import lock_folder, remove_copies, state_stamp
+from genre.library.replacing import COPY_PREFIX, lock_folder, remove_copies, state_stamp
 from genre.library.undo import UndoFile, change_file, read_records, restore_file
 from genre.tags.splices import Splice
 from tests.support.project import ROOT
@@ -43,6 +43,24 @@ def test_mode_and_attributes_are_kept_and_undo_restores_the_time(file, tmp_path)
     assert [restore_file(r) for r in read_records(record.path)] == [True]
     assert file.read_bytes() == b"as it was" * 1000
     assert file.stat().st_mtime_ns == 10**18 + 7 and file.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interrupted_command_leaves_no_copy_behind(file, tmp_path):
+    code = f"""
+from pathlib import Path
+from flows.command import running
+from genre.library.undo import UndoFile, change_file
+from genre.tags.splices import Splice
+file = Path({str(file)!r})
+def interrupt(copy):
+    print(copy.name, copy.exists(), flush=True)
+    running._exit_on_interrupt(2, None)
+change_file(file, lambda: [Splice(0, 0, b"new")], interrupt, UndoFile(file.with_name("undo")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130 and "interrupted: finished work is kept" in done.stderr, done.stderr
+    assert done.stdout.startswith(COPY_PREFIX) and done.stdout.endswith(" True\n")
+    assert list(tmp_path.iterdir()) == [file] and file.read_bytes() == b"as it was" * 1000
 
 
 def test_two_changes_are_undone_in_turn_and_one_of_another_program_is_not(file, tmp_path):
