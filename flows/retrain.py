@@ -54,6 +54,7 @@ from flows.reports.links import publish_links
 from flows.train import train
 from genre import datasets, parameters
 from genre.config import AudioConfig
+from genre.splits import assignment
 from genre.weights import WeightsUnavailableError
 from genre.workspace import Workspace
 from tracking import cost, gate, registry, runs
@@ -185,7 +186,8 @@ def register_pretrained(weights: str, registry_name: str) -> str:
 def warn_of_few_tracks(workspace: Workspace) -> None:
     """Log that no version will be promoted, before hours of training, where there are too few test recordings."""
     clips = training_clips(workspace)
-    if few := gate.describe_few(clips[clips["split"] == "test"]):
+    recordings = assignment.summarise_recordings(clips[clips["split"] == "test"])
+    if few := gate.describe_few(recordings["genre"].value_counts().sort_index()):
         get_run_logger().warning(
             "no version trained on this music can be promoted, only used by its number: %s; about twenty tracks of "
             "each genre are enough",

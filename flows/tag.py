@@ -248,7 +248,7 @@ def _print_tag_summary(
 ) -> None:
     """Print the number of files with each result, and the next command or the reason why there is none."""
     results = _count_outcomes(outcomes) | {"unknown": counts["unknown"], "not readable": counts["errors"]}
-    results["of a genre without a name"] = counts["files"] - sum(results.values())
+    results["of a genre without a name"] = max(0, counts["files"] - sum(results.values()))
     print(f"\n{', '.join(f'{n} {result}' for result, n in results.items() if n)}; details: column tag of the table")
     if settings["dry_run"] and not is_writable:
         print(f"No file was touched. {NOT_WRITTEN}\n", flush=True)
@@ -315,7 +315,7 @@ def publish_predictions(
         def rows() -> Iterator[list[Any]]:
             for prediction in store.iter_predictions(files["path"], _version_key(model_version), min_confidence):
                 counts[prediction["genre"], prediction["error"]] += 1
-                if prediction["genre"] is None:
+                if prediction["genre"] is None and len(failed) < N_NAMED:
                     failed.append(f"{prediction['path']}: {prediction['message'] or prediction['error']}")
                 row = table_row(prediction, genres, label)
                 yield row if outcomes is None else [*row, *tag_cells(outcomes.get(prediction["path"]))]
@@ -325,10 +325,11 @@ def publish_predictions(
     note = f"{len(files)} files, by version {model_version.version} of {model_version.name}."
     tables.publish_table(run_id, pd.DataFrame(rows_by_genre, columns=["genre", "files"]), "library", note)
     runs.set_tags(run_id, {"model_version": label})
-    for line in failed[:N_NAMED]:
+    errors = sum(n for (genre, _), n in counts.items() if genre is None)
+    for line in failed:
         print(escape_unprintable(line))
-    if len(failed) > N_NAMED:
-        print(f"and {len(failed) - N_NAMED} more files that cannot be read: column error of the table")
+    if errors > N_NAMED:
+        print(f"and {errors - N_NAMED} more files that cannot be read: column error of the table")
     unknown = sum(n for (genre, _), n in counts.items() if genre == UNKNOWN)
     if unknown:
         known = ", ".join(genre for genre in genres if genre != UNKNOWN)
@@ -337,7 +338,6 @@ def publish_predictions(
             "To accept less confidence, add -P min_confidence=, from 0 to 1, such as 0.3"
         )
     print(f"The table is in {table_path}", flush=True)
-    errors = len(failed)
     numbers = {"files": len(files), "unknown": unknown, "errors": errors, "named": len(files) - unknown - errors}
     return numbers | {f"tags_{result.replace(' ', '_')}": n for result, n in _count_outcomes(outcomes or {}).items()}
 

@@ -178,7 +178,7 @@ def evaluate_version(
     if not measured.is_same:
         reason = f"its predictions have changed since it was measured: {measured.difference}"
         return verdict(Finding.CHANGED, reasons=[reason])
-    if few := describe_few(test):
+    if few := describe_few(evaluate.count_recordings(test)):
         return verdict(Finding.TOO_FEW, reasons=[f"{few}; {_describe_use(version)}"])
     if chance := _describe_chance(test):
         return verdict(Finding.CHANCE, reasons=[chance])
@@ -210,7 +210,7 @@ def _compare_with_champion(
     """
     champions = champions[~champions["recording"].isin(learnt)]
     test = test.loc[champions.index]
-    if few := describe_few(test):
+    if few := describe_few(evaluate.count_recordings(test)):
         left_out = f"; {len(learnt)} recordings are left out, as one of both learnt them" if learnt else ""
         reason = f"it cannot be compared with the champion: {few}{left_out}; add music, or {REPLACE_ADVICE}"
         return {"finding": Finding.TOO_FEW, "reasons": [reason]}
@@ -297,9 +297,8 @@ def _find_learnt(versions: list[ModelVersion], test: pd.DataFrame, sounds: pd.Da
     return _Learnt(sorted(set(learnt)), notes)
 
 
-def describe_few(test: pd.DataFrame) -> str:
-    """Return which genres have fewer test recordings than a verdict needs, with their numbers; empty without any."""
-    counts = evaluate.count_recordings(test)
+def describe_few(counts: pd.Series) -> str:
+    """Return which genres have fewer test recordings than a verdict needs, of their numbers; empty without any."""
     few = ", ".join(f"{genre} {n}" for genre, n in counts.items() if n < evaluate.MIN_RECORDINGS)
     return f"each genre needs {evaluate.MIN_RECORDINGS} test recordings, and there are: {few}" if few else ""
 

@@ -681,6 +681,14 @@ def test_nothing_is_promoted_where_too_little_remains_that_neither_learnt(as_sco
     ]
 
 
+def test_a_version_on_which_no_verdict_is_possible_says_how_it_can_be_used(as_scored):
+    few = as_scored.test.loc[["high0", "high1", "low0", "low1"]]
+    verdict = as_scored.judge(few)
+    assert verdict.finding is Finding.TOO_FEW
+    use = "-e tag -P registry_name=genre -P version=2, or mlflow models serve -m models:/genre/2"
+    assert verdict.reasons[0].endswith(f"use it all the same: {use}")
+
+
 def test_versions_without_fingerprints_are_compared_with_a_note(as_scored):
     verdict = as_scored.judge(as_scored.test, sounds=fingerprints(as_scored, as_scored.test.index))
     assert verdict.gain["n_clips"] == 16 and len(verdict.notes) == 2

@@ -1,5 +1,6 @@
 """Decision, outcome and cost of a retraining."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -55,6 +56,18 @@ def decide(champion, min_change):
     """Return the decision to skip a training, or None."""
     with disable_run_logger():
         return reason_to_skip.fn(Workspace("mine"), AudioConfig(), champion, min_change, 0.0, "no run")
+
+
+@pytest.mark.parametrize(("n_test", "is_told"), [(4, True), (6, False)])
+def test_too_few_tracks_for_a_champion_are_told_before_the_training(home, caplog, monkeypatch, n_test, is_told):
+    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("retrain"))
+    clips = make_clips(20)
+    workspace = Workspace("mine")
+    workspace.write_clips(clips.assign(status="ok", reason=""))
+    workspace.write_splits(clips[["recording"]].assign(split=["test"] * n_test + ["train"] * (20 - n_test)))
+    retrain.warn_of_few_tracks(workspace)
+    told = "each genre needs 3 test recordings, and there are: jazz 2, rock 2; about twenty tracks of each genre"
+    assert (told in caplog.text) == is_told and bool(caplog.messages) == is_told
 
 
 def test_the_same_clips_have_not_changed(champion):
