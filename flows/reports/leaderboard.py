@@ -46,6 +46,11 @@ TRACK_COLUMNS = {
 #: Sentence on the columns of `TRACK_COLUMNS`, for people.
 TRACK_NOTE = "A track has the mean probabilities of its clips; validation AUC, macro F1 and log-loss are of tracks."
 
+#: Sentence on a chosen model that is not the first, for people.
+CHOICE_NOTE = (
+    "The chosen one is the best, or as good with fewer members, on all clips held out in turn, not on validation."
+)
+
 #: Titles of the columns that compare the first model with each other one: lead in macro AUC, McNemar's test.
 LEAD_COLUMNS = ("first leads by", "McNemar")
 
@@ -208,8 +213,10 @@ def to_text(board: pd.DataFrame) -> str:
     shown = format_leaderboard(board).drop(columns=left_out, errors="ignore")
     shown["outcome"] = [outcome.status.value for outcome in board["outcome"]]
     shown = shown.loc[:, (shown != "").any()]
-    reasons = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.reason]
-    return "\n".join([shown.to_string(index=False, na_rep=""), *reasons])
+    notes = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.reason]
+    if ModelStatus.CHOSEN in [outcome.status for outcome in board["outcome"].iloc[1:]]:
+        notes.append(CHOICE_NOTE)
+    return "\n".join([shown.to_string(index=False, na_rep=""), *notes])
 
 
 def log_leaderboard(

@@ -95,6 +95,9 @@ def test_the_leaderboard_by_track_fits_into_a_terminal():
     board = board.rename(index={"by clip": "weighted mean of catboost, mel_cnn, svm"})
     lines = leaderboard.to_text(board).splitlines()
     assert max(map(len, lines)) <= 140 and "track AUC" in lines[0] and "clip AUC" in lines[0]
+    for at, is_told in ((0, False), (1, True)):
+        board["outcome"] = [ModelOutcome(ModelStatus.CHOSEN if n == at else ModelStatus.TRAINED) for n in range(2)]
+        assert (leaderboard.CHOICE_NOTE in leaderboard.to_text(board)) == is_told
 
 
 def test_the_page_and_the_figure_are_of_the_level_that_decides(monkeypatch):
