@@ -213,7 +213,8 @@ def to_text(board: pd.DataFrame) -> str:
     shown = format_leaderboard(board).drop(columns=left_out, errors="ignore")
     shown["outcome"] = [outcome.status.value for outcome in board["outcome"]]
     shown = shown.loc[:, (shown != "").any()]
-    notes = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.reason]
+    without_scores = (ModelStatus.LEFT_OUT, ModelStatus.FAILED)
+    notes = [f"{model} {outcome}" for model, outcome in board["outcome"].items() if outcome.status in without_scores]
     if ModelStatus.CHOSEN in [outcome.status for outcome in board["outcome"].iloc[1:]]:
         notes.append(CHOICE_NOTE)
     return "\n".join([shown.to_string(index=False, na_rep=""), *notes])
