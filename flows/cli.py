@@ -125,8 +125,7 @@ def check_unlocked(parameters: Mapping[str, Any]) -> None:
         If one is, and does not end in ten seconds.
     """
     if "dataset" in parameters:
-        with Workspace(datasets.dataset_id(parameters["dataset"], parameters.get("source", ""))).lock():
-            pass
+        Workspace(datasets.dataset_id(parameters["dataset"], parameters.get("source", ""))).check_unlocked()
 
 
 def run_flow(flow: FlowSource, parameters: Mapping[str, Any], *, verbose: bool) -> None:

@@ -145,7 +145,8 @@ def best_trainings(material: Material) -> dict[str, Path]:
         job = read_json(folder / "job.json")
         name = job["model"]
         if not _is_current(material, job):
-            outdated |= {name} if job.get("config") == material.config.to_dict() else set()
+            if job.get("config") == material.config.to_dict():
+                outdated.add(name)
             continue
         auc = read_json(folder / "scores.json")["validation_track_macro_auc"]
         rank = (auc, (folder / "out_of_fold.parquet").exists())  # of two equals, the one that was cross-validated

@@ -114,6 +114,19 @@ class WorkspaceFolder:
         GenreError
             If another process holds it for longer than `timeout_s`, or the folder cannot be made or written to.
         """
+        with self._hold_lock(timeout_s):
+            for leftover in list(self.directory.rglob("*.tmp")):
+                remove_path(leftover)
+            yield
+
+    def check_unlocked(self, timeout_s: float = 10) -> None:
+        """Check that the folder could be locked now; raises as `lock`, and changes nothing in it."""
+        with self._hold_lock(timeout_s):
+            pass
+
+    @contextmanager
+    def _hold_lock(self, timeout_s: float) -> Iterator[None]:
+        """Hold the lock of the folder."""
         lock = filelock.FileLock(make_directory(self.directory) / ".lock", is_singleton=True, thread_local=False)
         try:
             lock.acquire(timeout=timeout_s)
@@ -127,8 +140,6 @@ class WorkspaceFolder:
                 "set GENRE_HOME to a folder that can be written to"
             ) from None
         try:
-            for leftover in list(self.directory.rglob("*.tmp")):
-                remove_path(leftover)
             yield
         finally:
             lock.release()

@@ -14,11 +14,6 @@ from pathlib import Path
 import numpy as np
 from genre import models
 name, params, n = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-if params.get("weights") == "random":
-    from genre.models.vgg_layers import build_vgg16
-    path = Path(tempfile.mkdtemp(), "random.weights.h5")
-    build_vgg16("none", size=32).save_weights(path)
-    params["weights"] = str(path)
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (n + 16, 96, 431), dtype=np.uint8)
 y = np.arange(len(X)) % 4
@@ -57,7 +52,7 @@ def time_training(
     name : str
         A network of `genre.models.MODELS`.
     params : mapping
-        Hyper-parameters other than the defaults; ``weights`` of ``random`` stands for a file of random weights.
+        Hyper-parameters other than the defaults.
     n_clips : int
         Training clips, beside sixteen for validation.
     environment : mapping
